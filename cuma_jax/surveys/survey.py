@@ -1,0 +1,105 @@
+"""A survey is three small tables; an example is three integers.
+
+`respondents` has one row a person, `questions` one entry an item, and `answers` one row an answer:
+(respondent index, question index, option index), all int32. 15 M answers are 180 MB, never 15 M objects.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.errors import CumaError
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One survey item.
+
+    Attributes:
+        id: unique in the survey, e.g. `wvs_immig.e143`.
+        text: the wording put to the model.
+        options: option texts in their order on the scale.
+        codes: the source's code of each option, as text, aligned with `options`.
+        ordered: whether the options are a scale (distances between them have a meaning).
+        source: where it comes from, for reports.
+    """
+
+    id: str
+    text: str
+    options: tuple[str, ...]
+    codes: tuple[str, ...]
+    ordered: bool = True
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """Questions, respondents and answers of one source.
+
+    Attributes:
+        name: name of the source.
+        questions: the items; `question_A` indexes them.
+        respondents: one row a person, default integer index. Columns: `respondent_id` (str, unique), `weight`
+            (float, 1.0 where the source has none), optional `stratum` and `psu`, and the profile fields as
+            pandas categoricals of strings (missing stays missing).
+        profile_fields: names of the profile columns, in the order a profile text lists them.
+        respondent_A, question_A, option_A: int32 arrays, one entry an answer.
+        skipped: counts of rows left out by the reader, by reason.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    respondents: pd.DataFrame
+    profile_fields: tuple[str, ...]
+    respondent_A: np.ndarray
+    question_A: np.ndarray
+    option_A: np.ndarray
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def num_answers(self) -> int:
+        """Number of answers, over all questions."""
+        return len(self.option_A)
+
+    def with_answers(self, keep_A: np.ndarray) -> "Survey":
+        """The same survey with only the answers where `keep_A` (bool or indices) selects them."""
+        return dataclasses.replace(
+            self,
+            respondent_A=self.respondent_A[keep_A],
+            question_A=self.question_A[keep_A],
+            option_A=self.option_A[keep_A],
+        )
+
+
+def _check(survey: Survey) -> None:
+    where = f"survey {survey.name!r}"
+    ids = [q.id for q in survey.questions]
+    if len(set(ids)) != len(ids):
+        raise CumaError(f"{where}: question ids are not unique: {sorted({i for i in ids if ids.count(i) > 1})}")
+    for question in survey.questions:
+        if len(question.options) < 2 or len(question.options) != len(question.codes):
+            raise CumaError(
+                f"{where}: question {question.id} has {len(question.options)} options and {len(question.codes)} codes; "
+                "it needs at least two options and one code for each"
+            )
+    needed = {"respondent_id", "weight", *survey.profile_fields}
+    if missing := needed - set(survey.respondents.columns):
+        raise CumaError(f"{where}: the respondents table lacks columns {sorted(missing)}")
+    lengths = {len(survey.respondent_A), len(survey.question_A), len(survey.option_A)}
+    if len(lengths) != 1:
+        raise CumaError(f"{where}: the answer columns have different lengths {sorted(lengths)}")
+    if survey.num_answers == 0:
+        return
+    sizes_Q = np.array([len(q.options) for q in survey.questions])
+    for name, index, size in (
+        ("respondent", survey.respondent_A, len(survey.respondents)),
+        ("question", survey.question_A, len(survey.questions)),
+    ):
+        if index.min() < 0 or index.max() >= size:
+            raise CumaError(f"{where}: answers name a {name} outside 0..{size - 1}")
+    if survey.option_A.min() < 0 or np.any(survey.option_A >= sizes_Q[survey.question_A]):
+        raise CumaError(f"{where}: an answer names an option that its question does not have")
