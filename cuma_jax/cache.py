@@ -1,0 +1,47 @@
+"""Where downloads, encoded profiles and compiled programs are kept, and how a file is written whole or not at all."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+
+
+def cache_dir(configured: str = "") -> pathlib.Path:
+    """The cache folder: `configured`, else $CUMA_JAX_CACHE, else ~/.cache/cuma_jax. Made if it is not there."""
+    path = pathlib.Path(configured or os.environ.get("CUMA_JAX_CACHE", "") or "~/.cache/cuma_jax").expanduser()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def content_key(*parts: bytes | str | np.ndarray) -> str:
+    """A hex key (32 digits) of the contents of `parts`, in order; never of names or file times."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            head, body = f"{part.dtype.str}{part.shape}".encode(), np.ascontiguousarray(part).tobytes()
+        else:
+            head, body = b"", part.encode() if isinstance(part, str) else part
+        digest.update(len(head + body).to_bytes(8, "little") + head + body)
+    return digest.hexdigest()[:32]
+
+
+def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:
+    """Calls `writer` with a temporary path beside `path` (a file or a folder), then moves it into place.
+
+    A reader sees the old contents or the new, never a half. A folder that another process has meanwhile put in
+    place is kept: the caches hold the same bytes for the same name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        part = scratch / path.name
+        writer(part)
+        if part.is_dir() and path.exists():
+            return
+        os.replace(part, path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
