@@ -1,0 +1,331 @@
+"""What a decoder looks like, read from a Hugging Face `config.json`, from GGUF metadata, or by name.
+
+One config covers Llama 2/3.x, SmolLM2 (a Llama), Qwen2 and Qwen3: they differ only in which parts are present.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cuma_jax.errors import CumaError
+from cuma_jax.models.sources import ModelFiles
+
+FAMILIES = ("llama", "qwen2", "qwen3")
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched beyond the trained context.
+
+    Attributes:
+        kind: `linear` divides every frequency by `factor`; `llama3` divides only the low ones, with a smooth step
+            between `low_freq_factor` and `high_freq_factor` (Llama 3.1 model card; `_compute_llama3_parameters`
+            in transformers).
+        factor: the stretch.
+        low_freq_factor: llama3 only; wavelengths above original_max_position / low_freq_factor are stretched.
+        high_freq_factor: llama3 only; wavelengths below original_max_position / high_freq_factor are kept.
+        original_max_position: llama3 only; the context the model was first trained on, in tokens.
+    """
+
+    kind: Literal["linear", "llama3"]
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_max_position: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Shapes and constants of one decoder.
+
+    Attributes:
+        vocab: rows of the embedding V.
+        width: model width D.
+        layers: number of layers L.
+        heads: query heads H.
+        kv_heads: key and value heads G; divides H.
+        head_dim: width of a head K.
+        ffn: width of the MLP F.
+        norm_eps: epsilon of every RMS norm.
+        rope_theta: base of the rotary frequencies.
+        rope_scaling: stretch of the rotary frequencies, or None.
+        qk_norm: RMS norm over each head of q and k (Qwen3).
+        qkv_bias: biases on q, k and v (Qwen2).
+        o_bias: bias on o.
+        mlp_bias: biases on gate, up and down.
+        tied: the unembedding is the embedding.
+        family: one of FAMILIES.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None = None
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    tied: bool = False
+    family: str = "llama"
+
+
+SHAPES: dict[str, DecoderConfig] = {
+    "tiny": DecoderConfig(320, 32, 4, 4, 2, 8, 64, 1e-6, 1e4, qk_norm=True, tied=True, family="qwen3"),
+    "smollm2-135m": DecoderConfig(49152, 576, 30, 9, 3, 64, 1536, 1e-5, 1e5, tied=True),
+    "qwen3-0.6b": DecoderConfig(
+        151936, 1024, 28, 16, 8, 128, 3072, 1e-6, 1e6, qk_norm=True, tied=True, family="qwen3"
+    ),
+    "qwen3-8b": DecoderConfig(151936, 4096, 36, 32, 8, 128, 12288, 1e-6, 1e6, qk_norm=True, family="qwen3"),
+    "llama-3.1-8b": DecoderConfig(
+        128256, 4096, 32, 32, 8, 128, 14336, 1e-5, 5e5, RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
+    ),
+}  # fmt: skip
+
+
+def num_params(config: DecoderConfig) -> int:
+    """Number of base parameters, counted from shapes; nothing is allocated."""
+    c = config
+    q, kv = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    layer = 2 * c.width * q + 2 * c.width * kv + 3 * c.width * c.ffn + 2 * c.width
+    layer += c.qk_norm * 2 * c.head_dim + c.qkv_bias * (q + 2 * kv)
+    layer += c.o_bias * c.width + c.mlp_bias * (2 * c.ffn + c.width)
+    return c.vocab * c.width * (1 if c.tied else 2) + c.width + c.layers * layer
+
+
+def model_type(files: ModelFiles) -> str:
+    """The `model_type` of a Hugging Face folder, or the architecture of a GGUF file or a named shape."""
+    if files.kind == "random":
+        return _named_shape(files.shape).family
+    if files.kind == "gguf":
+        return str(_gguf_fields(files)["general.architecture"])
+    return str(_read_json(_folder(files)).get("model_type", ""))
+
+
+def decoder_config(files: ModelFiles) -> DecoderConfig:
+    """The config of the decoder in `files`.
+
+    Raises:
+        CumaError: a family, a rope scaling or an attention variant that is not supported, or a missing field.
+    """
+    if files.kind == "random":
+        return _named_shape(files.shape)
+    if files.kind == "gguf":
+        return from_gguf_fields(_gguf_fields(files), files.source)
+    return from_hf_config(_read_json(_folder(files)), files.source)
+
+
+def from_hf_config(values: Mapping[str, Any], where: str) -> DecoderConfig:
+    """A Hugging Face `config.json`, as written by transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters).
+
+    Args:
+        values: the parsed JSON.
+        where: named in errors.
+
+    Raises:
+        CumaError: see `decoder_config`.
+    """
+    family = str(values.get("model_type", ""))
+    _check_family(family, where)
+    _refuse_hf_variants(values, where)
+
+    def need(name: str) -> Any:
+        if values.get(name) is None:
+            raise CumaError(f"{where}: config.json lacks {name!r}; it is needed for a {family} model")
+        return values[name]
+
+    width, heads = int(need("hidden_size")), int(need("num_attention_heads"))
+    # Absent keys mean the defaults of transformers' config classes: Qwen3 fixes 128, the others divide the width.
+    head_dim = values.get("head_dim") or (128 if family == "qwen3" else width // heads)
+    rope = dict(values.get("rope_parameters") or {})
+    theta = rope.get("rope_theta") or values.get("rope_theta") or 10000.0
+    attention_bias = bool(values.get("attention_bias", False)) and family != "qwen2"
+    config = DecoderConfig(
+        vocab=int(need("vocab_size")),
+        width=width,
+        layers=int(need("num_hidden_layers")),
+        heads=heads,
+        kv_heads=int(
+            values.get("num_key_value_heads") or (heads if family == "llama" else need("num_key_value_heads"))
+        ),
+        head_dim=int(head_dim),
+        ffn=int(need("intermediate_size")),
+        norm_eps=float(values.get("rms_norm_eps", 1e-6)),
+        rope_theta=float(theta),
+        rope_scaling=_hf_rope_scaling(rope or dict(values.get("rope_scaling") or {}), values, where),
+        qk_norm=family == "qwen3",
+        qkv_bias=family == "qwen2" or attention_bias,
+        o_bias=attention_bias,
+        mlp_bias=family == "llama" and bool(values.get("mlp_bias", False)),
+        tied=bool(values.get("tie_word_embeddings", False)),
+        family=family,
+    )
+    return _checked(config, where)
+
+
+def _refuse_hf_variants(values: Mapping[str, Any], where: str) -> None:
+    sliding = values.get("sliding_window") and values.get("use_sliding_window", False)
+    layer_types = set(values.get("layer_types") or ()) - {"full_attention"}
+    rope = values.get("rope_parameters") or {}
+    partial = values.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0))
+    for bad, what in (
+        (sliding, f"sliding-window attention (sliding_window {values.get('sliding_window')})"),
+        (bool(layer_types), f"layer types {sorted(layer_types)}"),
+        (partial not in (None, 1, 1.0), f"partial rotary embedding (partial_rotary_factor {partial})"),
+        (values.get("hidden_act", "silu") != "silu", f"activation {values.get('hidden_act')!r}"),
+        (values.get("quantization_config"), "quantised Hugging Face weights (quantization_config)"),
+    ):
+        if bad:
+            raise CumaError(
+                f"{where}: config.json asks for {what}, which is not supported; supported are {', '.join(FAMILIES)} "
+                "with full causal attention, full rotary embedding, SiLU and unquantised safetensors (or GGUF)"
+            )
+
+
+def _hf_rope_scaling(rope: dict[str, Any], values: Mapping[str, Any], where: str) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default" or not rope:
+        return None
+    try:
+        if kind == "linear":
+            return RopeScaling("linear", float(rope["factor"]))
+        if kind == "llama3":
+            original = rope.get("original_max_position_embeddings") or values["original_max_position_embeddings"]
+            low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+            return RopeScaling("llama3", float(rope["factor"]), low, high, int(original))
+    except KeyError as error:
+        raise CumaError(f"{where}: rope scaling {kind!r} in config.json lacks {error}") from None
+    raise CumaError(f"{where}: rope scaling {kind!r} is not supported; supported are none (default), linear and llama3")
+
+
+def from_gguf_fields(fields: Mapping[str, Any], where: str) -> DecoderConfig:
+    """GGUF metadata, with `tensor:NAME` entries for the tensors that decide the config (see `gguf.py`).
+
+    Args:
+        fields: key -> value; `tensors` is the mapping of tensor name to shape in numpy order, `rope_freqs` the
+            frequency factors [K/2] where the file has them (how GGUF writes llama3 rope scaling).
+        where: named in errors.
+
+    Raises:
+        CumaError: see `decoder_config`.
+    """
+    family = str(fields.get("general.architecture", ""))
+    _check_family(family, where)
+
+    def need(name: str) -> Any:
+        if (value := fields.get(f"{family}.{name}")) is None:
+            raise CumaError(f"{where}: the GGUF metadata lacks {family}.{name}")
+        return value
+
+    tensors: Mapping[str, Any] = fields["tensors"]
+    if "token_embd.weight" not in tensors:
+        raise CumaError(f"{where}: the GGUF file has no token_embd.weight; it is not a complete decoder")
+    if int(fields.get(f"{family}.expert_count", 0)):
+        raise CumaError(f"{where}: a mixture-of-experts base is not supported; use a dense {', '.join(FAMILIES)} model")
+    width, heads = int(need("embedding_length")), int(need("attention.head_count"))
+    head_dim = int(fields.get(f"{family}.attention.key_length", width // heads))
+    theta = float(fields.get(f"{family}.rope.freq_base", 10000.0))
+    rotary = int(fields.get(f"{family}.rope.dimension_count", head_dim))
+    if rotary != head_dim:
+        raise CumaError(f"{where}: partial rotary embedding ({rotary} of {head_dim}) is not supported")
+    config = DecoderConfig(
+        vocab=int(tensors["token_embd.weight"][0]),
+        width=width,
+        layers=int(need("block_count")),
+        heads=heads,
+        kv_heads=int(fields.get(f"{family}.attention.head_count_kv", heads)),
+        head_dim=head_dim,
+        ffn=int(need("feed_forward_length")),
+        norm_eps=float(need("attention.layer_norm_rms_epsilon")),
+        rope_theta=theta,
+        rope_scaling=_gguf_rope_scaling(fields, family, theta, head_dim, where),
+        qk_norm=family == "qwen3",
+        qkv_bias="blk.0.attn_q.bias" in tensors,
+        o_bias="blk.0.attn_output.bias" in tensors,
+        mlp_bias="blk.0.ffn_gate.bias" in tensors,
+        tied="output.weight" not in tensors,
+        family=family,
+    )
+    return _checked(config, where)
+
+
+def _gguf_rope_scaling(
+    fields: Mapping[str, Any], family: str, theta: float, head_dim: int, where: str
+) -> RopeScaling | None:
+    kind = str(fields.get(f"{family}.rope.scaling.type", "none"))
+    if kind == "linear":
+        return RopeScaling("linear", float(fields[f"{family}.rope.scaling.factor"]))
+    if kind != "none":
+        raise CumaError(f"{where}: rope scaling {kind!r} is not supported; supported are none, linear and llama3")
+    found = fields.get("rope_freqs")
+    if found is None:
+        return None
+    # GGUF stores llama3 scaling only as its result, one divisor per frequency. Every released Llama 3.x has low 1,
+    # high 4 and original context 8192; the largest divisor is the factor. Anything else is refused, not guessed.
+    scaling = RopeScaling("llama3", float(np.max(found)))
+    if not np.allclose(found, llama3_divisors(scaling, theta, head_dim), rtol=1e-3):
+        raise CumaError(
+            f"{where}: rope_freqs.weight is not the llama3 rope scaling (low 1, high 4, context 8192) that is "
+            "supported for GGUF; use the Hugging Face folder of this model"
+        )
+    return scaling
+
+
+def llama3_divisors(scaling: RopeScaling, theta: float, head_dim: int) -> np.ndarray:
+    """What llama3 scaling divides each rotary frequency by, float64 [K/2] (transformers' formula)."""
+    inverse = theta ** -(np.arange(0, head_dim, 2) / head_dim)
+    wavelength = 2 * math.pi / inverse
+    low, high, original = scaling.low_freq_factor, scaling.high_freq_factor, scaling.original_max_position
+    smooth = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
+    return 1.0 / ((1 - smooth) / scaling.factor + smooth)
+
+
+def _check_family(family: str, where: str) -> None:
+    if family not in FAMILIES:
+        raise CumaError(
+            f"{where}: model type {family!r} is not supported as a decoder; supported are {', '.join(FAMILIES)} "
+            "(SmolLM2 is a llama)"
+        )
+
+
+def _checked(config: DecoderConfig, where: str) -> DecoderConfig:
+    if config.heads % config.kv_heads:
+        raise CumaError(f"{where}: {config.heads} heads are not a multiple of {config.kv_heads} key/value heads")
+    return config
+
+
+def _named_shape(shape: str) -> DecoderConfig:
+    if shape not in SHAPES:
+        raise CumaError(f"model.source random:{shape}: no shape of this name; there are {', '.join(SHAPES)}")
+    return SHAPES[shape]
+
+
+def _folder(files: ModelFiles) -> Path:
+    assert files.path is not None
+    return files.path
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder") from None
+    except ValueError as error:
+        raise CumaError(f"{path} is not valid JSON ({error}); fetch it again") from None
+
+
+def _gguf_fields(files: ModelFiles) -> Mapping[str, Any]:
+    from cuma_jax.models.gguf import read_fields  # the gguf package is needed only for GGUF files
+
+    return read_fields(_folder(files))
