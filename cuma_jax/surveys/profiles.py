@@ -1,0 +1,159 @@
+"""Distinct profiles of a survey's respondents, and the sentence that describes each.
+
+Shapes: R respondents, P distinct profiles, F profile fields.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.survey import Survey
+
+_MISSING = -1
+_MAX_KEY = 2**62
+# Names that need "the" in a sentence.
+_ARTICLE = re.compile(r"^(United |Netherlands$|Philippines$|Dominican Republic$|Czech Republic$|Maldives$|Gambia$)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """The distinct combinations of profile values, one row each.
+
+    Attributes:
+        fields: names of the F profile fields, in the order a profile text lists them.
+        vocab: the values of each field, sorted; only values that some respondent has.
+        codes_PF: int32 [P, F]; position in the field's vocab, -1 where the value is missing. Rows are distinct
+            and sorted, so they do not depend on the order of the respondents.
+        profile_R: int32 [R]; the row of `codes_PF` of each respondent.
+    """
+
+    fields: tuple[str, ...]
+    vocab: dict[str, tuple[str, ...]]
+    codes_PF: np.ndarray
+    profile_R: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes_PF)
+
+    def values(self, row: int) -> dict[str, str]:
+        """The fields of profile `row` that are not missing."""
+        codes_F = self.codes_PF[row]
+        return {f: self.vocab[f][c] for f, c in zip(self.fields, codes_F, strict=True) if c != _MISSING}
+
+
+def build_profiles(survey: Survey, fields: Sequence[str] = ()) -> Profiles:
+    """The distinct profiles of `survey.respondents`.
+
+    Args:
+        survey: any survey.
+        fields: profile fields to use, in this order; empty: all the survey has.
+
+    Raises:
+        CumaError: a field that the survey does not have, or one named twice.
+    """
+    fields = tuple(fields) or survey.profile_fields
+    for field in fields:
+        _check_field(field, survey.profile_fields, f"survey {survey.name!r}")
+    if len(set(fields)) != len(fields):
+        raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
+    vocab: dict[str, tuple[str, ...]] = {}
+    codes_RF = np.full((len(survey.respondents), len(fields)), _MISSING, np.int32)
+    for f, field in enumerate(fields):
+        vocab[field], codes_RF[:, f] = _codes(survey.respondents[field])
+    first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
+    return Profiles(fields, vocab, codes_RF[first_P], profile_R)
+
+
+def _codes(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
+    """The sorted values that occur in a column, and each row's position among them (-1: missing)."""
+    values = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string").astype("category")
+    codes_R, names = values.cat.codes.to_numpy(), [str(v) for v in values.cat.categories]
+    used = sorted(np.unique(codes_R[codes_R >= 0]).tolist(), key=lambda c: names[c])
+    # One slot more than there are categories: code -1 indexes the last, which stays missing.
+    position = np.full(len(names) + 1, _MISSING, np.int32)
+    position[used] = np.arange(len(used))
+    return tuple(names[c] for c in used), position[codes_R]
+
+
+def _distinct_rows(codes_RF: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """First row of each distinct row (in lexicographic order), and each row's number among them.
+
+    Mixed-radix keys instead of `np.unique(axis=0)`: a few sorts of int64, not one of byte strings.
+    """
+    key_R, bound = np.zeros(len(codes_RF), np.int64), 1
+    for codes_R, size in zip(codes_RF.T, sizes, strict=True):
+        if bound * (size + 1) > _MAX_KEY:
+            names, key_R = np.unique(key_R, return_inverse=True)
+            bound = len(names)
+        key_R, bound = key_R * (size + 1) + (codes_R + 1), bound * (size + 1)
+    _, first_P, profile_R = np.unique(key_R, return_index=True, return_inverse=True)
+    return first_P, profile_R.astype(np.int32)
+
+
+def label(field: str) -> str:
+    """A field's name as it reads in a sentence: `political_views` -> "political views"."""
+    return field.replace("_", " ")
+
+
+def field_text(field: str, value: str) -> str:
+    """One field value as a text of its own: `field_text("country", "Chile")` is "country: Chile"."""
+    return f"{label(field)}: {value}"
+
+
+def describe(values: Mapping[str, str]) -> str:
+    """A profile as one sentence; fields that are absent are left out.
+
+    `{"country": "Chile", "year": "2006", "sex": "female"}` gives "A person from Chile, surveyed in 2006; sex: female."
+    """
+    head = "A person"
+    if country := values.get("country"):
+        head += f" from {'the ' if _ARTICLE.match(country) else ''}{country}"
+    if year := values.get("year"):
+        head += f", surveyed in {year}"
+    rest = [field_text(field, value) for field, value in values.items() if field not in ("country", "year")]
+    return "; ".join([head, *rest]) + "."
+
+
+def profile_text(profiles: Profiles, row: int) -> str:
+    """The sentence that describes profile `row`."""
+    return describe(profiles.values(row))
+
+
+def profile_texts(profiles: Profiles) -> list[str]:
+    """The sentences of all P profiles, in row order."""
+    return [profile_text(profiles, row) for row in range(len(profiles))]
+
+
+def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, str]:
+    """Reads a profile written by hand: "country=Chile, year=2012" -> {"country": "Chile", "year": "2012"}.
+
+    A value may hold commas, as long as no `name=` follows them. Values need not occur in any survey.
+
+    Args:
+        text: `field=value` pairs separated by commas.
+        fields: the fields there are; None: any name.
+
+    Raises:
+        CumaError: a part without `=`, an empty value, a field named twice, or a field that is not in `fields`.
+    """
+    values: dict[str, str] = {}
+    for part in re.split(r",\s*(?=[^,=]+=)", text.strip()):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        name = name.lower().replace(" ", "_")
+        if not (name and equals and value):
+            raise CumaError(f'profile {text!r}: cannot read {part!r}; write it as "country=Chile, year=2012"')
+        if fields is not None:
+            _check_field(name, fields, f"profile {text!r}")
+        if name in values:
+            raise CumaError(f"profile {text!r}: field {name!r} is given twice")
+        values[name] = value
+    return values
+
+
+def _check_field(field: str, known: Sequence[str], where: str) -> None:
+    if field not in known:
+        raise CumaError(f"{where}: unknown profile field {field!r}; known here: {', '.join(known)}")

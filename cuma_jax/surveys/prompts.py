@@ -1,0 +1,30 @@
+"""What is put to the model: the content of the messages. Rendering them as a chat is the tokenizer's work."""
+
+import string
+
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.survey import Question
+
+LETTERS = string.ascii_uppercase
+
+
+def question_message(question: Question) -> str:
+    """The user's message: the wording, one lettered option a line, and how to answer.
+
+    Raises:
+        CumaError: more options than letters.
+    """
+    if len(question.options) > len(LETTERS):
+        raise CumaError(
+            f"question {question.id} has {len(question.options)} options, but there are only {len(LETTERS)} letters; "
+            "merge options or leave the question out (data.questions)"
+        )
+    options = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
+    return "\n".join([question.text, *options, "You can only choose one option."])
+
+
+def system_message(profile_text: str | None = None) -> str:
+    """The system's message: what to do, and who is asked where `profile_text` is given."""
+    if profile_text is None:
+        return "Answer the survey question with the letter of one option."
+    return f"Answer the survey question as this person would, with the letter of one option. {profile_text}"
