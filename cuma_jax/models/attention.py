@@ -1,0 +1,52 @@
+"""Causal attention with grouped queries and rotary positions, behind one function.
+
+Shapes: B batch, T tokens, H query heads, G key/value heads, K head width.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cuma_jax.models.families import DecoderConfig, llama3_divisors
+
+
+def rotary_frequencies(config: DecoderConfig) -> np.ndarray:
+    """Inverse frequencies, float64 [K/2], after rope scaling (transformers' `ROPE_INIT_FUNCTIONS`)."""
+    inverse = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return inverse
+    if scaling.kind == "linear":
+        return inverse / scaling.factor
+    return inverse / llama3_divisors(scaling, config.rope_theta, config.head_dim)
+
+
+def rotary_table(config: DecoderConfig, length: int) -> tuple[jax.Array, jax.Array]:
+    """(sin, cos), float32 [T, K], for positions 0..length-1; the half-rotation layout of Llama."""
+    angle_TK = np.arange(length)[:, None] * np.tile(rotary_frequencies(config), 2)[None, :]
+    return jnp.asarray(np.sin(angle_TK), jnp.float32), jnp.asarray(np.cos(angle_TK), jnp.float32)
+
+
+def rotate(x_BTHK: jax.Array, sin_TK: jax.Array, cos_TK: jax.Array) -> jax.Array:
+    """Rotary embedding in float32, returned in the input's dtype."""
+    x = x_BTHK.astype(jnp.float32)
+    first, second = jnp.split(x, 2, axis=-1)
+    turned = jnp.concatenate([-second, first], axis=-1)
+    return (x * cos_TK[None, :, None, :] + turned * sin_TK[None, :, None, :]).astype(x_BTHK.dtype)
+
+
+def attend(q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, implementation: str) -> jax.Array:
+    """Causal softmax attention, [B,T,H,K].
+
+    Rows are padded on the right, so a valid token never sees padding: the causal mask alone is exact for every
+    valid position, and what padding positions hold is never read.
+
+    Args:
+        q_BTHK, k_BTGK, v_BTGK: after rotary embedding.
+        implementation: `xla`, `cudnn`, or `auto` (cudnn on GPU in 16 bits, else xla).
+    """
+    if implementation == "auto":
+        sixteen_bits = q_BTHK.dtype in (jnp.bfloat16, jnp.float16)
+        implementation = "cudnn" if sixteen_bits and jax.default_backend() == "gpu" else "xla"
+    kernel: str = implementation
+    return jax.nn.dot_product_attention(q_BTHK, k_BTGK, v_BTGK, is_causal=True, implementation=kernel)  # type: ignore[arg-type]

@@ -1,0 +1,138 @@
+"""The mesh, the one table that maps logical axes to it, and the shardings of a tree.
+
+Every weight and activation names its axes logically ('embed', 'heads', ...). This table alone says which mesh axis
+each one is split over, so another layout is an edit here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from cuma_jax.config import MeshConfig
+from cuma_jax.errors import CumaError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
+    ("batch", BATCH_AXES),
+    ("embed", "fsdp"),
+    ("vocab", "tensor"),
+    ("heads", "tensor"),
+    ("kv_heads", "tensor"),
+    ("mlp", "tensor"),
+    ("act_embed", None),
+    ("seq", None),
+    ("layers", None),
+    ("experts", None),
+    ("rank", None),
+    ("router_hidden", None),
+    ("profile", None),
+)
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """The (data, fsdp, tensor) mesh over all devices.
+
+    Raises:
+        CumaError: the product of the axes is not the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    fixed = config.fsdp * config.tensor
+    data = config.data or max(len(devices) // fixed, 1)
+    if data * fixed != len(devices):
+        raise CumaError(
+            f"mesh data={config.data or 'auto'} x fsdp={config.fsdp} x tensor={config.tensor} does not use exactly the "
+            f"{len(devices)} devices here; set --mesh.data, --mesh.fsdp, --mesh.tensor so that their product is "
+            f"{len(devices)} (0 for data means: what is left)"
+        )
+    # Auto: the compiler propagates shardings; Linen's logical constraints need it (the default became Explicit).
+    return jax.make_mesh((data, config.fsdp, config.tensor), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
+
+
+def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:
+    """Checks sizes against the mesh before anything is compiled.
+
+    Args:
+        mesh: the mesh.
+        sizes: description -> (logical axis, size), e.g. `{"train.batch_size": ("batch", 16)}`.
+
+    Raises:
+        CumaError: a size is not divisible by the mesh axes its logical axis is split over.
+    """
+    for name, (axis, size) in sizes.items():
+        mesh_axes = dict(RULES)[axis] or ()
+        mesh_axes = (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes
+        ways = int(np.prod([mesh.shape[a] for a in mesh_axes]))
+        if size % ways:
+            split = " x ".join(f"mesh.{a}={mesh.shape[a]}" for a in mesh_axes)
+            raise CumaError(
+                f"{name} is {size}, which is not divisible by {ways} ({split}); "
+                f"change {name} to a multiple of {ways}, or the mesh"
+            )
+
+
+def spec_of(axes: tuple[str | None, ...]) -> PartitionSpec:
+    """The PartitionSpec of logical `axes`.
+
+    Raises:
+        ValueError: an axis that is not in the table, or two axes of one array on the same mesh axis.
+    """
+    rules = dict(RULES)
+    parts = []
+    for axis in axes:
+        if axis is not None and axis not in rules:
+            raise ValueError(f"logical axis {axis!r} is not in sharding.RULES")
+        parts.append(rules[axis] if axis is not None else None)
+    used = [a for part in parts if part for a in ((part,) if isinstance(part, str) else part)]
+    if len(set(used)) != len(used):
+        raise ValueError(f"logical axes {axes} put two dimensions of one array on the same mesh axis: {parts}")
+    return PartitionSpec(*parts)
+
+
+def tree_shardings(boxed: Any, mesh: Mesh) -> Any:
+    """Shardings of a tree of (boxed) abstract arrays, from the logical axes in their boxes; unboxed leaves replicate.
+
+    Raises:
+        CumaError: a dimension is not divisible by the mesh axes it is split over.
+    """
+
+    def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        if not isinstance(leaf, nn.LogicallyPartitioned):
+            return NamedSharding(mesh, PartitionSpec())
+        sharding = NamedSharding(mesh, spec_of(leaf.names))
+        try:
+            sharding.shard_shape(leaf.value.shape)
+        except ValueError:
+            raise CumaError(
+                f"weight {jax.tree_util.keystr(path)} of shape {leaf.value.shape} with axes {leaf.names} does not "
+                f"divide over the mesh {dict(mesh.shape)}; choose mesh.fsdp and mesh.tensor that divide it"
+            ) from None
+        return sharding
+
+    return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding that keeps a whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding that splits the first axis over data and fsdp."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Global arrays from this process's rows of a batch."""
+    sharding = batch_sharding(mesh)
+    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Asks the compiler to lay `x` out by its logical axes (no effect outside a mesh)."""
+    return nn.with_logical_constraint(x, axes, rules=RULES)
