@@ -1,0 +1,103 @@
+"""What an evaluation leaves behind: results.json, per_cell.parquet and a table for the terminal."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import pandas as pd
+
+from cuma_jax.cache import atomic_write
+from cuma_jax.errors import CumaError
+
+SCHEMA = 1
+"""Version of results.json."""
+RESULTS_FILE, PER_CELL_FILE = "results.json", "per_cell.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Scores of one evaluation.
+
+    Attributes:
+        values: plain JSON values; `values["splits"][split]` has `n`, `overall` and `questions[id]`, and both of the
+            latter have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`. A figure is
+            {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
+        per_cell: one row a (split, question, group) cell.
+    """
+
+    values: dict[str, Any]
+    per_cell: pd.DataFrame
+
+
+def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 0) -> None:
+    """Writes results.json and per_cell.parquet, each whole or not at all; processes other than 0 write nothing."""
+    if process_index != 0:
+        return
+    text = json.dumps(results.values, indent=1, ensure_ascii=False, allow_nan=False)
+    atomic_write(run_dir / PER_CELL_FILE, lambda part: results.per_cell.to_parquet(part, index=False))
+    atomic_write(run_dir / RESULTS_FILE, lambda part: _write_text(part, text + "\n"))
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_results(run_dir: pathlib.Path) -> Results:
+    """The results that `write_results` left in `run_dir`.
+
+    Raises:
+        CumaError: a file is missing, or of another version.
+    """
+    for name in (RESULTS_FILE, PER_CELL_FILE):
+        if not (run_dir / name).is_file():
+            raise CumaError(f"{run_dir} has no {name}; run `python -m cuma_jax.evaluate --run {run_dir}` first")
+    values = json.loads((run_dir / RESULTS_FILE).read_text(encoding="utf-8"))
+    if values.get("schema") != SCHEMA:
+        raise CumaError(
+            f"{run_dir / RESULTS_FILE} has schema {values.get('schema')!r}, this version reads {SCHEMA}; evaluate again"
+        )
+    return Results(values, pd.read_parquet(run_dir / PER_CELL_FILE))
+
+
+def summary_table(results: Results) -> str:
+    """A plain-text table for the terminal, one line a question and one overall for each split."""
+    group = " x ".join(results.values["group_by"])
+    header = ["split", "question", "CuMA EMD [95%]", "pooled", group, "floor", "closed", "spread", "corr"]
+    rows: list[list[str]] = []
+    for split, scores in results.values["splits"].items():
+        blocks = {"overall": scores["overall"], **scores["questions"]}
+        for position, (name, block) in enumerate(blocks.items()):
+            model = block["methods"]["model"]
+            rows.append([
+                split if position == 0 else "",
+                name + (" *" if block.get("distance") == "total_variation" else ""),
+                f"{_text(model['emd']['value'])} [{_text(model['emd']['low'])}, {_text(model['emd']['high'])}]",
+                _text(block["methods"]["pooled"]["emd"]["value"]),
+                _text(block["methods"]["group"]["emd"]["value"]),
+                _text(block["floor"]["value"]),
+                _text(block["share_closed"]["model"]["value"], "{:.0%}"),
+                _text(model["spread_ratio"]["value"], "{:.2f}"),
+                _text(model["correlation"]["value"], "{:.2f}"),
+            ])  # fmt: skip
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(row: list[str]) -> str:
+        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * w for w in widths)
+    notes = [
+        f"EMD: distance between true and predicted distributions by {group}, 0 to 1, less is better; beside it the "
+        "training answers' marginals",
+        "(pooled: everybody's; next: the group's own). floor: what sampling alone costs. closed: share of the way "
+        "from pooled to floor.",
+        "spread: predicted over true spread of group means (1 is right, 0 is mean collapse). corr: of group means.",
+    ]
+    if any("*" in row[1] for row in rows):
+        notes.append("* options without an order: total variation instead of EMD.")
+    return "\n".join([line(header), rule, *(line(row) for row in rows), "", *notes])
+
+
+def _text(value: float | None, style: str = "{:.4f}") -> str:
+    return "-" if value is None else style.format(value)
