@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
 from cuma_jax.config import DataConfig
 from cuma_jax.errors import CumaError
@@ -40,7 +39,7 @@ def split_answers(survey: Survey, data: DataConfig) -> np.ndarray:
     held_question_Q = np.zeros(num_questions, bool)
     if data.unseen_questions > 0:
         held_question_Q = _held_questions(survey, data)
-    draw_R = hash_shares(survey.respondents["respondent_id"], data.split_seed, "respondent")
+    draw_R = hash_shares(survey.respondents["respondent_id"].tolist(), data.split_seed, "respondent")
     unseen, validation = data.unseen_respondents, data.validation_respondents
     if unseen + validation >= 1:
         raise CumaError(
@@ -133,8 +132,13 @@ def _countries(survey: Survey) -> tuple[np.ndarray, list[str]]:
     """int64 [R] positions of each respondent's country in the sorted list of names (-1: missing), and the names."""
     if "country" not in survey.respondents:
         return np.full(len(survey.respondents), -1, np.int64), []
-    codes_R, names = pd.factorize(survey.respondents["country"].astype("object"), sort=True)
-    return codes_R.astype(np.int64), [str(name) for name in names]
+    column = survey.respondents["country"].astype("category")
+    names = [str(name) for name in column.cat.categories]
+    order = np.argsort(names, kind="stable")
+    # One slot more than there are names: code -1 indexes the last, which stays missing.
+    position = np.full(len(names) + 1, -1, np.int64)
+    position[order] = np.arange(len(names))
+    return position[column.cat.codes.to_numpy()], [names[i] for i in order]
 
 
 def _check_not_empty(survey: Survey, data: DataConfig, split_A: np.ndarray) -> None:

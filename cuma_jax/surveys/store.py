@@ -1,0 +1,69 @@
+"""A Survey on disk: a folder of two Parquet tables and one JSON file, written whole or not at all."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from cuma_jax.cache import atomic_write
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.survey import Question, Survey
+
+VERSION = "1"
+"""Raised whenever the files change: part of the cache key."""
+
+_ANSWERS, _RESPONDENTS, _META = "answers.parquet", "respondents.parquet", "survey.json"
+
+
+def save_survey(survey: Survey, folder: pathlib.Path) -> None:
+    """Writes `survey` to `folder` (an existing folder is kept as it is: folders are named by content)."""
+    atomic_write(folder, lambda part: _write(survey, part))
+
+
+def _write(survey: Survey, folder: pathlib.Path) -> None:
+    folder.mkdir()
+    answers = {"respondent": survey.respondent_A, "question": survey.question_A, "option": survey.option_A}
+    pa.parquet.write_table(pa.table(answers), folder / _ANSWERS)
+    survey.respondents.to_parquet(folder / _RESPONDENTS, index=False)
+    meta = {
+        "name": survey.name,
+        "profile_fields": survey.profile_fields,
+        "skipped": survey.skipped,
+        "questions": [dataclasses.asdict(question) for question in survey.questions],
+    }
+    (folder / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def load_saved_survey(folder: pathlib.Path) -> Survey:
+    """The survey that `save_survey` wrote to `folder`, equal to it in every value.
+
+    Raises:
+        CumaError: a file is missing or cannot be read.
+    """
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        answers = pa.parquet.read_table(folder / _ANSWERS)
+        respondents = pd.read_parquet(folder / _RESPONDENTS)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CumaError(f"cannot read the saved survey in {folder}: {error}; delete the folder to rebuild it") from None
+    columns = {name: answers[name].to_numpy().astype(np.int32) for name in ("respondent", "question", "option")}
+    questions = [_question(**question) for question in meta["questions"]]
+    return Survey(
+        name=meta["name"],
+        questions=tuple(questions),
+        respondents=respondents,
+        profile_fields=tuple(meta["profile_fields"]),
+        respondent_A=columns["respondent"],
+        question_A=columns["question"],
+        option_A=columns["option"],
+        skipped=meta["skipped"],
+    )
+
+
+def _question(options: list[str], codes: list[str], **rest: Any) -> Question:
+    return Question(options=tuple(options), codes=tuple(codes), **rest)
