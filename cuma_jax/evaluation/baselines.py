@@ -69,7 +69,7 @@ def fit_baselines(
     uniform_QO = (np.arange(options) < size_Q[:, None]) / size_Q[:, None]
     cell_A = question_A.astype(np.int64) * groups + group_A
     mass_QGO = np.bincount(cell_A * options + option_A, weight_A, questions * groups * options)
-    mass_QGO = mass_QGO.reshape(questions, groups, options)
+    mass_QGO = mass_QGO.reshape(questions, groups, options).astype(np.float64)  # int when there is nothing to count
     n_QG = np.bincount(cell_A, minlength=questions * groups).reshape(questions, groups)
     square_QG = np.bincount(cell_A, weight_A.astype(np.float64) ** 2, questions * groups).reshape(questions, groups)
     total_QG = mass_QGO.sum(-1)

@@ -56,10 +56,10 @@ def share_closed(emd: np.ndarray, emd_pooled: np.ndarray, floor: np.ndarray) -> 
     """Share of the explainable distance closed, `1 - (EMD - floor) / (EMD of the pooled marginal - floor)`.
 
     1 is a model at the noise floor, 0 one no better than the pooled marginal, below 0 worse. NaN where the pooled
-    marginal is itself at the floor (nothing left to explain).
+    marginal is itself at the floor or within a tenth of it (nothing left to explain).
     """
     emd, emd_pooled, floor = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (emd, emd_pooled, floor)))
     room = emd_pooled - floor
-    # Below a hundredth of the floor, the ratio is noise over noise.
-    usable = room > np.maximum(0.01 * floor, 1e-6)
+    # Below a tenth of the floor, the ratio is noise over noise.
+    usable = room > np.maximum(0.1 * floor, 1e-6)
     return 1.0 - np.divide(emd - floor, room, out=np.full(emd.shape, np.nan), where=usable)

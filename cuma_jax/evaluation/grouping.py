@@ -64,9 +64,10 @@ def build_clusters(survey: Survey, groups: Groups) -> np.ndarray:
     alone_R = np.arange(len(respondents))
     if "psu" not in respondents:
         return alone_R
-    keys = {"group": groups.group_R, "psu": respondents["psu"].astype(str).to_numpy()}
-    if "stratum" in respondents:
-        keys["stratum"] = respondents["stratum"].astype(str).to_numpy()
+    keys = {"group": groups.group_R}
+    for name in ("stratum", "psu"):
+        if name in respondents:
+            keys[name] = respondents[name].astype("object").where(respondents[name].notna(), "").astype(str).to_numpy()
     cluster_R = pd.DataFrame(keys).groupby(list(keys), sort=True, observed=True).ngroup().to_numpy(np.int64)
     known_R = respondents["psu"].notna().to_numpy()
     return np.where(known_R, cluster_R, cluster_R.max(initial=-1) + 1 + alone_R)
