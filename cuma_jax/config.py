@@ -127,6 +127,8 @@ class DataConfig:
     """Countries to hold out by name, instead of by share."""
     split_seed: int = 0
     """Seed of the hash that splits."""
+    question_power: float = 0.5
+    """How often a question is drawn: its number of training answers to this power (0: all questions alike)."""
     buckets: tuple[int, ...] = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
     """Sequence lengths in tokens; a row takes the shortest that holds it."""
     max_length: int = 1024
@@ -286,7 +288,7 @@ _POSITIVE = {
 _NOT_NEGATIVE = {
     "adapter": ("layers",),
     "profile": ("projection_layers",),
-    "data": ("prefetch",),
+    "data": ("prefetch", "question_power"),
     "objective": ("balance", "z_loss"),
     "optimizer": ("weight_decay", "clip"),
     "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every"),

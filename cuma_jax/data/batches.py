@@ -1,0 +1,127 @@
+"""Rows become a batch: a few integer arrays of one static shape.
+
+Shapes: B rows, T tokens (one of the buckets), S supervised positions, O options, N all rows.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cuma_jax.data.tokens import RowTokens
+from cuma_jax.errors import CumaError
+
+Batch = dict[str, np.ndarray]
+"""Arrays by name, the first axis is the row:
+
+tokens int32 [B,T], or `template` int32 [B] where a table of hidden states replaces them; lengths int32 [B];
+profile int32 [B], row of the profile table; positions int32 [B,S], where logits are read; weight float32 [B], 0 for
+padding rows. choice: option_ids int32 [B,O], options int32 [B], target float32 [B,O]. sft: labels int32 [B,S].
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """The few lengths that batches come in.
+
+    Attributes:
+        lengths: increasing numbers of tokens.
+    """
+
+    lengths: tuple[int, ...]
+
+    def of(self, length_N: np.ndarray, what: str, max_length: int) -> np.ndarray:
+        """The shortest bucket (its number) that holds each row.
+
+        Raises:
+            CumaError: a row is longer than `max_length` or the longest bucket.
+        """
+        limit = min(self.lengths[-1], max_length)
+        if len(length_N) and length_N.max() > limit:
+            raise CumaError(
+                f"{what}: a row has {int(length_N.max())} tokens, more than the {limit} allowed; raise data.max_length "
+                "and add a longer bucket to data.buckets, or leave the question out (data.questions)"
+            )
+        return np.searchsorted(np.array(self.lengths), length_N).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """N rows to train on or to predict: three integers each, and a target.
+
+    Attributes:
+        profile_N, question_N: int32.
+        option_N: int32, the answer; 0 where the target is a distribution.
+        target_NO: float32, distribution of the answers; None: one-hot of option_N.
+        mass_N: float64, how often a row is drawn, relative to others.
+    """
+
+    profile_N: np.ndarray
+    question_N: np.ndarray
+    option_N: np.ndarray
+    target_NO: np.ndarray | None
+    mass_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.profile_N)
+
+
+class Batcher:
+    """Gathers rows into batches of one bucket each.
+
+    Args:
+        rows: all rows.
+        tokens: their token pieces.
+        sizes_Q: number of options of each question.
+        objective: `choice` or `sft`.
+        buckets: lengths that batches come in.
+        max_length: longest row allowed, in tokens.
+        cached: whether batches name templates (hidden states come from a table) instead of holding tokens.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        tokens: RowTokens,
+        sizes_Q: Sequence[int],
+        objective: str,
+        buckets: Buckets,
+        max_length: int,
+        cached: bool,
+    ):
+        self.rows, self.tokens, self.objective, self.cached = rows, tokens, objective, cached
+        self._sizes_Q = np.asarray(sizes_Q, np.int32)
+        self._template_N = tokens.template_QO[rows.question_N, rows.option_N]
+        self.length_N = tokens.lengths(rows.profile_N, self._template_N)
+        self.bucket_N = buckets.of(self.length_N, "data", max_length)
+        self.buckets = buckets
+
+    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
+        rows, tokens = self.rows, self.tokens
+        template_B, profile_B = self._template_N[index_B], rows.profile_N[index_B]
+        length_B, supervised = self.length_N[index_B], tokens.supervised
+        weight_B = np.ones(len(index_B), np.float32)
+        if real is not None:
+            weight_B[real:] = 0.0
+        batch = {
+            "lengths": length_B,
+            "profile": profile_B.astype(np.int32),
+            "positions": length_B[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
+            "weight": weight_B,
+        }
+        if self.cached:
+            batch["template"] = template_B
+        else:
+            batch["tokens"] = tokens.fill(profile_B, template_B, self.buckets.lengths[bucket])
+        if self.objective == "sft":
+            batch["labels"] = tokens.labels_MS[template_B]
+            return batch
+        question_B = rows.question_N[index_B]
+        batch["option_ids"] = tokens.option_ids_QO[question_B]
+        batch["options"] = self._sizes_Q[question_B]
+        if rows.target_NO is None:
+            batch["target"] = np.eye(tokens.option_ids_QO.shape[1], dtype=np.float32)[rows.option_N[index_B]]
+        else:
+            batch["target"] = rows.target_NO[index_B]
+        return batch
