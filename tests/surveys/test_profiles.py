@@ -1,0 +1,136 @@
+import dataclasses
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.invented import make_invented
+from cuma_jax.surveys.profiles import (
+    build_profiles,
+    describe,
+    field_text,
+    parse_profile,
+    profile_text,
+    profile_texts,
+)
+from cuma_jax.surveys.survey import Question, Survey
+
+
+def survey_of(columns):
+    """A survey whose respondents have these profile columns and one answer each."""
+    size = len(next(iter(columns.values())))
+    frame = pd.DataFrame({"respondent_id": [f"r{i}" for i in range(size)], "weight": np.ones(size)})
+    for name, values in columns.items():
+        frame[name] = pd.Categorical(values)
+    return Survey(
+        name="test",
+        questions=(Question("q", "Well?", ("Yes", "No"), ("1", "2")),),
+        respondents=frame,
+        profile_fields=tuple(columns),
+        respondent_A=np.arange(size, dtype=np.int32),
+        question_A=np.zeros(size, np.int32),
+        option_A=np.zeros(size, np.int32),
+    )
+
+
+def random_survey(size, fields, values, seed=0):
+    rng = np.random.default_rng(seed)
+    names = np.array([f"v{i}" for i in range(values)] + [None], dtype=object)
+    return survey_of({f"f{i}": names[rng.integers(values + 1, size=size)] for i in range(fields)})
+
+
+@pytest.mark.parametrize(("fields", "values"), [(3, 4), (30, 40)])
+def test_profiles_equal_the_rows_one_by_one(fields, values):
+    """Against a dictionary of tuples; 30 fields of 40 values overflow one integer key on the way."""
+    survey = random_survey(500, fields, values)
+    profiles = build_profiles(survey)
+    rows = [tuple(row) for row in survey.respondents[list(survey.profile_fields)].astype(object).to_numpy()]
+    got = []
+    for row in profiles.profile_R:
+        values_of = profiles.values(row)
+        got.append(tuple(values_of.get(field) for field in profiles.fields))
+    assert got == [tuple(None if pd.isna(v) else v for v in row) for row in rows]
+    assert len(profiles) == len(set(got))
+    assert len(np.unique(profiles.codes_PF, axis=0)) == len(profiles)
+
+
+def test_profiles_do_not_depend_on_row_order_or_unused_categories():
+    survey = random_survey(300, 3, 4)
+    shuffled = np.random.default_rng(1).permutation(300)
+    frame = survey.respondents.iloc[shuffled].reset_index(drop=True)
+    frame["f0"] = frame["f0"].cat.add_categories(["never used"]).cat.reorder_categories(
+        ["never used", *reversed(list(survey.respondents["f0"].cat.categories))]
+    )  # fmt: skip
+    a, b = build_profiles(survey), build_profiles(dataclasses.replace(survey, respondents=frame))
+    assert a.vocab == b.vocab
+    np.testing.assert_array_equal(a.codes_PF, b.codes_PF)
+    np.testing.assert_array_equal(a.profile_R[shuffled], b.profile_R)
+
+
+def test_fields_can_be_chosen():
+    survey = make_invented()
+    profiles = build_profiles(survey, ("sex",))
+    assert profile_texts(profiles) == ["A person; sex: female.", "A person; sex: male."]
+    with pytest.raises(CumaError, match="unknown profile field 'colour'; known here: country, sex, age"):
+        build_profiles(survey, ("colour",))
+    with pytest.raises(CumaError, match="twice"):
+        build_profiles(survey, ("sex", "sex"))
+
+
+def test_texts_leave_out_absent_fields():
+    survey = survey_of(
+        {
+            "country": ["Chile", "United States", None],
+            "year": ["2006", None, None],
+            "sex": ["female", None, None],
+            "age": ["25-34", "35-44", None],
+            "political_views": ["liberal", None, None],
+        }
+    )
+    profiles = build_profiles(survey)
+    texts = [profile_text(profiles, row) for row in profiles.profile_R]
+    assert texts == [
+        "A person from Chile, surveyed in 2006; sex: female; age: 25-34; political views: liberal.",
+        "A person from the United States; age: 35-44.",
+        "A person.",
+    ]
+    assert field_text("political_views", "liberal") == "political views: liberal"
+
+
+def test_parse_profile_reads_what_describe_writes_about():
+    assert parse_profile("country=Chile, year=2012") == {"country": "Chile", "year": "2012"}
+    assert parse_profile("country = Korea, South, political views=left") == {
+        "country": "Korea, South",
+        "political_views": "left",
+    }
+    assert describe(parse_profile("country=Chile, year=2012")) == "A person from Chile, surveyed in 2012."
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("contry=Chile", "unknown profile field 'contry'; known here: country, year"),
+        ("Chile", "cannot read 'Chile'"),
+        ("country=", "cannot read"),
+        ("", "cannot read"),
+        ("year=2000, year=2001", "given twice"),
+    ],
+)
+def test_parse_profile_errors_say_what_is_wrong(text, message):
+    with pytest.raises(CumaError, match=message):
+        parse_profile(text, ("country", "year"))
+
+
+def test_half_a_million_respondents_take_seconds():
+    size, rng = 500_000, np.random.default_rng(0)
+    survey = survey_of({"f0": ["x"] * 2})
+    names = ["a", "b", "c"]
+    frame = pd.DataFrame({"respondent_id": np.zeros(size), "weight": np.ones(size)})
+    for f in range(20):
+        frame[f"f{f}"] = pd.Categorical.from_codes(rng.integers(-1, 3, size), names)
+    survey = dataclasses.replace(survey, respondents=frame, profile_fields=tuple(f"f{f}" for f in range(20)))
+    start = time.perf_counter()
+    build_profiles(survey)
+    assert time.perf_counter() - start < 8
