@@ -40,8 +40,12 @@ def tiny() -> None:
     torch.manual_seed(0)
     model = transformers.BertModel(config).eval()
     with torch.no_grad():  # the defaults (ones, zeros, 0.02) would hide a swapped scale or a forgotten bias
-        for parameter in model.parameters():
-            parameter.copy_(0.3 * torch.randn_like(parameter) + (0.2 if parameter.ndim == 1 else 0.0))
+        for name, parameter in model.named_parameters():
+            # Embeddings of unit size, or the layers would make all positions alike and hide a wrong mask.
+            size, mean = (1.0, 0.0) if "embeddings.weight" in name else (0.12, 0.0)
+            if name.endswith("LayerNorm.weight"):
+                size, mean = 0.3, 1.0
+            parameter.copy_(mean + size * torch.randn_like(parameter))
     model.save_pretrained(HERE)
     tokens_BT, lengths_B = np.random.default_rng(0).integers(0, 32, (4, 32)), np.array([32, 9, 1, 20])
     mask_BT = np.arange(32)[None] < lengths_B[:, None]
