@@ -8,10 +8,9 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.errors import CumaError
@@ -35,12 +34,16 @@ _SAMPLE_BYTES, _SAMPLE_PIECES = 4096, 16
 
 
 class Tensors(Protocol):
-    """A file format under Hugging Face names and layout."""
+    """Tensors under Hugging Face names and in Hugging Face layout."""
 
     shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str) -> np.ndarray:
         """One tensor; indexing it is what reads, where the format allows."""
+
+
+class StoredTensors(Tensors, Protocol):
+    """Tensors of a file."""
 
     def raw_bytes(self, name: str) -> np.ndarray:
         """The stored bytes, flat uint8."""
@@ -72,48 +75,61 @@ def load_params(
     """
     if files.kind == "random":
         return random_params(abstract, shardings, 0)
+    plan = _plan(abstract, n_frozen)
     tensors = open_tensors(files, config)
-    leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
-    plan = [(_sources(path, leaf, n_frozen), leaf) for path, leaf in leaves]
     _check(tensors, config, plan, files.source)
-    total, done, arrays = sum(len(names) for (names, _), _ in plan), 0, []
-    for ((names, stacked), leaf), sharding in zip(plan, jax.tree.leaves(shardings), strict=True):
-        arrays.append(_load_leaf(tensors, names, stacked, leaf, sharding))
-        done += len(names)
-        if progress is not None:
-            progress(done, total)
-    return jax.tree_util.tree_unflatten(structure, arrays)
+    return _load(tensors, abstract, shardings, plan, progress)
 
 
 def random_params(abstract: Mapping[str, Any], shardings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Random base weights, made on the devices: matrices normal(0.02), norms one, biases zero.
+    """Random base weights: matrices normal(0.02), norms one, biases zero.
 
     The values depend on the seed, the parameter's name and its layer, not on the mesh and not on how the layers are
-    divided into frozen and adapted ones.
+    divided into frozen and adapted ones. They are drawn by numpy, one tensor at a time: compiling JAX's generator for
+    every shape takes ten seconds on a CPU, even for a tiny model.
     """
     n_frozen = next((leaf.shape[0] for leaf in jax.tree.leaves(abstract.get("frozen_layers", {}))), 0)
-
-    def make(key: jax.Array) -> Any:
-        def leaf(path: Any, want: jax.ShapeDtypeStruct) -> jax.Array:
-            *group, name = (str(entry.key) for entry in path)
-            if name.endswith("norm"):
-                return jnp.ones(want.shape, want.dtype)
-            if name.endswith("bias"):
-                return jnp.zeros(want.shape, want.dtype)
-            own = jax.random.fold_in(key, zlib.crc32(name.encode()))
-            if not group:
-                return (0.02 * jax.random.normal(own, want.shape, jnp.float32)).astype(want.dtype)
-            layers = jnp.arange(want.shape[0]) + (0 if group[0] == "frozen_layers" else n_frozen)
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(own, layers)
-            draw = jax.vmap(lambda one: 0.02 * jax.random.normal(one, want.shape[1:], jnp.float32))
-            return draw(keys).astype(want.dtype)
-
-        return jax.tree_util.tree_map_with_path(leaf, abstract)
-
-    return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
+    plan = _plan(abstract, n_frozen)
+    return _load(RandomTensors(_expected_shapes(plan), seed), abstract, shardings, plan, None)
 
 
-def open_tensors(files: ModelFiles, config: DecoderConfig) -> Tensors:
+class RandomTensors:
+    """A model file that is not there: every tensor is drawn when it is read.
+
+    Attributes:
+        shapes: tensor name -> shape.
+    """
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], seed: int):
+        self.shapes, self._seed = shapes, seed
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor, float32."""
+        if "norm" in name.split(".")[-2]:
+            return np.ones(self.shapes[name], np.float32)
+        if name.endswith(".bias"):
+            return np.zeros(self.shapes[name], np.float32)
+        rng = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
+        return 0.02 * rng.standard_normal(self.shapes[name], np.float32)
+
+
+def _load(
+    tensors: Tensors,
+    abstract: Mapping[str, Any],
+    shardings: Mapping[str, Any],
+    plan: "list[_Leaf]",
+    progress: Progress | None,
+) -> dict[str, Any]:
+    total, done, arrays = sum(len(leaf.names) for leaf in plan), 0, []
+    for leaf, sharding in zip(plan, jax.tree.leaves(shardings), strict=True):
+        arrays.append(_load_leaf(tensors, leaf, sharding))
+        done += len(leaf.names)
+        if progress is not None:
+            progress(done, total)
+    return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
+
+
+def open_tensors(files: ModelFiles, config: DecoderConfig) -> StoredTensors:
     """The tensors of a Hugging Face folder or a GGUF file, under Hugging Face names."""
     assert files.path is not None
     if files.kind == "gguf":
@@ -137,7 +153,7 @@ def fingerprint(files: ModelFiles) -> str:
         fields = json.loads((files.path / "config.json").read_text(encoding="utf-8"))
     digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
     # No config is needed to look at stored bytes, so that this works for any family, encoders included.
-    tensors: Tensors = GGUFTensors(files.path, 1, 1) if files.kind == "gguf" else SafetensorsFolder(files.path)
+    tensors: StoredTensors = GGUFTensors(files.path, 1, 1) if files.kind == "gguf" else SafetensorsFolder(files.path)
     for name in sorted(tensors.shapes):
         digest.update(f"{name} {tensors.shapes[name]} {tensors.dtype(name)}".encode())
         raw = tensors.raw_bytes(name)
@@ -150,13 +166,26 @@ def fingerprint(files: ModelFiles) -> str:
     return digest.hexdigest()
 
 
-def _sources(path: Any, leaf: jax.ShapeDtypeStruct, n_frozen: int) -> tuple[list[str], bool]:
-    """The tensors that make a leaf, and whether they are stacked along a leading axis."""
-    keys = [str(entry.key) for entry in path]
-    if len(keys) == 1:
-        return [_TOP[keys[0]]], False
-    first = {"frozen_layers": 0, "adapted_layers": n_frozen}[keys[0]]
-    return [layer_tensor(keys[1], first + i) for i in range(leaf.shape[0])], True
+class _Leaf(NamedTuple):
+    """A leaf of the tree: the tensors that make it, and whether they are stacked along a leading axis."""
+
+    names: list[str]
+    stacked: bool
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def _plan(abstract: Mapping[str, Any], n_frozen: int) -> list[_Leaf]:
+    plan = []
+    for path, leaf in jax.tree_util.tree_flatten_with_path(abstract)[0]:
+        group, *rest = (str(entry.key) for entry in path)
+        if not rest:
+            plan.append(_Leaf([_TOP[group]], False, leaf.shape, leaf.dtype))
+            continue
+        first = {"frozen_layers": 0, "adapted_layers": n_frozen}[group]
+        names = [layer_tensor(rest[0], first + i) for i in range(leaf.shape[0])]
+        plan.append(_Leaf(names, True, leaf.shape, leaf.dtype))
+    return plan
 
 
 def layer_tensor(leaf: str, layer: int) -> str:
@@ -167,13 +196,13 @@ def layer_tensor(leaf: str, layer: int) -> str:
     return f"model.layers.{layer}.{_LINEARS[linear]}.{'bias' if bias else 'weight'}"
 
 
-def _stored_shape(shape: tuple[int, ...], stacked: bool) -> tuple[int, ...]:
-    """The shape that a file has for a leaf: linears are stored [out, in], and kernels here are [in, out]."""
-    return shape[1:][::-1] if stacked else shape
+def _expected_shapes(plan: list[_Leaf]) -> dict[str, tuple[int, ...]]:
+    """The shapes that a file has: linears are stored [out, in], and kernels here are [in, out]."""
+    return {name: leaf.shape[1:][::-1] if leaf.stacked else leaf.shape for leaf in plan for name in leaf.names}
 
 
-def _check(tensors: Tensors, config: DecoderConfig, plan: list[Any], source: str) -> None:
-    expected = {name: _stored_shape(leaf.shape, stacked) for (names, stacked), leaf in plan for name in names}
+def _check(tensors: Tensors, config: DecoderConfig, plan: list[_Leaf], source: str) -> None:
+    expected = _expected_shapes(plan)
     missing = sorted(set(expected) - set(tensors.shapes))
     unexpected = sorted(n for n in set(tensors.shapes) - set(expected) if not _may_be_left(n))
     problems = []
@@ -209,13 +238,11 @@ def _listed(names: list[str]) -> str:
     )
 
 
-def _load_leaf(
-    tensors: Tensors, names: list[str], stacked: bool, leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding
-) -> jax.Array:
-    shape = tuple(leaf.shape)
+def _load_leaf(tensors: Tensors, leaf: _Leaf, sharding: jax.sharding.Sharding) -> jax.Array:
+    names, stacked, shape, dtype = leaf
     indices = {_bounds(index, shape) for index in sharding.addressable_devices_indices_map(shape).values()}
     # Tensors are the outer loop and shards the inner one, so that a quantised tensor is dequantised once.
-    buffers = {bounds: np.empty([stop - start for start, stop in bounds], leaf.dtype) for bounds in indices}
+    buffers = {bounds: np.empty([stop - start for start, stop in bounds], dtype) for bounds in indices}
     for layer, name in enumerate(names):
         wanted = [b for b in buffers if not stacked or b[0][0] <= layer < b[0][1]]
         values = tensors.read(name) if wanted else None
