@@ -212,7 +212,7 @@ def build_profile_table(
         progress: report progress on stderr.
 
     Raises:
-        CumaError: no profile fields, no training profile, a text too long for the encoder, or a shuffle of a single profile.
+        CumaError: no profile fields, no training profile, a text too long for the encoder, or a shuffle of one profile.
     """
     if not profiles.fields:
         raise CumaError("the survey has no profile fields, so there is nothing to embed; use router.inputs hidden")

@@ -37,7 +37,8 @@ class TextEncoder:
         fingerprint: hash of weights and tokenizer; equal fingerprints encode alike, but for rounding.
         width: C.
         pooling: `last`, `mean`, or `mean_padded`; the last averages padding in, up to the longest text among the
-            PADDED_BATCH texts encoded together, so a vector depends on its batch mates (as in the official code).
+            PADDED_BATCH texts encoded together, so a vector depends on its batch mates (as in the official code;
+            padding is on the right here, and a decoder's padding also attends to padding before it).
         max_length: longest text in tokens that the config allows.
         positions: longest sequence in tokens that the encoder can take; 0: no limit of its own.
         tokenize: text -> token ids with the special tokens that the encoder was trained with.
