@@ -133,6 +133,13 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def local_rows(mesh: Mesh, batch_size: int) -> slice:
+    """The rows of a global batch that this process' devices hold (they are contiguous)."""
+    indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    spans = [index[0].indices(batch_size) for index in indices]
+    return slice(min(s[0] for s in spans), max(s[1] for s in spans))
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Asks the compiler to lay `x` out by its logical axes (no effect outside a mesh)."""
     return nn.with_logical_constraint(x, axes, rules=RULES)

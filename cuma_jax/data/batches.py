@@ -14,7 +14,7 @@ from cuma_jax.errors import CumaError
 Batch = dict[str, np.ndarray]
 """Arrays by name, the first axis is the row:
 
-tokens int32 [B,T], or `template` int32 [B] where a table of hidden states replaces them; lengths int32 [B];
+tokens int32 [B,T], or `template` int32 [B], the row of the bucket's table of hidden states; lengths int32 [B];
 profile int32 [B], row of the profile table; positions int32 [B,S], where logits are read; weight float32 [B], 0 for
 padding rows. choice: option_ids int32 [B,O], options int32 [B], target float32 [B,O]. sft: labels int32 [B,S].
 """
@@ -66,6 +66,20 @@ class Rows:
         return len(self.profile_N)
 
 
+def template_slots(tokens: RowTokens, buckets: Buckets, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bucket of every template and its place among the bucket's templates, both int32 [M].
+
+    Only for rows without a profile in the prompt, where a template is a whole row.
+    """
+    length_M = np.array([len(t) for t in tokens.templates], np.int32)
+    bucket_M = buckets.of(length_M, "data", max_length)
+    slot_M = np.zeros(len(bucket_M), np.int32)
+    for bucket in np.unique(bucket_M):
+        members = np.flatnonzero(bucket_M == bucket)
+        slot_M[members] = np.arange(len(members))
+    return bucket_M, slot_M
+
+
 class Batcher:
     """Gathers rows into batches of one bucket each.
 
@@ -89,12 +103,13 @@ class Batcher:
         max_length: int,
         cached: bool,
     ):
-        self.rows, self.tokens, self.objective, self.cached = rows, tokens, objective, cached
+        self.rows, self.tokens, self.objective = rows, tokens, objective
         self._sizes_Q = np.asarray(sizes_Q, np.int32)
         self._template_N = tokens.template_QO[rows.question_N, rows.option_N]
         self.length_N = tokens.lengths(rows.profile_N, self._template_N)
         self.bucket_N = buckets.of(self.length_N, "data", max_length)
         self.buckets = buckets
+        self._slot_M = template_slots(tokens, buckets, max_length)[1] if cached else None
 
     def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
@@ -110,8 +125,8 @@ class Batcher:
             "positions": length_B[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
             "weight": weight_B,
         }
-        if self.cached:
-            batch["template"] = template_B
+        if self._slot_M is not None:
+            batch["template"] = self._slot_M[template_B]
         else:
             batch["tokens"] = tokens.fill(profile_B, template_B, self.buckets.lengths[bucket])
         if self.objective == "sft":

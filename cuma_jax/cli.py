@@ -1,0 +1,106 @@
+"""From the command line to a Config: `--config FILE` (or a preset's name), `--method NAME`, then typed overrides."""
+
+import importlib.util
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from cuma_jax.config import Config, from_dict
+from cuma_jax.errors import CumaError
+from cuma_jax.methods import METHODS, apply_method
+
+DEFAULT_PRESET = "quickstart"
+_FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
+
+
+def parse_config(program: str, description: str, argv: Sequence[str] | None = None) -> Config:
+    """The config that a command line asks for.
+
+    Args:
+        program: e.g. `cuma_jax.train`.
+        description: shown by --help.
+        argv: arguments; None: those of this process.
+
+    Raises:
+        CumaError: a bad preset, method or value.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    source = _take(args, "--config") or DEFAULT_PRESET
+    method = _take(args, "--method")
+    config = load_config(source)
+    if method:
+        config = apply_method(config, method)
+    text = (
+        f"{description}\n\n"
+        f"--config FILE   a preset's name ({', '.join(presets())}), a .py file with a function of the file's name "
+        f"that returns a Config, or the config.json of a run (default: {DEFAULT_PRESET})\n"
+        f"--method NAME   {', '.join(METHODS)}: sets the adapter, router and objective fields that make the method\n"
+        "Every field below overrides the preset; its default is the preset's value."
+    )
+    # Flags stay as they are spelt in the dataclasses; tyro exits with code 2 on a bad flag.
+    return tyro.cli(
+        Config,
+        prog=f"python -m {program}",
+        description=text,
+        default=config,
+        args=args,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+        use_underscores=True,
+    )
+
+
+def presets() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted({path.stem for folder in _FOLDERS if folder.is_dir() for path in folder.glob("*.py")})
+
+
+def load_config(source: str) -> Config:
+    """The config of a preset's name, a .py file or a .json file.
+
+    Raises:
+        CumaError: no such file, or a file that does not yield a Config.
+    """
+    path = _find(source)
+    if path.suffix == ".json":
+        try:
+            return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise CumaError(f"--config {source}: not valid JSON ({error})") from None
+    spec = importlib.util.spec_from_file_location(f"cuma_jax_preset_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise CumaError(f"--config {source}: not a .py or .json file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, path.stem, None)
+    config = function() if callable(function) else None
+    if not isinstance(config, Config):
+        raise CumaError(f"--config {source}: the file needs a function {path.stem}() that returns a Config")
+    return config
+
+
+def _find(source: str) -> pathlib.Path:
+    path = pathlib.Path(source).expanduser()
+    if path.is_file():
+        return path
+    for folder in _FOLDERS:
+        if (named := folder / f"{path.stem}.py").is_file() and path.suffix in ("", ".py"):
+            return named
+    raise CumaError(f"--config {source}: no such file, nor a preset; presets are {', '.join(presets())}")
+
+
+def _take(args: list[str], flag: str) -> str:
+    """Removes `flag VALUE` or `flag=VALUE` from `args` and returns the value, or an empty string."""
+    for i, arg in enumerate(args):
+        if arg == flag:
+            if i + 1 == len(args) or args[i + 1].startswith("--"):
+                raise CumaError(f"{flag} needs a value")
+            value = args[i + 1]
+            del args[i : i + 2]
+            return value
+        if arg.startswith(f"{flag}="):
+            del args[i]
+            return arg.partition("=")[2]
+    return ""

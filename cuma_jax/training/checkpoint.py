@@ -1,0 +1,118 @@
+"""Checkpoints: adapters, optimiser, step, key and data position, with what they belong to.
+
+Orbax writes to a temporary folder and renames it when it is whole, so a half-written checkpoint is never seen.
+The base is not saved; its fingerprint is, and a checkpoint of another base or another adapter shape is refused.
+"""
+
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from cuma_jax.config import to_dict
+from cuma_jax.errors import CumaError
+from cuma_jax.training.assembly import Assembly
+from cuma_jax.training.step import TrainState
+
+FOLDER = "checkpoints"
+Tree = Any
+
+
+class Checkpoints:
+    """The checkpoints of one run: the newest `train.keep`, and the best by validation loss.
+
+    Args:
+        run_dir: folder of the run.
+        assembly: what the checkpoints belong to.
+        read_only: never write or delete.
+    """
+
+    def __init__(self, run_dir: pathlib.Path, assembly: Assembly, read_only: bool = False):
+        self._folder, self._assembly = (run_dir / FOLDER).absolute(), assembly
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(assembly.config.train.keep),
+                preservation_policy.BestN(
+                    get_metric_fn=_validation_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, read_only=read_only, cleanup_tmp_directories=not read_only, create=not read_only
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, state: TrainState, validation_loss: float | None) -> None:
+        """Saves `state` (all processes call this); `validation_loss` in nats, where it is known."""
+        step = int(jax.device_get(state.step))
+        if step in self._manager.all_steps():
+            return
+        metrics = None if validation_loss is None else {"validation_loss": float(validation_loss)}
+        belongs = {
+            "base": self._assembly.fingerprint,
+            "adapters": adapter_shapes(self._assembly.adapter_shapes),
+            "data_position": step,
+            "config": to_dict(self._assembly.config),
+        }
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), belongs=ocp.args.JsonSave(belongs))
+        self._manager.save(step, args=args, metrics=metrics)
+
+    def latest(self) -> int | None:
+        """Step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def best(self) -> int | None:
+        """Step of the checkpoint with the lowest validation loss, or None where none has one."""
+        found = {
+            step: info["validation_loss"]
+            for step in self._manager.all_steps()
+            if (info := self._manager.metrics(step)) and "validation_loss" in info
+        }
+        return min(found, key=found.__getitem__) if found else None
+
+    def restore(self, step: int, abstract: TrainState) -> TrainState:
+        """The state saved at `step`, laid out as `abstract` says (any mesh, any number of processes).
+
+        Raises:
+            CumaError: the checkpoint belongs to another base or another adapter shape, or cannot be read.
+        """
+        where = self._folder / str(step)
+        try:
+            belongs = self._manager.restore(step, args=ocp.args.Composite(belongs=ocp.args.JsonRestore())).belongs
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise CumaError(f"checkpoint {where} cannot be read ({error}); delete that folder and resume") from error
+        if belongs["base"] != self._assembly.fingerprint:
+            raise CumaError(
+                f"checkpoint {where} was trained on another base model (fingerprint {belongs['base'][:12]}, here "
+                f"{self._assembly.fingerprint[:12]}); use the same model.source, or another run.dir"
+            )
+        here = adapter_shapes(self._assembly.adapter_shapes)
+        if belongs["adapters"] != here:
+            raise CumaError(f"checkpoint {where} has other adapters: {_difference(belongs['adapters'], here)}")
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=args).state
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def _validation_loss(metrics: Any) -> float:
+    return metrics["validation_loss"]
+
+
+def adapter_shapes(tree: Tree) -> dict[str, list[int]]:
+    """Shape of every adapter tensor by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
+
+
+def _difference(saved: dict[str, list[int]], here: dict[str, list[int]]) -> str:
+    wrong = [f"{k} is {saved[k]} there and {here[k]} here" for k in saved.keys() & here.keys() if saved[k] != here[k]]
+    only = [f"{k} is only there" for k in saved.keys() - here.keys()] + [
+        f"{k} is only here" for k in here.keys() - saved.keys()
+    ]
+    return "; ".join(sorted(wrong + only)[:6])

@@ -1,0 +1,115 @@
+"""From a batch to its sums: the one forward pass that training, validation and prediction share.
+
+Shapes: B rows, T tokens, D model width, P profiles, C profile width, M templates, S positions, O options, L layers,
+E experts.
+"""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from cuma_jax.config import ObjectiveConfig
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.objectives.balance import RouterSums, balance_loss, router_sums, router_z_loss
+from cuma_jax.objectives.choice import choice_sums, option_log_probs, option_mask
+from cuma_jax.objectives.sft import sft_sums
+from cuma_jax.objectives.sums import Sum
+
+Tree = Any
+
+
+@flax.struct.dataclass
+class Tables:
+    """What batches index into.
+
+    Attributes:
+        profile_PC: profile vectors; None where no router sees them.
+        hidden_MTD: hidden states below the first adapted layer, one row a template of the batch's bucket; None where
+            batches hold tokens.
+    """
+
+    profile_PC: jax.Array | None = None
+    hidden_MTD: jax.Array | None = None
+
+
+@flax.struct.dataclass
+class Sums:
+    """All that a loss needs of a batch; adds up leaf by leaf over micro-batches.
+
+    Attributes:
+        objective: loss and metrics.
+        routers: sums for the balance loss.
+        tokens: valid tokens.
+    """
+
+    objective: dict[str, Sum]
+    routers: dict[str, RouterSums]
+    tokens: jax.Array
+
+
+def hidden(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
+) -> tuple[jax.Array, Tree]:
+    """Hidden states at the batch's positions [B,S,D] after the final norm, and the routers' statistics."""
+    variables = {"params": base, "adapters": adapters}
+    rngs = None if key is None else {"dropout": key}
+    if tables.hidden_MTD is not None:
+        x_BTD = tables.hidden_MTD[batch["template"]]
+    else:
+        x_BTD = decoder.apply(variables, batch["tokens"], method="lower")
+    profile_BC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
+    x_BTD, stats = decoder.apply(variables, x_BTD, batch["lengths"], profile_BC, method="upper", rngs=rngs)
+    return decoder.apply(variables, x_BTD, batch["positions"], method="gather"), stats
+
+
+def batch_sums(
+    decoder: Decoder,
+    objective: ObjectiveConfig,
+    base: Tree,
+    adapters: Tree,
+    tables: Tables,
+    batch: dict[str, jax.Array],
+    key: jax.Array | None,
+) -> Sums:
+    """The sums of one (micro-)batch."""
+    h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
+    variables = {"params": base}
+    if objective.name == "sft":
+        logits_BSV = decoder.apply(variables, h_BSD, method="logits")
+        weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
+        sums = sft_sums(logits_BSV, batch["labels"], weight_BS)
+    else:
+        logits_BO = decoder.apply(variables, h_BSD[:, 0], batch["option_ids"], method="option_logits")
+        sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], objective.loss)
+    return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
+
+
+def total_loss(sums: Sums, objective: ObjectiveConfig) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss that is minimised, and the metrics that are logged, from the sums of a whole global batch."""
+    balance = balance_loss(sums.routers, objective.balance_form)
+    loss = sums.objective["loss"].mean()
+    total = loss + objective.balance * balance
+    if objective.z_loss:
+        total = total + objective.z_loss * router_z_loss(sums.routers)
+    metrics = {"loss": loss, "balance": balance, "accuracy": sums.objective["accuracy"].mean(), "total": total}
+    return total, metrics
+
+
+def predict(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Distributions over the options [B,O], and the mean gate of each expert [B,L,E] (mean over routers of a layer).
+
+    Without routers the gates are [B,0,0].
+    """
+    h_BSD, stats = hidden(decoder, base, adapters, tables, batch, None)
+    logits_BO = decoder.apply({"params": base}, h_BSD[:, 0], batch["option_ids"], method="option_logits")
+    mask_BO = option_mask(batch["options"], logits_BO.shape[1])
+    probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
+    gates = [s.gate_BE for routers in stats.values() for s in routers.values()]
+    if not gates:
+        return probs_BO, jnp.zeros((probs_BO.shape[0], 0, 0))
+    gate_LBE = sum(gates) / len(gates)
+    return probs_BO, jnp.swapaxes(gate_LBE, 0, 1) / batch["lengths"][:, None, None]

@@ -1,0 +1,267 @@
+"""The training loop: batches in, metrics out one step late, checkpoints on the way.
+
+The order of restoring, exactly:
+1. the run's folder is checked against the config (run_dir.open_run), nothing is written;
+2. everything that does not change while training is put together (assembly.assemble);
+3. the newest whole checkpoint, if there is one, is checked against base and adapters and restored; else adapters are
+   initialised and the optimiser starts at zero;
+4. metrics after the restored step are dropped from metrics.jsonl;
+5. the data stream starts at the restored step.
+"""
+
+import dataclasses
+import math
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cuma_jax.data.batches import Rows
+from cuma_jax.data.pipeline import TrainBatches, answer_rows, cell_rows, stream, validation_batches
+from cuma_jax.errors import CumaError
+from cuma_jax.sharding import local_rows, put_batch, replicated
+from cuma_jax.training.assembly import Assembly
+from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
+from cuma_jax.training.optimizer import make_optimizer, make_schedule
+from cuma_jax.training.run_dir import trim_metrics, write_config
+from cuma_jax.training.step import TrainState, make_eval_step, make_train_step
+
+PLAIN_LINES = 20
+"""Progress lines over a whole run, where there is no terminal for a bar."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The end of training.
+
+    Attributes:
+        state: the last state.
+        finished: False where a signal asked to stop before the last step.
+        seconds: time in the loop, this process.
+    """
+
+    state: TrainState
+    finished: bool
+    seconds: float
+
+
+def training_rows(assembly: Assembly, split: str) -> Rows:
+    """The rows of a split as the objective wants them: cells or single answers."""
+    build = cell_rows if assembly.config.objective.aggregate == "cell" else answer_rows
+    mask_A = assembly.mask(split)
+    if not mask_A.any():
+        raise CumaError(f"the {split} split has no answers; check data.questions and the shares held out in data.*")
+    return build(assembly.survey, assembly.profiles, mask_A, assembly.config.data.question_power)
+
+
+def total_steps(assembly: Assembly, rows: int) -> int:
+    """`train.steps`, or as many as `train.epochs` passes over the rows need."""
+    train = assembly.config.train
+    return train.steps or max(math.ceil(train.epochs * rows / train.batch_size), 1)
+
+
+class Trainer:
+    """What training needs beside the assembly: rows, schedule, optimiser and the jitted steps."""
+
+    def __init__(self, assembly: Assembly):
+        config, mesh = assembly.config, assembly.mesh
+        self.assembly = assembly
+        batcher = assembly.training.batcher(training_rows(assembly, "train"))
+        self.steps = total_steps(assembly, len(batcher.rows))
+        local = local_rows(mesh, config.train.batch_size)
+        self.batches = TrainBatches(batcher, config.train.batch_size, self.steps, config.train.seed, local)
+        self.validation: list[tuple[int, Any]] = []
+        if config.data.validation_respondents > 0 and config.train.eval_batches:
+            held_out = assembly.training.batcher(training_rows(assembly, "validation"))
+            self.validation = validation_batches(
+                held_out, config.train.batch_size, config.train.eval_batches, config.train.seed, local
+            )
+        self.schedule = make_schedule(config.optimizer, self.steps)
+        self.optimizer = make_optimizer(config.optimizer, self.schedule)
+        self.shardings = self._state_shardings()
+        self.train_step = make_train_step(
+            assembly.train_decoder, config, self.optimizer, self.schedule, mesh, self.shardings, assembly.base_shardings
+        )
+        self.eval_step = make_eval_step(
+            assembly.decoder, config, mesh, assembly.adapter_shardings, assembly.base_shardings
+        )
+
+    def _abstract_state(self) -> TrainState:
+        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+        opt_state = jax.eval_shape(self.optimizer.init, self.assembly.adapter_shapes)
+        step = jax.ShapeDtypeStruct((), jnp.int32)
+        return TrainState(step, self.assembly.adapter_shapes, opt_state, key)
+
+    def _state_shardings(self) -> TrainState:
+        whole, abstract = replicated(self.assembly.mesh), self._abstract_state()
+        moments = optax.tree_utils.tree_map_params(
+            self.optimizer,
+            lambda _, sharding: sharding,
+            abstract.opt_state,
+            self.assembly.adapter_shardings,
+            transform_non_params=lambda _: whole,
+        )
+        return TrainState(whole, self.assembly.adapter_shardings, moments, whole)
+
+    def abstract(self) -> TrainState:
+        """Shapes and shardings of the state, for restoring."""
+        return jax.tree.map(
+            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+            self._abstract_state(), self.shardings,
+        )  # fmt: skip
+
+    def fresh(self) -> TrainState:
+        """The state at step 0."""
+        seed = self.assembly.config.train.seed
+        adapters = self.assembly.init_adapters(seed)
+
+        def start(adapters: Any) -> TrainState:
+            key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), 1))
+            return TrainState(jnp.zeros((), jnp.int32), adapters, self.optimizer.init(adapters), key)
+
+        return jax.jit(start, out_shardings=self.shardings)(adapters)
+
+    def validate(self, adapters: Any) -> dict[str, float]:
+        """Mean loss and accuracy over the validation batches; empty without validation."""
+        totals: dict[str, np.ndarray] = {}
+        for bucket, batch in self.validation:
+            tables, placed = self.assembly.training.tables[bucket], put_batch(batch, self.assembly.mesh)
+            sums = jax.device_get(self.eval_step(adapters, self.assembly.base, tables, placed).objective)
+            for name, s in sums.items():
+                totals[name] = totals.get(name, np.zeros(2)) + np.array([s.total, s.count], np.float64)
+        return {name: float(total / count) for name, (total, count) in totals.items()}
+
+
+def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
+    """Trains to the last step, or until SIGTERM; resumes from the newest checkpoint.
+
+    Raises:
+        CumaError: a checkpoint that does not belong here, or a loss that is not finite.
+    """
+    config, mesh, writes = assembly.config, assembly.mesh, jax.process_index() == 0
+    trainer = Trainer(assembly)
+    checkpoints = Checkpoints(folder, assembly)
+    latest = checkpoints.latest()
+    state = trainer.fresh() if latest is None else checkpoints.restore(latest, trainer.abstract())
+    start = latest or 0
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, config)
+        trim_metrics(folder, start)
+        if assembly.table is not None:
+            assembly.table.save(folder)
+    log = MetricsLog(folder, config.run, writes)
+    progress = Progress(trainer.steps, start, max(trainer.steps // PLAIN_LINES, 1), writes)
+    if start:
+        progress.say(f"resuming {folder} at step {start} of {trainer.steps}")
+
+    began, validation, done = time.perf_counter(), None, start
+    meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size)
+    with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
+        for bucket, batch in stream(trainer.batches, start, config.data.prefetch):
+            placed = put_batch(batch, mesh)
+            state, metrics = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
+            done += 1
+            meter.push(done, metrics)
+            last, validation = done == trainer.steps, None
+            if last or (config.train.eval_every and done % config.train.eval_every == 0):
+                meter.flush()
+                validation = trainer.validate(state.adapters)
+                if validation:
+                    log.write({"step": done, "eval": "validation", **validation})
+                    progress.say(f"step {done}: validation loss {validation['loss']:.4f}")
+                meter.restart_clock()
+            stopping = _agreed(stop)
+            if last or stopping or (config.train.save_every and done % config.train.save_every == 0):
+                meter.flush()  # a state whose loss is not finite is not saved
+                checkpoints.save(state, (validation or {}).get("loss"))
+                meter.restart_clock()
+            if stopping and not last:
+                break
+    meter.flush()
+    checkpoints.close()
+    progress.close()
+    log.close()
+    return Trained(state, done == trainer.steps, time.perf_counter() - began)
+
+
+class _Meter:
+    """Reads metrics one step late, so that the device always has the next step to work on."""
+
+    def __init__(self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int):
+        self._log, self._progress, self._every, self._steps, self._rows = log, progress, every, steps, batch_size
+        self._pending: tuple[int, Any] | None = None
+        self._tokens = self._counted = 0
+        self._seconds, self._since = 0.0, time.perf_counter()
+
+    def push(self, step: int, metrics: Any) -> None:
+        """The metrics of `step` are on their way; reads those of the step before."""
+        before, self._pending = self._pending, (step, metrics)
+        self._read(before)
+
+    def flush(self) -> None:
+        """Reads what is on its way."""
+        before, self._pending = self._pending, None
+        self._read(before)
+
+    def restart_clock(self) -> None:
+        """Time spent outside training steps (validation, saving) does not count as training speed."""
+        self._since = time.perf_counter()
+
+    def _read(self, pending: tuple[int, Any] | None) -> None:
+        if pending is None:
+            return
+        step, metrics = pending[0], jax.device_get(pending[1])
+        if not np.isfinite(metrics["total"]) or not np.isfinite(metrics["gradient_norm"]):
+            raise CumaError(
+                f"training stopped: at step {step} the loss is {float(metrics['loss']):g} and the gradient norm "
+                f"{float(metrics['gradient_norm']):g} (last finite step {step - 1}); lower optimizer.learning_rate, or "
+                "set optimizer.clip, and run again: it resumes from the last checkpoint"
+            )
+        now = time.perf_counter()
+        self._seconds += now - self._since
+        self._since = now
+        self._tokens += int(metrics["tokens"])
+        self._counted += 1
+        line: Line | None = None
+        if step % self._every == 0 or step == self._steps or step == 1:
+            names = ("loss", "balance", "accuracy", "learning_rate", "gradient_norm")
+            line = {"step": step} | {name: float(metrics[name]) for name in names}
+            line["tokens_per_s"] = self._tokens / self._seconds
+            line["examples_per_s"] = self._counted * self._rows / self._seconds
+            self._log.write(line)
+            self._tokens = self._counted = 0
+            self._seconds = 0.0
+        self._progress.update(step, line)
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets: the loop then saves and ends. Signals reach only the main thread."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _agreed(stop: threading.Event) -> bool:
+    """Whether any process was asked to stop: all of them must save the same step."""
+    if jax.process_count() == 1:
+        return stop.is_set()
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(stop.is_set()))))

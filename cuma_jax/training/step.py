@@ -1,0 +1,112 @@
+"""The jitted train step and validation step.
+
+The gradient of an accumulated batch is exact, balance loss included: the loss is a function of sums over all
+micro-batches, so they are summed in one differentiable scan whose body is recomputed in the backward pass.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from cuma_jax.config import Config
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.sharding import batch_sharding, replicated
+from cuma_jax.training.forward import Sums, Tables, batch_sums, total_loss
+
+Tree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes while training.
+
+    Attributes:
+        step: int32, optimiser steps taken; also the position in the data.
+        adapters: trainable parameters, float32.
+        opt_state: the optimiser's moments.
+        key: key data of the dropout stream; the key of a step is folded from it and the step.
+    """
+
+    step: jax.Array
+    adapters: Tree
+    opt_state: Tree
+    key: jax.Array
+
+
+def loss_of_batch(
+    decoder: Decoder, config: Config, adapters: Tree, base: Tree, tables: Tables, batch: Tree, key: jax.Array
+) -> tuple[jax.Array, tuple[Sums, dict[str, jax.Array]]]:
+    """The loss of a global batch run in `train.micro_batches` parts, as if it were run at once."""
+    parts = config.train.micro_batches
+    run = functools.partial(batch_sums, decoder, config.objective)
+    if parts == 1:
+        sums = run(base, adapters, tables, batch, key)
+    else:
+        # Row r goes to part r % parts: each device keeps its own rows.
+        split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
+        one = jax.checkpoint(run, policy=jax.checkpoint_policies.nothing_saveable)
+
+        def body(total: Sums, part: Any) -> tuple[Sums, None]:
+            number, rows = part
+            found = one(base, adapters, tables, rows, jax.random.fold_in(key, number))
+            return jax.tree.map(jnp.add, total, found), None
+
+        first = jax.tree.map(lambda x: x[0], split)
+        shapes = jax.eval_shape(run, base, adapters, tables, first, key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        sums, _ = jax.lax.scan(body, zeros, (jnp.arange(parts), split))
+    total, metrics = total_loss(sums, config.objective)
+    return total, (sums, metrics)
+
+
+def make_train_step(
+    decoder: Decoder,
+    config: Config,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    mesh: Mesh,
+    state_shardings: Tree,
+    base_shardings: Tree,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """`step(state, base, tables, batch) -> (state, metrics)`, jitted; the old state's buffers are reused."""
+
+    def step(state: TrainState, base: Tree, tables: Tables, batch: Tree) -> tuple[TrainState, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+        grad = jax.value_and_grad(loss_of_batch, argnums=2, has_aux=True)
+        (_, (sums, metrics)), grads = grad(decoder, config, state.adapters, base, tables, batch, key)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.adapters)
+            adapters = optax.apply_updates(state.adapters, updates)
+        metrics |= {
+            "gradient_norm": optax.global_norm(grads),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "tokens": sums.tokens,
+        }
+        return TrainState(state.step + 1, adapters, opt_state, state.key), metrics
+
+    whole = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(state_shardings, base_shardings, whole, batch_sharding(mesh)),
+        out_shardings=(state_shardings, whole),
+        donate_argnums=0,
+    )
+
+
+def make_eval_step(
+    decoder: Decoder, config: Config, mesh: Mesh, adapter_shardings: Tree, base_shardings: Tree
+) -> Callable[..., Sums]:
+    """`step(adapters, base, tables, batch) -> Sums`, jitted, without dropout."""
+
+    def step(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Sums:
+        return batch_sums(decoder, config.objective, base, adapters, tables, batch, None)
+
+    whole = replicated(mesh)
+    shardings = (adapter_shardings, base_shardings, whole, batch_sharding(mesh))
+    return jax.jit(step, in_shardings=shardings, out_shardings=whole)
