@@ -12,6 +12,8 @@ from cuma_jax.errors import CumaError
 
 SCHEMA = 1
 """Version of results.json."""
+SEVERAL = "with 3+ groups"
+"""Label of the mean over the questions that three or more groups were asked."""
 RESULTS_FILE, PER_CELL_FILE = "results.json", "per_cell.parquet"
 
 
@@ -20,9 +22,10 @@ class Results:
     """Scores of one evaluation.
 
     Attributes:
-        values: plain JSON values; `values["splits"][split]` has `n`, `overall` and `questions[id]`, and both of the
-            latter have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`. A figure is
-            {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
+        values: plain JSON values; `values["splits"][split]` has `n`, `overall`, `several_groups` (None where there are
+            no such questions) and `questions[id]`; the last three have `methods[method][metric]`, `floor`,
+            `share_closed`, `difference` and `spread`. A figure is {value, low, high, answers, respondents, cells,
+            questions}; None where it is not defined.
         per_cell: one row a (split, question, group) cell.
     """
 
@@ -67,6 +70,8 @@ def summary_table(results: Results) -> str:
     rows: list[list[str]] = []
     for split, scores in results.values["splits"].items():
         blocks = {"overall": scores["overall"], **scores["questions"]}
+        if (several := scores["several_groups"]) and several["floor"]["questions"] < len(scores["questions"]):
+            blocks = {"overall": scores["overall"], SEVERAL: several, **scores["questions"]}
         for position, (name, block) in enumerate(blocks.items()):
             model = block["methods"]["model"]
             rows.append([

@@ -10,8 +10,10 @@ Figures, each with its number of answers, respondents, cells and questions, and 
 - `floor`: the EMD a perfect model would show at the cells' sizes; `share_closed`: see `floor.share_closed`.
 - `difference`: EMD of the model minus a baseline's, paired: both are computed in the same resamples.
 
-Overall figures are the plain mean over questions. Predictions and baselines are held fixed while respondents are
-resampled, so an interval says how sure the sample makes us of these weights, not how another training run would do.
+Overall figures are the plain mean over questions. `several_groups` is the mean over those with three or more groups
+only: where a single group was asked, the pooled marginal is that group's own and there is nothing to adapt to.
+Predictions and baselines are held fixed while respondents are resampled, so an interval says how sure the sample makes
+us of these weights, not how another training run would do.
 
 Legend: A answers, C cells, U distinct (profile, question) pairs, O options, Q questions, K clusters, B resamples.
 """
@@ -38,6 +40,7 @@ from cuma_jax.evaluation.figures import (
 from cuma_jax.evaluation.floor import kish_effective_n, noise_floor, share_closed
 from cuma_jax.evaluation.grouping import Groups, SplitCells, build_clusters, build_groups, build_split_cells
 from cuma_jax.evaluation.results import SCHEMA, Results
+from cuma_jax.evaluation.spread import MIN_GROUPS
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
@@ -209,6 +212,7 @@ def _score_split(
             **block(np.array([row])),
         }
 
+    several = np.flatnonzero(np.bincount(question_C) >= MIN_GROUPS)
     seen_C = baselines.n_QG[cells.question_C, cells.group_C] > 0
     summary = {
         "n": {
@@ -220,6 +224,7 @@ def _score_split(
             "answers_of_profiles_not_sampled": cells.not_sampled,
         },
         "overall": block(np.arange(len(question_Q))),
+        "several_groups": block(several) if len(several) else None,
         "questions": {question.id: describe(row) for row, question in enumerate(asked)},
     }
     table = pd.DataFrame({
@@ -231,6 +236,7 @@ def _score_split(
         "n_train": baselines.n_QG[cells.question_C, cells.group_C].astype(np.int64),
         "true": [row[:size].tolist() for row, size in zip(true_CO, size_C, strict=True)],
         "predicted": [row[:size].tolist() for row, size in zip(model_CO, size_C, strict=True)],
+        "pooled": [row[:size].tolist() for row, size in zip(parts.baseline_MCO[1], size_C, strict=True)],
         "emd": distance(true_CO, model_CO, size_C, ordered_C),
         "js": jensen_shannon(true_CO, model_CO),
         "floor": floor_C,

@@ -1,0 +1,115 @@
+"""Writes report.html: one self-contained page that shows what a run learnt and how it was measured."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from cuma_jax.cache import atomic_write
+from cuma_jax.evaluation.results import Results
+from cuma_jax.reporting.charts import (
+    answer_panels,
+    distance_plot,
+    expert_map,
+    mean_scatters,
+    overall_blocks,
+    training_plot,
+)
+from cuma_jax.reporting.verdict import group_words, headline_split, interval, number, split_title, verdict
+
+REPORT_FILE = "report.html"
+_METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",
+                  "shrunken_group": "{one}'s average, shrunk"}  # fmt: skip
+
+
+def write_report(
+    run_dir: pathlib.Path,
+    results: Results,
+    metrics: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    expert_use: pd.DataFrame | None = None,
+    process_index: int = 0,
+) -> pathlib.Path:
+    """Writes `run_dir`/report.html, whole or not at all, and returns its path.
+
+    Args:
+        run_dir: folder of the run.
+        results: from `evaluation.evaluate`; `results.values["about"]` (command, machine, versions, times) is shown.
+        metrics: the lines of metrics.jsonl: step, loss, balance, learning_rate, tokens_per_s, examples_per_s; a
+            validation has "eval" with the split's name, step and loss.
+        config: the resolved config as plain values.
+        expert_use: mean gate, one row a group and one column an expert; rows may be indexed by (group, layer).
+        process_index: processes other than 0 write nothing.
+    """
+    path = run_dir / REPORT_FILE
+    if process_index != 0:
+        return path
+    text = render_report(results, metrics, config, expert_use)
+    atomic_write(path, lambda part: _write_text(part, text))
+    return path
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def render_report(
+    results: Results,
+    metrics: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    expert_use: pd.DataFrame | None = None,
+) -> str:
+    """The page as text; see `write_report`."""
+    # Question texts, group names and the config come from files of others: everything is escaped.
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cuma_jax.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": number, "interval": interval}
+    values, (one, many) = results.values, group_words(results)
+    split = headline_split(results)
+    questions = values["splits"][split]["questions"]
+    return environment.get_template("report.html").render(
+        title=str(config.get("name", "run")),
+        survey=values["survey"],
+        values=values,
+        one=one,
+        many=many,
+        verdict=verdict(results),
+        splits=[
+            {
+                "key": name,
+                "title": split_title(name),
+                "scores": scores,
+                "plot": distance_plot(scores, many),
+                "overall": overall_blocks(scores, many),
+            }
+            for name, scores in values["splits"].items()
+        ],
+        headline=split,
+        training=training_plot(metrics),
+        answers=answer_panels(results.per_cell, split, questions),
+        scatters=mean_scatters(results.per_cell, split, questions),
+        experts=None if expert_use is None or expert_use.empty else expert_map(expert_use),
+        methods={name: text.format(one=one) for name, text in _METHOD_TITLES.items()},
+        about=_about(values["about"]),
+        config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
+    )
+
+
+def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How it was measured, as (label, text) rows; nested values on one line each."""
+    rows = []
+    for key, value in about.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{k} {v}" for k, v in value.items())
+        elif isinstance(value, (list, tuple)):
+            value = " ".join(map(str, value))
+        rows.append((str(key).replace("_", " "), str(value)))
+    return rows
