@@ -126,6 +126,29 @@ def test_k_quants_follow_the_format(tmp_path):
     np.testing.assert_allclose(tensors.read(name), want, rtol=1e-5, atol=1e-5)
 
 
+def test_the_header_reads_as_the_gguf_package_reads_it(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    fields = [
+        ("uint8", 7), ("int8", -7), ("uint16", 7), ("int16", -7), ("uint32", 7), ("int32", -7), ("uint64", 2**40),
+        ("int64", -(2**40)), ("float32", 0.5), ("float64", 0.1), ("bool", True), ("string", "é"),
+        ("array", ["a", "日本"]), ("array", [1.5, 2.5]), ("array", [1, -2]),
+    ]  # fmt: skip
+    for kind, value in fields:
+        getattr(writer, f"add_{kind}")(f"x.{kind}.{value}", value)
+    rng = np.random.default_rng(0)
+    writer.add_tensor("odd", rng.standard_normal((3, 5)).astype(np.float32))
+    writer.add_tensor("half", rng.standard_normal(7).astype(np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    slow, fast = gguf.GGUFReader(tmp_path / "m.gguf"), open_gguf(tmp_path / "m.gguf")
+    assert fast.fields == {k: f.contents() for k, f in slow.fields.items() if not k.startswith("GGUF.")}
+    for tensor in slow.tensors:
+        assert fast.tensors[tensor.name].shape == tuple(reversed(tensor.shape.tolist()))
+        np.testing.assert_array_equal(fast.raw_bytes(tensor.name), tensor.data.reshape(-1).view(np.uint8))
+
+
 def test_unpermute_undoes_the_converter():
     rows = np.arange(24 * 5).reshape(24, 5)
     for heads in (1, 2, 3):
