@@ -41,15 +41,25 @@ def slow_twin(text, pooling):
     return hidden_TD[-1] if pooling == "last" else hidden_TD.mean(0)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_a_vector_does_not_depend_on_batch_mates_or_padding(pooling):
-    encoder = bert_encoder(pooling=pooling)
-    together = encoder.encode(TEXTS, progress=False)
+@pytest.mark.parametrize(("pooling", "count"), [("mean", 5), ("last", 4)])
+def test_a_vector_does_not_depend_on_batch_mates_or_padding(pooling, count):
+    encoder, texts = bert_encoder(pooling), TEXTS[:count]
+    together = encoder.encode(texts, progress=False)
     assert together.dtype == np.float32
-    assert together.shape == (len(TEXTS), 24)
-    for text, vector in list(zip(TEXTS, together, strict=True))[::4]:
-        np.testing.assert_allclose(vector, slow_twin(text, pooling), atol=2e-5)
-    np.testing.assert_allclose(encoder.encode(TEXTS[::-1], progress=False)[::-1], together, atol=2e-5)
+    assert together.shape == (count, 24)
+    for row in (0, count - 1):
+        np.testing.assert_allclose(together[row], slow_twin(texts[row], pooling), atol=2e-5)
+    np.testing.assert_allclose(encoder.encode(texts[::-1], progress=False)[::-1], together, atol=2e-5)
+
+
+def test_compiles_once_per_static_shape():
+    encoder = bert_encoder()
+    encoder.encode(TEXTS, progress=False)
+    pooled, _ = encoder._loaded
+    compiled = pooled._cache_size()
+    assert compiled == 2  # up to 32 tokens; up to all 48 positions
+    encoder.encode([*TEXTS[1:4], "a", TEXTS[4]], progress=False)
+    assert pooled._cache_size() == compiled
 
 
 def test_mean_padded_averages_padding_in_up_to_the_longest_of_the_batch():
@@ -62,16 +72,6 @@ def test_mean_padded_averages_padding_in_up_to_the_longest_of_the_batch():
     padded = jnp.array([ids + [0] * (longest - len(ids))])
     hidden_BTD = bert()(padded, jnp.array([len(ids)], jnp.int32))
     np.testing.assert_allclose(among, hidden_BTD[0].mean(0), atol=2e-5)
-
-
-def test_compiles_once_per_static_shape():
-    encoder = dataclasses.replace(bert_encoder(), _loaded=None)
-    encoder.encode(TEXTS, progress=False)
-    pooled, _ = encoder._loaded
-    compiled = pooled._cache_size()
-    assert compiled == 2  # up to 32 tokens; up to all 48 positions
-    encoder.encode([*TEXTS[1:4], "a", TEXTS[4]], progress=False)
-    assert pooled._cache_size() == compiled
 
 
 def test_many_texts_are_split_over_calls(monkeypatch):
