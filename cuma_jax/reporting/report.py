@@ -104,10 +104,14 @@ def render_report(
 
 
 def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """How it was measured, as (label, text) rows; nested values on one line each."""
+    """How it was measured, as (label, text) rows; nested values on one line each, what is not known left out."""
     rows = []
     for key, value in about.items():
-        if isinstance(value, Mapping):
+        if value is None:
+            continue
+        if key.endswith("_seconds") and isinstance(value, (int, float)):
+            key, value = key.removesuffix("_seconds") + "_time", f"{value:,.1f} s"
+        elif isinstance(value, Mapping):
             value = ", ".join(f"{k} {v}" for k, v in value.items())
         elif isinstance(value, (list, tuple)):
             value = " ".join(map(str, value))
