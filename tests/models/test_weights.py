@@ -16,7 +16,7 @@ from cuma_jax.errors import CumaError
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
 from cuma_jax.models.sources import ModelFiles, resolve
-from cuma_jax.models.weights import fingerprint, layer_tensor, load_params, random_params
+from cuma_jax.models.weights import fingerprint, layer_tensor, load_params, random_params, transpose_into
 from cuma_jax.sharding import make_mesh
 
 TINY = SHAPES["tiny"]
@@ -74,6 +74,14 @@ def test_every_mesh_and_layer_split_loads_the_same_weights(tmp_path, mesh, top):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(params), expected_tree(tensors, model.n_frozen))
     if mesh == (1, 4, 2):
         assert params["embed"].addressable_shards[0].data.shape == (160, 8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (63, 7), (64, 64), (130, 3), (5,)])
+def test_the_blocked_transpose_equals_numpys(shape):
+    stored = np.random.default_rng(0).standard_normal(shape)
+    out = np.empty(shape[::-1], ml_dtypes.bfloat16)
+    transpose_into(out, stored)
+    np.testing.assert_array_equal(out, stored.T.astype(ml_dtypes.bfloat16))
 
 
 @pytest.mark.parametrize("stored", [np.float16, ml_dtypes.bfloat16, np.float64])
