@@ -77,13 +77,13 @@ def summary_table(results: Results) -> str:
             rows.append([
                 split if position == 0 else "",
                 name + (" *" if block.get("distance") == "total_variation" else ""),
-                f"{_text(model['emd']['value'])} [{_text(model['emd']['low'])}, {_text(model['emd']['high'])}]",
-                _text(block["methods"]["pooled"]["emd"]["value"]),
-                _text(block["methods"]["group"]["emd"]["value"]),
-                _text(block["floor"]["value"]),
-                _text(block["share_closed"]["model"]["value"], "{:.0%}"),
-                _text(model["spread_ratio"]["value"], "{:.2f}"),
-                _text(model["correlation"]["value"], "{:.2f}"),
+                f"{as_text(model['emd']['value'])} [{as_text(model['emd']['low'])}, {as_text(model['emd']['high'])}]",
+                as_text(block["methods"]["pooled"]["emd"]["value"]),
+                as_text(block["methods"]["group"]["emd"]["value"]),
+                as_text(block["floor"]["value"]),
+                as_text(block["share_closed"]["model"]["value"], "{:.0%}"),
+                as_text(model["spread_ratio"]["value"], "{:.2f}"),
+                as_text(model["correlation"]["value"], "{:.2f}"),
             ])  # fmt: skip
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
 
@@ -104,5 +104,9 @@ def summary_table(results: Results) -> str:
     return "\n".join([line(header), rule, *(line(row) for row in rows), "", *notes])
 
 
-def _text(value: float | None, style: str = "{:.4f}") -> str:
-    return "-" if value is None else style.format(value)
+def as_text(value: float | None, style: str = "{:.4f}") -> str:
+    """A value as text: a dash where it is not defined, and never a negative zero."""
+    if value is None:
+        return "-"
+    text = style.format(value)
+    return text if any(c in "123456789" for c in text) else style.format(0.0)

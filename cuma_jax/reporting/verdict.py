@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cuma_jax.evaluation.results import Results
+from cuma_jax.evaluation.results import Results, as_text
 from cuma_jax.reporting.scales import Scale
 
 GAUGE = Scale(0.0, 1.5)
@@ -41,14 +41,14 @@ def headline_split(results: Results) -> str:
 
 def number(figure: dict[str, Any], style: str = "{:.3f}") -> str:
     """A figure's value as text; a dash where it is not defined."""
-    return "-" if figure["value"] is None else style.format(figure["value"])
+    return as_text(figure["value"], style)
 
 
 def interval(figure: dict[str, Any], style: str = "{:.3f}") -> str:
     """A figure's interval as text; empty where it has none."""
     if figure.get("low") is None or figure.get("high") is None:
         return ""
-    return f"{style.format(figure['low'])} to {style.format(figure['high'])}"
+    return f"{as_text(figure['low'], style)} to {as_text(figure['high'], style)}"
 
 
 def verdict(results: Results) -> dict[str, Any]:
@@ -99,6 +99,8 @@ def _collapse(ratio: dict[str, Any], correlation: float | None, many: str) -> tu
             ("No", "good", f"{kept}.") if sure else ("Probably not", "fair", f"{kept}; the interval reaches {low:.0%}.")
         )
     if value >= PARTLY:
+        if correlation is not None and correlation < 0.3:
+            return "Mostly", "bad", f"{kept}, and not in the right places (correlation {correlation:.2f})."
         return "Partly", "fair", f"{kept}."
     return "Yes", "bad", f"{kept}: nearly the same answer for everyone."
 

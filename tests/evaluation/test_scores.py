@@ -12,6 +12,7 @@ from cuma_jax.errors import CumaError
 from cuma_jax.evaluation import Results, evaluate, read_results, scores, summary_table, write_results
 from cuma_jax.evaluation.distances import distance, nll
 from cuma_jax.evaluation.grouping import MISSING, build_clusters, build_groups
+from cuma_jax.evaluation.results import as_text
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Question, Survey
@@ -186,6 +187,18 @@ def test_a_model_that_knows_the_groups_closes_the_distance_and_the_pooled_margin
     assert paired < bad["methods"]["model"]["emd"]["high"] - bad["methods"]["model"]["emd"]["low"]
 
 
+def test_questions_of_one_group_are_left_out_of_the_mean_over_several_groups(survey, results):
+    abroad_A = survey.respondents["country"].to_numpy()[survey.respondent_A] != "Aland"
+    found = run(survey.with_answers(~(abroad_A & (survey.question_A == 1)))).values["splits"]["unseen_respondent"]
+    assert found["questions"]["q1"]["floor"]["cells"] == 1
+    several = [found["questions"][q]["methods"]["model"]["emd"]["value"] for q in ("q0", "q2")]
+    assert found["several_groups"]["methods"]["model"]["emd"]["value"] == pytest.approx(np.mean(several))
+    assert found["several_groups"]["floor"]["questions"] == 2
+    assert found["overall"]["floor"]["questions"] == 3
+    complete = results.values["splits"]["unseen_respondent"]
+    assert complete["several_groups"] == complete["overall"]
+
+
 def test_each_pair_is_predicted_once_over_all_splits(survey):
     calls = []
 
@@ -268,6 +281,10 @@ def test_results_survive_the_disk_and_only_process_zero_writes(results, tmp_path
     (tmp_path / "results.json").unlink()
     with pytest.raises(CumaError, match=r"has no results\.json; run"):
         read_results(tmp_path)
+
+
+def test_text_has_no_negative_zero_and_a_dash_for_the_undefined():
+    assert [as_text(v, "{:.0%}") for v in (-0.001, -0.02, None)] == ["0%", "-2%", "-"]
 
 
 def test_summary_table_is_aligned_and_marks_unordered_questions(results):

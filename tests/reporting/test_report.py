@@ -152,6 +152,8 @@ def test_the_headline_tells_wrong_differences_from_right_ones_and_admits_not_kno
     block = values["splits"]["unseen_respondent"]["several_groups"]
     block["methods"]["model"]["correlation"]["value"] = 0.1
     assert verdict(Results(values, results.per_cell))["tone"] == "bad"
+    block["methods"]["model"]["spread_ratio"]["value"] = 0.4
+    assert verdict(Results(values, results.per_cell))["answer"] == "Mostly"
     block["methods"]["model"]["spread_ratio"].update(value=None, low=None, high=None)
     unknown = verdict(Results(values, results.per_cell))
     assert unknown["answer"] == "Cannot tell"
