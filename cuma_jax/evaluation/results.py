@@ -9,11 +9,10 @@ import pandas as pd
 
 from cuma_jax.cache import atomic_write
 from cuma_jax.errors import CumaError
+from cuma_jax.evaluation.spread import MIN_GROUPS
 
 SCHEMA = 1
 """Version of results.json."""
-SEVERAL = "with 3+ groups"
-"""Label of the mean over the questions that three or more groups were asked."""
 RESULTS_FILE, PER_CELL_FILE = "results.json", "per_cell.parquet"
 
 
@@ -22,10 +21,11 @@ class Results:
     """Scores of one evaluation.
 
     Attributes:
-        values: plain JSON values; `values["splits"][split]` has `n`, `overall`, `several_groups` (None where there are
-            no such questions) and `questions[id]`; the last three have `methods[method][metric]`, `floor`,
-            `share_closed`, `difference` and `spread`. A figure is {value, low, high, answers, respondents, cells,
-            questions}; None where it is not defined.
+        values: plain JSON values; `values["splits"][split]` has `n`, `overall`, `several_groups`, `few_groups` (means
+            over the questions with three or more groups and with fewer; None where there are none) and
+            `questions[id]`; all but `n` have `methods[method][metric]`, `floor`, `share_closed`, `difference` and
+            `spread`. A figure is {value, low, high, answers, respondents, cells, questions}; None where it is not
+            defined.
         per_cell: one row a (split, question, group) cell.
     """
 
@@ -64,14 +64,21 @@ def read_results(run_dir: pathlib.Path) -> Results:
 
 
 def summary_table(results: Results) -> str:
-    """A plain-text table for the terminal, one line a question and one overall for each split."""
+    """A plain-text table for the terminal: overall and by question for each split, questions of 1-2 groups together."""
     group = " x ".join(results.values["group_by"])
     header = ["split", "question", "CuMA EMD [95%]", "pooled", group, "floor", "closed", "spread", "corr"]
     rows: list[list[str]] = []
     for split, scores in results.values["splits"].items():
-        blocks = {"overall": scores["overall"], **scores["questions"]}
-        if (several := scores["several_groups"]) and several["floor"]["questions"] < len(scores["questions"]):
-            blocks = {"overall": scores["overall"], SEVERAL: several, **scores["questions"]}
+        blocks = {"overall": scores["overall"]}
+        several, few = scores["several_groups"], scores["few_groups"]
+        if several and few:
+            blocks["with 3+ groups"] = several
+        for name, block in scores["questions"].items():
+            # Without a comparison between groups a question says little; dozens of such lines would bury the others.
+            if block["methods"]["model"]["emd"]["cells"] >= MIN_GROUPS or not several:
+                blocks[name] = block
+        if several and few:
+            blocks[f"{few['floor']['questions']} with 1-2 groups"] = few
         for position, (name, block) in enumerate(blocks.items()):
             model = block["methods"]["model"]
             rows.append([

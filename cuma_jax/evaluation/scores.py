@@ -11,9 +11,10 @@ Figures, each with its number of answers, respondents, cells and questions, and 
 - `difference`: EMD of the model minus a baseline's, paired: both are computed in the same resamples.
 
 Overall figures are the plain mean over questions. `several_groups` is the mean over those with three or more groups
-only: where a single group was asked, the pooled marginal is that group's own and there is nothing to adapt to.
-Predictions and baselines are held fixed while respondents are resampled, so an interval says how sure the sample makes
-us of these weights, not how another training run would do.
+only, `few_groups` over the rest: where a single group was asked, the pooled marginal is that group's own and there is
+nothing to adapt to. Predictions, baselines, groups and questions are held fixed while respondents are resampled, so an
+interval says how sure the sample makes us of these weights on these groups, not how another training run or another
+set of countries would do.
 
 Legend: A answers, C cells, U distinct (profile, question) pairs, O options, Q questions, K clusters, B resamples.
 """
@@ -212,7 +213,7 @@ def _score_split(
             **block(np.array([row])),
         }
 
-    several = np.flatnonzero(np.bincount(question_C) >= MIN_GROUPS)
+    several_Q = np.bincount(question_C) >= MIN_GROUPS
     seen_C = baselines.n_QG[cells.question_C, cells.group_C] > 0
     summary = {
         "n": {
@@ -224,7 +225,8 @@ def _score_split(
             "answers_of_profiles_not_sampled": cells.not_sampled,
         },
         "overall": block(np.arange(len(question_Q))),
-        "several_groups": block(several) if len(several) else None,
+        "several_groups": block(np.flatnonzero(several_Q)) if several_Q.any() else None,
+        "few_groups": None if several_Q.all() else block(np.flatnonzero(~several_Q)),
         "questions": {question.id: describe(row) for row, question in enumerate(asked)},
     }
     table = pd.DataFrame({

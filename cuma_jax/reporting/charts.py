@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma_jax.evaluation.spread import MIN_GROUPS
 from cuma_jax.reporting.scales import Scale, fit
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -20,8 +21,12 @@ def overall_blocks(scores: Mapping[str, Any], many: str) -> list[tuple[str, Mapp
     several, everything = scores["several_groups"], scores["overall"]
     if not several or several["floor"]["questions"] == everything["floor"]["questions"]:
         return [("All questions", everything)]
-    count = several["floor"]["questions"]
-    return [(f"{count} questions with 3+ {many}", several), (f"All {len(scores['questions'])} questions", everything)]
+    count, rest = several["floor"]["questions"], scores["few_groups"]["floor"]["questions"]
+    return [
+        (f"{count} question{'s' * (count != 1)} with 3+ {many}", several),
+        (f"{rest} question{'s' * (rest != 1)} with 1-2 {many}", scores["few_groups"]),
+        (f"All {count + rest} questions", everything),
+    ]
 
 
 def distance_plot(scores: Mapping[str, Any], many: str) -> dict[str, Any]:
@@ -50,7 +55,9 @@ def distance_plot(scores: Mapping[str, Any], many: str) -> dict[str, Any]:
             **{m: scale.at(block["methods"][m]["emd"]["value"]) for m in ("pooled", "group")},
             **{f"text_{m}": f"{block['methods'][m]['emd']['value']:.4f}" for m in ("pooled", "group")},
         })  # fmt: skip
-    return {"rows": rows, "ticks": scale.ticks(5)}
+    # Questions of one or two groups show no differences between groups: out of the way, where there are others.
+    aside = [r for r in rows if not r["overall"] and r["cells"] < MIN_GROUPS] if scores["several_groups"] else []
+    return {"rows": [r for r in rows if r not in aside], "aside": aside, "ticks": scale.ticks(5)}
 
 
 def training_plot(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -195,8 +195,11 @@ def test_questions_of_one_group_are_left_out_of_the_mean_over_several_groups(sur
     assert found["several_groups"]["methods"]["model"]["emd"]["value"] == pytest.approx(np.mean(several))
     assert found["several_groups"]["floor"]["questions"] == 2
     assert found["overall"]["floor"]["questions"] == 3
+    few, only = found["few_groups"]["methods"], found["questions"]["q1"]["methods"]
+    assert few["model"]["emd"] == only["model"]["emd"]
     complete = results.values["splits"]["unseen_respondent"]
     assert complete["several_groups"] == complete["overall"]
+    assert complete["few_groups"] is None
 
 
 def test_each_pair_is_predicted_once_over_all_splits(survey):

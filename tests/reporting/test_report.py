@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, to_dict
-from cuma_jax.evaluation import Results, evaluate, read_results, write_results
+from cuma_jax.evaluation import Results, evaluate, read_results, summary_table, write_results
 from cuma_jax.reporting import render_report, write_report
 from cuma_jax.reporting.charts import answer_panels, distance_plot, expert_map, mean_scatters, training_plot
 from cuma_jax.reporting.scales import Scale, fit, round_step
@@ -169,6 +169,25 @@ def test_distance_plot_orders_marks_as_the_numbers_are(results):
     assert sorted(numbers, key=numbers.__getitem__) == sorted(numbers, key=row.__getitem__)
     assert row["low"] <= row["model"] <= row["low"] + row["width"]
     assert all(0 <= r[m] <= 100 for r in plot["rows"] for m in (*numbers, "floor", "low"))
+
+
+def test_questions_of_one_group_are_put_aside_but_not_left_out(results):
+    values = json.loads(json.dumps(results.values))
+    scores = values["splits"]["unseen_respondent"]
+    few = scores["questions"]["invented.tea"]
+    few["floor"]["cells"] = few["methods"]["model"]["emd"]["cells"] = 1
+    scores["several_groups"]["floor"]["questions"] -= 1
+    scores["few_groups"] = {k: few[k] for k in ("methods", "floor", "share_closed", "difference", "spread")}
+    plot = distance_plot(scores, "countries")
+    assert [r["name"] for r in plot["aside"]] == ["invented.tea"]
+    assert [r["name"] for r in plot["rows"][:3]] == [
+        "4 questions with 3+ countries", "1 question with 1-2 countries", "All 5 questions",
+    ]  # fmt: skip
+    changed = Results(values, results.per_cell)
+    parse(render_report(changed, METRICS, CONFIG))
+    lines = summary_table(changed).split("unseen_country")[0]
+    assert "1 with 1-2 groups" in lines
+    assert "invented.tea" not in lines
 
 
 def test_panels_show_best_and_worst_cells_with_the_true_heights(results):
