@@ -28,8 +28,8 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None = No
         CumaError: a bad preset, method or value.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    source = _take(args, "--config") or DEFAULT_PRESET
-    method = _take(args, "--method")
+    source = take_option(args, "--config") or DEFAULT_PRESET
+    method = take_option(args, "--method")
     config = load_config(source)
     if method:
         config = apply_method(config, method)
@@ -91,7 +91,7 @@ def _find(source: str) -> pathlib.Path:
     raise CumaError(f"--config {source}: no such file, nor a preset; presets are {', '.join(presets())}")
 
 
-def _take(args: list[str], flag: str) -> str:
+def take_option(args: list[str], flag: str) -> str:
     """Removes `flag VALUE` or `flag=VALUE` from `args` and returns the value, or an empty string."""
     for i, arg in enumerate(args):
         if arg == flag:

@@ -1,1 +1,78 @@
 """Scores a trained run again: `python -m cuma_jax.evaluate --run runs/quickstart`."""
+
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import tyro
+
+from cuma_jax.cli import take_option
+from cuma_jax.config import EvaluationConfig, MeshConfig, to_dict
+from cuma_jax.errors import CumaError, run_main
+from cuma_jax.evaluation.results import summary_table
+from cuma_jax.evaluation.run import evaluate_run
+from cuma_jax.jax_setup import prepare_jax
+from cuma_jax.reporting import write_report
+from cuma_jax.training.assembly import Assembly, assemble
+from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.loop import Trainer
+from cuma_jax.training.run_dir import read_config, read_metrics
+
+CHECKPOINTS = ("last", "best")
+_HELP = """Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
+
+--run DIR             the run's folder (needed)
+--checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: last)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """What may differ from the run's own config."""
+
+    evaluation: EvaluationConfig
+    mesh: MeshConfig
+
+
+def score(assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: float | None) -> None:
+    """Evaluates, writes the report, and prints the table. All processes call this."""
+    results, use = evaluate_run(assembly, adapters, folder, seconds)
+    report = write_report(
+        folder, results, read_metrics(folder), to_dict(assembly.config), use, jax.process_index()
+    )  # fmt: skip
+    if jax.process_index() == 0:
+        print(summary_table(results))
+        print(f"\nreport: {report.resolve()}")
+
+
+def main() -> None:
+    """Reads the run, restores a checkpoint, scores it."""
+    args = sys.argv[1:]
+    run, which = take_option(args, "--run"), take_option(args, "--checkpoint") or "last"
+    if not run and not {"-h", "--help"} & set(args):
+        raise CumaError("which run? give its folder: python -m cuma_jax.evaluate --run runs/quickstart")
+    if which not in CHECKPOINTS:
+        raise CumaError(f"--checkpoint is {which!r}; it must be one of {', '.join(CHECKPOINTS)}")
+    folder = pathlib.Path(run)
+    saved = read_config(folder) if run else None
+    defaults = Overrides(saved.evaluation, saved.mesh) if saved else Overrides(EvaluationConfig(), MeshConfig())
+    given = tyro.cli(
+        Overrides, prog="python -m cuma_jax.evaluate", description=_HELP, default=defaults, args=args,
+        use_underscores=True,
+    )  # fmt: skip
+    assert saved is not None
+    config = dataclasses.replace(saved, evaluation=given.evaluation, mesh=given.mesh)
+    prepare_jax(config)
+    assembly = assemble(config)
+    trainer, checkpoints = Trainer(assembly), Checkpoints(folder, assembly, read_only=True)
+    step = checkpoints.latest() if which == "last" else checkpoints.best()
+    if step is None:
+        raise CumaError(f"{folder} has no {'validated ' if which == 'best' else ''}checkpoint yet; train it first")
+    state = checkpoints.restore(step, trainer.abstract())
+    checkpoints.close()
+    score(assembly, state.adapters, folder, None)
+
+
+if __name__ == "__main__":
+    run_main(main)

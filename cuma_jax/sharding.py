@@ -136,7 +136,7 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
     """The rows of a global batch that this process' devices hold (they are contiguous)."""
     indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    spans = [index[0].indices(batch_size) for index in indices]
+    spans = [index[0].indices(batch_size) for index in indices if index is not None]
     return slice(min(s[0] for s in spans), max(s[1] for s in spans))
 
 

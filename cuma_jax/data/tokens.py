@@ -95,7 +95,8 @@ def build_row_tokens(
     options = max(len(q.options) for q in questions)
     option_ids_QO = np.zeros((len(questions), options), np.int32)
     template_QO = np.zeros((len(questions), options), np.int32)
-    templates, labels = [], []
+    templates: list[np.ndarray] = []
+    labels: list[list[int]] = []
     for i, question in enumerate(questions):
         size = len(question.options)
         prompt = tokenizer.render(_chat(question, None), add_generation_prompt=True)

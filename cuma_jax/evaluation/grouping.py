@@ -25,14 +25,17 @@ class Groups:
     Attributes:
         names: label of each group, values joined by " / ".
         group_R: group of each respondent.
+        known_R: whether all of the respondent's fields are known; the others are in groups of their own, which are
+            not scored (people of unknown country are no country).
     """
 
     names: tuple[str, ...]
     group_R: np.ndarray
+    known_R: np.ndarray
 
 
 def build_groups(survey: Survey, fields: tuple[str, ...]) -> Groups:
-    """Groups the respondents by `fields`; a missing value is a group of its own.
+    """Groups the respondents by `fields`.
 
     Raises:
         CumaError: no field, or one that the survey's respondents do not have.
@@ -52,7 +55,8 @@ def build_groups(survey: Survey, fields: tuple[str, ...]) -> Groups:
     for column in columns[1:]:
         label_R = label_R + " / " + column.astype(str)
     group_R, names = pd.factorize(label_R, sort=True)
-    return Groups(tuple(str(name) for name in names), group_R.astype(np.int64))
+    known_R = survey.respondents[list(fields)].notna().all(axis=1).to_numpy()
+    return Groups(tuple(str(name) for name in names), group_R.astype(np.int64), known_R)
 
 
 def build_clusters(survey: Survey, groups: Groups) -> np.ndarray:
@@ -86,6 +90,7 @@ class SplitCells:
         profiles: distinct (profile, question) pairs of the split, by question: {question: (kept, all)}.
         small: answers left out because their cell has fewer than `min_cell`, and the number of those cells.
         not_sampled: answers left out because their profile was not sampled.
+        no_group: answers left out because their respondent's group is not known.
     """
 
     respondent_A: np.ndarray
@@ -100,6 +105,7 @@ class SplitCells:
     profiles: dict[int, tuple[int, int]]
     small: tuple[int, int]
     not_sampled: int
+    no_group: int
 
 
 def build_split_cells(
@@ -124,6 +130,8 @@ def build_split_cells(
         raise CumaError(f"survey {survey.name!r}: respondents have weights that are missing or negative; mend the data")
     # A respondent of weight 0 stands for nobody; left in, a cell of such people would be 0/0.
     index_A = index_A[weight_R[survey.respondent_A[index_A]] > 0]
+    known_A = groups.known_R[survey.respondent_A[index_A]]
+    no_group, index_A = int((~known_A).sum()), index_A[known_A]
     question_A = survey.question_A[index_A].astype(np.int64)
     profile_A = profiles.profile_R[survey.respondent_A[index_A]].astype(np.int64)
 
@@ -159,6 +167,7 @@ def build_split_cells(
         profiles=kept,
         small=(int((~in_large_A).sum()), int((~large_C).sum())),
         not_sampled=not_sampled,
+        no_group=no_group,
     )
 
 

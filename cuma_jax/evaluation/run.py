@@ -1,4 +1,4 @@
-"""Scores a run: predictions, figures, files, and the table that is printed."""
+"""Scores a run: predictions, figures, files, the report, and the table that is printed."""
 
 import pathlib
 import platform
@@ -11,40 +11,65 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.config import to_dict
+from cuma_jax.evaluation.grouping import build_groups
 from cuma_jax.evaluation.predict import Predictor
-from cuma_jax.evaluation.results import Results, summary_table, write_results
+from cuma_jax.evaluation.results import Results, write_results
 from cuma_jax.evaluation.scores import evaluate
 from cuma_jax.training.assembly import Assembly
 
 
-def evaluate_run(assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: float | None = None) -> Results:
-    """Evaluates adapters, writes results.json and per_cell.parquet, and prints a table. All processes call this.
+def evaluate_run(
+    assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: float | None = None
+) -> tuple[Results, pd.DataFrame | None]:
+    """Scores adapters and writes results.json and per_cell.parquet. All processes call this.
 
     Args:
         assembly: the run.
         adapters: trained adapters, on the devices.
         folder: the run's folder.
         seconds: time spent training, for the record.
+
+    Returns:
+        The results, and how much each group uses each expert (None without a router).
     """
     config, predictor = assembly.config, Predictor(assembly, adapters)
-    asked: list[tuple[np.ndarray, np.ndarray]] = []
+    asked: dict[str, np.ndarray] = {}
 
     def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
-        asked.append((profile_N, question_N))
+        asked["profile"] = profile_N
         return predictor(profile_N, question_N)
 
     began = time.perf_counter()
     about = {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "model": config.model.source,
-        "machine": f"{platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
+        "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
         "training_seconds": seconds,
     }
     results = evaluate(assembly.survey, assembly.profiles, assembly.split_A, predict, config.evaluation, about)
-    results.values["about"]["evaluation_seconds"] = time.perf_counter() - began
+    results.values["about"]["evaluation_seconds"] = round(time.perf_counter() - began, 1)
     write_results(results, folder, jax.process_index())
-    if jax.process_index() == 0:
-        print(summary_table(results))
-    return results
+    return results, expert_use(assembly, asked["profile"], predictor.gate_NLE)
+
+
+def expert_use(assembly: Assembly, profile_N: np.ndarray, gate_NLE: np.ndarray) -> pd.DataFrame | None:
+    """Mean gate of each expert, one row a (group, layer), over predicted rows; None without a router.
+
+    Args:
+        assembly: the run.
+        profile_N: profile of each predicted row.
+        gate_NLE: mean gate of each row by adapted layer and expert.
+    """
+    if gate_NLE.size == 0:
+        return None
+    groups = build_groups(assembly.survey, assembly.config.evaluation.group_by)
+    group_P = np.full(len(assembly.profiles), -1)
+    group_P[assembly.profiles.profile_R] = groups.group_R
+    group_N = group_P[profile_N]
+    first, frames = assembly.decoder.n_frozen, []
+    for group in np.unique(group_N[group_N >= 0]):
+        mean_LE = gate_NLE[group_N == group].mean(axis=0)
+        index = pd.MultiIndex.from_product([[groups.names[group]], range(first, first + len(mean_LE))])
+        frames.append(pd.DataFrame(mean_LE, index=index.set_names(["group", "layer"])))
+    return pd.concat(frames).rename(columns=lambda e: f"expert {e + 1}")

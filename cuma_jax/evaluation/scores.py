@@ -223,6 +223,7 @@ def _score_split(
             "answers_in_small_cells": cells.small[0],
             "small_cells": cells.small[1],
             "answers_of_profiles_not_sampled": cells.not_sampled,
+            "answers_without_group": cells.no_group,
         },
         "overall": block(np.arange(len(question_Q))),
         "several_groups": block(np.flatnonzero(several_Q)) if several_Q.any() else None,

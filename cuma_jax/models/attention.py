@@ -3,6 +3,8 @@
 Shapes: B batch, T tokens, H query heads, G key/value heads, K head width.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,5 +50,5 @@ def attend(q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, implementati
     if implementation == "auto":
         sixteen_bits = q_BTHK.dtype in (jnp.bfloat16, jnp.float16)
         implementation = "cudnn" if sixteen_bits and jax.default_backend() == "gpu" else "xla"
-    kernel: str = implementation
-    return jax.nn.dot_product_attention(q_BTHK, k_BTGK, v_BTGK, is_causal=True, implementation=kernel)  # type: ignore[arg-type]
+    kernel: Any = implementation
+    return jax.nn.dot_product_attention(q_BTHK, k_BTGK, v_BTGK, is_causal=True, implementation=kernel)

@@ -64,6 +64,7 @@ class Layer(nn.Module):
         valid_BT: jax.Array | None,
         profile_BC: jax.Array | None,
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
+        """[B,T,D] in and out, and the routers' sums by group and router; `valid_BT` is needed only with experts."""
         c = self.config
         stats: dict[str, dict[str, RouterStats]] = {}
         heads, kv_heads = c.heads * c.head_dim, c.kv_heads * c.head_dim
@@ -101,15 +102,17 @@ class Layer(nn.Module):
             x_BTD = x_BTD + linears(h_BTF, "mlp", {"down": (c.width, "embed")}, c.mlp_bias)["down"]
         return constrain(x_BTD, "batch", "seq", "act_embed"), stats
 
+    def _frozen(self, name: str, init: Any, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> jax.Array:
+        weight: Any = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.dtype)
+        return weight
+
     def _scale(self, name: str, width: int, axis: str | None = "embed") -> jax.Array:
-        return self.param(name, nn.with_logical_partitioning(nn.initializers.ones, (axis,)), (width,), self.dtype)
+        return self._frozen(name, nn.initializers.ones, (axis,), (width,))
 
     def _linear(self, x: jax.Array, name: str, in_axis: str, out: int, out_axis: str, bias: bool) -> jax.Array:
-        init = nn.with_logical_partitioning(nn.initializers.normal(0.02), (in_axis, out_axis))
-        y = x @ self.param(name, init, (x.shape[-1], out), self.dtype)
+        y = x @ self._frozen(name, nn.initializers.normal(0.02), (in_axis, out_axis), (x.shape[-1], out))
         if bias:
-            zeros = nn.with_logical_partitioning(nn.initializers.zeros, (out_axis,))
-            y = y + self.param(f"{name}_bias", zeros, (out,), self.dtype)[None, None, :]
+            y = y + self._frozen(f"{name}_bias", nn.initializers.zeros, (out_axis,), (out,))[None, None, :]
         return y
 
 
@@ -151,12 +154,13 @@ class Decoder(nn.Module):
         return self.config.layers - self.n_adapted
 
     def setup(self) -> None:
+        """Declares embedding, layers and final norm."""
         c = self.config
         table = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
-        self.embed = self.param("embed", table, (c.vocab, c.width), self.dtype)
+        self.embed: Any = self.param("embed", table, (c.vocab, c.width), self.dtype)
         norm = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        self.final_norm = self.param("final_norm", norm, (c.width,), self.dtype)
-        self.unembed = self.embed if c.tied else self.param("unembed", table, (c.vocab, c.width), self.dtype)
+        self.final_norm: Any = self.param("final_norm", norm, (c.width,), self.dtype)
+        self.unembed: Any = self.embed if c.tied else self.param("unembed", table, (c.vocab, c.width), self.dtype)
         if self.n_frozen:
             self.frozen_layers = self._stack(self.n_frozen, None)
         if self.n_adapted:

@@ -108,7 +108,8 @@ def _bert_encoder(config: ProfileConfig, folder: pathlib.Path) -> TextEncoder:
 
 
 def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
-    shape = decoder_config(files)
+    # Only hidden states are wanted: an unembedding of its own would be read for nothing, and embedding models lack it.
+    shape = dataclasses.replace(decoder_config(files), tied=True)
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     positions, digest = 0, b""
     if files.kind == "hf" and files.path is not None and (files.path / "tokenizer.json").is_file():
@@ -117,7 +118,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         digest = _digest(files.path / "tokenizer.json")
         positions = json.loads((files.path / "config.json").read_text()).get("max_position_embeddings", 0)
     else:
-        tokenizer = load_tokenizer(files)
+        tokenizer = load_tokenizer(files, chat=False)
         tokenize, pad_id = tokenizer.encode, tokenizer.pad_id
 
     def load() -> tuple[Hidden, Any]:

@@ -65,10 +65,8 @@ class Experts(nn.Module):
             b_ERO = trainable(self, f"{name}_b", nn.initializers.zeros, b_shape, b_axes).astype(x_BTI.dtype)
             h_BTER = h_BTNER[:, :, i]
             gate_BTE = gates[name]
-            if gate_BTE is None:
-                h_BTER = h_BTER * scale
-            else:
-                h_BTER = h_BTER * (gate_BTE * scale).astype(x_BTI.dtype)[..., None]
+            factor = scale if gate_BTE is None else (gate_BTE * scale).astype(x_BTI.dtype)[..., None]
+            h_BTER = h_BTER * factor
             h_BTF = h_BTER.reshape(*x_BTI.shape[:2], adapter.experts * rank)
             added[name] = h_BTF @ b_ERO.reshape(adapter.experts * rank, out)
         return added, stats

@@ -88,8 +88,8 @@ def trainable(module: nn.Module, name: str, init: Callable[..., Any], shape: tup
     Its key comes from the 'adapters' stream, which only initialisation needs.
     """
     boxed = nn.with_logical_partitioning(init, axes)
-    value = module.variable("adapters", name, lambda: boxed(module.make_rng("adapters"), shape, jnp.float32))
-    return value.value
+    variable: Any = module.variable("adapters", name, lambda: boxed(module.make_rng("adapters"), shape, jnp.float32))
+    return variable.value
 
 
 class Router(nn.Module):
@@ -124,18 +124,20 @@ class Router(nn.Module):
         """
         config = self.config
         sees_text, sees_profile = "hidden" in config.inputs, "profile" in config.inputs
-        if sees_profile and profile_BC is None:
+        if not sees_profile:
+            profile_BC = None
+        elif profile_BC is None:
             raise ValueError(f"router.inputs is {config.inputs!r} but no profile vectors were given")
         drop = nn.Dropout(config.dropout, deterministic=deterministic)
         first = config.hidden_dim if config.layers > 1 else self.experts
         first_axis = "router_hidden" if config.layers > 1 else "experts"
-        fan_in = x_BTI.shape[-1] * sees_text + (profile_BC.shape[-1] if profile_BC is not None and sees_profile else 0)
+        fan_in = x_BTI.shape[-1] * sees_text + (0 if profile_BC is None else profile_BC.shape[-1])
         init = uniform_fan_in(fan_in)
         s_BTH = trainable(self, "bias_0", init, (first,), (first_axis,))[None, None, :]
         if sees_text:
             kernel = trainable(self, "hidden_0", init, (x_BTI.shape[-1], first), (self.input_axis, first_axis))
             s_BTH = s_BTH + drop(x_BTI.astype(jnp.float32)) @ kernel
-        if sees_profile:
+        if profile_BC is not None:
             kernel = trainable(self, "profile_0", init, (profile_BC.shape[-1], first), ("profile", first_axis))
             s_BTH = s_BTH + (drop(profile_BC.astype(jnp.float32)) @ kernel)[:, None, :]
         for layer in range(1, config.layers):

@@ -123,7 +123,7 @@ class Assembly:
 
 
 def uses_question_cache(config: Config, decoder: Decoder) -> bool:
-    """Exact only where nothing below the first adapted layer depends on the profile; useful only if layers are there."""
+    """Exact only where nothing below the first adapted layer depends on the profile; useful if layers are there."""
     return config.train.question_cache == "auto" and not config.profile.in_prompt and decoder.n_frozen > 0
 
 

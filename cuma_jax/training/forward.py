@@ -49,6 +49,11 @@ class Sums:
     tokens: jax.Array
 
 
+def _apply(decoder: Decoder, method: str, *args: Any, **kwargs: Any) -> Any:
+    """One of the decoder's methods; `apply` alone is typed for modules that return variables, too."""
+    return decoder.apply(*args, method=method, **kwargs)
+
+
 def hidden(
     decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
 ) -> tuple[jax.Array, Tree]:
@@ -58,10 +63,10 @@ def hidden(
     if tables.hidden_MTD is not None:
         x_BTD = tables.hidden_MTD[batch["template"]]
     else:
-        x_BTD = decoder.apply(variables, batch["tokens"], method="lower")
+        x_BTD = _apply(decoder, "lower", variables, batch["tokens"])
     profile_BC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
-    x_BTD, stats = decoder.apply(variables, x_BTD, batch["lengths"], profile_BC, method="upper", rngs=rngs)
-    return decoder.apply(variables, x_BTD, batch["positions"], method="gather"), stats
+    x_BTD, stats = _apply(decoder, "upper", variables, x_BTD, batch["lengths"], profile_BC, rngs=rngs)
+    return _apply(decoder, "gather", variables, x_BTD, batch["positions"]), stats
 
 
 def batch_sums(
@@ -77,11 +82,11 @@ def batch_sums(
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
     variables = {"params": base}
     if objective.name == "sft":
-        logits_BSV = decoder.apply(variables, h_BSD, method="logits")
+        logits_BSV = _apply(decoder, "logits", variables, h_BSD)
         weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
         sums = sft_sums(logits_BSV, batch["labels"], weight_BS)
     else:
-        logits_BO = decoder.apply(variables, h_BSD[:, 0], batch["option_ids"], method="option_logits")
+        logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], objective.loss)
     return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 
@@ -105,7 +110,7 @@ def predict(
     Without routers the gates are [B,0,0].
     """
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, None)
-    logits_BO = decoder.apply({"params": base}, h_BSD[:, 0], batch["option_ids"], method="option_logits")
+    logits_BO = _apply(decoder, "option_logits", {"params": base}, h_BSD[:, 0], batch["option_ids"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
     gates = [s.gate_BE for routers in stats.values() for s in routers.values()]

@@ -95,14 +95,15 @@ class Trainer:
             assembly.decoder, config, mesh, assembly.adapter_shardings, assembly.base_shardings
         )
 
-    def _abstract_state(self) -> TrainState:
+    def _abstract_state(self) -> Any:
         key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
         opt_state = jax.eval_shape(self.optimizer.init, self.assembly.adapter_shapes)
-        step = jax.ShapeDtypeStruct((), jnp.int32)
+        step: Any = jax.ShapeDtypeStruct((), jnp.int32)
         return TrainState(step, self.assembly.adapter_shapes, opt_state, key)
 
-    def _state_shardings(self) -> TrainState:
-        whole, abstract = replicated(self.assembly.mesh), self._abstract_state()
+    def _state_shardings(self) -> Any:
+        abstract = self._abstract_state()
+        whole: Any = replicated(self.assembly.mesh)
         moments = optax.tree_utils.tree_map_params(
             self.optimizer,
             lambda _, sharding: sharding,
@@ -112,7 +113,7 @@ class Trainer:
         )
         return TrainState(whole, self.assembly.adapter_shardings, moments, whole)
 
-    def abstract(self) -> TrainState:
+    def abstract(self) -> Any:
         """Shapes and shardings of the state, for restoring."""
         return jax.tree.map(
             lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
@@ -235,7 +236,7 @@ class _Meter:
         line: Line | None = None
         if step % self._every == 0 or step == self._steps or step == 1:
             names = ("loss", "balance", "accuracy", "learning_rate", "gradient_norm")
-            line = {"step": step} | {name: float(metrics[name]) for name in names}
+            line = {"step": step, **{name: float(metrics[name]) for name in names}}
             line["tokens_per_s"] = self._tokens / self._seconds
             line["examples_per_s"] = self._counted * self._rows / self._seconds
             self._log.write(line)

@@ -83,20 +83,27 @@ class Progress:
     def __init__(self, total: int, start: int, every: int, active: bool):
         self._bar = None
         self._active, self._total, self._every, self._start = active, total, every, start
-        self._began = time.perf_counter()
+        self._began: float | None = None
+        self._latest: Line | None = None
         if active and sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True, smoothing=0.1)
 
     def update(self, step: int, line: Line | None) -> None:
         """Step number `step` is done; `line` holds metrics where they were logged."""
+        self._latest = line or self._latest
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
             if line is not None:
                 self._bar.set_postfix_str(_short(line))
-        elif self._active and line is not None and (step % self._every == 0 or step == self._total):
-            spent = time.perf_counter() - self._began
-            left = spent / max(step - self._start, 1) * (self._total - step)
-            print(f"step {step}/{self._total}  {_short(line)}  {left:.0f} s left", file=sys.stderr, flush=True)
+        elif self._active and self._latest and (step % self._every == 0 or step in (self._start + 1, self._total)):
+            left = "compiled" if self._began is None else f"{self._seconds_left(step):.0f} s left"
+            print(f"step {step}/{self._total}  {_short(self._latest)}  {left}", file=sys.stderr, flush=True)
+        if self._began is None:  # the first step is compilation; it says nothing about the others
+            self._began, self._start = time.perf_counter(), step
+
+    def _seconds_left(self, step: int) -> float:
+        spent = time.perf_counter() - (self._began or 0.0)
+        return spent / max(step - self._start, 1) * (self._total - step)
 
     def say(self, text: str) -> None:
         """A message that does not break the bar."""

@@ -11,8 +11,10 @@ from cuma_jax.errors import CumaError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
 # Fields that may change between the start of a run and its resumption: they do not change what is learned.
-_FREE = ("run.", "mesh.", "evaluation.", "data.prefetch", "train.log_every", "train.save_every", "train.keep",
-         "train.eval_every", "train.eval_batches", "train.question_cache", "model.remat", "model.attention")  # fmt: skip
+_FREE = (
+    *("run.", "mesh.", "evaluation.", "data.prefetch", "model.remat", "model.attention", "train.question_cache"),
+    *("train.log_every", "train.save_every", "train.keep", "train.eval_every", "train.eval_batches"),
+)
 
 
 def run_dir(config: Config) -> pathlib.Path:
