@@ -1,0 +1,23 @@
+"""Presets are functions named as their file."""
+
+import dataclasses
+
+from cuma_jax.cli import load_config
+from cuma_jax.config import Config
+
+
+def llama31_8b_wvb() -> Config:
+    """CuMA with rank 8 on Llama-3.1-8B-Instruct and WorldValuesBench: `qwen3_8b_wvb` with another base.
+
+    Command: python -m cuma_jax.train --config llama31_8b_wvb --data.path PATH_OF_YOUR_WORLDVALUESBENCH_CHECKOUT
+    Hardware: one GPU with 80 GB, or several with --mesh.fsdp N; a TPU slice alike. Time: not measured.
+    Expected score: not measured.
+
+    The base is gated: accept its licence on the hub and set HF_TOKEN, or give a folder with --model.source.
+    """
+    base = load_config("qwen3_8b_wvb")
+    return dataclasses.replace(
+        base,
+        name="llama31_8b_wvb",
+        model=dataclasses.replace(base.model, source="meta-llama/Llama-3.1-8B-Instruct"),
+    )
