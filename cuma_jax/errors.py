@@ -4,6 +4,7 @@ A `CumaError` carries one message that says what is wrong, where, and what to do
 without a traceback and exit with code 2; as a library it is an ordinary exception.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ def run_main(main: Callable[..., Any], *args: Any) -> None:
     except CumaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted; run the same command again to resume", file=sys.stderr)
         sys.exit(130)

@@ -225,9 +225,8 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     base_shardings = tree_shardings(boxed["params"], mesh)
     base = load_params(files, shape, nn.meta.unbox(boxed["params"]), base_shardings, decoder.n_frozen)
 
-    table = None
+    identity, table = fingerprint(files), None
     if "profile" in config.router.inputs:
-        identity = fingerprint(files)
         backbone = Backbone(shape, base, tokenizer, identity, config.model.source, decoder.dtype)
         encoder = load_encoder(config.profile, cache, backbone)
         table = build_profile_table(profiles, train_P, config.profile, encoder, cache, config.train.seed, progress)
@@ -247,7 +246,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         split_A=split_A,
         tokenizer=tokenizer,
         files=files,
-        fingerprint=fingerprint(files),
+        fingerprint=identity,
         decoder=decoder,
         train_decoder=make_decoder(config, shape, deterministic=not _has_dropout(config)),
         base=base,
