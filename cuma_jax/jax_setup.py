@@ -12,5 +12,9 @@ def prepare_jax(config: Config) -> None:
     """Keeps compiled programs between runs, and other libraries quiet."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 1:
+        # Fake devices share one thread pool, and a collective holds its thread until all have come: with a thread for
+        # each device, two collectives under way at once can wait for each other until XLA kills the process.
+        os.environ.setdefault("PJRT_NPROC", str(max(32, os.cpu_count() or 1)))
     jax.config.update("jax_compilation_cache_dir", str(cache_dir(config.run.cache_dir) / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
