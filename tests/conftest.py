@@ -1,12 +1,90 @@
 """Every test runs on the CPU with eight fake devices, and never asks for the network unless it says so."""
 
+import contextlib
+import dataclasses
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+# Programs here run for milliseconds, so compiling them is most of the time: the backend's costly passes are off.
+# Tests of bit-for-bit promises run real processes without these flags.
+TEST_XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", TEST_XLA_FLAGS]
+)
+# Fewer threads than waiting collectives and eight devices on two cores wait for each other for ever.
+os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import jax
+import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+from cuma_jax.cli import load_config
+from cuma_jax.config import Config, MeshConfig
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_once_a_session(tmp_path_factory):
+    """Two tests that build the same program compile it once."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def changed(config: Config, **sections) -> Config:
+    """`config` with some fields of some sections changed: `changed(config, train={"steps": 3})`."""
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **new) for name, new in sections.items()}
+    )
+
+
+@contextlib.contextmanager
+def devices_of(mesh: MeshConfig):
+    """Assembles on as many of the fake devices as the mesh names, instead of all."""
+    from cuma_jax.sharding import make_mesh
+    from cuma_jax.training import assembly
+
+    count = mesh.data * mesh.fsdp * mesh.tensor
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count]))
+        yield
+
+
+@pytest.fixture(scope="session")
+def test_cache(tmp_path_factory) -> str:
+    """A cache folder of this session's own: profile tables and surveys are made once, and never stale."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def debug_config(test_cache) -> Config:
+    """configs/debug.py on one device, with nothing mirrored to TensorBoard."""
+    config = load_config(str(ROOT / "configs" / "debug.py"))
+    return changed(
+        config,
+        mesh={"data": 1, "fsdp": 1, "tensor": 1},
+        run={"cache_dir": test_cache, "tensorboard": False},
+        data={"buckets": (256,)},
+    )
+
+
+@pytest.fixture(scope="session")
+def assemble_on():
+    """`assemble_on(config)`: the assembly of a config on the mesh that it names."""
+    from cuma_jax.training.assembly import assemble
+
+    def build(config: Config):
+        with devices_of(config.mesh):
+            return assemble(config, progress=False)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def debug_assembly(debug_config, assemble_on):
+    """The debug preset put together on one device, one length bucket; do not change it."""
+    return assemble_on(debug_config)

@@ -1,0 +1,153 @@
+"""The router's gates against slow twins. Shapes: B batch, T tokens, I input width, C profile width, E experts."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cuma_jax.config import RouterConfig
+from cuma_jax.models.router import Router, gate_weights, top_k_mask
+
+GATES = ("softmax_topk", "double_softmax", "topk_unnormalised", "soft")
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def slow_gate(logits_E, gate, k):
+    """One token: sort, pick, normalise."""
+    probability_E = softmax(logits_E)
+    if gate == "soft":
+        return probability_E
+    best = np.argsort(-logits_E, kind="stable")[:k]
+    chosen = {
+        "softmax_topk": lambda: softmax(logits_E[best]),
+        "double_softmax": lambda: softmax(probability_E[best]),
+        "topk_unnormalised": lambda: probability_E[best],
+    }[gate]()
+    gate_E = np.zeros_like(logits_E)
+    gate_E[best] = chosen
+    return gate_E
+
+
+def test_top_k_mask_selects_what_a_stable_argsort_selects():
+    # Few distinct values: nearly every row has ties.
+    logits_NE = np.random.default_rng(0).integers(0, 3, (500, 8)).astype(np.float32)
+    for k in range(1, 9):
+        best_NK = np.argsort(-logits_NE, axis=-1, kind="stable")[:, :k]
+        expected = np.zeros_like(logits_NE, bool)
+        np.put_along_axis(expected, best_NK, True, axis=-1)
+        np.testing.assert_array_equal(top_k_mask(jnp.asarray(logits_NE), k), expected)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("gate", GATES)
+def test_gate_equals_the_slow_twin_and_is_exactly_zero_off_the_selection(gate, k):
+    logits_NE = np.random.default_rng(1).normal(size=(40, 5)) * 2
+    logits_NE[0] = 0.0  # all tied
+    found, probability, mask = map(np.asarray, gate_weights(jnp.asarray(logits_NE, jnp.float32), gate, k))
+    np.testing.assert_allclose(found, [slow_gate(s, gate, k) for s in logits_NE], atol=1e-6)
+    np.testing.assert_allclose(probability, [softmax(s) for s in logits_NE], atol=1e-6)
+    assert (found[~mask] == 0.0).all()
+    assert (mask.sum(-1) == (5 if gate == "soft" else k)).all()
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_gate_gradient_equals_finite_differences(gate):
+    rng = np.random.default_rng(2)
+    logits_E, weight_E = rng.normal(size=6), rng.normal(size=6)
+
+    def slow(x):
+        return float(weight_E @ slow_gate(x, gate, 2))
+
+    def fast(x):
+        return jnp.sum(jnp.asarray(weight_E, jnp.float32) * gate_weights(x, gate, 2)[0])
+
+    step = 1e-6 * np.eye(6)
+    expected = [(slow(logits_E + d) - slow(logits_E - d)) / 2e-6 for d in step]
+    found = jax.grad(fast)(jnp.asarray(logits_E, jnp.float32))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_double_softmax_keeps_top_two_weights_between_027_and_073():
+    logits_NE = np.random.default_rng(3).normal(size=(300, 8)).astype(np.float32) * 50
+    gate, _, mask = gate_weights(jnp.asarray(logits_NE), "double_softmax", 2)
+    chosen = np.asarray(gate)[np.asarray(mask)]
+    assert chosen.min() > 0.268
+    assert chosen.max() < 0.732
+
+
+def make(config, width=7, profile_width=5, experts=4, tokens=6):
+    rng = np.random.default_rng(4)
+    x_BTI = jnp.asarray(rng.normal(size=(3, tokens, width)), jnp.float32)
+    profile_BC = jnp.asarray(rng.normal(size=(3, profile_width)), jnp.float32)
+    valid_BT = jnp.arange(tokens)[None, :] < jnp.array([6, 2, 4])[:, None]
+    router = Router(config, experts, "embed")
+    shapes = jax.eval_shape(lambda key: router.init(key, x_BTI, profile_BC, valid_BT, True), jax.random.key(0))
+    variables = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), jnp.float32), nn.meta.unbox(shapes))
+    return router, variables, x_BTI, profile_BC, valid_BT
+
+
+def apply(router, variables, x_BTI, profile_BC, valid_BT):
+    return jax.jit(functools.partial(router.apply, deterministic=True))(variables, x_BTI, profile_BC, valid_BT)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_the_split_first_layer_equals_the_concatenated_form(layers):
+    config = RouterConfig(gate="soft", layers=layers, hidden_dim=9)
+    router, variables, x_BTI, profile_BC, valid_BT = make(config)
+    w = {k: np.asarray(v, np.float64) for k, v in variables["adapters"].items()}
+    profile_BTC = np.repeat(np.asarray(profile_BC)[:, None], x_BTI.shape[1], axis=1)
+    joined = np.concatenate([np.asarray(x_BTI), profile_BTC], axis=-1).astype(np.float64)
+    s = joined @ np.concatenate([w["hidden_0"], w["profile_0"]]) + w["bias_0"]
+    for layer in range(1, layers):
+        s = np.maximum(s, 0) @ w[f"hidden_{layer}"] + w[f"bias_{layer}"]
+    gate_BTE, _ = apply(router, variables, x_BTI, profile_BC, valid_BT)
+    np.testing.assert_allclose(gate_BTE, np.apply_along_axis(softmax, -1, s), atol=1e-6)
+
+
+def test_profile_only_routing_gives_one_gate_a_sequence_that_ignores_the_text():
+    router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(inputs="profile", hidden_dim=9))
+    gate_BTE, stats = apply(router, variables, x_BTI, profile_BC, valid_BT)
+    assert gate_BTE.shape == (3, 1, 4)
+    np.testing.assert_array_equal(gate_BTE, apply(router, variables, 3 - x_BTI, profile_BC, valid_BT)[0])
+    # The one gate stands for every valid token in the sums.
+    assert float(stats.count) == 12
+    np.testing.assert_allclose(stats.gate_BE, np.asarray(gate_BTE)[:, 0] * np.array([[6], [2], [4]]), rtol=1e-6)
+
+
+def test_hidden_only_routing_ignores_the_profile():
+    router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(inputs="hidden", hidden_dim=9))
+    assert "profile_0" not in variables["adapters"]
+    with_profile = apply(router, variables, x_BTI, profile_BC, valid_BT)[0]
+    np.testing.assert_array_equal(with_profile, apply(router, variables, x_BTI, None, valid_BT)[0])
+
+
+def test_a_router_that_sees_profiles_refuses_to_run_without_them():
+    router, variables, x_BTI, _, valid_BT = make(RouterConfig(hidden_dim=9))
+    with pytest.raises(ValueError, match="no profile vectors"):
+        apply(router, variables, x_BTI, None, valid_BT)
+
+
+def test_sums_leave_padding_out():
+    router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(hidden_dim=9))
+    other_BTI = jnp.where(valid_BT[..., None], x_BTI, 100.0)
+    one = apply(router, variables, x_BTI, profile_BC, valid_BT)[1]
+    two = apply(router, variables, other_BTI, profile_BC, valid_BT)[1]
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+    assert float(one.count) == 12
+    np.testing.assert_allclose(jnp.sum(one.selected_E), 12, rtol=1e-6)
+    np.testing.assert_allclose(jnp.sum(one.gate_E), 12, rtol=1e-6)
+
+
+def test_gates_are_float32_for_a_bfloat16_model():
+    router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(hidden_dim=9))
+    gate_BTE, stats = apply(router, variables, x_BTI.astype(jnp.bfloat16), profile_BC, valid_BT)
+    assert gate_BTE.dtype == jnp.float32
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((stats, variables)))
