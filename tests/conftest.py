@@ -16,14 +16,14 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import Config, MeshConfig
+from cuma_jax.cli import load_config  # noqa: E402
+from cuma_jax.config import Config, MeshConfig  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
 
