@@ -83,7 +83,7 @@ def load_params(
 
 
 def random_params(abstract: Mapping[str, Any], shardings: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Random base weights: matrices normal(0.02), norms one, biases zero.
+    """Random base weights: matrices normal with variance 1/input width, norms one, biases zero.
 
     The values depend on the seed, the parameter's name and its layer, not on the mesh and not on how the layers are
     divided into frozen and adapted ones. They are drawn by numpy, one tensor at a time: compiling JAX's generator for
@@ -111,7 +111,8 @@ class RandomTensors:
         if name.endswith(".bias"):
             return np.zeros(self.shapes[name], np.float32)
         rng = np.random.default_rng([self._seed, zlib.crc32(name.encode())])
-        return 0.02 * rng.standard_normal(self.shapes[name], np.float32)
+        shape = self.shapes[name]  # Hugging Face layout: the last axis is the input
+        return rng.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
 
 
 def _load(

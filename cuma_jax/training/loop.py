@@ -46,12 +46,12 @@ class Trained:
     Attributes:
         state: the last state.
         finished: False where a signal asked to stop before the last step.
-        seconds: time in the loop, this process.
+        seconds: time in the loop; None for a resumed run, whose earlier part is not known.
     """
 
     state: TrainState
     finished: bool
-    seconds: float
+    seconds: float | None
 
 
 def training_rows(assembly: Assembly, split: str) -> Rows:
@@ -192,7 +192,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
     checkpoints.close()
     progress.close()
     log.close()
-    return Trained(state, done == trainer.steps, time.perf_counter() - began)
+    return Trained(state, done == trainer.steps, None if start else round(time.perf_counter() - began, 1))
 
 
 class _Meter:
