@@ -20,11 +20,16 @@ def qwen3_8b_wvb() -> Config:
     Hardware: one GPU with 80 GB, or several with --mesh.fsdp N; a TPU slice alike. Time: not measured.
     Expected score: not measured.
 
-    As the paper: experts on q and v of every layer, E=8, K=2, alpha = 2R, AdamW 2e-5 with decay 0.01, clip 1, batches
-    of 16, three passes over 50,000 answers (9,375 steps), one profile text a person through Qwen3-Embedding-0.6B.
+    As the paper and its scripts: experts on q and v of every layer, E=8, K=2, alpha = 2R, one router a layer, AdamW
+    at a constant 2e-5 with decay 0.01, clip 1, batches of 16, as many steps as three passes over 50,000 answers take
+    (9,375), one profile text a person through Qwen3-Embedding-0.6B, and the profile in the system message too
+    (`--profile.no_in_prompt` leaves it to the router alone).
+
     Not as the paper: the profile vectors are whitened, because raw ones are nearly collinear and the router cannot
-    see the country in them (`--profile.normalise none` is the paper's). Training and test are not the benchmark's
-    split: respondents and countries are held out by hash, so that unseen countries can be scored as well.
+    see the country in them (`--profile.normalise none` is the paper's). Each expert has its own A, as in the paper's
+    text; its scripts share one (`--adapter.shared_a`). Answers are drawn from the whole training split, not from a
+    fixed sample of 50,000. Training and test are not the benchmark's split: respondents and countries are held out by
+    hash, so that unseen countries can be scored as well.
     """
     return Config(
         name="qwen3_8b_wvb",
@@ -36,10 +41,11 @@ def qwen3_8b_wvb() -> Config:
             pooling="last",
             normalise="whiten",
             components=64,
+            in_prompt=True,
         ),
         data=DataConfig(source="wvb", question_power=1.0),
         objective=ObjectiveConfig(name="sft", aggregate="respondent", balance=0.01),
-        optimizer=OptimizerConfig(learning_rate=2e-5, weight_decay=0.01, clip=1.0),
+        optimizer=OptimizerConfig(learning_rate=2e-5, schedule="constant", warmup=0.0, weight_decay=0.01, clip=1.0),
         train=TrainConfig(steps=9375, batch_size=16, log_every=10, eval_every=500, save_every=500),
         evaluation=EvaluationConfig(max_profiles=100),
     )
