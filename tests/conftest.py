@@ -17,6 +17,7 @@ os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -88,3 +89,55 @@ def assemble_on():
 def debug_assembly(debug_config, assemble_on):
     """The debug preset put together on one device, one length bucket; do not change it."""
     return assemble_on(debug_config)
+
+
+@pytest.fixture(scope="session")
+def random_adapters():
+    """`random_adapters(assembly, seed=0)`: adapters with nothing at zero, the same whatever the mesh."""
+
+    def draw(assembly, seed=0):
+        rng = np.random.default_rng(seed)
+        values = jax.tree.map(lambda s: (rng.normal(size=s.shape) * 0.2).astype(s.dtype), assembly.adapter_shapes)
+        return jax.device_put(values, assembly.adapter_shardings)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def loss_and_gradients():
+    """`loss_and_gradients(assembly, adapters, batch, bucket, **train)`: (metrics, gradients) as numpy."""
+    from cuma_jax.sharding import batch_sharding, put_batch, replicated
+    from cuma_jax.training.step import loss_of_batch
+
+    def compute(assembly, adapters, batch, bucket, **train):
+        config = changed(assembly.config, train=train)
+
+        def loss(adapters, base, tables, batch):
+            total, (_, metrics) = loss_of_batch(
+                assembly.decoder, config, adapters, base, tables, batch, jax.random.key(0)
+            )
+            return total, metrics
+
+        whole = replicated(assembly.mesh)
+        shardings = (assembly.adapter_shardings, assembly.base_shardings, whole, batch_sharding(assembly.mesh))
+        step = jax.jit(jax.value_and_grad(loss, has_aux=True), in_shardings=shardings)
+        with jax.set_mesh(assembly.mesh):
+            placed = put_batch(batch, assembly.mesh)
+            (_, metrics), grads = step(adapters, assembly.base, assembly.training.tables[bucket], placed)
+        return jax.device_get(metrics), jax.device_get(grads)
+
+    return compute
+
+
+@pytest.fixture(scope="session")
+def train_batches():
+    """`train_batches(assembly)`: the batches that training the assembly would draw."""
+    from cuma_jax.data.pipeline import TrainBatches
+    from cuma_jax.training.loop import training_rows
+
+    def build(assembly, split="train"):
+        train = assembly.config.train
+        batcher = assembly.training.batcher(training_rows(assembly, split))
+        return TrainBatches(batcher, train.batch_size, max(train.steps, 1), train.seed, slice(0, train.batch_size))
+
+    return build

@@ -1,0 +1,244 @@
+"""Laws of the adapted decoder; parity of the base with transformers is in test_hf_parity.py.
+
+Shapes: B batch, T tokens, D model width, V vocabulary, C profile width, L layers, E experts, R rank.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from cuma_jax.config import TARGETS, AdapterConfig, Config, RouterConfig
+from cuma_jax.methods import METHODS, apply_method
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.models.families import SHAPES, DecoderConfig, num_params
+from cuma_jax.objectives.balance import balance_loss, router_sums
+from cuma_jax.training.assembly import abstract_variables
+
+SHAPE = DecoderConfig(40, 16, 3, 2, 1, 8, 24, 1e-6, 1e4, qk_norm=True, tied=True, family="qwen3")
+ONE = (AdapterConfig(experts=1, rank=4, alpha=6.0), RouterConfig(inputs="none", top_k=1))
+CUMA = (AdapterConfig(experts=4, rank=3), RouterConfig(hidden_dim=6))
+LENGTHS = jnp.array([7, 4], jnp.int32)
+
+
+def tokens(seed=0):
+    return jnp.asarray(np.random.default_rng(seed).integers(0, SHAPE.vocab, (2, 7)), jnp.int32)
+
+
+def profiles(seed=0):
+    return jnp.asarray(np.random.default_rng([seed, 1]).normal(size=(2, 5)), jnp.float32)
+
+
+def make(adapter, router, shape=SHAPE, seed=3, **settings):
+    """A decoder and random variables; norms near one, B not zero."""
+    decoder = Decoder(shape, adapter, router, **settings)
+    shapes = nn.meta.unbox(abstract_variables(decoder, 5))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        noise = rng.normal(size=leaf.shape) * 0.3
+        return jnp.asarray(noise + ("norm" in jax.tree_util.keystr(path)), jnp.float32)
+
+    return decoder, jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(decoder, variables, tokens_BT, profile_BC):
+    """Logits at every position [B,T,V], and the balance loss."""
+    x_BTD, stats = decoder.apply(variables, tokens_BT, LENGTHS, profile_BC)
+    everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
+    h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="gather")
+    return decoder.apply(variables, h_BTD, method="logits"), balance_loss(router_sums(stats), "switch")
+
+
+def base_of(params):
+    """The same weights for a decoder without adapters, whose layers are all frozen ones."""
+    base = {k: v for k, v in params.items() if not k.endswith("_layers")}
+    stacks = [params[k] for k in ("frozen_layers", "adapted_layers") if k in params]
+    return base | {"frozen_layers": jax.tree.map(lambda *a: jnp.concatenate(a), *stacks)}
+
+
+@pytest.mark.parametrize(
+    "method", ["cuma", pytest.param("lora", marks=pytest.mark.slow), pytest.param("hydralora", marks=pytest.mark.slow)]
+)
+def test_an_untrained_adapter_changes_nothing_bit_for_bit(method):
+    config = apply_method(Config(), method)
+    adapter = dataclasses.replace(config.adapter, rank=4, targets=TARGETS)
+    decoder, variables = make(adapter, dataclasses.replace(config.router, hidden_dim=6))
+    untrained = jax.tree_util.tree_map_with_path(
+        lambda path, w: jnp.zeros_like(w) if jax.tree_util.keystr(path).endswith("_b']") else w, variables["adapters"]
+    )
+    plain = Decoder(SHAPE)
+    expected, _ = logits(plain, {"params": base_of(variables["params"])}, tokens(), None)
+    found, _ = logits(decoder, {"params": variables["params"], "adapters": untrained}, tokens(), profiles())
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("targets", [TARGETS, pytest.param(("k", "o", "up"), marks=pytest.mark.slow)])
+def test_one_expert_equals_merged_weights_for_every_target_in_values_and_gradients(targets):
+    adapter = dataclasses.replace(ONE[0], targets=targets)
+    decoder, variables = make(adapter, ONE[1])
+    params, adapters = variables["params"], variables["adapters"]
+    scale = adapter.alpha / adapter.rank
+    groups = {"q": "q_k_v", "k": "q_k_v", "v": "q_k_v", "o": "o", "gate": "gate_up", "up": "gate_up", "down": "down"}
+    plain = Decoder(SHAPE)
+
+    def factors(adapters, name):
+        leaves = adapters["adapted_layers"][f"{groups[name]}_experts"]
+        return leaves[f"{name}_a"][:, :, 0], leaves[f"{name}_b"][:, 0]
+
+    def loss(decoder, variables):
+        return jnp.sum(jnp.sin(logits(decoder, variables, tokens(), profiles())[0]))
+
+    layers = dict(params["adapted_layers"])
+    for name in targets:
+        a_LIR, b_LRO = factors(adapters, name)
+        layers[name] = layers[name] + scale * jnp.einsum("lir,lro->lio", a_LIR, b_LRO)
+    merged = base_of(params | {"adapted_layers": layers})
+    expected, grad_of_weights = jax.value_and_grad(lambda p: loss(plain, {"params": p}))(merged)
+    found, grads = jax.value_and_grad(lambda a: loss(decoder, {"params": params, "adapters": a}))(adapters)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    for name in targets:
+        a_LIR, b_LRO = factors(adapters, name)
+        w_LIO = grad_of_weights["frozen_layers"][name]
+        a_grad, b_grad = factors(grads, name)
+        np.testing.assert_allclose(a_grad, scale * jnp.einsum("lio,lro->lir", w_LIO, b_LRO), atol=2e-3, rtol=1e-3)
+        np.testing.assert_allclose(b_grad, scale * jnp.einsum("lir,lio->lro", a_LIR, w_LIO), atol=2e-3, rtol=1e-3)
+
+
+def test_padding_changes_no_valid_position_and_no_balance():
+    decoder, variables = make(*CUMA)
+    one = tokens()
+    two = jnp.where(jnp.arange(7)[None, :] < LENGTHS[:, None], one, (one + 5) % SHAPE.vocab)
+    (a_BTV, a), (b_BTV, b) = (logits(decoder, variables, t, profiles()) for t in (one, two))
+    for row, length in enumerate(np.asarray(LENGTHS)):
+        np.testing.assert_array_equal(a_BTV[row, :length], b_BTV[row, :length])
+    assert float(a) == float(b)
+
+
+@pytest.mark.slow
+def test_a_longer_bucket_changes_no_valid_position():
+    decoder, variables = make(*CUMA)
+    longer = jnp.pad(tokens(), ((0, 0), (0, 4)))
+    (a_BTV, a), (b_BTV, b) = (logits(decoder, variables, t, profiles()) for t in (tokens(), longer))
+    for row, length in enumerate(np.asarray(LENGTHS)):
+        np.testing.assert_allclose(a_BTV[row, :length], b_BTV[row, :length], atol=1e-5)
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_experts_on_the_top_layers_only_equal_experts_everywhere_whose_lower_ones_are_zero():
+    adapter, router = dataclasses.replace(CUMA[0], layers=1), CUMA[1]
+    top, variables = make(adapter, router)
+    params, adapters = variables["params"], variables["adapters"]
+    assert (top.n_frozen, top.n_adapted) == (2, 1)
+    all_layers, _ = make(*CUMA)
+    wide = jax.tree.map(lambda w: jnp.concatenate([jnp.zeros((2, *w.shape[1:])), w]), adapters)
+    everywhere = {"adapted_layers": base_of(params)["frozen_layers"]}
+    everywhere |= {k: v for k, v in params.items() if not k.endswith("_layers")}
+    expected, _ = logits(all_layers, {"params": everywhere, "adapters": wide}, tokens(), profiles())
+    found, _ = logits(top, variables, tokens(), profiles())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_what_is_recomputed_changes_no_gradient(remat):
+    decoder, variables = make(*CUMA)
+
+    def loss(decoder, adapters):
+        out, balance = logits(decoder, {"params": variables["params"], "adapters": adapters}, tokens(), profiles())
+        return jnp.sum(jnp.sin(out)) + balance
+
+    expected = jax.grad(functools.partial(loss, decoder))(variables["adapters"])
+    found = jax.grad(functools.partial(loss, dataclasses.replace(decoder, remat=remat)))(variables["adapters"])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), found, expected)
+
+
+def test_option_logits_are_the_logits_of_those_tokens():
+    decoder, variables = make(*CUMA)
+    h_BSD = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 16)), jnp.float32)
+    options_BO = jnp.array([[3, 1, 7], [39, 0, 2]])
+    whole_BSV = decoder.apply(variables, h_BSD, method="logits")
+    found_BO = decoder.apply(variables, h_BSD[:, 0], options_BO, method="option_logits")
+    np.testing.assert_allclose(found_BO, jnp.take_along_axis(whole_BSV[:, 0], options_BO, axis=1), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_every_layer_draws_its_own_dropout_mask():
+    """Layers made identical, with no way for one to change the next's input: their gates differ by dropout alone."""
+    adapter, router = CUMA[0], dataclasses.replace(CUMA[1], dropout=0.5)
+    decoder, variables = make(adapter, router, deterministic=False)
+    variables = jax.tree.map(lambda w: w, variables)
+    layers = jax.tree.map(lambda w: jnp.broadcast_to(w[:1], w.shape), variables["params"]["adapted_layers"])
+    layers |= {"o": jnp.zeros_like(layers["o"]), "down": jnp.zeros_like(layers["down"])}
+    variables["params"]["adapted_layers"] = layers
+    variables["adapters"] = jax.tree.map(lambda w: jnp.broadcast_to(w[:1], w.shape), variables["adapters"])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gates_LE(decoder, seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return decoder.apply(variables, tokens(), LENGTHS, profiles(), rngs=rngs)[1]["q_k_v"]["router"].gate_E
+
+    trained = np.asarray(gates_LE(decoder, 0))
+    assert len({tuple(row) for row in trained}) == 3
+    np.testing.assert_array_equal(trained, gates_LE(decoder, 0))
+    assert not np.array_equal(trained, gates_LE(decoder, 1))
+    evaluated = np.asarray(gates_LE(dataclasses.replace(decoder, deterministic=True), 0))
+    assert len({tuple(row) for row in evaluated}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_projection_of_the_profile_is_trained_and_equals_its_slow_twin(layers):
+    decoder, variables = make(*CUMA, projection_layers=layers, projection_dim=4)
+    w = variables["adapters"]["projection"]
+    assert {k for k in w if k.startswith("kernel")} == {f"kernel_{i}" for i in range(layers)}
+    w = {k: np.asarray(v) for k, v in w.items()}
+    projected = np.asarray(profiles()) @ w["kernel_0"] + w["bias_0"]
+    if layers == 2:
+        projected = np.maximum(projected, 0) @ w["kernel_1"] + w["bias_1"]
+    plain = dataclasses.replace(decoder, projection_layers=0)
+    rest = {k: v for k, v in variables["adapters"].items() if k != "projection"}
+    expected, _ = logits(plain, {"params": variables["params"], "adapters": rest}, tokens(), jnp.asarray(projected))
+    found, _ = logits(decoder, variables, tokens(), profiles())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def count(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nn.meta.unbox(tree)))
+
+
+QWEN3_8B = 8_190_735_360
+
+
+@pytest.mark.parametrize(
+    ("adapter", "router", "expected"),
+    [
+        ({"rank": 8}, {"shared": False}, 125_209_152),
+        ({"rank": 64}, {"shared": False}, 339_905_088),
+        ({"rank": 8, "shared_a": True}, {}, 61_424_928),
+        ({"rank": 64, "shared_a": True}, {}, 160_515_360),
+        ({"rank": 64, "experts": 1}, {"inputs": "none", "top_k": 1}, 30_670_848),
+    ],
+)
+def test_parameter_counts_on_the_qwen3_8b_shape(adapter, router, expected):
+    decoder = Decoder(SHAPES["qwen3-8b"], AdapterConfig(**adapter), RouterConfig(**router), dtype=jnp.bfloat16)
+    variables = abstract_variables(decoder, 1024)
+    assert count(variables["adapters"]) == expected
+    assert count(variables["params"]) == num_params(SHAPES["qwen3-8b"]) == QWEN3_8B
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables["adapters"])} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("bfloat16")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_a_setting_of_one_decoder(method):
+    config = apply_method(Config(), method)
+    variables = abstract_variables(Decoder(SHAPE, config.adapter, config.router), 5)
+    leaves = {jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(variables["adapters"])}
+    assert any("router" in name for name in leaves) == (config.router.inputs != "none")
+    assert any("profile_0" in name for name in leaves) == ("profile" in config.router.inputs)

@@ -1,0 +1,121 @@
+"""Nothing upstream imports anything downstream; no module imports torch; there are no cycles."""
+
+import ast
+import functools
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "cuma_jax"
+# Room -> the rooms it may import. The house's one way; a new room is added here on purpose.
+FLOOR = {"errors", "config", "cache"}
+ALLOWED = {
+    "errors": set(),
+    "config": {"errors"},
+    "cache": {"errors"},
+    "methods": {"config", "errors"},
+    "cli": {"config", "errors", "methods"},
+    "jax_setup": FLOOR,
+    "surveys": FLOOR,
+    "sharding": FLOOR,
+    # The text encoders read profiles and tokens: models stand on surveys, and on the tokenizer of data.
+    "models": FLOOR | {"sharding", "surveys", "data"},
+    "data": FLOOR | {"surveys", "models"},
+    "objectives": FLOOR | {"models"},
+    "training": FLOOR | {"sharding", "surveys", "models", "data", "objectives"},
+    "evaluation": FLOOR | {"sharding", "surveys", "models", "data", "objectives", "training"},
+    "reporting": FLOOR | {"surveys", "evaluation"},
+}
+MAINS = {"train", "evaluate", "analyze", "generate", "export", "serve", "plan"}
+
+
+def modules():
+    """Dotted name without the package -> path."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if "configs" in path.parts[len(PACKAGE.parts) :]:
+            continue
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@functools.cache
+def imports(path):
+    """(absolute dotted name, names taken from it) of every import of a file, those inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found.append((node.module, tuple(alias.name for alias in node.names)))
+    return found
+
+
+def own_imports(path, known):
+    """Modules of this package that a file imports."""
+    for name, taken in imports(path):
+        if name == "cuma_jax":
+            yield from (t for t in taken if t in known)
+        elif name.startswith("cuma_jax."):
+            module = name.removeprefix("cuma_jax.")
+            submodules = [f"{module}.{t}" for t in taken if f"{module}.{t}" in known]
+            yield from submodules or [module]
+
+
+def test_the_house_has_one_way_through():
+    known = modules()
+    wrong = []
+    for module, path in known.items():
+        room = module.split(".")[0]
+        if room in MAINS or room == "":
+            continue
+        assert room in ALLOWED, f"{room} has no place in the order of tests/test_imports.py"
+        for target in own_imports(path, known):
+            other = target.split(".")[0]
+            if other != room and other not in ALLOWED[room]:
+                wrong.append(f"{module} imports {target}")
+    assert not wrong
+
+
+def test_mains_are_imported_by_mains_only():
+    known = modules()
+    for module, path in known.items():
+        if module.split(".")[0] not in MAINS:
+            assert not MAINS & {t.split(".")[0] for t in own_imports(path, known)}, module
+
+
+def test_no_module_imports_itself_through_others():
+    known = modules()
+    graph = {m: set(own_imports(p, known)) for m, p in known.items()}
+    done: set[str] = set()
+
+    def visit(module, trail):
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module in done:
+            return
+        for target in graph.get(module, ()):
+            visit(target, [*trail, module])
+        done.add(module)
+
+    for module in graph:
+        visit(module, [])
+
+
+@pytest.mark.parametrize("banned", ["torch", "pickle", "nnx"])
+def test_nothing_imports(banned):
+    for path in modules().values():
+        for name, taken in imports(path):
+            assert banned not in name.split(".") and banned not in taken, path  # noqa: PT018
+
+
+def test_code_from_the_hub_is_never_run():
+    for path in modules().values():
+        assert "trust_remote_code=True" not in path.read_text().replace(" ", ""), path
+
+
+def test_config_needs_no_jax_and_no_numpy():
+    for module in ("config", "errors", "methods"):
+        outside = {name.split(".")[0] for name, _ in imports(modules()[module])} - {"cuma_jax"}
+        assert not outside & {"jax", "flax", "numpy", "pandas"}, module

@@ -1,0 +1,60 @@
+"""The learning rate follows the run's real number of steps; clipping is on the global norm."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cuma_jax.config import OptimizerConfig
+from cuma_jax.training.optimizer import make_optimizer, make_schedule
+
+
+@pytest.mark.parametrize("steps", [40, 300, 10_000])
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+def test_the_learning_rate_peaks_after_warmup_and_ends_near_zero(kind, steps):
+    config = OptimizerConfig(learning_rate=0.1, schedule=kind, warmup=0.05)
+    rate = np.array([float(make_schedule(config, steps)(s)) for s in (*range(0, steps, max(steps // 200, 1)), steps)])
+    warmup = round(0.05 * steps)
+    schedule = make_schedule(config, steps)
+    assert 0 < float(schedule(0)) <= 0.1
+    np.testing.assert_allclose(float(schedule(warmup)), 0.1, rtol=1e-6)
+    assert rate.max() <= 0.1 + 1e-7
+    rising = [float(schedule(s)) for s in range(min(warmup, 50))]
+    assert rising == sorted(rising)
+    if kind == "constant":
+        np.testing.assert_allclose(float(schedule(steps - 1)), 0.1, rtol=1e-6)
+    else:
+        # The last update is number steps - 1: a sliver is left, at `steps` nothing.
+        assert float(schedule(steps - 1)) < 0.1 * 2 / (steps - warmup)
+        np.testing.assert_allclose(float(schedule(steps)), 0, atol=1e-8)
+
+
+def test_without_warmup_the_first_step_has_the_peak():
+    for steps in (1, 2, 10):
+        schedule = make_schedule(OptimizerConfig(learning_rate=0.1, warmup=0.0), steps)
+        np.testing.assert_allclose(float(schedule(0)), 0.1, rtol=1e-6)
+
+
+def test_a_warmup_of_one_step_starts_at_the_peak():
+    schedule = make_schedule(OptimizerConfig(learning_rate=0.1, warmup=0.1), 10)
+    np.testing.assert_allclose([float(schedule(0)), float(schedule(1))], 0.1, rtol=1e-6)
+
+
+def first_update(config, grad):
+    optimizer = make_optimizer(config, optax.constant_schedule(1.0))
+    params = {"w": jnp.ones_like(grad)}
+    return optimizer.update({"w": grad}, optimizer.init(params), params)
+
+
+def test_clipping_bounds_the_global_norm_before_adam():
+    grad = jnp.array([30.0, 40.0])
+    _, state = first_update(OptimizerConfig(clip=1.0, b1=0.9), grad)
+    moments = optax.tree_utils.tree_get(state, "mu")["w"]
+    np.testing.assert_allclose(moments, 0.1 * grad / 50.0, rtol=1e-5)
+    _, state = first_update(OptimizerConfig(clip=0.0, b1=0.9), grad)
+    np.testing.assert_allclose(optax.tree_utils.tree_get(state, "mu")["w"], 0.1 * grad, rtol=1e-5)
+
+
+def test_weight_decay_is_decoupled():
+    updates, _ = first_update(OptimizerConfig(weight_decay=0.5, clip=0.0), jnp.array([0.0, 0.0]))
+    np.testing.assert_allclose(updates["w"], -0.5, rtol=1e-6)
