@@ -1,5 +1,6 @@
 """How every main sets JAX up, before the first device call."""
 
+import logging
 import os
 
 import jax
@@ -11,6 +12,7 @@ from cuma_jax.config import Config
 def prepare_jax(config: Config) -> None:
     """Keeps compiled programs between runs, and other libraries quiet."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every checkpoint without a validation loss
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or jax.config.jax_num_cpu_devices > 1:
         # Fake devices share one thread pool, and a collective holds its thread until all have come: with a thread for

@@ -40,7 +40,12 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, read_only=read_only, cleanup_tmp_directories=not read_only, create=not read_only
+            preservation_policy=policy,
+            best_fn=_validation_loss,  # without it Orbax writes no metrics, whatever the policy reads
+            best_mode="min",
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -79,10 +84,7 @@ class Checkpoints:
             CumaError: the checkpoint belongs to another base or another adapter shape, or cannot be read.
         """
         where = self._folder / str(step)
-        try:
-            belongs = self._manager.restore(step, args=ocp.args.Composite(belongs=ocp.args.JsonRestore())).belongs
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            raise CumaError(f"checkpoint {where} cannot be read ({error}); delete that folder and resume") from error
+        belongs = self._read(step, "belongs", ocp.args.JsonRestore())
         if belongs["base"] != self._assembly.fingerprint:
             raise CumaError(
                 f"checkpoint {where} was trained on another base model (fingerprint {belongs['base'][:12]}, here "
@@ -91,8 +93,14 @@ class Checkpoints:
         here = adapter_shapes(self._assembly.adapter_shapes)
         if belongs["adapters"] != here:
             raise CumaError(f"checkpoint {where} has other adapters: {_difference(belongs['adapters'], here)}")
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args).state
+        return self._read(step, "state", ocp.args.StandardRestore(abstract))
+
+    def _read(self, step: int, item: str, how: Any) -> Any:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**{item: how}))[item]
+        except (OSError, ValueError, KeyError) as error:
+            where, reason = self._folder / str(step), str(error).partition("\n")[0]
+            raise CumaError(f"checkpoint {where} cannot be read ({reason}); delete that folder and resume") from error
 
     def close(self) -> None:
         """Waits until everything is written."""
