@@ -1,0 +1,246 @@
+"""The loop: what it learns, what it logs, how it stops and how it goes on. In one process; see test_processes.py."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT, changed
+
+from cuma_jax.config import MeshConfig
+from cuma_jax.errors import CumaError
+from cuma_jax.sharding import put_batch
+from cuma_jax.training import loop
+from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.loop import Trainer, train
+from cuma_jax.training.metrics_log import MetricsLog
+from cuma_jax.training.run_dir import read_metrics
+
+GOLDEN = ROOT / "tests" / "golden" / "debug_losses.json"
+STEPS = 6
+
+
+def settings(config):
+    """Six steps of the debug preset, validated and saved half-way."""
+    return changed(config, train={"steps": STEPS, "eval_every": 3, "save_every": 3, "eval_batches": 2, "keep": 9})
+
+
+@pytest.fixture(scope="module")
+def assembly(debug_assembly, debug_config):
+    return dataclasses.replace(debug_assembly, config=settings(debug_config))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(assembly, tmp_path_factory):
+    """The folder and the end of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return folder, train(assembly, folder)
+
+
+def losses(folder):
+    """Everything that was logged but speeds, by step and split."""
+    speeds = ("tokens_per_s", "examples_per_s")
+    return {
+        (line["step"], line.get("eval")): {k: v for k, v in line.items() if k not in speeds}
+        for line in read_metrics(folder)
+    }
+
+
+def same(one, two):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one), jax.device_get(two))
+
+
+def test_golden_first_losses(uninterrupted):
+    """Three steps of the debug preset (one bucket of 256). Random weights come from numpy, so machines agree."""
+    found = [losses(uninterrupted[0])[step, None]["loss"] for step in (1, 2, 3)]
+    expected = json.loads(GOLDEN.read_text())["loss"]
+    np.testing.assert_allclose(
+        found, expected, rtol=1e-4,
+        err_msg="the first training losses changed. If that was the purpose of the change, say so in the commit and "
+        f"put these numbers in {GOLDEN.relative_to(ROOT)}: {found}; if not, the numerics broke.",
+    )  # fmt: skip
+
+
+def test_every_step_is_logged_with_the_fields_that_readers_expect(uninterrupted):
+    logged = losses(uninterrupted[0])
+    assert [s for s, split in logged if split is None] == list(range(1, STEPS + 1))
+    assert [s for s, split in logged if split == "validation"] == [3, 6]
+    for line in read_metrics(uninterrupted[0]):
+        expected = {"step", "loss", "accuracy"}
+        expected |= {"eval"} if "eval" in line else {"balance", "learning_rate", "tokens_per_s", "examples_per_s"}
+        assert expected <= line.keys()
+        assert all(np.isfinite(v) for v in line.values() if not isinstance(v, str))
+
+
+def test_training_moves_every_adapter_and_leaves_the_base_alone(assembly, uninterrupted):
+    before = jax.device_get(assembly.init_adapters(assembly.config.train.seed))
+    after = jax.device_get(uninterrupted[1].state.adapters)
+    for path, old in jax.tree_util.tree_leaves_with_path(before):
+        new = after
+        for key in path:
+            new = new[key.key]
+        assert np.isfinite(new).all()
+        assert not np.array_equal(old, new), jax.tree_util.keystr(path)
+    assert int(uninterrupted[1].state.step) == STEPS
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(assembly, uninterrupted, tmp_path, monkeypatch):
+    """SIGTERM after a few steps, then the same command again: state, metrics and validation are the same."""
+    write = MetricsLog.write
+
+    def write_and_stop(self, line):
+        write(self, line)
+        if line["step"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(MetricsLog, "write", write_and_stop)
+    stopped = train(assembly, tmp_path)
+    monkeypatch.undo()
+    assert not stopped.finished
+    assert 2 <= int(stopped.state.step) < STEPS
+    resumed = train(assembly, tmp_path)
+    assert resumed.finished
+    same(resumed.state, uninterrupted[1].state)
+    assert losses(tmp_path) == losses(uninterrupted[0])
+
+
+def test_a_finished_run_is_not_trained_again(assembly, uninterrupted, tmp_path):
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "again")
+    again = train(assembly, folder)
+    assert again.finished
+    same(again.state, uninterrupted[1].state)
+    assert losses(folder) == losses(uninterrupted[0])
+
+
+def test_a_half_written_checkpoint_is_never_used(assembly, uninterrupted, tmp_path):
+    """Killed while step 6 was being written: what is there of it is passed over, step 3 is restored."""
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
+    saved = folder / "checkpoints"
+    (saved / "6").rename(saved / "6.orbax-checkpoint-tmp-0")
+    shutil.rmtree(saved / "6.orbax-checkpoint-tmp-0" / "state", ignore_errors=True)
+    checkpoints = Checkpoints(folder, assembly, read_only=True)
+    assert checkpoints.latest() == 3
+    checkpoints.close()
+    resumed = train(assembly, folder)
+    same(resumed.state, uninterrupted[1].state)
+    assert losses(folder) == losses(uninterrupted[0])
+    assert not list(saved.glob("*tmp*"))
+
+
+def test_a_damaged_checkpoint_is_named(assembly, uninterrupted, tmp_path):
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "damaged")
+    for file in (folder / "checkpoints" / "6" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CumaError, match=r"checkpoints/6 cannot be read .*delete that folder"):
+        train(assembly, folder)
+
+
+def test_a_checkpoint_of_another_base_or_adapter_is_refused_with_the_reason(assembly, uninterrupted):
+    abstract = Trainer(assembly).abstract()
+
+    def restore(**other):
+        checkpoints = Checkpoints(uninterrupted[0], dataclasses.replace(assembly, **other), read_only=True)
+        try:
+            return checkpoints.restore(6, abstract)
+        finally:
+            checkpoints.close()
+
+    same(restore(), uninterrupted[1].state)
+    with pytest.raises(CumaError, match=r"another base model .*model\.source"):
+        restore(fingerprint="0" * 32)
+    wider = jax.tree.map(lambda s: jax.ShapeDtypeStruct((*s.shape[:-1], s.shape[-1] + 1), s.dtype),
+                         assembly.adapter_shapes)  # fmt: skip
+    with pytest.raises(CumaError, match=r"other adapters: .* there and .* here"):
+        restore(adapter_shapes=wider)
+
+
+def test_the_best_checkpoint_has_the_lowest_validation_loss(assembly, uninterrupted):
+    logged = losses(uninterrupted[0])
+    best = min((3, 6), key=lambda step: logged[step, "validation"]["loss"])
+    checkpoints = Checkpoints(uninterrupted[0], assembly, read_only=True)
+    assert checkpoints.best() == best
+    checkpoints.close()
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(assembly, uninterrupted, tmp_path):
+    state = uninterrupted[1].state
+    few = dataclasses.replace(assembly, config=changed(assembly.config, train={"keep": 2}))
+    checkpoints = Checkpoints(tmp_path, few)
+    for step, loss in enumerate((0.9, 0.3, None, 0.5, None, 0.4, None), start=1):
+        checkpoints.save(dataclasses.replace(state, step=jnp.asarray(step)), loss)
+    checkpoints.close()
+    assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {2, 6, 7}
+    again = Checkpoints(tmp_path, few, read_only=True)
+    assert (again.latest(), again.best()) == (7, 2)
+    again.close()
+
+
+def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(assembly, tmp_path, monkeypatch):
+    """The profile of a row that is first drawn at step 3 is made infinite; saving is due at step 3."""
+    batches = Trainer(assembly).batches
+    profiles = [set(batches[step][1]["profile"]) for step in range(3)]
+    bad = int(min(profiles[2] - profiles[0] - profiles[1]))
+    tables = {b: t.replace(profile_PC=t.profile_PC.at[bad].set(jnp.nan)) for b, t in assembly.training.tables.items()}
+    broken = dataclasses.replace(assembly, training=dataclasses.replace(assembly.training, tables=tables))
+    with pytest.raises(CumaError, match=r"at step 3 the loss is nan.*last finite step 2.*learning_rate"):
+        train(broken, tmp_path)
+    assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert {step for step, _ in losses(tmp_path)} == {1, 2}
+
+
+def test_compiles_once_a_bucket(assembly, uninterrupted):
+    """Fresh, stepped and restored states are laid out alike, so none of them compiles again."""
+    trainer = Trainer(assembly)
+    checkpoints = Checkpoints(uninterrupted[0], assembly, read_only=True)
+    restored = checkpoints.restore(3, trainer.abstract())
+    checkpoints.close()
+    for state in (trainer.fresh(), restored):
+        for step in range(3):
+            bucket, batch = trainer.batches[step]
+            with jax.set_mesh(assembly.mesh):
+                placed = put_batch(batch, assembly.mesh)
+                state, _ = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
+    assert trainer.train_step._cache_size() == 1
+
+
+@pytest.mark.slow
+def test_every_bucket_compiles_once(debug_config, assemble_on):
+    assembly = assemble_on(changed(settings(debug_config), data={"buckets": (192, 224)}))
+    trainer = Trainer(assembly)
+    state, seen = trainer.fresh(), set()
+    for step in range(24):
+        bucket, batch = trainer.batches.draw(step)[0], None
+        bucket, batch = trainer.batches[step]
+        seen.add(bucket)
+        with jax.set_mesh(assembly.mesh):
+            placed = put_batch(batch, assembly.mesh)
+            state, _ = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
+    assert len(seen) == 2
+    assert trainer.train_step._cache_size() == 2
+
+
+@pytest.mark.slow
+def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(
+    debug_config, assemble_on, uninterrupted, tmp_path
+):
+    other = assemble_on(dataclasses.replace(settings(debug_config), mesh=MeshConfig(2, 2, 2)))
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "moved")
+    shutil.rmtree(folder / "checkpoints" / "6")
+    train(other, folder)
+    expected, found = losses(uninterrupted[0]), losses(folder)
+    assert found.keys() == expected.keys()
+    for step in found:
+        for name in found[step].keys() - {"eval", "gradient_norm", "accuracy"}:
+            np.testing.assert_allclose(found[step][name], expected[step][name], atol=1e-5, err_msg=f"{step} {name}")
+
+
+@pytest.mark.parametrize(("steps", "epochs", "expected"), [(7, 0.0, 7), (0, 2.0, 13), (0, 0.001, 1), (5, 9.0, 5)])
+def test_steps_come_from_the_config_or_from_epochs(assembly, steps, epochs, expected):
+    config = changed(assembly.config, train={"steps": steps, "epochs": epochs, "batch_size": 16})
+    assert loop.total_steps(dataclasses.replace(assembly, config=config), rows=100) == expected
