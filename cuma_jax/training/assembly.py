@@ -183,6 +183,16 @@ def _check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig) -> None:
     )
 
 
+def _check_splits(config: Config, split_A: np.ndarray) -> None:
+    """Before any training: a split that could not be scored after it."""
+    for split in config.evaluation.splits:
+        if not np.any(split_A == SPLITS.index(split)):
+            raise CumaError(
+                f"config field evaluation.splits asks for {split!r}, which has no answers here; raise its share in "
+                "data.*, or take it out of evaluation.splits"
+            )
+
+
 def assemble(config: Config, progress: bool = True) -> Assembly:
     """Puts a run together.
 
@@ -203,6 +213,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     survey = load_survey(config.data, cache)
     profiles = build_profiles(survey, config.profile.fields)
     split_A = split_answers(survey, config.data)
+    _check_splits(config, split_A)
     train_P = np.zeros(len(profiles), bool)
     train_P[profiles.profile_R[survey.respondent_A[split_A == SPLITS.index("train")]]] = True
 
