@@ -1,0 +1,119 @@
+"""Promises about real processes, with the flags that users run with: stopping, dying, going on, and the mesh."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+DEBUG = ["--config", str(ROOT / "configs" / "debug.py"), "--run.no-tensorboard", "--train.steps", "24",
+         "--train.save_every", "6", "--train.eval_every", "12", "--data.buckets", "256",
+         "--evaluation.max_profiles", "40"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("processes"))
+
+
+def environment(**extra):
+    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+    return clean | {"PYTHONPATH": str(ROOT)} | extra
+
+
+def start(folder, cache, *argv, **extra):
+    command = [sys.executable, "-m", "cuma_jax.train", *DEBUG, "--run.dir", str(folder), "--run.cache_dir", cache]
+    return subprocess.Popen([*command, *argv], env=environment(**extra), stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)  # fmt: skip
+
+
+def finish(process):
+    out = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, out
+    return out
+
+
+def metrics(folder):
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def without_speeds(folder):
+    return [{k: v for k, v in line.items() if not k.endswith("_per_s")} for line in metrics(folder)]
+
+
+def scores(folder):
+    """results.json without what differs between any two runs: time, command and machine."""
+    values = json.loads((folder / "results.json").read_text())
+    values.pop("about")
+    return values
+
+
+def wait_for_step(folder, step, process):
+    deadline = time.monotonic() + 240
+    while not any(line["step"] >= step for line in metrics(folder)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(folder, cache))
+    return folder
+
+
+def test_a_run_leaves_its_whole_record(uninterrupted):
+    names = {p.name for p in uninterrupted.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "results.json", "per_cell.parquet", "report.html"} <= names
+
+
+def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(uninterrupted, cache, tmp_path):
+    folder = tmp_path / "run"
+    first = start(folder, cache)
+    wait_for_step(folder, 8, first)
+    first.kill()
+    first.communicate()
+    finish(start(folder, cache))
+    assert without_speeds(folder) == without_speeds(uninterrupted)
+    assert scores(folder) == scores(uninterrupted)
+
+
+def test_sigterm_saves_and_exits_with_code_zero_and_the_same_command_resumes(uninterrupted, cache, tmp_path):
+    folder = tmp_path / "run"
+    first = start(folder, cache)
+    wait_for_step(folder, 3, first)
+    first.send_signal(signal.SIGTERM)
+    out = finish(first)
+    assert "run the same command to resume" in out
+    stopped_at = metrics(folder)[-1]["step"]
+    assert (folder / "checkpoints" / str(stopped_at)).is_dir()
+    out = finish(start(folder, cache))
+    assert f"at step {stopped_at}" in out
+    assert without_speeds(folder) == without_speeds(uninterrupted)
+    assert scores(folder) == scores(uninterrupted)
+
+
+def test_eight_fake_devices_give_the_losses_of_one(uninterrupted, cache, tmp_path):
+    folder = tmp_path / "run"
+    finish(start(folder, cache, "--mesh.data", "2", "--mesh.fsdp", "2", "--mesh.tensor", "2",
+                 XLA_FLAGS="--xla_force_host_platform_device_count=8"))  # fmt: skip
+    one, many = without_speeds(uninterrupted), without_speeds(folder)
+    assert [line["step"] for line in one] == [line["step"] for line in many]
+    for a, b in zip(one, many, strict=True):
+        assert abs(a["loss"] - b["loss"]) <= 1e-5, a["step"]
+
+
+def test_evaluating_again_gives_the_same_scores(uninterrupted, cache):
+    before = scores(uninterrupted)
+    command = [sys.executable, "-m", "cuma_jax.evaluate", "--run", str(uninterrupted)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert scores(uninterrupted) == before
