@@ -11,6 +11,7 @@ same batches in turns. Their losses must agree. To reach on a CPU with the defau
 import argparse
 import dataclasses
 import pathlib
+import sys
 from typing import Any
 
 import steps
@@ -90,6 +91,8 @@ def main() -> None:
         bucket = batches[number][0]
         taken = {name: run.take(number) for name, run in runs.items()}
         apart = max(apart, abs(taken["cache"][1] - taken["no cache"][1]))
+        told = "  ".join(f"{name} {spent:.3f} s" for name, (spent, _) in taken.items())
+        print(f"batch {number}: {told}{'' if bucket in seen else '  (compiled)'}", file=sys.stderr, flush=True)
         if bucket in seen:  # the first batch of a length compiles
             for name, (spent, _) in taken.items():
                 seconds[name].append(spent)
