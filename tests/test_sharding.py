@@ -72,6 +72,7 @@ def test_sharded_predictions_equal_unsharded(mesh, on_mesh, debug_assembly, rand
     np.testing.assert_allclose(found_NO.sum(-1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_base_and_adapters_start_the_same_on_every_mesh(on_mesh, debug_assembly):
     other = on_mesh((2, 2, 2))
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(other.base), jax.device_get(debug_assembly.base))

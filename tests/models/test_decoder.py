@@ -78,7 +78,8 @@ def test_an_untrained_adapter_changes_nothing_bit_for_bit(method):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("targets", [TARGETS, pytest.param(("k", "o", "up"), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("targets", [TARGETS, ("k", "o", "up")])
 def test_one_expert_equals_merged_weights_for_every_target_in_values_and_gradients(targets):
     adapter = dataclasses.replace(ONE[0], targets=targets)
     decoder, variables = make(adapter, ONE[1])
@@ -110,6 +111,7 @@ def test_one_expert_equals_merged_weights_for_every_target_in_values_and_gradien
         np.testing.assert_allclose(b_grad, scale * jnp.einsum("lir,lio->lro", a_LIR, w_LIO), atol=2e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_valid_position_and_no_balance():
     decoder, variables = make(*CUMA)
     one = tokens()

@@ -98,7 +98,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("cuma", "double_softmax_shared_a", "hydralora", "profile_only_soft_unshared", "lora")
+
+
+@pytest.mark.parametrize("case", [c if c in FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_dense_form_equals_a_loop_over_selected_experts_in_values_and_gradients(case):
     adapter, router = CASES[case]
     module, adapters = make(adapter, router)

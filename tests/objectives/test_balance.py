@@ -104,6 +104,7 @@ def test_soft_gates_select_every_expert_alike():
     assert np.asarray(mask).all()
 
 
+@pytest.mark.slow
 def test_sums_of_parts_of_a_batch_add_up_to_the_sums_of_the_whole():
     s = jnp.asarray(logits(), jnp.float32)
     router = Router(RouterConfig(inputs="hidden", layers=1), EXPERTS, "embed")

@@ -123,13 +123,19 @@ def test_a_half_written_checkpoint_is_never_used(assembly, uninterrupted, tmp_pa
     saved = folder / "checkpoints"
     (saved / "6").rename(saved / "6.orbax-checkpoint-tmp-0")
     shutil.rmtree(saved / "6.orbax-checkpoint-tmp-0" / "state", ignore_errors=True)
-    checkpoints = Checkpoints(folder, assembly, read_only=True)
-    assert checkpoints.latest() == 3
-    checkpoints.close()
-    resumed = train(assembly, folder)
-    same(resumed.state, uninterrupted[1].state)
-    assert losses(folder) == losses(uninterrupted[0])
+    for read_only in (True, False):
+        checkpoints = Checkpoints(folder, assembly, read_only)
+        assert checkpoints.latest() == 3
+        checkpoints.close()
     assert not list(saved.glob("*tmp*"))
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_before_the_half_written_one(assembly, uninterrupted, tmp_path):
+    folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
+    (folder / "checkpoints" / "6").rename(folder / "checkpoints" / "6.orbax-checkpoint-tmp-0")
+    same(train(assembly, folder).state, uninterrupted[1].state)
+    assert losses(folder) == losses(uninterrupted[0])
 
 
 def test_a_damaged_checkpoint_is_named(assembly, uninterrupted, tmp_path):
@@ -181,6 +187,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(assembly, uninterrupted, t
     again.close()
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(assembly, tmp_path, monkeypatch):
     """The profile of a row that is first drawn at step 3 is made infinite; saving is due at step 3."""
     batches = Trainer(assembly).batches
@@ -210,12 +217,12 @@ def test_compiles_once_a_bucket(assembly, uninterrupted):
 
 
 @pytest.mark.slow
-def test_every_bucket_compiles_once(debug_config, assemble_on):
-    assembly = assemble_on(changed(settings(debug_config), data={"buckets": (192, 224)}))
+def test_every_bucket_compiles_once(debug_config, debug_assembly, assemble_on):
+    shorter = sorted(len(t) for t in debug_assembly.training.tokens.templates)[1]
+    assembly = assemble_on(changed(settings(debug_config), data={"buckets": (shorter, 256)}))
     trainer = Trainer(assembly)
     state, seen = trainer.fresh(), set()
     for step in range(24):
-        bucket, batch = trainer.batches.draw(step)[0], None
         bucket, batch = trainer.batches[step]
         seen.add(bucket)
         with jax.set_mesh(assembly.mesh):

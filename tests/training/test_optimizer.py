@@ -9,18 +9,16 @@ from cuma_jax.config import OptimizerConfig
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
 
 
-@pytest.mark.parametrize("steps", [40, 300, 10_000])
+@pytest.mark.parametrize("steps", [40, 10_000])
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
 def test_the_learning_rate_peaks_after_warmup_and_ends_near_zero(kind, steps):
     config = OptimizerConfig(learning_rate=0.1, schedule=kind, warmup=0.05)
-    rate = np.array([float(make_schedule(config, steps)(s)) for s in (*range(0, steps, max(steps // 200, 1)), steps)])
-    warmup = round(0.05 * steps)
-    schedule = make_schedule(config, steps)
+    warmup, schedule = round(0.05 * steps), make_schedule(config, steps)
+    rate = np.asarray(schedule(jnp.arange(steps + 1)))
     assert 0 < float(schedule(0)) <= 0.1
     np.testing.assert_allclose(float(schedule(warmup)), 0.1, rtol=1e-6)
     assert rate.max() <= 0.1 + 1e-7
-    rising = [float(schedule(s)) for s in range(min(warmup, 50))]
-    assert rising == sorted(rising)
+    assert (np.diff(rate[:warmup]) >= 0).all()
     if kind == "constant":
         np.testing.assert_allclose(float(schedule(steps - 1)), 0.1, rtol=1e-6)
     else:
