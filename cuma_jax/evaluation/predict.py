@@ -57,8 +57,10 @@ class Predictor:
         batcher = a.prediction.batcher(rows)
         probs_NO = np.zeros((len(rows), max(a.prediction.sizes_Q)), np.float32)
         gates: np.ndarray | None = None
-        show = jax.process_index() == 0 and sys.stderr.isatty()
-        bar = tqdm(total=len(rows), desc="predicting", unit="row", disable=not show, dynamic_ncols=True)
+        # Where there is no terminal, a line every so often instead of a bar that redraws itself.
+        pace = 0.1 if sys.stderr.isatty() else 30.0
+        quiet = jax.process_index() != 0
+        bar = tqdm(total=len(rows), desc="predicting", unit="row", disable=quiet, mininterval=pace, dynamic_ncols=True)
         with jax.set_mesh(a.mesh):
             for index_N, bucket, batch in in_order(batcher, size, local_rows(a.mesh, size)):
                 placed = put_batch(batch, a.mesh)
