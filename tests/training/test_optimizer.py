@@ -1,5 +1,6 @@
 """The learning rate follows the run's real number of steps; clipping is on the global norm."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -13,7 +14,7 @@ from cuma_jax.training.optimizer import make_optimizer, make_schedule
 @pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
 def test_the_learning_rate_peaks_after_warmup_and_ends_near_zero(kind, steps):
     config = OptimizerConfig(learning_rate=0.1, schedule=kind, warmup=0.05)
-    warmup, schedule = round(0.05 * steps), make_schedule(config, steps)
+    warmup, schedule = round(0.05 * steps), jax.jit(make_schedule(config, steps))
     rate = np.asarray(schedule(jnp.arange(steps + 1)))
     assert 0 < float(schedule(0)) <= 0.1
     np.testing.assert_allclose(float(schedule(warmup)), 0.1, rtol=1e-6)

@@ -100,6 +100,7 @@ def test_dropout_is_drawn_anew_for_each_step_and_micro_batch_and_is_off_in_evalu
     assert loss(assembly.decoder, None) == loss(assembly.decoder, key) not in dropped
 
 
+@pytest.mark.slow
 def test_padding_rows_weigh_nothing(debug_assembly, random_adapters, batch):
     bucket, rows = batch
     light = rows | {"weight": np.where(np.arange(16) < 10, 1.0, 0.0).astype(np.float32)}
