@@ -46,6 +46,6 @@ def quickstart() -> Config:
         ),
         objective=ObjectiveConfig(name="choice", aggregate="cell", balance=0.01),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=0.03, clip=1.0),
-        train=TrainConfig(steps=300, batch_size=16, eval_every=100, eval_batches=8, save_every=50),
+        train=TrainConfig(steps=160, batch_size=16, eval_every=80, eval_batches=8, save_every=40),
         evaluation=EvaluationConfig(splits=("unseen_respondent", "unseen_country"), max_profiles=150),
     )

@@ -16,7 +16,7 @@ def prepare_jax(config: Config) -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if (
         "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-        or jax.config.read("jax_num_cpu_devices") > 1
+        or getattr(jax.config, "jax_num_cpu_devices", 1) > 1
     ):
         # Fake devices share one thread pool, and a collective holds its thread until all have come: with a thread for
         # each device, two collectives under way at once can wait for each other until XLA kills the process.

@@ -28,7 +28,7 @@ from cuma_jax.sharding import (
 )
 from cuma_jax.training.assembly import abstract_variables, assemble, make_decoder
 
-MESHES = [(2, 2, 2), pytest.param((8, 1, 1), marks=pytest.mark.slow), pytest.param((1, 4, 2), marks=pytest.mark.slow)]
+MESHES = [(2, 2, 2), (8, 1, 1), (1, 4, 2)]
 
 
 def mesh_of(data, fsdp, tensor):
@@ -48,6 +48,7 @@ def on_mesh(debug_config, assemble_on):
     return functools.cache(lambda mesh: assemble_on(dataclasses.replace(debug_config, mesh=MeshConfig(*mesh))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES)
 def test_sharded_loss_and_gradients_equal_unsharded(mesh, on_mesh, one_device, random_adapters, loss_and_gradients):
     bucket, batch, expected, expected_grads = one_device
@@ -60,7 +61,7 @@ def test_sharded_loss_and_gradients_equal_unsharded(mesh, on_mesh, one_device, r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", [(2, 2, 2), (8, 1, 1), (1, 4, 2)])
+@pytest.mark.parametrize("mesh", MESHES)
 def test_sharded_predictions_equal_unsharded(mesh, on_mesh, debug_assembly, random_adapters):
     profile_N = np.arange(50, dtype=np.int32)
     question_N = (profile_N % 5).astype(np.int32)

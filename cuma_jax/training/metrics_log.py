@@ -95,7 +95,7 @@ class Progress:
             self._bar.update(step - self._bar.n)
             if line is not None:
                 self._bar.set_postfix_str(_short(line))
-        elif self._active and self._latest and (step % self._every == 0 or step in (self._start + 1, self._total)):
+        elif self._active and self._latest and (self._began is None or step % self._every == 0 or step == self._total):
             left = "compiled" if self._began is None else f"{self._seconds_left(step):.0f} s left"
             print(f"step {step}/{self._total}  {_short(self._latest)}  {left}", file=sys.stderr, flush=True)
         if self._began is None:  # the first step is compilation; it says nothing about the others

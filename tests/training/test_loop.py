@@ -89,6 +89,7 @@ def test_training_moves_every_adapter_and_leaves_the_base_alone(assembly, uninte
     assert int(uninterrupted[1].state.step) == STEPS
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted_bit_for_bit(assembly, uninterrupted, tmp_path, monkeypatch):
     """SIGTERM after a few steps, then the same command again: state, metrics and validation are the same."""
     write = MetricsLog.write

@@ -27,7 +27,8 @@ def whole(debug_assembly, random_adapters, loss_and_gradients, batch):
     return loss_and_gradients(debug_assembly, random_adapters(debug_assembly), batch[1], batch[0])
 
 
-@pytest.mark.parametrize("parts", [4, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [2, 4])
 def test_micro_batches_match_full_batch(debug_assembly, random_adapters, loss_and_gradients, batch, whole, parts):
     """Every metric and every gradient; the lengths differ, so the balance loss of a part is not that of the whole."""
     adapters = random_adapters(debug_assembly)
