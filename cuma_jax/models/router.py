@@ -137,9 +137,9 @@ class Router(nn.Module):
             kernel = trainable(self, "hidden_0", init, (x_BTI.shape[-1], first), (self.input_axis, first_axis))
             s_BTH = s_BTH + drop(x_BTI.astype(jnp.float32)) @ kernel
         if profile_BC is not None:
-            # Unit scale by its own fan-in. Drawn as columns of one matrix with the wide hidden state, the profile starts
-            # so faint that all profiles pick the same experts and the average person is learned first: on e143, 80
-            # steps, EMD by country 0.034 this way and 0.053 that way (pooled marginal 0.088).
+            # Unit scale by its own fan-in. Drawn as columns of one matrix with the wide hidden state, the profile
+            # starts so faint that all profiles pick the same experts and the average person is learned first: on e143,
+            # 80 steps, EMD by country 0.034 this way and 0.053 that way (pooled marginal 0.088).
             own = nn.initializers.normal(profile_BC.shape[-1] ** -0.5)
             kernel = trainable(self, "profile_0", own, (profile_BC.shape[-1], first), ("profile", first_axis))
             s_BTH = s_BTH + (drop(profile_BC.astype(jnp.float32)) @ kernel)[:, None, :]
