@@ -225,6 +225,10 @@ class Decoder(nn.Module):
         x_BSD = jnp.take_along_axis(x_BTD, positions_BS[..., None], axis=1)
         return rms_norm(x_BSD, self.final_norm, self.config.norm_eps)
 
+    def unembedding(self) -> jax.Array:
+        """One row a token, [V,D]."""
+        return self.unembed
+
     def logits(self, h_BSD: jax.Array) -> jax.Array:
         """Logits over the vocabulary, float32 [B,S,V]."""
         return jnp.einsum("bsd,vd->bsv", h_BSD, self.unembed, preferred_element_type=jnp.float32)

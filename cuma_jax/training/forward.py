@@ -82,9 +82,9 @@ def batch_sums(
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
     variables = {"params": base}
     if objective.name == "sft":
-        logits_BSV = _apply(decoder, "logits", variables, h_BSD)
+        unembed_VD = _apply(decoder, "unembedding", variables)
         weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
-        sums = sft_sums(logits_BSV, batch["labels"], weight_BS)
+        sums = sft_sums(h_BSD, unembed_VD, batch["labels"], weight_BS)
     else:
         logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], objective.loss)

@@ -122,7 +122,9 @@ def forward(name, adapters):
     # Labels are shifted by one there: position t is judged by label t + 1.
     labels_BS = jnp.asarray(arrays["labels"][:, 1:], jnp.int32)
     weight_BS = (labels_BS != -100).astype(jnp.float32)
-    lm = sft_sums(logits_BTV[:, :-1], jnp.maximum(labels_BS, 0), weight_BS)["loss"].mean()
+    lm = sft_sums(logits_BTV[:, :-1], jnp.eye(logits_BTV.shape[-1]), jnp.maximum(labels_BS, 0), weight_BS)[
+        "loss"
+    ].mean()
     auxiliary = balance_loss(router_sums(stats), objective.balance_form)
     return lm + objective.balance * auxiliary, (logits_BTV, lm, auxiliary, stats)
 

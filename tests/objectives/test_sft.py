@@ -21,7 +21,7 @@ def test_sft_loss_equals_the_slow_twin_in_values_and_gradients():
     weight_BS = np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
 
     def fast(x):
-        sums = sft_sums(x, jnp.asarray(label_BS), jnp.asarray(weight_BS, jnp.float32))
+        sums = sft_sums(x, jnp.eye(5), jnp.asarray(label_BS), jnp.asarray(weight_BS, jnp.float32))
         return sums["loss"].total, sums
 
     (total, sums), grad = jax.jit(jax.value_and_grad(fast, has_aux=True))(jnp.asarray(logits_BSV, jnp.float32))
@@ -40,5 +40,5 @@ def test_sft_loss_equals_the_slow_twin_in_values_and_gradients():
 
 def test_huge_logits_stay_finite():
     logits = jnp.array([[[1e4, 0.0, -1e4]]])
-    sums = sft_sums(logits, jnp.array([[2]]), jnp.ones((1, 1)))
+    sums = sft_sums(logits, jnp.eye(3), jnp.array([[2]]), jnp.ones((1, 1)))
     np.testing.assert_allclose(sums["loss"].mean(), 2e4, rtol=1e-5)

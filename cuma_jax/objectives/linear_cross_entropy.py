@@ -1,0 +1,81 @@
+"""Cross-entropy of an unembedding, position by position, without ever holding the logits of all positions.
+
+Logits of one chunk of positions are made, reduced to a loss and to the gradient of the hidden states, and dropped: the
+gradient of `logsumexp(W h) - (W h)[label]` by h is `W^T softmax(W h) - W[label]`, which needs nothing else. So no
+product is done twice, and memory is one chunk's.
+
+Shapes: B rows, S positions of a row, D model width, V vocabulary, C positions of a chunk.
+"""
+
+import jax
+import jax.numpy as jnp
+
+CHUNK = 32
+"""Positions of every row whose logits are held at once."""
+
+
+@jax.custom_vjp
+def linear_cross_entropy(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Loss and hit of every position.
+
+    Args:
+        h_BSD: hidden states after the final norm.
+        unembed_VD: one row a token.
+        label_BS: the tokens to predict.
+
+    Returns:
+        loss_BS float32 in nats, and hit_BS float32: 1 where the likeliest token is the label.
+    """
+    return _over_chunks(h_BSD, unembed_VD, label_BS, with_gradient=False)[:2]
+
+
+def _forward(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array) -> tuple[tuple[jax.Array, jax.Array], tuple]:
+    loss_BS, hit_BS, slope_BSD = _over_chunks(h_BSD, unembed_VD, label_BS, with_gradient=True)
+    return (loss_BS, hit_BS), (h_BSD, unembed_VD, label_BS, slope_BSD)
+
+
+def _backward(saved: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, None]:
+    h_BSD, unembed_VD, label_BS, slope_BSD = saved
+    loss_BS = cotangents[0][..., None]
+
+    # The unembedding is frozen, so nobody asks for this and the compiler drops it; it is right all the same.
+    def by_unembed(w_VD: jax.Array) -> jax.Array:
+        logits_BSV = _logits(h_BSD, w_VD)
+        picked_BS = jnp.take_along_axis(logits_BSV, label_BS[..., None], axis=-1)[..., 0]
+        return jnp.sum((jax.nn.logsumexp(logits_BSV, axis=-1) - picked_BS) * cotangents[0])
+
+    return (slope_BSD * loss_BS).astype(h_BSD.dtype), jax.grad(by_unembed)(unembed_VD), None
+
+
+linear_cross_entropy.defvjp(_forward, _backward)
+
+
+def _logits(h_BSD: jax.Array, unembed_VD: jax.Array) -> jax.Array:
+    return jnp.einsum("bsd,vd->bsv", h_BSD, unembed_VD, preferred_element_type=jnp.float32)
+
+
+def _over_chunks(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, with_gradient: bool) -> tuple:
+    positions = h_BSD.shape[1]
+    size = min(CHUNK, positions)
+    short = -positions % size
+    h_BSD = jnp.pad(h_BSD, ((0, 0), (0, short), (0, 0)))
+    label_BS = jnp.pad(label_BS, ((0, 0), (0, short)))
+
+    def one(h_BCD: jax.Array, label_BC: jax.Array) -> tuple:
+        logits_BCV = _logits(h_BCD, unembed_VD)
+        norm_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
+        picked_BC = jnp.take_along_axis(logits_BCV, label_BC[..., None], axis=-1)[..., 0]
+        hit_BC = (picked_BC >= jnp.max(logits_BCV, axis=-1)).astype(jnp.float32)
+        if not with_gradient:
+            return norm_BC - picked_BC, hit_BC
+        p_BCV = jnp.exp(logits_BCV - norm_BC[..., None]).astype(unembed_VD.dtype)
+        mean_BCD = jnp.einsum("bcv,vd->bcd", p_BCV, unembed_VD, preferred_element_type=jnp.float32)
+        return norm_BC - picked_BC, hit_BC, mean_BCD - unembed_VD[label_BC].astype(jnp.float32)
+
+    def chunks(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
+
+    if positions == size:
+        return one(h_BSD, label_BS)
+    found = jax.lax.map(lambda part: one(*part), (chunks(h_BSD), chunks(label_BS)))
+    return tuple(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])[:, :positions] for x in found)
