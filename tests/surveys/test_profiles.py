@@ -1,5 +1,4 @@
 import dataclasses
-import time
 
 import numpy as np
 import pandas as pd
@@ -123,7 +122,7 @@ def test_parse_profile_errors_say_what_is_wrong(text, message):
         parse_profile(text, ("country", "year"))
 
 
-def test_half_a_million_respondents_take_seconds():
+def test_half_a_million_respondents_with_more_combinations_than_a_64_bit_key():
     size, rng = 500_000, np.random.default_rng(0)
     survey = survey_of({"f0": ["x"] * 2})
     names = ["a", "b", "c"]
@@ -131,6 +130,8 @@ def test_half_a_million_respondents_take_seconds():
     for f in range(20):
         frame[f"f{f}"] = pd.Categorical.from_codes(rng.integers(-1, 3, size), names)
     survey = dataclasses.replace(survey, respondents=frame, profile_fields=tuple(f"f{f}" for f in range(20)))
-    start = time.perf_counter()
-    build_profiles(survey)
-    assert time.perf_counter() - start < 15
+    profiles = build_profiles(survey)
+    some = rng.integers(0, size, 100)
+    for r in some:
+        expected = {f: str(frame[f].iloc[r]) for f in survey.profile_fields if not pd.isna(frame[f].iloc[r])}
+        assert profiles.values(profiles.profile_R[r]) == expected
