@@ -118,7 +118,8 @@ def test_buffers_and_a_tied_head_may_be_left_over(tmp_path):
     tensors = hf_tensors()
     extra = {"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}
     extra["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
-    load(write(tmp_path / "m", tensors | extra))
+    _, params = load(write(tmp_path / "m", tensors | extra))
+    np.testing.assert_array_equal(params["embed"], tensors["model.embed_tokens.weight"])
 
 
 def test_missing_unexpected_and_misshapen_tensors_come_in_one_error(tmp_path):
@@ -195,5 +196,7 @@ def test_random_weights_do_not_depend_on_mesh_or_layer_split():
 
 
 def test_a_resolved_folder_loads(tmp_path):
-    write(tmp_path / "m", hf_tensors())
-    load(resolve(str(tmp_path / "m")))
+    tensors = hf_tensors()
+    write(tmp_path / "m", tensors)
+    _, params = load(resolve(str(tmp_path / "m")))
+    np.testing.assert_array_equal(params["final_norm"], tensors["model.norm.weight"])
