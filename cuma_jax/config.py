@@ -8,9 +8,8 @@ import dataclasses
 import typing
 from typing import Any, Literal
 
+from cuma_jax.config_checks import validate
 from cuma_jax.errors import CumaError
-
-TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,125 +272,6 @@ class Config:
 
     def __post_init__(self) -> None:
         validate(self)
-
-
-_POSITIVE = {
-    "adapter": ("experts", "rank", "alpha"),
-    "router": ("top_k", "layers", "hidden_dim"),
-    "profile": ("components", "projection_dim", "max_length"),
-    "data": ("max_length",),
-    "optimizer": ("learning_rate",),
-    "train": ("batch_size", "micro_batches", "log_every", "keep"),
-    "evaluation": ("max_profiles", "min_cell", "batch_size"),
-    "mesh": ("fsdp", "tensor"),
-}
-_NOT_NEGATIVE = {
-    "adapter": ("layers",),
-    "profile": ("projection_layers",),
-    "data": ("prefetch", "question_power"),
-    "objective": ("balance", "z_loss"),
-    "optimizer": ("weight_decay", "clip"),
-    "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every"),
-    "evaluation": ("bootstrap",),
-    "mesh": ("data",),
-}
-_SHARE = {
-    "adapter": ("dropout",),
-    "router": ("dropout",),
-    "profile": ("dropout",),
-    "data": ("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
-    "optimizer": ("warmup", "b1", "b2"),
-}
-_SPLITS = ("train", "validation", "unseen_respondent", "unseen_country", "unseen_question")
-
-
-def validate(config: Config) -> None:
-    """Checks every field by itself and against the others.
-
-    Raises:
-        CumaError: names the field, the value it has and the values it may have.
-    """
-    for section in dataclasses.fields(config):
-        value = getattr(config, section.name)
-        if dataclasses.is_dataclass(value):
-            _validate_types(section.name, value)
-    _validate_ranges(config)
-    adapter, router, train = config.adapter, config.router, config.train
-    _require(bool(config.name), "name", config.name, "a name that is not empty")
-    _require(bool(config.data.buckets), "data.buckets", config.data.buckets, "at least one length")
-    _require(
-        list(config.data.buckets) == sorted(set(config.data.buckets)) and config.data.buckets[0] > 0,
-        "data.buckets", config.data.buckets, "increasing positive lengths",
-    )  # fmt: skip
-    _require(bool(adapter.targets), "adapter.targets", adapter.targets, f"at least one of {', '.join(TARGETS)}")
-    for target in adapter.targets:
-        _require(target in TARGETS, "adapter.targets", target, f"one of {', '.join(TARGETS)}")
-    _require(len(set(adapter.targets)) == len(adapter.targets), "adapter.targets", adapter.targets, "no repeats")
-    _require(
-        router.top_k <= adapter.experts, "router.top_k", router.top_k,
-        f"at most adapter.experts, which is {adapter.experts}",
-    )  # fmt: skip
-    _require(
-        router.inputs != "none" or adapter.experts == 1, "router.inputs", router.inputs,
-        f"an input other than none, because adapter.experts is {adapter.experts} (none is for one expert)",
-    )  # fmt: skip
-    _require(
-        adapter.experts > 1 or router.inputs == "none", "adapter.experts", adapter.experts,
-        f"at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs none)",
-    )  # fmt: skip
-    _require(config.profile.projection_layers <= 2, "profile.projection_layers", config.profile.projection_layers,
-             "0, 1 or 2")  # fmt: skip
-    _require(
-        train.batch_size % train.micro_batches == 0, "train.batch_size", train.batch_size,
-        f"a multiple of train.micro_batches, which is {train.micro_batches}",
-    )  # fmt: skip
-    _require(train.steps > 0 or train.epochs > 0, "train.steps", train.steps, "a positive number, or train.epochs > 0")
-    _require(
-        config.objective.name == "choice" or config.objective.loss == "cross_entropy", "objective.loss",
-        config.objective.loss, "cross_entropy when objective.name is sft",
-    )  # fmt: skip
-    _require(
-        config.objective.name == "choice" or config.objective.aggregate == "respondent", "objective.aggregate",
-        config.objective.aggregate, "respondent when objective.name is sft",
-    )  # fmt: skip
-    for split in config.evaluation.splits:
-        _require(split in _SPLITS, "evaluation.splits", split, f"one of {', '.join(_SPLITS)}")
-
-
-def _require(ok: bool, field: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise CumaError(f"config field {field} is {value!r}; it must be {allowed}")
-
-
-def _validate_types(name: str, section: Any) -> None:
-    hints = typing.get_type_hints(type(section))
-    for field in dataclasses.fields(section):
-        value, hint = getattr(section, field.name), hints[field.name]
-        where = f"{name}.{field.name}"
-        if typing.get_origin(hint) is Literal:
-            _require(value in typing.get_args(hint), where, value, "one of " + ", ".join(typing.get_args(hint)))
-        elif typing.get_origin(hint) is tuple:
-            item = typing.get_args(hint)[0]
-            ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
-            _require(ok, where, value, f"a list of {item.__name__}")
-        elif hint is float:
-            ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-            _require(ok, where, value, "a number")
-        else:
-            ok = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            _require(ok, where, value, f"of type {hint.__name__}")
-
-
-def _validate_ranges(config: Config) -> None:
-    for table, ok, allowed in (
-        (_POSITIVE, lambda v: v > 0, "positive"),
-        (_NOT_NEGATIVE, lambda v: v >= 0, "zero or more"),
-        (_SHARE, lambda v: 0 <= v < 1, "at least 0 and below 1"),
-    ):
-        for section, names in table.items():
-            for name in names:
-                value = getattr(getattr(config, section), name)
-                _require(ok(value), f"{section}.{name}", value, allowed)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pytest
 from conftest import changed
 from jax.sharding import PartitionSpec
 
-from cuma_jax.config import TARGETS, MeshConfig
+from cuma_jax.config import MeshConfig
+from cuma_jax.config_checks import TARGETS
 from cuma_jax.errors import CumaError
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.methods import METHODS, apply_method

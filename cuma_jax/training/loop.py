@@ -162,7 +162,9 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
             assembly.table.save(folder)
     log = MetricsLog(folder, config.run, writes)
     progress = Progress(trainer.steps, start, max(trainer.steps // PLAIN_LINES, 1), writes)
-    if start:
+    if start == trainer.steps:
+        progress.say(f"{folder} is trained already ({start} steps); to train anew, delete it or give another --run.dir")
+    elif start:
         progress.say(f"resuming {folder} at step {start} of {trainer.steps}")
 
     began, validation, done = time.perf_counter(), None, start

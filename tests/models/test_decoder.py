@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from cuma_jax.config import TARGETS, AdapterConfig, Config, RouterConfig
+from cuma_jax.config import AdapterConfig, Config, RouterConfig
+from cuma_jax.config_checks import TARGETS
 from cuma_jax.methods import METHODS, apply_method
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES, DecoderConfig, num_params
