@@ -4,8 +4,6 @@ Sums of micro-batches, devices and hosts add up; a mean is taken once, at the en
 wherever counts differ.
 """
 
-from collections.abc import Mapping
-
 import flax.struct
 import jax
 
@@ -25,8 +23,3 @@ class Sum:
     def mean(self) -> jax.Array:
         """total / count."""
         return self.total / self.count
-
-
-def means(sums: Mapping[str, Sum]) -> dict[str, jax.Array]:
-    """The mean of every entry."""
-    return {name: value.mean() for name, value in sums.items()}

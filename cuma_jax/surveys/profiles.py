@@ -123,11 +123,6 @@ def profile_text(profiles: Profiles, row: int) -> str:
     return describe(profiles.values(row))
 
 
-def profile_texts(profiles: Profiles) -> list[str]:
-    """The sentences of all P profiles, in row order."""
-    return [profile_text(profiles, row) for row in range(len(profiles))]
-
-
 def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, str]:
     """Reads a profile written by hand: "country=Chile, year=2012" -> {"country": "Chile", "year": "2012"}.
 
