@@ -9,6 +9,7 @@ import typing
 from typing import Any, Literal
 
 from cuma_jax.config_checks import validate
+from cuma_jax.config_data import DataConfig
 from cuma_jax.errors import CumaError
 
 
@@ -98,42 +99,13 @@ class ProfileConfig:
     """Dropout on the profile vector, as a probability."""
     in_prompt: bool = False
     """Also write the profile in the system message."""
+    sentence: Literal["natural", "reference"] = "natural"
+    """The profile as a sentence: natural leaves out what is missing; reference is worded as the official pipeline
+    words it, with `nan` for what is missing."""
     shuffle: bool = False
     """Ablation: give every profile the vector of another (a fixed permutation)."""
     max_length: int = 256
     """Longest profile text, in the encoder's tokens."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which survey, and how it is split."""
-
-    source: Literal["open_values", "wvb", "invented"] = "open_values"
-    """The survey: open_values (public teaching tables), wvb (WorldValuesBench), invented (a small made-up one)."""
-    path: str = ""
-    """Folder or file of the source, where it needs one."""
-    questions: tuple[str, ...] = ()
-    """Question ids to keep; empty: all. A trailing * matches a prefix."""
-    unseen_respondents: float = 0.1
-    """Share of respondents held out from training."""
-    validation_respondents: float = 0.05
-    """Share of respondents held out for validation while training."""
-    unseen_countries: float = 0.1
-    """Share of countries held out from training (never one that is the only country of a question)."""
-    unseen_questions: float = 0.0
-    """Share of questions held out from training."""
-    held_out_countries: tuple[str, ...] = ()
-    """Countries to hold out by name, instead of by share."""
-    split_seed: int = 0
-    """Seed of the hash that splits."""
-    question_power: float = 0.5
-    """How often a question is drawn: its number of training answers to this power (0: all questions alike)."""
-    buckets: tuple[int, ...] = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
-    """Sequence lengths in tokens; a row takes the shortest that holds it."""
-    max_length: int = 1024
-    """Longest rendered row in tokens; a longer one is an error."""
-    prefetch: int = 2
-    """Batches prepared ahead."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +179,8 @@ class EvaluationConfig:
     """What is scored, and how."""
 
     splits: tuple[str, ...] = ("unseen_respondent", "unseen_country")
-    """Splits to score; any of train, validation, unseen_respondent, unseen_country, unseen_question."""
+    """Splits to score; any of train, validation, test, probe, unseen_respondent, unseen_country, unseen_question,
+    unseen_annotator, unseen_prompt, unseen_conversation. Those the data do not have are an error."""
     group_by: tuple[str, ...] = ("country",)
     """Profile fields whose values make the groups of a (group, question) cell."""
     max_profiles: int = 400

@@ -21,7 +21,7 @@ _POSITIVE = {
 _NOT_NEGATIVE = {
     "adapter": ("layers",),
     "profile": ("projection_layers",),
-    "data": ("prefetch", "question_power"),
+    "data": ("prefetch", "question_power", "group_power"),
     "objective": ("balance", "z_loss"),
     "optimizer": ("weight_decay", "clip"),
     "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every"),
@@ -32,10 +32,17 @@ _SHARE = {
     "adapter": ("dropout",),
     "router": ("dropout",),
     "profile": ("dropout",),
-    "data": ("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
+    "data": (
+        *("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
+        "unseen_conversations",
+    ),
     "optimizer": ("warmup", "b1", "b2"),
 }
-_SPLITS = ("train", "validation", "unseen_respondent", "unseen_country", "unseen_question")
+SPLITS = (
+    *("train", "validation", "test", "probe", "unseen_respondent", "unseen_country", "unseen_question"),
+    *("unseen_annotator", "unseen_prompt", "unseen_conversation"),
+)
+"""Every split that an answer or a conversation may be in."""
 
 
 def validate(config: Any) -> None:
@@ -88,7 +95,7 @@ def validate(config: Any) -> None:
         config.objective.aggregate, "respondent when objective.name is sft",
     )  # fmt: skip
     for split in config.evaluation.splits:
-        _require(split in _SPLITS, "evaluation.splits", split, f"one of {', '.join(_SPLITS)}")
+        _require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
 
 
 def _require(ok: bool, field: str, value: object, allowed: str) -> None:

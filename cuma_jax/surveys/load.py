@@ -78,4 +78,5 @@ def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:
         respondent_A=(np.cumsum(used_R) - 1)[respondent_A].astype(np.int32),
         question_A=(np.cumsum(keep_Q) - 1)[survey.question_A[keep_A]].astype(np.int32),
         option_A=survey.option_A[keep_A],
+        official_A=None if survey.official_A is None else survey.official_A[keep_A],
     )

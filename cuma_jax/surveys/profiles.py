@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.survey import People, other_fields
 
 _MISSING = -1
 _MAX_KEY = 2**62
@@ -45,25 +45,25 @@ class Profiles:
         return {f: self.vocab[f][c] for f, c in zip(self.fields, codes_F, strict=True) if c != _MISSING}
 
 
-def build_profiles(survey: Survey, fields: Sequence[str] = ()) -> Profiles:
-    """The distinct profiles of `survey.respondents`.
+def build_profiles(people: People, fields: Sequence[str] = ()) -> Profiles:
+    """The distinct profiles of `people.respondents`.
 
     Args:
-        survey: any survey.
-        fields: profile fields to use, in this order; empty: all the survey has.
+        people: any survey, or preference data.
+        fields: fields to use, in this order; empty: those that a profile of this source has by default.
 
     Raises:
         CumaError: a field that the survey does not have, or one named twice.
     """
-    fields = tuple(fields) or survey.profile_fields
+    fields = tuple(fields) or people.profile_fields
     for field in fields:
-        _check_field(field, survey.profile_fields, f"survey {survey.name!r}")
+        _check_field(field, (*people.profile_fields, *other_fields(people)), people.name)
     if len(set(fields)) != len(fields):
         raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
     vocab: dict[str, tuple[str, ...]] = {}
-    codes_RF = np.full((len(survey.respondents), len(fields)), _MISSING, np.int32)
+    codes_RF = np.full((len(people.respondents), len(fields)), _MISSING, np.int32)
     for f, field in enumerate(fields):
-        vocab[field], codes_RF[:, f] = _codes(survey.respondents[field])
+        vocab[field], codes_RF[:, f] = _codes(people.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
     return Profiles(fields, vocab, codes_RF[first_P], profile_R)
 

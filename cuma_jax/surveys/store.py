@@ -14,7 +14,7 @@ from cuma_jax.cache import atomic_write
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.survey import Question, Survey
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the files change: part of the cache key."""
 
 _ANSWERS, _RESPONDENTS, _META = "answers.parquet", "respondents.parquet", "survey.json"
@@ -28,6 +28,8 @@ def save_survey(survey: Survey, folder: pathlib.Path) -> None:
 def _write(survey: Survey, folder: pathlib.Path) -> None:
     folder.mkdir()
     answers = {"respondent": survey.respondent_A, "question": survey.question_A, "option": survey.option_A}
+    if survey.official_A is not None:
+        answers["official"] = survey.official_A
     pa.parquet.write_table(pa.table(answers), folder / _ANSWERS)
     survey.respondents.to_parquet(folder / _RESPONDENTS, index=False)
     meta = {
@@ -61,6 +63,7 @@ def load_saved_survey(folder: pathlib.Path) -> Survey:
         respondent_A=columns["respondent"],
         question_A=columns["question"],
         option_A=columns["option"],
+        official_A=answers["official"].to_numpy() if "official" in answers.column_names else None,
         skipped=meta["skipped"],
     )
 

@@ -5,11 +5,31 @@
 """
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from cuma_jax.errors import CumaError
+
+RESERVED_COLUMNS = ("respondent_id", "weight", "stratum", "psu", "split")
+"""Columns of a respondents table that are not profile fields."""
+
+
+class People(Protocol):
+    """Anything with a table of persons: what profiles are built from."""
+
+    @property
+    def name(self) -> str:
+        """Name of the source."""
+
+    @property
+    def respondents(self) -> pd.DataFrame:
+        """See `Survey.respondents`."""
+
+    @property
+    def profile_fields(self) -> tuple[str, ...]:
+        """See `Survey.profile_fields`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +61,13 @@ class Survey:
         name: name of the source.
         questions: the items; `question_A` indexes them.
         respondents: one row a person, default integer index. Columns: `respondent_id` (str, unique), `weight`
-            (float, 1.0 where the source has none), optional `stratum` and `psu`, and the profile fields as
-            pandas categoricals of strings (missing stays missing).
-        profile_fields: names of the profile columns, in the order a profile text lists them.
+            (float, 1.0 where the source has none), optional `stratum`, `psu` and `split` (the source's own), and
+            fields as pandas categoricals of strings (missing stays missing).
+        profile_fields: the fields that a profile has by default, in the order a profile text lists them; any other
+            column of fields may be asked for (`profile.fields`).
         respondent_A, question_A, option_A: int32 arrays, one entry an answer.
+        official_A: int8, the split that the source itself ships, as positions in `config_checks.SPLITS`; None where it
+            ships none.
         skipped: counts of rows left out by the reader, by reason.
     """
 
@@ -56,6 +79,7 @@ class Survey:
     question_A: np.ndarray
     option_A: np.ndarray
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    official_A: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -72,7 +96,13 @@ class Survey:
             respondent_A=self.respondent_A[keep_A],
             question_A=self.question_A[keep_A],
             option_A=self.option_A[keep_A],
+            official_A=None if self.official_A is None else self.official_A[keep_A],
         )
+
+
+def other_fields(people: People) -> tuple[str, ...]:
+    """Fields that a profile may have, besides those it has by default."""
+    return tuple(c for c in people.respondents.columns if c not in (*RESERVED_COLUMNS, *people.profile_fields))
 
 
 def _check(survey: Survey) -> None:
@@ -90,6 +120,8 @@ def _check(survey: Survey) -> None:
     if missing := needed - set(survey.respondents.columns):
         raise CumaError(f"{where}: the respondents table lacks columns {sorted(missing)}")
     lengths = {len(survey.respondent_A), len(survey.question_A), len(survey.option_A)}
+    if survey.official_A is not None:
+        lengths.add(len(survey.official_A))
     if len(lengths) != 1:
         raise CumaError(f"{where}: the answer columns have different lengths {sorted(lengths)}")
     if survey.num_answers == 0:
