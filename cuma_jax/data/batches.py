@@ -111,6 +111,14 @@ class Batcher:
         self.buckets = buckets
         self._slot_M = template_slots(tokens, buckets, max_length)[1] if cached else None
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def mass_N(self) -> np.ndarray:
+        """float64 [N], how often a row is drawn, relative to others."""
+        return self.rows.mass_N
+
     def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
         rows, tokens = self.rows, self.tokens

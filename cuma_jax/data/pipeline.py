@@ -8,11 +8,12 @@ Shapes: N rows, B rows of a global batch, Q questions.
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import grain.python as grain
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Batcher, Rows
+from cuma_jax.data.batches import Batch, Rows
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import Profiles
@@ -58,6 +59,24 @@ def _question_mass(question_N: np.ndarray, count_N: np.ndarray, mass_N: np.ndarr
     return factor_Q[question_N]
 
 
+class Gatherer(Protocol):
+    """What the stream asks of rows of any kind: how often each is drawn, how long it is, and batches of them."""
+
+    @property
+    def mass_N(self) -> np.ndarray:
+        """float64 [N], how often a row is drawn, relative to others."""
+
+    @property
+    def bucket_N(self) -> np.ndarray:
+        """int32 [N], number of each row's length bucket."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
+
+
 class TrainBatches:
     """Random access to the training batches, for Grain.
 
@@ -72,11 +91,11 @@ class TrainBatches:
         local: the rows of each global batch that this process gathers.
     """
 
-    def __init__(self, batcher: Batcher, batch_size: int, steps: int, seed: int, local: slice):
-        if len(batcher.rows) == 0:
+    def __init__(self, batcher: Gatherer, batch_size: int, steps: int, seed: int, local: slice):
+        if len(batcher) == 0:
             raise CumaError("there are no training rows; check data.questions and the shares held out in data.*")
         self._batcher, self._batch_size, self._steps, self._seed, self._local = batcher, batch_size, steps, seed, local
-        mass_N = batcher.rows.mass_N
+        mass_N = batcher.mass_N
         self._buckets = np.unique(batcher.bucket_N)
         self._rows = [np.flatnonzero(batcher.bucket_N == b) for b in self._buckets]
         self._cumulative = [np.cumsum(mass_N[rows]) for rows in self._rows]
@@ -109,14 +128,14 @@ def stream(source: TrainBatches, start: int, prefetch: int) -> Iterator[tuple[in
 
 
 def validation_batches(
-    batcher: Batcher, batch_size: int, count: int, seed: int, local: slice
+    batcher: Gatherer, batch_size: int, count: int, seed: int, local: slice
 ) -> list[tuple[int, Batch]]:
     """`count` fixed batches of held-out rows, drawn as training batches are."""
     source = TrainBatches(batcher, batch_size, count, seed, local)
     return [source[step] for step in range(count)]
 
 
-def in_order(batcher: Batcher, batch_size: int, local: slice) -> Iterator[tuple[np.ndarray, int, Batch]]:
+def in_order(batcher: Gatherer, batch_size: int, local: slice) -> Iterator[tuple[np.ndarray, int, Batch]]:
     """Every row once, by bucket: (row numbers of the whole batch, bucket, this process's part of it).
 
     A bucket's last batch is filled up with its first row, at weight 0.
