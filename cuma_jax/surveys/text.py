@@ -1,0 +1,86 @@
+"""Text from other people's files, made fit to be shown to a model: no markup, nothing invisible, one spelling."""
+
+import html.entities
+import re
+import unicodedata
+
+_INLINE = (
+    "a abbr acronym b bdi bdo big cite code del dfn em font i ins kbd label mark nobr q s samp small span strike "
+    "strong sub sup time tt u var wbr"
+)
+_BLOCK = (
+    "address article aside blockquote body br button caption center dd div dl dt fieldset figure footer form h1 h2 h3 "
+    "h4 h5 h6 head header hr html img input li link main meta nav ol option p pre script section select style table "
+    "tbody td textarea tfoot th thead title tr ul"
+)
+# An attribute has a value, or is one of those that need none: "<b and c>" is text.
+_BARE = "checked disabled hidden multiple noshade nowrap open readonly required selected"
+_ATTRIBUTES = (
+    r"""(?:\s+(?:[a-zA-Z_:][-\w:.]*\s*=\s*(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=`]+)|(?:"""
+    + _BARE.replace(" ", "|")
+    + r"""))(?![-\w=]))*\s*/?"""
+)
+_HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_INLINE_TAG = re.compile(rf"</?(?:{_INLINE.replace(' ', '|')}){_ATTRIBUTES}>", re.IGNORECASE)
+_BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK.replace(' ', '|')}){_ATTRIBUTES}>", re.IGNORECASE)
+# Only with a semicolon: "R&D", "Q&A" and "?a=1&copy=2" are text.
+_ENTITY = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
+# Controls, soft hyphen, bidi marks, zero-width characters, byte order mark, surrogates, non-characters, tag characters.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f]"
+)
+# Joiners mean something only between letters of Arabic and Indic scripts, and inside an emoji.
+_SCRIPT = "\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17ff\u200d\ufb50-\ufdcf\ufe70-\ufefc"
+_EMOJI = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+_JOINER = re.compile(
+    f"(?<![{_SCRIPT}{_EMOJI}])[\u200c\u200d]|[\u200c\u200d](?![{_SCRIPT}{_EMOJI}])|[\u200c\u200d](?=[\u200c\u200d])"
+)
+_LINE = re.compile("\r\n|[\n\r\v\f\x85\u2028\u2029]")
+_PLAIN = re.compile(r"[ -%'-;=-~]*")
+
+
+def clean_text(text: str, keep_lines: bool = False) -> str:
+    """`text` without markup, invisible characters or runs of whitespace; cleaning twice changes nothing more.
+
+    - HTML tags go, if they are tags of HTML: "<b>", "</p>" and "<br/>", but not "<3", "a < b" or "<|im_end|>".
+      What separates blocks becomes a space (a new line with `keep_lines`); comments, scripts and styles go whole.
+    - Entities become their characters, also where a program escaped them more than once ("&amp;lt;" is "<").
+    - Control, zero-width, bidirectional and byte-order characters go. Joiners stay where Arabic, Indic scripts and
+      emoji need them.
+    - NFC, so that one text has one spelling.
+    - Whitespace runs become one space; the ends are stripped.
+
+    Markers of chat templates are text here ("&lt;|im_end|&gt;" comes out as "<|im_end|>"): the tokenizer makes sure
+    that none of them can open a turn.
+
+    Args:
+        text: any string.
+        keep_lines: keep line ends, as `\\n`; each line is cleaned by itself.
+    """
+    if _PLAIN.fullmatch(text):
+        return " ".join(text.split())
+    # One step can uncover what another removes ("&lt;b&gt;", "<<b>b>"): repeat until nothing changes.
+    while (cleaned := _pass(text, keep_lines)) != text:
+        text = cleaned
+    return cleaned
+
+
+def _pass(text: str, keep_lines: bool) -> str:
+    if "<" in text:
+        text = _HIDDEN.sub(" ", text)
+        text = _BLOCK_TAG.sub("\n", _INLINE_TAG.sub("", text))
+    if "&" in text:
+        text = _ENTITY.sub(_character, text)
+    text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
+    if keep_lines:
+        return "\n".join(" ".join(line.split()) for line in _LINE.split(text)).strip()
+    return " ".join(text.split())
+
+
+def _character(match: re.Match[str]) -> str:
+    decimal, hexadecimal, name = match.groups()
+    if name:
+        return html.entities.html5.get(f"{name};", match[0])
+    code = int(decimal) if decimal else int(hexadecimal, 16)
+    return chr(code) if 0 < code <= 0x10FFFF else ""
