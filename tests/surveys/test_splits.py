@@ -9,8 +9,9 @@ import pytest
 from cuma_jax.config import DataConfig
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.invented import make_invented
-from cuma_jax.surveys.splits import SPLITS, hash_shares, held_out_countries, split_answers
+from cuma_jax.surveys.splits import SPLITS, hash_shares, held_out_countries, split_answers, split_rows, split_table
 from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.surveys.units import Units, survey_units
 
 ALL = DataConfig(unseen_questions=0.2)
 
@@ -42,7 +43,8 @@ def test_no_unit_that_is_held_out_is_trained_on():
     country_A = survey.respondents["country"].to_numpy()[survey.respondent_A]
     of = {name: split_A == i for i, name in enumerate(SPLITS)}
     seen = of["train"] | of["validation"]
-    assert all(mask.any() for mask in of.values())
+    asked = ("train", "validation", "unseen_respondent", "unseen_country", "unseen_question")
+    assert {name for name, mask in of.items() if mask.any()} == set(asked)
     assert not set(country_A[of["unseen_country"]]) & set(country_A[~of["unseen_country"]])
     assert not set(survey.question_A[of["unseen_question"]]) & set(survey.question_A[seen | of["unseen_respondent"]])
     people = {name: set(survey.respondent_A[mask]) for name, mask in of.items()}
@@ -99,8 +101,9 @@ def test_split_of_a_person_does_not_depend_on_the_others():
 def test_shares_are_about_right_and_seeds_differ():
     survey = big_survey()
     data = DataConfig(unseen_countries=0.0, unseen_respondents=0.2, validation_respondents=0.1)
-    share = np.bincount(split_answers(survey, data), minlength=5) / survey.num_answers
-    np.testing.assert_allclose(share, [0.7, 0.1, 0.2, 0, 0], atol=0.02)
+    split_A = split_answers(survey, data)
+    for name, share in (("train", 0.7), ("validation", 0.1), ("unseen_respondent", 0.2)):
+        assert abs((split_A == SPLITS.index(name)).mean() - share) < 0.02
     assert len(held_out_countries(survey, DataConfig(unseen_countries=0.25))) == 10
     other = held_out_countries(survey, DataConfig(unseen_countries=0.25, split_seed=1))
     assert set(other) != set(held_out_countries(survey, DataConfig(unseen_countries=0.25)))
@@ -160,7 +163,8 @@ def test_no_country_to_hold_out_is_an_error_that_says_what_to_set():
     without = dataclasses.replace(without, respondents=without.respondents.drop(columns="country"))
     with pytest.raises(CumaError, match=r"set data\.unseen_countries to 0"):
         split_answers(without, DataConfig())
-    assert (split_answers(without, DataConfig(unseen_countries=0.0)) <= 2).all()
+    split_A = split_answers(without, DataConfig(unseen_countries=0.0))
+    assert not (split_A == SPLITS.index("unseen_country")).any()
 
 
 def test_people_without_a_country_are_never_in_unseen_country():
@@ -181,3 +185,82 @@ def test_hashes_are_those_of_blake2b():
     assert draw.min() >= 0
     assert draw.max() < 1
     assert np.histogram(draw, 10, (0, 1))[0].min() > 1800
+
+
+def conversations(rows=400, people=60, prompts=120, seed=0):
+    """Conversations: annotators of 8 countries, prompts that several of them opened with."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"respondent_id": [f"a{i}" for i in range(people)], "weight": 1.0})
+    frame["country"] = pd.Categorical.from_codes(np.arange(people) % 8, [f"Country {i}" for i in range(8)])
+    return Units(
+        name="chats",
+        respondents=frame,
+        person_ids=frame["respondent_id"].tolist(),
+        person_N=rng.integers(0, people, rows).astype(np.int32),
+        item_ids=[f"p{i}" for i in range(prompts)],
+        item_N=rng.integers(0, prompts, rows).astype(np.int32),
+        person="annotator",
+        item="prompt",
+        conversation_ids=[f"c{i}" for i in range(rows)],
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_annotator_prompt_or_country_is_on_both_sides_of_its_split(seed):
+    units = conversations(seed=seed)
+    data = DataConfig(unseen_questions=0.1, unseen_conversations=0.1, unseen_countries=0.2, split_seed=seed)
+    split_N = split_rows(units, data)
+    of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
+    seen = np.concatenate([of["train"], of["validation"]])
+    for name in ("unseen_annotator", "unseen_prompt", "unseen_conversation", "unseen_country", "validation"):
+        assert len(of[name]), name
+    assert not set(units.person_N[of["unseen_annotator"]]) & set(units.person_N[seen])
+    assert not set(units.person_N[of["validation"]]) & set(units.person_N[of["train"]])
+    assert not set(units.item_N[of["unseen_prompt"]]) & set(units.item_N[seen])
+    country_N = units.respondents["country"].cat.codes.to_numpy()[units.person_N]
+    assert not set(country_N[of["unseen_country"]]) & set(country_N[seen])
+
+
+def test_any_profile_field_can_be_held_out():
+    survey = make_invented()
+    split_A = split_answers(survey, DataConfig(held_out_field="sex", held_out_countries=("male",)))
+    held = (survey.respondents["sex"] == "male").to_numpy()[survey.respondent_A]
+    np.testing.assert_array_equal(split_A == SPLITS.index("unseen_country"), held)
+
+
+def test_the_official_split_is_taken_as_it_is_and_its_lack_is_an_error():
+    survey = make_invented()
+    with pytest.raises(CumaError, match="ships no split of its own"):
+        split_answers(survey, DataConfig(split="official"))
+    official_A = np.where(survey.respondent_A % 4 == 0, SPLITS.index("test"), 0).astype(np.int8)
+    shipped = dataclasses.replace(survey, official_A=official_A)
+    np.testing.assert_array_equal(split_answers(shipped, DataConfig(split="official")), official_A)
+    leaking = dataclasses.replace(survey, official_A=(np.arange(survey.num_answers) % 2 * 2).astype(np.int8))
+    with pytest.raises(AssertionError, match="leaks"):
+        split_answers(leaking, DataConfig(split="official"))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("make", [conversations, lambda: survey_units(big_survey(countries=12, people=40))])
+def test_a_split_that_was_written_by_ids_reads_back_as_the_same_split(tmp_path, make, suffix):
+    units = make()
+    data = DataConfig(unseen_questions=0.2, unseen_conversations=0.1, unseen_countries=0.2)
+    table, path = split_table(units, data), tmp_path / f"split.{suffix}"
+    if suffix == "parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False)
+    np.testing.assert_array_equal(split_rows(units, DataConfig(split=str(path))), split_rows(units, data))
+
+
+def test_a_split_file_of_other_people_is_refused_by_name(tmp_path):
+    units, path = conversations(), tmp_path / "split.csv"
+    table = split_table(units, DataConfig())
+    table[table["id"] != "a3"].to_csv(path, index=False)
+    with pytest.raises(CumaError, match=r"1 of 60 annotators of 'chats' are not in it, e\.g\. 'a3'"):
+        split_rows(units, DataConfig(split=str(path)))
+    table.replace("train", "trian").to_csv(path, index=False)
+    with pytest.raises(CumaError, match="unknown split 'trian'"):
+        split_rows(units, DataConfig(split=str(path)))
+    with pytest.raises(CumaError, match="cannot be read"):
+        split_rows(units, DataConfig(split=str(tmp_path / "none.csv")))
