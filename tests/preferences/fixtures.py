@@ -1,0 +1,229 @@
+"""Files of the shape of Community Alignment (v1.1) and PRISM, with invented rows: nobody wrote or chose any of it.
+
+What people choose is planted: each country likes one style of response (`STYLES`), most of the time, so that a test
+can see whether training finds it.
+"""
+
+import gzip
+import json
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+TURNS = ("first", "second", "third", "fourth")
+COUNTRIES = ("united states", "india", "brazil", "france", "italy")
+LANGUAGES = dict(zip(COUNTRIES, ("en", "hi", "pt", "fr", "it"), strict=True))
+STYLES = ("Short", "Careful", "Cheerful", "Detailed")
+TOPICS = (
+    "bread",
+    "trains",
+    "gardens",
+    "music",
+    "rain",
+    "football",
+    "letters",
+    "tea",
+    "rivers",
+    "chess",
+    "hats",
+    "soup",
+)
+FOLLOW_UPS = ("Tell me more.", "Why is that?", "And for beginners?", "Can you say it again, shorter?")
+
+CA_PROFILES = {
+    "annotator_age": ("18-34", "35-45", "46-54", "55+"),
+    "annotator_gender": ("male", "female", "other", "Prefer not to say"),
+    "annotator_education_level": (
+        "(At most) Complete Secondary",
+        "Some post-secondary",
+        "Post-secondary graduate",
+        "Some or complete graduate degree",
+    ),
+    "annotator_political": ("Very left-leaning", "Middle-of-the-road, centrist", "Somewhat right-leaning"),
+    "annotator_ethnicity": ("White", "Asian", "Other", "Prefer not to say"),
+}
+PRISM_COUNTRIES = ("United States", "United Kingdom", "Chile", "South Africa", "New Zealand")
+PRISM_PROFILES = {
+    "age": ("18-24 years old", "25-34 years old", "65+ years old", "Prefer not to say"),
+    "gender": ("Male", "Female", "Non-binary / third gender", "Prefer not to say"),
+    "employment_status": ("Working full-time", "Student", "Retired"),
+    "education": ("Completed Secondary School", "University Bachelors Degree", "Vocational"),
+    "marital_status": ("Never been married", "Married", "Divorced / Separated"),
+    "english_proficiency": ("Native speaker", "Fluent"),
+    "study_locale": ("us", "uk"),
+}
+MODELS = ("invented-a", "invented-b", "invented-c", "invented-d")
+
+
+def _response(style: str, topic: str, turn: int) -> str:
+    return f"{style} answer on {topic}, part {turn + 1}."
+
+
+def _preferred(rng: np.random.Generator, country: int, styles: list[str]) -> int:
+    """Four times in five what the country likes, else anything."""
+    liked = STYLES[country % len(STYLES)]
+    if liked in styles and rng.random() < 0.8:
+        return styles.index(liked)
+    return int(rng.integers(len(styles)))
+
+
+def community_alignment_rows(conversations: int = 200, annotators: int = 30, seed: int = 0) -> list[dict]:
+    """Rows of the v1.1 table: strings, booleans and None; from one to four turns; many prompts are asked of several."""
+    rng = np.random.default_rng([seed, 11])
+    people = [
+        {column: values[rng.integers(len(values))] for column, values in CA_PROFILES.items()}
+        | {"annotator_country": COUNTRIES[i % len(COUNTRIES)]}
+        for i in range(annotators)
+    ]
+    rows = []
+    for c in range(conversations):
+        i = int(rng.integers(annotators))
+        country = COUNTRIES.index(people[i]["annotator_country"])
+        topic = TOPICS[rng.integers(len(TOPICS))]
+        row: dict = {
+            "conversation_id": f"{100000 + c}",
+            "assigned_lang": LANGUAGES[COUNTRIES[country]],
+            "annotator_id": f"{7000 + i}",
+        }
+        length = int(rng.integers(1, 5))
+        for t, name in enumerate(TURNS):
+            prompt = f"What should I know about {topic}?" if t == 0 else FOLLOW_UPS[rng.integers(len(FOLLOW_UPS))]
+            styles = list(STYLES) if t == 0 else rng.permutation(STYLES).tolist()
+            there = t < length
+            row[f"{name}_turn_prompt"] = prompt if there else None
+            for letter, style in zip("abcd", styles, strict=True):
+                row[f"{name}_turn_response_{letter}"] = _response(style, topic, t) if there else None
+            chosen = "abcd"[_preferred(rng, country, styles)]
+            row[f"{name}_turn_preferred_response"] = f"response_{chosen}" if there else None
+            row[f"{name}_turn_feedback"] = 'It was "clear",\nand polite.' if there and rng.random() < 0.4 else None
+        row |= people[i] | {
+            "is_pregenerated_first_prompt": True,
+            "in_balanced_subset": bool(rng.random() < 0.5),
+            "in_balanced_subset_10": False,
+            "wave": "1",
+        }
+        rows.append(row)
+    return rows
+
+
+def prism_rows(conversations: int = 150, users: int = 25, seed: int = 0) -> tuple[list[dict], list[dict]]:
+    """Rows of survey.jsonl and of conversations.jsonl."""
+    rng = np.random.default_rng([seed, 12])
+    survey, talks = [], []
+    for u in range(users):
+        country = PRISM_COUNTRIES[u % len(PRISM_COUNTRIES)]
+        person = {field: values[rng.integers(len(values))] for field, values in PRISM_PROFILES.items()}
+        religion = ("No Affiliation", "Christian", "Muslim", "Prefer not to say")[rng.integers(4)]
+        ethnicity = ("White", "Black", "Asian", "Mixed", "Prefer not to say")[rng.integers(5)]
+        survey.append(
+            {
+                "user_id": f"user{u}",
+                "survey_only": False,
+                "num_completed_conversations": 6,
+                "self_description": "I like invented things.",
+                **person,
+                "religion": {"self_described": religion.lower(), "categorised": religion, "simplified": religion},
+                "ethnicity": {"self_described": ethnicity.lower(), "categorised": ethnicity, "simplified": ethnicity},
+                "location": {
+                    "birth_country": country,
+                    "birth_countryISO": "XXX",
+                    "reside_country": country,
+                    "reside_countryISO": "XXX",
+                    "special_region": "Elsewhere",
+                    "same_birth_reside_country": "Yes",
+                },
+                "lm_usecases": {"research": 1, "other": 0, "other_text": None},
+                "stated_prefs": {"values": 50, "creativity": 40},
+                "generated_datetime": "2023-11-22 15:48:46",
+                "timing_duration_s": 600,
+                "timing_duration_mins": 10.0,
+                "included_in_US_REP": country == "United States",
+                "included_in_UK_REP": country == "United Kingdom",
+                "included_in_balanced_subset": bool(rng.random() < 0.8),
+            }
+        )
+    for c in range(conversations):
+        u = int(rng.integers(users))
+        topic = TOPICS[rng.integers(len(TOPICS))]
+        kind = ("unguided", "values guided", "controversy guided")[c % 3]
+        history: list[dict] = []
+        opening = f"{kind}: what do you think of {topic}?"
+        length = int(rng.integers(2, 5))
+        for t in range(length):
+            count = 2 if t else int(rng.integers(2, 5))
+            styles = rng.permutation(STYLES)[:count].tolist()
+            best = _preferred(rng, u % len(PRISM_COUNTRIES), styles)
+            history.append(_message(t, "user", opening if t == 0 else FOLLOW_UPS[rng.integers(len(FOLLOW_UPS))]))
+            top = int(rng.integers(60, 101))
+            for k, style in enumerate(styles):
+                score = top if k == best else int(rng.integers(1, top + 1))
+                reply = _message(t, "model", _response(style, topic, t))
+                reply |= {"model_provider": "invented", "model_name": MODELS[k if t == 0 else 0]}
+                history.append(reply | {"score": score, "if_chosen": k == best, "within_turn_id": k})
+        talks.append(
+            {
+                "conversation_id": f"c{c}",
+                "user_id": f"user{u}",
+                "conversation_type": kind,
+                "opening_prompt": opening,
+                "conversation_turns": length,
+                "conversation_history": history,
+                "performance_attributes": {"values": None, "fluency": 90},
+                "choice_attributes": {"values": 10, "fluency": None},
+                "open_feedback": "Fine.",
+                "generated_datetime": "2023-11-22 15:55:46",
+                "timing_duration_s": 120,
+                "timing_duration_mins": 2.0,
+                "included_in_balanced_subset": bool(rng.random() < 0.8),
+            }
+        )
+    return survey, talks
+
+
+def _message(turn: int, role: str, content: str) -> dict:
+    empty = dict.fromkeys(("model_provider", "model_name", "score", "if_chosen", "within_turn_id"))
+    return {"turn": turn, "role": role, "content": content, **empty}
+
+
+def write_rows(path: pathlib.Path | str, rows: list[dict]) -> pathlib.Path:
+    """Writes rows as what the name ends in: .csv, .tsv, .jsonl (these also with .gz), .parquet or .arrow."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.name.removesuffix(".gz")
+    if name.endswith((".jsonl", ".json")):
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    elif name.endswith((".csv", ".tsv")):
+        sink = pa.BufferOutputStream()
+        options = pa.csv.WriteOptions(delimiter="\t" if name.endswith(".tsv") else ",")
+        pa.csv.write_csv(pa.Table.from_pylist(rows), sink, options)
+        data = sink.getvalue().to_pybytes()
+    elif name.endswith(".parquet"):
+        pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    else:
+        table = pa.Table.from_pylist(rows)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return path
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def write_community_alignment(
+    path: pathlib.Path | str, conversations: int = 200, annotators: int = 30, seed: int = 0
+) -> pathlib.Path:
+    """Writes an invented Community Alignment table to the file `path`; its ending says in which format."""
+    return write_rows(path, community_alignment_rows(conversations, annotators, seed))
+
+
+def write_prism(
+    folder: pathlib.Path | str, conversations: int = 150, users: int = 25, seed: int = 0, suffix: str = ".jsonl"
+) -> pathlib.Path:
+    """Writes an invented survey and its conversations into `folder`, as survey.jsonl and conversations.jsonl."""
+    survey, talks = prism_rows(conversations, users, seed)
+    write_rows(pathlib.Path(folder) / f"survey{suffix}", survey)
+    write_rows(pathlib.Path(folder) / f"conversations{suffix}", talks)
+    return pathlib.Path(folder)
