@@ -5,11 +5,25 @@ Shapes: B batch, T tokens, H query heads, G key/value heads, K head width.
 
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.models.families import DecoderConfig, llama3_divisors
+
+
+@flax.struct.dataclass
+class Segments:
+    """Several conversations in one row, which do not see each other.
+
+    Attributes:
+        segment_BT: int32, number of the conversation that each token belongs to, 0 up.
+        position_BT: int32, each token's position in its conversation.
+    """
+
+    segment_BT: jax.Array
+    position_BT: jax.Array
 
 
 def rotary_frequencies(config: DecoderConfig) -> np.ndarray:
@@ -23,21 +37,35 @@ def rotary_frequencies(config: DecoderConfig) -> np.ndarray:
     return inverse / llama3_divisors(scaling, config.rope_theta, config.head_dim)
 
 
-def rotary_table(config: DecoderConfig, length: int) -> tuple[jax.Array, jax.Array]:
-    """(sin, cos), float32 [T, K], for positions 0..length-1; the half-rotation layout of Llama."""
+def rotary_table(
+    config: DecoderConfig, length: int, segments: Segments | None = None
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+    """(sin, cos), float32 [1,T,K], for positions 0..length-1; the half-rotation layout of Llama.
+
+    With `segments`, [B,T,K]: positions start anew in every segment.
+    """
     angle_TK = np.arange(length)[:, None] * np.tile(rotary_frequencies(config), 2)[None, :]
-    return jnp.asarray(np.sin(angle_TK), jnp.float32), jnp.asarray(np.cos(angle_TK), jnp.float32)
+    tables = jnp.asarray(np.sin(angle_TK), jnp.float32), jnp.asarray(np.cos(angle_TK), jnp.float32)
+    if segments is None:
+        return tables[0][None], tables[1][None]
+    return tables[0][segments.position_BT], tables[1][segments.position_BT]
 
 
-def rotate(x_BTHK: jax.Array, sin_TK: jax.Array, cos_TK: jax.Array) -> jax.Array:
-    """Rotary embedding in float32, returned in the input's dtype."""
+def rotate(x_BTHK: jax.Array, sin_BTK: jax.Array, cos_BTK: jax.Array) -> jax.Array:
+    """Rotary embedding in float32, returned in the input's dtype; the tables' first axis may be 1."""
     x = x_BTHK.astype(jnp.float32)
     first, second = jnp.split(x, 2, axis=-1)
     turned = jnp.concatenate([-second, first], axis=-1)
-    return (x * cos_TK[None, :, None, :] + turned * sin_TK[None, :, None, :]).astype(x_BTHK.dtype)
+    return (x * cos_BTK[:, :, None, :] + turned * sin_BTK[:, :, None, :]).astype(x_BTHK.dtype)
 
 
-def attend(q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, implementation: str) -> jax.Array:
+def attend(
+    q_BTHK: jax.Array,
+    k_BTGK: jax.Array,
+    v_BTGK: jax.Array,
+    implementation: str,
+    segment_BT: jax.Array | None = None,
+) -> jax.Array:
     """Causal softmax attention, [B,T,H,K].
 
     Rows are padded on the right, so a valid token never sees padding: the causal mask alone is exact for every
@@ -46,9 +74,13 @@ def attend(q_BTHK: jax.Array, k_BTGK: jax.Array, v_BTGK: jax.Array, implementati
     Args:
         q_BTHK, k_BTGK, v_BTGK: after rotary embedding.
         implementation: `xla`, `cudnn`, or `auto` (cudnn on GPU in 16 bits, else xla).
+        segment_BT: tokens see only their own segment; None: the whole row.
     """
     if implementation == "auto":
         sixteen_bits = q_BTHK.dtype in (jnp.bfloat16, jnp.float16)
         implementation = "cudnn" if sixteen_bits and jax.default_backend() == "gpu" else "xla"
     kernel: Any = implementation
-    return jax.nn.dot_product_attention(q_BTHK, k_BTGK, v_BTGK, is_causal=True, implementation=kernel)
+    mask_B1TT = None
+    if segment_BT is not None:
+        mask_B1TT = segment_BT[:, None, :, None] == segment_BT[:, None, None, :]
+    return jax.nn.dot_product_attention(q_BTHK, k_BTGK, v_BTGK, mask=mask_B1TT, is_causal=True, implementation=kernel)

@@ -5,7 +5,8 @@ two scans, `frozen_layers` without experts and `adapted_layers` with them, so th
 per question when it does not depend on who is asking.
 
 Shapes: B batch, T tokens, D model width, H query heads, G key/value heads, K head width, F MLP width, V vocabulary,
-C profile width, E experts, L layers, S gathered positions a row, O options.
+C profile width, X profile vectors of a row (absent where there is one, T in packed rows), G (in profiles) segments of a
+packed row, E experts, L layers, S gathered positions a row, O options.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from cuma_jax.config import AdapterConfig, RouterConfig
-from cuma_jax.models.attention import attend, rotary_table, rotate
+from cuma_jax.models.attention import Segments, attend, rotary_table, rotate
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.profile_projection import ProfileProjection
@@ -62,7 +63,8 @@ class Layer(nn.Module):
         x_BTD: jax.Array,
         rope: tuple[jax.Array, jax.Array],
         valid_BT: jax.Array | None,
-        profile_BC: jax.Array | None,
+        profile_BXC: jax.Array | None,
+        segment_BT: jax.Array | None = None,
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
         """[B,T,D] in and out, and the routers' sums by group and router; `valid_BT` is needed only with experts."""
         c = self.config
@@ -77,7 +79,7 @@ class Layer(nn.Module):
             if targets and self.adapter is not None and valid_BT is not None:
                 group = "_".join(outputs)
                 experts = Experts(self.adapter, self.router, targets, axis, name=f"{group}_experts")
-                added, stats[group] = experts(x, profile_BC, valid_BT, self.deterministic)
+                added, stats[group] = experts(x, profile_BXC, valid_BT, self.deterministic)
                 y.update({name: y[name] + delta for name, delta in added.items()})
             return y
 
@@ -90,7 +92,7 @@ class Layer(nn.Module):
             q_BTHK = rms_norm(q_BTHK, self._scale("q_norm", c.head_dim, None), c.norm_eps)
             k_BTGK = rms_norm(k_BTGK, self._scale("k_norm", c.head_dim, None), c.norm_eps)
         with jax.named_scope("attention"):
-            a_BTHK = attend(rotate(q_BTHK, *rope), rotate(k_BTGK, *rope), v_BTGK, self.attention)
+            a_BTHK = attend(rotate(q_BTHK, *rope), rotate(k_BTGK, *rope), v_BTGK, self.attention, segment_BT)
         a_BTF = a_BTHK.reshape(*x_BTD.shape[:2], heads)
         x_BTD = x_BTD + linears(a_BTF, "heads", {"o": (c.width, "embed")}, c.o_bias)["o"]
         x_BTD = constrain(x_BTD, "batch", "seq", "act_embed")
@@ -177,32 +179,48 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0, "adapters": 0},
             split_rngs={"params": True, "adapters": True, "dropout": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=length,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         return scan(self.config, self.dtype, self.attention, adapter, self.router, self.deterministic)
 
-    def lower(self, tokens_BT: jax.Array) -> jax.Array:
+    def lower(self, tokens_BT: jax.Array, segments: Segments | None = None) -> jax.Array:
         """Embedding and frozen layers, [B,T,D]: all that does not depend on the profile's vector."""
         x_BTD = constrain(self.embed[tokens_BT].astype(self.dtype), "batch", "seq", "act_embed")
         if self.n_frozen:
-            x_BTD, _ = self.frozen_layers(x_BTD, rotary_table(self.config, tokens_BT.shape[1]), None, None)
+            rope = rotary_table(self.config, tokens_BT.shape[1], segments)
+            segment_BT = None if segments is None else segments.segment_BT
+            x_BTD, _ = self.frozen_layers(x_BTD, rope, None, None, segment_BT)
         return x_BTD
 
     def upper(
-        self, x_BTD: jax.Array, lengths_B: jax.Array, profile_BC: jax.Array | None
+        self,
+        x_BTD: jax.Array,
+        lengths_B: jax.Array,
+        profile_BXC: jax.Array | None,
+        segments: Segments | None = None,
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
-        """Adapted layers, [B,T,D] before the final norm, and the routers' sums stacked over layers [L, ...]."""
+        """Adapted layers, [B,T,D] before the final norm, and the routers' sums stacked over layers [L, ...].
+
+        Args:
+            x_BTD: from `lower`.
+            lengths_B: valid tokens of each row.
+            profile_BXC: one profile vector a row [B,C]; with `segments`, one a segment [B,G,C].
+            segments: where several conversations share a row.
+        """
         if not self.n_adapted:
             return x_BTD, {}
         valid_BT = jnp.arange(x_BTD.shape[1])[None, :] < lengths_B[:, None]
-        if profile_BC is not None:
-            profile_BC = self.drop_profile(profile_BC)
+        segment_BT = None if segments is None else segments.segment_BT
+        if profile_BXC is not None:
+            profile_BXC = self.drop_profile(profile_BXC)
             if self.projection_layers:
-                profile_BC = self.projection(profile_BC)
-        rope = rotary_table(self.config, x_BTD.shape[1])
-        return self.adapted_layers(x_BTD, rope, valid_BT, profile_BC)
+                profile_BXC = self.projection(profile_BXC)
+            if segment_BT is not None:
+                profile_BXC = jnp.take_along_axis(profile_BXC, segment_BT[..., None], axis=1)
+        rope = rotary_table(self.config, x_BTD.shape[1], segments)
+        return self.adapted_layers(x_BTD, rope, valid_BT, profile_BXC, segment_BT)
 
     def __call__(
         self, tokens_BT: jax.Array, lengths_B: jax.Array, profile_BC: jax.Array | None

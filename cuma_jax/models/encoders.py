@@ -179,7 +179,7 @@ def _decoder_hidden(
 def _through(decoder: Decoder, tokens_BT: jax.Array, x_BTD: jax.Array | None) -> jax.Array:
     if x_BTD is None:
         return decoder.lower(tokens_BT)
-    return decoder.frozen_layers(x_BTD, rotary_table(decoder.config, tokens_BT.shape[1]), None, None)[0]
+    return decoder.frozen_layers(x_BTD, rotary_table(decoder.config, tokens_BT.shape[1]), None, None, None)[0]
 
 
 def _folder_tokenizer(folder: pathlib.Path) -> tuple[Callable[[str], list[int]], int]:

@@ -35,13 +35,13 @@ class Experts(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTI: jax.Array, profile_BC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
+        self, x_BTI: jax.Array, profile_BXC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
     ) -> tuple[dict[str, jax.Array], dict[str, RouterStats]]:
         """What the experts add.
 
         Args:
             x_BTI: input of the linears, in the compute dtype.
-            profile_BC: profile vectors, or None where the router does not see them.
+            profile_BXC: profile vectors, see `Router`, or None where the router does not see them.
             valid_BT: bool, which tokens are not padding.
             deterministic: no dropout.
 
@@ -50,7 +50,7 @@ class Experts(nn.Module):
         """
         adapter = self.adapter
         scale = adapter.alpha / (adapter.rank if adapter.scaling == "rank" else adapter.rank**0.5)
-        gates, stats = self._gates(x_BTI, profile_BC, valid_BT, deterministic)
+        gates, stats = self._gates(x_BTI, profile_BXC, valid_BT, deterministic)
         width, rank = x_BTI.shape[-1], adapter.rank
         a_experts = 1 if adapter.shared_a else adapter.experts
         a_shape, a_axes = (width, a_experts, rank), (self.input_axis, "experts", "rank")
@@ -72,7 +72,7 @@ class Experts(nn.Module):
         return added, stats
 
     def _gates(
-        self, x_BTI: jax.Array, profile_BC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
+        self, x_BTI: jax.Array, profile_BXC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
     ) -> tuple[dict[str, jax.Array | None], dict[str, RouterStats]]:
         if self.router.inputs == "none":
             return dict.fromkeys(self.outputs), {}
@@ -81,6 +81,6 @@ class Experts(nn.Module):
         owner = {name: "router" if self.router.shared else f"{name}_router" for name in self.outputs}
         for router_name in dict.fromkeys(owner.values()):
             router = Router(self.router, self.adapter.experts, self.input_axis, name=router_name)
-            gate_BTE, stats[router_name] = router(x_BTI, profile_BC, valid_BT, deterministic)
+            gate_BTE, stats[router_name] = router(x_BTI, profile_BXC, valid_BT, deterministic)
             gates.update({name: gate_BTE for name in self.outputs if owner[name] == router_name})
         return gates, stats

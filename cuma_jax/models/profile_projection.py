@@ -22,13 +22,13 @@ class ProfileProjection(nn.Module):
 
     @nn.compact
     def __call__(self, profile_BC: jax.Array) -> jax.Array:
-        """Projects [B,C] to [B,M]."""
+        """Projects the last axis, [B,C] to [B,M] or [B,G,C] to [B,G,M]."""
         for layer in range(self.layers):
             width = profile_BC.shape[-1]
             axes = ("profile", "router_hidden") if layer == 0 else ("router_hidden", None)
             kernel = trainable(self, f"kernel_{layer}", uniform_fan_in(width), (width, self.dim), axes)
             bias = trainable(self, f"bias_{layer}", nn.initializers.zeros, (self.dim,), axes[1:])
-            profile_BC = profile_BC @ kernel + bias[None, :]
+            profile_BC = profile_BC @ kernel + bias.reshape((1,) * (profile_BC.ndim - 1) + (-1,))
             if layer < self.layers - 1:
                 profile_BC = nn.relu(profile_BC)
         return profile_BC

@@ -109,13 +109,14 @@ class Router(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BTI: jax.Array, profile_BC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
+        self, x_BTI: jax.Array, profile_BXC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
     ) -> tuple[jax.Array, RouterStats]:
         """Gates of a batch.
 
         Args:
             x_BTI: input of the adapted linear.
-            profile_BC: profile vectors, or None where the router does not see them.
+            profile_BXC: profile vectors, one a row [B,C] or one a token [B,T,C]; None where the router does not see
+                them.
             valid_BT: bool, which tokens are not padding.
             deterministic: no dropout.
 
@@ -125,8 +126,8 @@ class Router(nn.Module):
         config = self.config
         sees_text, sees_profile = "hidden" in config.inputs, "profile" in config.inputs
         if not sees_profile:
-            profile_BC = None
-        elif profile_BC is None:
+            profile_BXC = None
+        elif profile_BXC is None:
             raise ValueError(f"router.inputs is {config.inputs!r} but no profile vectors were given")
         drop = nn.Dropout(config.dropout, deterministic=deterministic)
         first = config.hidden_dim if config.layers > 1 else self.experts
@@ -136,13 +137,15 @@ class Router(nn.Module):
         if sees_text:
             kernel = trainable(self, "hidden_0", init, (x_BTI.shape[-1], first), (self.input_axis, first_axis))
             s_BTH = s_BTH + drop(x_BTI.astype(jnp.float32)) @ kernel
-        if profile_BC is not None:
+        if profile_BXC is not None:
+            if profile_BXC.ndim == 2:
+                profile_BXC = profile_BXC[:, None, :]
             # Unit scale by its own fan-in. Drawn as columns of one matrix with the wide hidden state, the profile
             # starts so faint that all profiles pick the same experts and the average person is learned first: on e143,
             # 80 steps, EMD by country 0.034 this way and 0.053 that way (pooled marginal 0.088).
-            own = nn.initializers.normal(profile_BC.shape[-1] ** -0.5)
-            kernel = trainable(self, "profile_0", own, (profile_BC.shape[-1], first), ("profile", first_axis))
-            s_BTH = s_BTH + (drop(profile_BC.astype(jnp.float32)) @ kernel)[:, None, :]
+            own = nn.initializers.normal(profile_BXC.shape[-1] ** -0.5)
+            kernel = trainable(self, "profile_0", own, (profile_BXC.shape[-1], first), ("profile", first_axis))
+            s_BTH = s_BTH + drop(profile_BXC.astype(jnp.float32)) @ kernel
         for layer in range(1, config.layers):
             last = layer == config.layers - 1
             shape = (config.hidden_dim, self.experts if last else config.hidden_dim)
