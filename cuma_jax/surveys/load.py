@@ -12,7 +12,7 @@ from cuma_jax.cache import cache_dir as cache_folder
 from cuma_jax.cache import content_key
 from cuma_jax.config import DataConfig
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys import invented, open_values, store, wvb
+from cuma_jax.surveys import invented, store
 from cuma_jax.surveys.survey import Survey
 
 
@@ -29,22 +29,63 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
     """
     if data.source == "invented":
         survey = invented.make_invented()
-    elif data.source == "open_values":
-        key = content_key(open_values.package_version(), open_values.specification_text(), open_values.VERSION)
-        survey = _cached(f"open_values-{key}", cache_dir, open_values.read_open_values)
     else:
-        path = pathlib.Path(data.path).expanduser()
-        survey = _cached(f"wvb-{wvb.source_key(path)}", cache_dir, lambda: wvb.read_wvb(path))
+        key, read = _reader(data, cache_dir)
+        folder = cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}"
+        if folder.exists():
+            survey = store.load_saved_survey(folder)
+        else:
+            survey = read()
+            store.save_survey(survey, folder)
     return keep_questions(survey, data.questions) if data.questions else survey
 
 
-def _cached(name: str, configured: str, read: Callable[[], Survey]) -> Survey:
-    folder = cache_folder(configured) / "surveys" / f"{name}-{store.VERSION}"
-    if not folder.exists():
-        survey = read()
-        store.save_survey(survey, folder)
-        return survey
-    return store.load_saved_survey(folder)
+def _reader(data: DataConfig, cache_dir: str) -> tuple[str, Callable[[], Survey]]:
+    """Key of what would be read, and the call that reads it. A reader is imported when it is asked for."""
+    if data.source == "open_values":
+        from cuma_jax.surveys import open_values
+
+        key = content_key(open_values.package_version(), open_values.specification_text(), open_values.VERSION)
+        return key, open_values.read_open_values
+    if data.source == "wvs7":
+        from cuma_jax.surveys import wvs7
+
+        raw, wvb_folder = _path(data, "raw"), _path(data, "wvb")
+        key = content_key(wvs7.source_key(raw, wvb_folder), data.wording, data.option_texts, data.bad_rows)
+        return key, lambda: wvs7.read_wvs7(raw, wvb_folder, data.wording, data.option_texts, data.bad_rows)
+    if data.source == "wvb":
+        from cuma_jax.surveys import wvb
+
+        folder, joined = _path(data, "wvb"), _path(data, "raw") if data.raw else None
+        key = content_key(wvb.source_key(folder, joined), data.wording, data.option_texts, data.bad_rows)
+        return key, lambda: wvb.read_wvb(folder, joined, data.wording, data.option_texts, data.bad_rows)
+    if data.source == "csv":
+        from cuma_jax.surveys import csv_survey
+
+        path = _path(data, "path")
+        return content_key(csv_survey.source_key(path), data.bad_rows), lambda: csv_survey.read_csv_survey(
+            path, data.bad_rows
+        )
+    if data.source == "global_opinions":
+        from cuma_jax.surveys import global_opinions
+
+        key = global_opinions.source_key(data.path, data.revision)
+        return key, lambda: global_opinions.read_global_opinions(data.path, data.revision)
+    raise CumaError(f"data.source {data.source!r} is preference data, not a survey")
+
+
+_NEEDED = {
+    "raw": "the raw csv of the World Values Survey wave 7",
+    "wvb": "your checkout of github.com/Demon702/WorldValuesBench",
+    "path": "the YAML file that describes your survey (docs/my_survey.md)",
+}
+
+
+def _path(data: DataConfig, field: str) -> pathlib.Path:
+    value = getattr(data, field)
+    if not value:
+        raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
+    return pathlib.Path(value).expanduser()
 
 
 def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:
