@@ -5,11 +5,16 @@ system message included.
 """
 
 import functools
+import itertools
 import os
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cuma_jax.data.markers import Markers, break_up
 from cuma_jax.errors import CumaError
 from cuma_jax.models.sources import ModelFiles
 
@@ -22,6 +27,12 @@ CHATML = (
 )
 _PROBE = "Zebra"
 """An answer that no template contains; what follows it is how a template ends a turn."""
+
+_DATES = (
+    "{% macro strftime_now(form) %}{{ form | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
+    " | replace('%m', '07') | replace('%Y', '2024') }}{% endmacro %}"
+)
+"""Today, to templates that write a date: always Llama 3.1's default, or a prompt would change from day to day."""
 
 # The `tokenizer.ggml.pre` names whose pre-tokenizer is known: (regex split, ignore_merges, NFC), from the public
 # tokenizer.json of SmolLM2, Qwen2 and Llama 3.
@@ -58,7 +69,17 @@ class Tokenizer:
                 f"tokenizer {name} has no chat template; use an instruction-tuned model, or give the tokenizer of one "
                 "with --model.tokenizer"
             )
+        if isinstance(backend.chat_template, str) and "strftime_now" in backend.chat_template.removeprefix(_DATES):
+            backend.chat_template = _DATES + backend.chat_template.removeprefix(_DATES)
         self.vocab_size: int = len(backend)
+        added = backend.added_tokens_decoder
+        # Some tokenizers add runs of spaces as tokens: those are text, and no text is special to them.
+        self._marker_ids = {i for i, token in added.items() if token.content.strip()}
+        self._markers = Markers(added[i].content for i in self._marker_ids)
+        # A token may also be found in the text as the tokenizer normalises it (lower case, NFKC).
+        self._normalises = backend.backend_tokenizer.normalizer is not None and any(
+            added[i].normalized for i in self._marker_ids
+        )
         self.end_of_turn_id: int = self._find_end_of_turn() if chat else int(backend.eos_token_id or 0)
         self.pad_id: int = self.end_of_turn_id if backend.pad_token_id is None else int(backend.pad_token_id)
 
@@ -70,25 +91,105 @@ class Tokenizer:
         """The text of token ids."""
         return self._backend.decode(ids, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
 
-    def render(self, messages: list[Message], add_generation_prompt: bool = False) -> str:
+    def neutralise(self, text: str) -> str:
+        """`text` as a message may hold it: no part of it is one of this tokenizer's added tokens, or a known marker.
+
+        See `data.markers`. Text without markers is unchanged.
+        """
+        text = self._markers.neutralise(text)
+        while self._normalises:
+            found = self._backend(text, add_special_tokens=False, return_offsets_mapping=True)
+            pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+            spans = [span for i, span in pairs if i in self._marker_ids and span[1] > span[0]]
+            if not spans:
+                break
+            for start, end in reversed(spans):
+                text = text[:start] + break_up(text[start:end]) + text[end:]
+        return text
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
         """The chat as the model's template writes it (thinking switched off, where the template knows it).
+
+        Contents are neutralised first: the markers in the result are the template's own.
 
         Raises:
             CumaError: the template refuses these messages.
         """
         import jinja2
 
+        safe = [message | {"content": self.neutralise(message["content"])} for message in messages]
         try:
             return self._backend.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+                safe,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                enable_thinking=False,
             )
         except jinja2.TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
             raise CumaError(f"the chat template of {self.name} refuses the turns ({roles}): {error}") from error
 
-    def encode_chat(self, messages: list[Message], add_generation_prompt: bool = False) -> list[int]:
+    def encode_chat(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[int]:
         """Token ids of the rendered chat."""
         return self.encode(self.render(messages, add_generation_prompt))
+
+    def supervised_tokens(self, messages: Sequence[Message]) -> tuple[list[int], np.ndarray]:
+        """A whole conversation for training: its tokens, and which of them the model is to learn.
+
+        Every assistant turn stands after what the model would have been given to write it: the turns before and the
+        generation prompt. Where a template writes an earlier turn otherwise than the last one (Qwen3 opens only the
+        last with an empty think block), all turns are written as the last one is. Contents lose white space at both
+        ends.
+
+        Args:
+            messages: the turns, at least one of them the assistant's and not empty.
+
+        Returns:
+            Token ids, and bool [T]: the tokens of every assistant turn's content and of the end of the turn.
+
+        Raises:
+            CumaError: no assistant turn, an empty one, or a template that does not continue its generation prompt.
+        """
+        messages = [message | {"content": self.neutralise(message["content"]).strip()} for message in messages]
+        turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if not turns or not all(messages[i]["content"] for i in turns):
+            what = "an empty assistant turn" if turns else "no assistant turn"
+            raise CumaError(f"a conversation of {len(messages)} turns has {what}: there is nothing to train on")
+        text, starts = self.render(messages[: turns[0]], add_generation_prompt=True), []
+        for i, after in zip(turns, [*turns[1:], None], strict=True):
+            starts.append(len(text))
+            whole = self.render(messages[:after], add_generation_prompt=after is not None)
+            if whole.startswith(text) and whole[len(text) :].lstrip().startswith(messages[i]["content"]):
+                text = whole
+            else:
+                text += messages[i]["content"] + self._after_turn(messages, i, after, whole)
+        ids = self.encode(text)
+        mask_T = np.zeros(len(ids), bool)
+        for start in starts:
+            prefix = self.encode(text[:start])
+            if ids[: len(prefix)] != prefix or self.end_of_turn_id not in ids[len(prefix) :]:
+                raise self._no_prefix()
+            mask_T[len(prefix) : ids.index(self.end_of_turn_id, len(prefix)) + 1] = True
+        return ids, mask_T
+
+    def _after_turn(self, messages: Sequence[Message], i: int, after: int | None, whole: str) -> str:
+        """What `whole`, the rendering of `messages[:after]`, has after the content of turn `i`."""
+        content = messages[i]["content"]
+        probe = _PROBE + ("0" if content[-1] != "0" else "1")
+        probed = [*messages[:i], messages[i] | {"content": probe}, *messages[i + 1 : after]]
+        other = self.render(probed, add_generation_prompt=after is not None)
+        shared = (a == b for a, b in zip(reversed(whole), reversed(other), strict=False))
+        same = sum(1 for _ in itertools.takewhile(bool, shared))
+        tail = whole[len(whole) - same :]
+        if not whole.removesuffix(tail).endswith(content) or not other.removesuffix(tail).endswith(probe):
+            raise self._no_prefix()
+        return tail
+
+    def _no_prefix(self) -> CumaError:
+        return CumaError(
+            f"the chat template of {self.name} does not write an assistant turn after its own generation prompt, so "
+            "the tokens to train on cannot be told; use another model, or the tokenizer of one (--model.tokenizer)"
+        )
 
     def letter_ids(self, n: int, prompt: str | None = None) -> list[int]:
         """Ids of the option letters A, B, ... as the first token of an answer.

@@ -44,7 +44,7 @@ def make_batcher(seed=0, count=60, cached=False):
 
 
 def source(steps=20, seed=5, local=slice(0, 8), batcher=None):
-    return TrainBatches(batcher or make_batcher(), 8, steps, seed, local)
+    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local)
 
 
 def equal(one, two):
