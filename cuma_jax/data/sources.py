@@ -1,0 +1,88 @@
+"""The one door to every source: a survey, or preference data as conversations or as choices; and its units."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.compute as pc
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from cuma_jax.config import DataConfig
+from cuma_jax.preferences.load import load_preferences
+from cuma_jax.preferences.preferences import Preferences, prompt_id
+from cuma_jax.preferences.tasks import choice_survey
+from cuma_jax.surveys.load import keep_questions, load_survey
+from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.units import Units, survey_units
+
+PREFERENCE_SOURCES = ("community_alignment", "prism")
+
+
+def load_source(data: DataConfig, objective: str, cache_dir: str = "") -> Survey | Preferences:
+    """What `data` names, ready for the objective.
+
+    Args:
+        data: the data section of a config.
+        objective: `choice` or `sft`; decides between conversations and choices where `data.task` is auto.
+        cache_dir: `run.cache_dir`.
+
+    Raises:
+        CumaError: the source cannot be read.
+    """
+    if data.source not in PREFERENCE_SOURCES:
+        return load_survey(data, cache_dir)
+    preferences = load_preferences(data, cache_dir)
+    if data.task == "choice" or (data.task == "auto" and objective == "choice"):
+        survey = choice_survey(preferences)
+        return keep_questions(survey, data.questions) if data.questions else survey
+    return preferences
+
+
+def source_units(source: Survey | Preferences) -> Units:
+    """What may be held out: respondents and questions of a survey, annotators and prompts of preference data.
+
+    Two questions of a choice task with the same prompt (and other responses) are one prompt. A person of
+    `global_opinions`, which has no persons, is a country's answers to a question: they are held out together.
+    """
+    if isinstance(source, Preferences):
+        return _conversation_units(source)
+    units = survey_units(source)
+    if source.name in PREFERENCE_SOURCES:
+        ids, item_Q = np.unique([prompt_id(question.text) for question in source.questions], return_inverse=True)
+        item_N = item_Q.astype(np.int32)[source.question_A]
+        return dataclasses.replace(units, person="annotator", item="prompt", item_ids=ids.tolist(), item_N=item_N)
+    if source.name == "global_opinions":
+        return dataclasses.replace(units, person_ids=[name.rpartition("/")[0] for name in units.person_ids])
+    return units
+
+
+def _conversation_units(preferences: Preferences) -> Units:
+    """Prompts that meet in a conversation are one item: one opens it, and another, which opens other ones, follows.
+
+    Held out together, no opening prompt that is held out is anywhere in a training conversation.
+    """
+    frame, turns = preferences.conversations, preferences.turns
+    later = turns.filter(pc.greater(turns["turn"], 0))
+    position = {name: i for i, name in enumerate(preferences.prompt_ids)}
+    ids, place = np.unique(later["prompt"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    prompt_U = np.array([position.get(prompt_id(text), -1) for text in ids], np.int64)
+    follows_T = prompt_U[place] if len(ids) else np.zeros(0, np.int64)
+    opens_T = frame["prompt"].to_numpy()[later["conversation"].to_numpy()]
+    both = follows_T >= 0
+    size = len(preferences.prompt_ids)
+    links = coo_array((np.ones(int(both.sum())), (opens_T[both], follows_T[both])), shape=(size, size))
+    group_P = connected_components(links, directed=False)[1]
+    # A group bears the id of its first prompt; ids are sorted, so which one that is does not depend on the rows.
+    groups, first = np.unique(group_P, return_index=True)
+    assert np.array_equal(groups, np.arange(len(groups)))
+    return Units(
+        name=preferences.name,
+        respondents=preferences.respondents,
+        person_ids=preferences.respondents["respondent_id"].tolist(),
+        person_N=frame["person"].to_numpy(np.int32),
+        item_ids=[preferences.prompt_ids[i] for i in first],
+        item_N=group_P[frame["prompt"].to_numpy()].astype(np.int32),
+        person="annotator",
+        item="prompt",
+        conversation_ids=frame["conversation_id"].tolist(),
+    )
