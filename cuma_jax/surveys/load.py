@@ -31,13 +31,22 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
         survey = invented.make_invented()
     else:
         key, read = _reader(data, cache_dir)
-        folder = cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}"
+        folder = _folder(data, key, cache_dir)
         if folder.exists():
             survey = store.load_saved_survey(folder)
         else:
             survey = read()
             store.save_survey(survey, folder)
     return keep_questions(survey, data.questions) if data.questions else survey
+
+
+def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path | None:
+    """Where `load_survey` keeps what `data` names, whether it is there yet or not; None: it keeps nothing."""
+    return None if data.source == "invented" else _folder(data, _reader(data, cache_dir)[0], cache_dir)
+
+
+def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path:
+    return cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}"
 
 
 def _reader(data: DataConfig, cache_dir: str) -> tuple[str, Callable[[], Survey]]:
