@@ -4,6 +4,7 @@ All three end as a transformers fast tokenizer with a chat template, so that ren
 system message included.
 """
 
+import bisect
 import functools
 import itertools
 import os
@@ -163,14 +164,30 @@ class Tokenizer:
                 text = whole
             else:
                 text += messages[i]["content"] + self._after_turn(messages, i, after, whole)
-        ids = self.encode(text)
+        found = self._backend(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = found["input_ids"]
         mask_T = np.zeros(len(ids), bool)
         for start in starts:
-            prefix = self.encode(text[:start])
-            if ids[: len(prefix)] != prefix or self.end_of_turn_id not in ids[len(prefix) :]:
+            first = self._prefix_length(ids, found["offset_mapping"], text, start)
+            if self.end_of_turn_id not in ids[first:]:
                 raise self._no_prefix()
-            mask_T[len(prefix) : ids.index(self.end_of_turn_id, len(prefix)) + 1] = True
+            mask_T[first : ids.index(self.end_of_turn_id, first) + 1] = True
         return ids, mask_T
+
+    def _prefix_length(self, ids: list[int], spans: Sequence[tuple[int, int]], text: str, start: int) -> int:
+        """How many of the tokens `ids` of `text` are the tokens of `text[:start]`; `spans` are their places in it.
+
+        Text on one side of a special token is tokenised without regard to the other side, so that what follows the
+        last one is all that needs tokenising again.
+        """
+        first = bisect.bisect_left(spans, start, key=lambda span: span[0])
+        last = next((i for i in range(first - 1, -1, -1) if ids[i] in self._marker_ids), -1)
+        if ids[last + 1 : first] == self.encode(text[spans[last][1] if last >= 0 else 0 : start]):
+            return first
+        prefix = self.encode(text[:start])
+        if ids[: len(prefix)] != prefix:
+            raise self._no_prefix()
+        return len(prefix)
 
     def _after_turn(self, messages: Sequence[Message], i: int, after: int | None, whole: str) -> str:
         """What `whole`, the rendering of `messages[:after]`, has after the content of turn `i`."""
