@@ -9,7 +9,7 @@ import functools
 import itertools
 import os
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+_CHUNK = 4096  # texts tokenised at once
 _PROBE = "Zebra"
 """An answer that no template contains; what follows it is how a template ends a turn."""
 
@@ -76,7 +77,9 @@ class Tokenizer:
         added = backend.added_tokens_decoder
         # Some tokenizers add runs of spaces as tokens: those are text, and no text is special to them.
         self._marker_ids = {i for i, token in added.items() if token.content.strip()}
-        self._markers = Markers(added[i].content for i in self._marker_ids)
+        self._added = tuple(sorted(added[i].content for i in self._marker_ids))
+        self._markers = Markers(self._added)
+        self._letter_ids: dict[tuple[int, str], list[int]] = {}
         # A token may also be found in the text as the tokenizer normalises it (lower case, NFKC).
         self._normalises = backend.backend_tokenizer.normalizer is not None and any(
             added[i].normalized for i in self._marker_ids
@@ -87,6 +90,15 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; nothing is added, and special tokens written in the text become their ids."""
         return list(self._backend.encode(text, add_special_tokens=False))
+
+    def encode_batch(self, texts: Iterable[str]) -> list[np.ndarray]:
+        """Token ids (int32) of many texts, as `encode` gives them."""
+        found: list[np.ndarray] = []
+        left = iter(texts)
+        while chunk := list(itertools.islice(left, _CHUNK)):
+            ids = self._backend(chunk, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            found += [np.array(row, np.int32) for row in ids]
+        return found
 
     def decode(self, ids: list[int], skip_special: bool = False) -> str:
         """The text of token ids."""
@@ -222,6 +234,13 @@ class Tokenizer:
             raise CumaError(f"a question has {n} options; there are 26 letters to name them")
         if prompt is None:
             prompt = self.render([{"role": "user", "content": "A or B?"}], add_generation_prompt=True)
+        # What stands before the last special token has no say in how the letter is tokenised.
+        last = max((prompt.rfind(token) for token in self._added), default=-1)
+        return list(self._letters(n, prompt[max(last, 0) :]))
+
+    def _letters(self, n: int, prompt: str) -> list[int]:
+        if (n, prompt) in self._letter_ids:
+            return self._letter_ids[n, prompt]
         prompt_ids, ids = self.encode(prompt), []
         for letter in string.ascii_uppercase[:n]:
             found = self.encode(prompt + letter)
@@ -231,6 +250,7 @@ class Tokenizer:
                     f"{prompt[-40:]!r}; use another model or --model.tokenizer"
                 )
             ids.append(found[-1])
+        self._letter_ids[n, prompt] = ids
         return ids
 
     def _find_end_of_turn(self) -> int:
