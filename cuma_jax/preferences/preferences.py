@@ -7,9 +7,7 @@ Shapes: C conversations, T turns, R respondents.
 """
 
 import dataclasses
-import hashlib
-import re
-from collections.abc import Iterable
+import functools
 
 import numpy as np
 import pandas as pd
@@ -42,11 +40,12 @@ class Preferences:
         profile_fields: the fields that a profile has by default.
         conversations: one row a conversation. Columns: `conversation_id` (str, unique), `person` (int32, row of
             `respondents`), `prompt` (int32, position in `prompt_ids`), and whatever else the source says of it.
-        prompt_ids: one id for each distinct opening prompt (`prompt_id`), so that the same prompt asked of many people
-            is held out for all of them.
+        prompt_ids: one id for each distinct opening prompt (`texts.number_prompts`), so that a prompt asked of many
+            people is held out for all of them.
         turns: Arrow table of `TURNS_SCHEMA`, sorted by conversation and turn. `turn` counts from 0 without a gap;
-            `candidates` has at least one text and no two that are equal after `normalised`; `scores` aligns with it,
-            or is null; `chosen` is a position in it, or -1 in a conversation's last turn where nothing was chosen.
+            `candidates` has at least one text and no two that are equal after `texts.normalised`; `scores` aligns with
+            it, or is null; `chosen` is a position in it, or -1 in a conversation's last turn where nothing was chosen
+            (the readers here drop such a turn: nothing can be learned from it).
         skipped: counts of what the reader left out or changed, by reason.
     """
 
@@ -61,28 +60,11 @@ class Preferences:
     def __post_init__(self) -> None:
         _check(self)
 
-    @property
+    @functools.cached_property
     def first_turn_C(self) -> np.ndarray:
         """int64 [C + 1]: the turns of conversation c are rows first_turn_C[c] to first_turn_C[c + 1] - 1."""
         conversation_T = self.turns["conversation"].to_numpy()
         return np.searchsorted(conversation_T, np.arange(len(self.conversations) + 1))
-
-
-def normalised(text: str) -> str:
-    """`text` as it is compared with others: case folded, every run of whitespace one space."""
-    return re.sub(r"\s+", " ", text.casefold()).strip()
-
-
-def prompt_id(text: str) -> str:
-    """The id of an opening prompt: 16 hex digits of a hash of its normalised text."""
-    return hashlib.sha256(normalised(text).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def number_prompts(texts: Iterable[str]) -> tuple[tuple[str, ...], np.ndarray]:
-    """The distinct ids of opening prompts in sorted order, and the int32 position of each text's id among them."""
-    ids = np.array([prompt_id(text) for text in texts], dtype="U16")
-    distinct, position = np.unique(ids, return_inverse=True)
-    return tuple(distinct.tolist()), position.astype(np.int32)
 
 
 def _check(prefs: Preferences) -> None:

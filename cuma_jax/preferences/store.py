@@ -1,0 +1,60 @@
+"""Preference data on disk: a folder of three Parquet tables and one JSON file, written whole or not at all."""
+
+import json
+import pathlib
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from cuma_jax.cache import atomic_write
+from cuma_jax.errors import CumaError
+from cuma_jax.preferences.preferences import TURNS_SCHEMA, Preferences
+
+VERSION = "1"
+"""Raised whenever the files change: part of the cache key."""
+
+_RESPONDENTS, _CONVERSATIONS, _TURNS = "respondents.parquet", "conversations.parquet", "turns.parquet"
+_META = "preferences.json"
+
+
+def save_preferences(prefs: Preferences, folder: pathlib.Path) -> None:
+    """Writes `prefs` to `folder` (an existing folder is kept as it is: folders are named by content)."""
+    atomic_write(folder, lambda part: _write(prefs, part))
+
+
+def _write(prefs: Preferences, folder: pathlib.Path) -> None:
+    folder.mkdir()
+    prefs.respondents.to_parquet(folder / _RESPONDENTS, index=False)
+    prefs.conversations.to_parquet(folder / _CONVERSATIONS, index=False)
+    pa.parquet.write_table(prefs.turns, folder / _TURNS, row_group_size=16_384, compression="zstd")
+    meta = {
+        "name": prefs.name,
+        "profile_fields": prefs.profile_fields,
+        "prompt_ids": prefs.prompt_ids,
+        "skipped": prefs.skipped,
+    }
+    (folder / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def load_saved_preferences(folder: pathlib.Path) -> Preferences:
+    """What `save_preferences` wrote to `folder`, equal to it in every value.
+
+    Raises:
+        CumaError: a file is missing or cannot be read.
+    """
+    try:
+        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+        turns = pa.parquet.read_table(folder / _TURNS).cast(TURNS_SCHEMA)
+        tables = [pd.read_parquet(folder / name) for name in (_RESPONDENTS, _CONVERSATIONS)]
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CumaError(f"cannot read the saved data in {folder}: {error}; delete the folder to rebuild it") from None
+    return Preferences(
+        name=meta["name"],
+        respondents=tables[0],
+        profile_fields=tuple(meta["profile_fields"]),
+        conversations=tables[1],
+        prompt_ids=tuple(meta["prompt_ids"]),
+        turns=turns,
+        skipped=meta["skipped"],
+    )

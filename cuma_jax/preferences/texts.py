@@ -1,0 +1,118 @@
+"""Cleaning and comparing texts in Arrow: a Python string is made only for the few that need more than Arrow can do.
+
+Texts are large_string everywhere: one column of a big source is longer than 2 GB.
+"""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.text import clean_text
+
+EMPTY = "EMPTY STRING"
+"""What both sources write where a model returned nothing."""
+
+# Tags, comments, entities, and characters that are not seen; in what matches nothing of it `clean_text` would at most
+# join spaces, which in a response may be the indentation of a list or of code.
+_SUSPECT = (
+    r"</?[A-Za-z!][^<>]*>|&#?[A-Za-z0-9]{1,31};|[\x00-\x08\x0b-\x1f\x7f-\x9f\x{ad}\x{61c}\x{180e}\x{200b}\x{200e}"
+    r"\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{fff9}-\x{fffb}\x{fdd0}-\x{fdef}\x{fffe}\x{ffff}"
+    r"\x{e0000}-\x{e007f}]"
+)
+_END_OF_TEXT = r"(?:\s*<\|end_of_text\|>)+\s*$"
+
+ENDED = "texts that ended in a literal <|end_of_text|> (it is cut off)"
+CLEANED = "texts with markup or invisible characters (they are cleaned)"
+
+
+def text_column(table: pa.Table, name: str, where: object, numbers: bool = False) -> pa.ChunkedArray:
+    """A column as large_string.
+
+    Args:
+        table: holds the column.
+        name: its name.
+        where: the file, for the message.
+        numbers: whether whole numbers (ids) are taken as well.
+
+    Raises:
+        CumaError: the column is of another type.
+    """
+    column, kind = table[name], table.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.large_string())
+    if numbers and pa.types.is_floating(kind):
+        try:  # whole numbers with gaps, as some programs write them
+            return column.cast(pa.int64()).cast(pa.large_string())
+        except pa.ArrowInvalid:
+            pass
+    if numbers and pa.types.is_integer(kind):
+        return column.cast(pa.large_string())
+    raise CumaError(f"{where}: column {name} is of type {kind}, not of texts; chosen and rejected must be plain texts")
+
+
+def clean_column(texts: pa.ChunkedArray | pa.Array, skipped: dict[str, int]) -> pa.Array:
+    """Texts without markup, invisible characters, or white space at their ends; null where nothing is left.
+
+    Markers of chat templates stay, as text, except a literal <|end_of_text|> at the end, which is an artefact. What
+    was changed is counted in `skipped`.
+    """
+    array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks)
+    ended = pc.fill_null(pc.match_substring_regex(array, _END_OF_TEXT), False)
+    if count := pc.sum(ended).as_py():
+        _count(skipped, ENDED, count)
+        array = pc.if_else(ended, pc.replace_substring_regex(array, _END_OF_TEXT, ""), array)
+    array = pc.utf8_trim_whitespace(array)
+    suspects = np.flatnonzero(pc.fill_null(pc.match_substring_regex(array, _SUSPECT), False))
+    if len(suspects):
+        known: dict[str, str] = {}
+        before = array.take(suspects).to_pylist()
+        for text in before:
+            if text not in known:
+                known[text] = clean_text(text, keep_lines=True)
+        _count(skipped, CLEANED, sum(known[text] != text for text in before))
+        mask = np.zeros(len(array), bool)
+        mask[suspects] = True
+        after = pa.array([known[text] for text in before], pa.large_string())
+        array = pc.replace_with_mask(array, pa.array(mask), after)
+    empty = pc.fill_null(pc.is_in(array, pa.array(["", EMPTY], pa.large_string())), True)
+    return pc.if_else(empty, pa.scalar(None, pa.large_string()), array)
+
+
+def normalised(texts: pa.Array) -> pa.Array:
+    """Texts as they are compared: lower case, every run of white space one space."""
+    spaced = pc.replace_substring_regex(pc.utf8_lower(texts), r"[\s\p{Z}\x{85}]+", " ")
+    return pc.utf8_trim_whitespace(spaced)
+
+
+def codes_of(texts: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """A number for each text, the same for texts that are equal after `normalised` (-1: null); and those texts."""
+    encoded = normalised(texts).dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+
+
+def hash_texts(texts: pa.Array) -> list[str]:
+    """The sha256 of each text (as it is), 64 hex digits."""
+    return [hashlib.sha256(text.as_buffer()).hexdigest() for text in texts]
+
+
+def number_prompts(prompts: pa.Array) -> tuple[tuple[str, ...], np.ndarray]:
+    """Distinct ids of opening prompts, sorted, and the int32 position of each prompt's id among them.
+
+    An id is 16 hex digits of the hash of the normalised text, so that "Hello  there" and "hello there" are one.
+    """
+    codes, distinct = codes_of(prompts)
+    ids = np.array([digest[:16] for digest in hash_texts(distinct)], dtype="U16")
+    names, position = np.unique(ids, return_inverse=True)
+    return tuple(names.tolist()), position[codes].astype(np.int32) if len(codes) else np.zeros(0, np.int32)
+
+
+def _count(skipped: dict[str, int], reason: str, number: int) -> None:
+    if number:
+        skipped[reason] = skipped.get(reason, 0) + int(number)
