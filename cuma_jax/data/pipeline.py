@@ -1,62 +1,25 @@
 """The training stream: batch number in, batch out.
 
 Batch `i` is a function of (seed, i) alone, so a run resumes anywhere, on any number of processes, with the same rows
-in the same order; the position is one counter. Each process gathers only its own rows of the global batch. Grain
+in the same order; the position is one counter. Rows are drawn with replacement by their masses, or once an epoch in an
+order that is shuffled anew for each. Each process gathers only its own rows of the global batch. Grain
 reads ahead in threads.
 
 Shapes: N rows, B rows of a global batch, Q questions.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import grain.python as grain
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Rows
+from cuma_jax.data.batches import Batch
+from cuma_jax.data.sampling import answer_rows as answer_rows
+from cuma_jax.data.sampling import cell_rows as cell_rows
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys.cells import build_cells
-from cuma_jax.surveys.profiles import Profiles
-from cuma_jax.surveys.survey import Survey
 
-
-def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, question_power: float) -> Rows:
-    """One row a (profile, question) cell, its target the distribution of the cell's answers.
-
-    Within a question a cell is drawn by the square root of its n (between one vote a cell and one a respondent), and
-    a question by its number of answers to `question_power`.
-    """
-    cells = build_cells(survey, profiles, mask_A)
-    root_N = np.sqrt(cells.count_N.astype(np.float64))
-    return Rows(
-        profile_N=cells.profile_N,
-        question_N=cells.question_N,
-        option_N=np.zeros(len(cells), np.int32),
-        target_NO=cells.target_NO,
-        mass_N=root_N * _question_mass(cells.question_N, cells.count_N, root_N, question_power),
-    )
-
-
-def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, question_power: float) -> Rows:
-    """One row an answer."""
-    index_A = np.flatnonzero(mask_A)
-    respondent_N, question_N = survey.respondent_A[index_A], survey.question_A[index_A]
-    ones_N = np.ones(len(index_A))
-    return Rows(
-        profile_N=profiles.profile_R[respondent_N],
-        question_N=question_N,
-        option_N=survey.option_A[index_A],
-        target_NO=None,
-        mass_N=ones_N * _question_mass(question_N, ones_N, ones_N, question_power),
-    )
-
-
-def _question_mass(question_N: np.ndarray, count_N: np.ndarray, mass_N: np.ndarray, power: float) -> np.ndarray:
-    """Factor for each row so that its question's rows weigh (answers of the question) ** power together."""
-    answers_Q = np.bincount(question_N, weights=count_N)
-    rows_Q = np.bincount(question_N, weights=mass_N)
-    factor_Q = np.divide(answers_Q**power, rows_Q, out=np.zeros_like(rows_Q), where=rows_Q > 0)
-    return factor_Q[question_N]
+Order = Literal["weighted", "epochs"]
 
 
 class Gatherer(Protocol):
@@ -70,6 +33,10 @@ class Gatherer(Protocol):
     def bucket_N(self) -> np.ndarray:
         """int32 [N], number of each row's length bucket."""
 
+    @property
+    def moves_up(self) -> bool:
+        """Whether a row may be in a batch of a longer bucket than its own."""
+
     def __len__(self) -> int:
         """N."""
 
@@ -80,8 +47,8 @@ class Gatherer(Protocol):
 class TrainBatches:
     """Random access to the training batches, for Grain.
 
-    Every batch has one length bucket, drawn by the mass of its rows; its rows are drawn from the bucket by their
-    mass, with replacement.
+    Every batch has one length bucket. Order `weighted`: the bucket is drawn by the mass of its rows, and its rows by
+    theirs, with replacement. Order `epochs`: see `_Epochs`.
 
     Args:
         batcher: gathers rows.
@@ -89,24 +56,66 @@ class TrainBatches:
         steps: number of batches.
         seed: of the draws.
         local: the rows of each global batch that this process gathers.
+        order: `weighted` or `epochs`.
+
+    Raises:
+        CumaError: there are no rows, or none that is ever drawn.
     """
 
-    def __init__(self, batcher: Gatherer, batch_size: int, steps: int, seed: int, local: slice):
+    def __init__(
+        self, batcher: Gatherer, batch_size: int, steps: int, seed: int, local: slice, order: Order = "weighted"
+    ):
         if len(batcher) == 0:
             raise CumaError("there are no training rows; check data.questions and the shares held out in data.*")
-        self._batcher, self._batch_size, self._steps, self._seed, self._local = batcher, batch_size, steps, seed, local
-        mass_N = batcher.mass_N
-        self._buckets = np.unique(batcher.bucket_N)
-        self._rows = [np.flatnonzero(batcher.bucket_N == b) for b in self._buckets]
-        self._cumulative = [np.cumsum(mass_N[rows]) for rows in self._rows]
-        total = np.array([c[-1] for c in self._cumulative])
-        self._bucket_edges = np.cumsum(total / total.sum())
+        self._batcher, self._batch_size, self._steps, self._local = batcher, batch_size, steps, local
+        self._draws: _Weighted | _Epochs
+        if order == "epochs":
+            self._draws = _Epochs(batcher, batch_size, seed)
+        else:
+            self._draws = _Weighted(batcher, batch_size, seed)
 
     def __len__(self) -> int:
         return self._steps
 
     def draw(self, step: int) -> tuple[int, np.ndarray]:
-        """The bucket and the B rows of batch `step`, all processes together."""
+        """The bucket and the rows of batch `step`, all processes together: B of them, or fewer at an epoch's end."""
+        return self._draws(step)
+
+    def __getitem__(self, step: int) -> tuple[int, Batch]:
+        """(bucket, this process's rows of batch `step`)."""
+        bucket, index = self.draw(step)
+        return bucket, gather_padded(self._batcher, index, bucket, self._batch_size, self._local)
+
+
+def gather_padded(batcher: Gatherer, index: np.ndarray, bucket: int, batch_size: int, local: slice) -> Batch:
+    """This process's part of a batch of rows `index`, filled up with the first of them at weight 0."""
+    if len(index) == batch_size:
+        return batcher.gather(index[local], bucket)
+    padded = np.concatenate([index, np.full(batch_size - len(index), index[0])])
+    return batcher.gather(padded[local], bucket, max(len(index) - (local.start or 0), 0))
+
+
+def _rows_by_bucket(bucket_N: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The buckets that have rows, shortest first, and the rows of each (int32 where that holds them)."""
+    buckets = np.unique(bucket_N)
+    dtype = np.int32 if len(bucket_N) <= np.iinfo(np.int32).max else np.int64
+    return buckets, [np.flatnonzero(bucket_N == b).astype(dtype) for b in buckets]
+
+
+class _Weighted:
+    """Rows drawn with replacement by their masses."""
+
+    def __init__(self, batcher: Gatherer, batch_size: int, seed: int):
+        self._batch_size, self._seed = batch_size, seed
+        mass_N = batcher.mass_N
+        self._buckets, self._rows = _rows_by_bucket(batcher.bucket_N)
+        self._cumulative = [np.cumsum(mass_N[rows]) for rows in self._rows]
+        total = np.array([c[-1] for c in self._cumulative])
+        if not total.sum() > 0:
+            raise CumaError("no training row is ever drawn: all masses are zero; check the survey's weights")
+        self._bucket_edges = np.cumsum(total / total.sum())
+
+    def __call__(self, step: int) -> tuple[int, np.ndarray]:
         rng = np.random.Generator(np.random.Philox(key=[self._seed, step]))
         # The last edge may fall short of 1 by rounding.
         k = min(int(np.searchsorted(self._bucket_edges, rng.random(), side="right")), len(self._buckets) - 1)
@@ -114,10 +123,55 @@ class TrainBatches:
         drawn_B = np.searchsorted(cumulative, rng.random(self._batch_size) * cumulative[-1], side="right")
         return int(self._buckets[k]), self._rows[k][np.minimum(drawn_B, len(cumulative) - 1)]
 
-    def __getitem__(self, step: int) -> tuple[int, Batch]:
-        """(bucket, this process's rows of batch `step`)."""
-        bucket, index_B = self.draw(step)
-        return bucket, self._batcher.gather(index_B[self._local], bucket)
+
+class _Epochs:
+    """Every row once an epoch; rows and batches are shuffled by (seed, epoch).
+
+    An epoch's rows stand one bucket after another, each bucket's shuffled, and are cut every B rows. So what is left of
+    a bucket opens the first batch of the next longer one, and only the last batch of the epoch may be short. Where rows
+    cannot move up, each bucket's last batch may be.
+
+    How many batches of which bucket there are is the same in every epoch; full ones come in shuffled order.
+    """
+
+    def __init__(self, batcher: Gatherer, batch_size: int, seed: int):
+        self._seed = seed
+        buckets, self._rows = _rows_by_bucket(batcher.bucket_N)
+        stop = np.cumsum([len(rows) for rows in self._rows])
+        whole = [(0, stop[-1])] if batcher.moves_up else list(zip(stop - np.diff(stop, prepend=0), stop, strict=True))
+        # Batch k of an epoch, before batches are shuffled, has rows begin..end and the bucket of its last row.
+        cuts = [(np.arange(low, high, batch_size), high) for low, high in whole]
+        self._begin_K = np.concatenate([begin for begin, _ in cuts])
+        self._end_K = np.concatenate([np.minimum(begin + batch_size, high) for begin, high in cuts])
+        self._bucket_K = buckets[np.searchsorted(stop, self._end_K - 1, side="right")]
+        self._full = self._end_K - self._begin_K == batch_size
+        self._epoch: tuple[int, np.ndarray, np.ndarray] = (-1, np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self._begin_K)
+
+    def __call__(self, step: int) -> tuple[int, np.ndarray]:
+        epoch, place = divmod(step, len(self))
+        order_K, row_N = self._shuffled(epoch)
+        k = order_K[place]
+        return int(self._bucket_K[k]), row_N[self._begin_K[k] : self._end_K[k]]
+
+    def _shuffled(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the epoch's batches, and its rows; the last epoch asked for is kept."""
+        kept, order_K, row_N = self._epoch  # one read: another thread may replace it
+        if kept != epoch:
+            rng = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+            order_K = np.concatenate([rng.permutation(np.flatnonzero(self._full)), np.flatnonzero(~self._full)])
+            row_N = np.concatenate([rng.permutation(rows) for rows in self._rows])
+            self._epoch = (epoch, order_K, row_N)
+        return order_K, row_N
+
+
+def epoch_steps(batcher: Gatherer, batch_size: int) -> int:
+    """Batches of one epoch in the order `epochs`."""
+    if batcher.moves_up:
+        return -(-len(batcher) // batch_size)
+    return int(sum(-(-count // batch_size) for count in np.bincount(batcher.bucket_N)))
 
 
 def stream(source: TrainBatches, start: int, prefetch: int) -> Iterator[tuple[int, Batch]]:
@@ -138,12 +192,10 @@ def validation_batches(
 def in_order(batcher: Gatherer, batch_size: int, local: slice) -> Iterator[tuple[np.ndarray, int, Batch]]:
     """Every row once, by bucket: (row numbers of the whole batch, bucket, this process's part of it).
 
-    A bucket's last batch is filled up with its first row, at weight 0.
+    A bucket's last batch is filled up with a row of its own, at weight 0.
     """
     for bucket in np.unique(batcher.bucket_N):
         rows = np.flatnonzero(batcher.bucket_N == bucket)
         for start in range(0, len(rows), batch_size):
             index = rows[start : start + batch_size]
-            padded = np.concatenate([index, np.full(batch_size - len(index), rows[0])])
-            real = len(index) - (local.start or 0)
-            yield index, int(bucket), batcher.gather(padded[local], int(bucket), max(real, 0))
+            yield index, int(bucket), gather_padded(batcher, index, int(bucket), batch_size, local)

@@ -1,17 +1,14 @@
 """The training stream: a function of (seed, step), whoever reads it and from where. Shapes: N rows, B batch."""
 
-import itertools
+import dataclasses
 
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets, Rows
-from cuma_jax.data.pipeline import TrainBatches, answer_rows, cell_rows, in_order, stream, validation_batches
+from cuma_jax.data.batches import Batcher, Buckets, Rows, template_slots
+from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream, validation_batches
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys.cells import build_cells
-from cuma_jax.surveys.invented import make_invented
-from cuma_jax.surveys.profiles import build_profiles
 
 SIZES = (2, 3, 4)
 LENGTHS = (5, 9, 14)
@@ -43,8 +40,11 @@ def make_batcher(seed=0, count=60, cached=False):
     return Batcher(rows, make_tokens(), SIZES, "choice", BUCKETS, 1024, cached)
 
 
-def source(steps=20, seed=5, local=slice(0, 8), batcher=None):
-    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local)
+def source(steps=20, seed=5, local=slice(0, 8), batcher=None, order="weighted"):
+    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order)
+
+
+orders = pytest.mark.parametrize("order", ["weighted", "epochs"])
 
 
 def equal(one, two):
@@ -53,33 +53,36 @@ def equal(one, two):
         np.testing.assert_array_equal(one[name], two[name])
 
 
-def test_a_batch_is_a_function_of_seed_and_step():
-    one, two = source(), source(steps=500)
+@orders
+def test_a_batch_is_a_function_of_seed_and_step(order):
+    one, two = source(order=order), source(steps=500, order=order)
     for step in (0, 7, 3, 19):  # any order
         (a, batch_a), (b, batch_b) = one[step], two[step]
         assert a == b
         equal(batch_a, batch_b)
-    assert any((one[s][1]["profile"] != source(seed=6)[s][1]["profile"]).any() for s in range(5))
+    assert any((one[s][1]["profile"] != source(seed=6, order=order)[s][1]["profile"]).any() for s in range(5))
     assert any((one[s][1]["profile"] != one[s + 1][1]["profile"]).any() for s in range(5))
 
 
+@orders
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_together_read_the_same_global_batch(processes):
-    whole, rows = source(), 8 // processes
-    parts = [source(local=slice(p * rows, (p + 1) * rows)) for p in range(processes)]
-    for step in range(6):
+def test_processes_together_read_the_same_global_batch(processes, order):
+    whole, rows = source(order=order), 8 // processes
+    parts = [source(local=slice(p * rows, (p + 1) * rows), order=order) for p in range(processes)]
+    for step in range(17):
         bucket, batch = whole[step]
         found = [part[step] for part in parts]
         assert {b for b, _ in found} == {bucket}
         equal({k: np.concatenate([f[k] for _, f in found]) for k in batch}, batch)
 
 
+@orders
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_the_stream_resumes_at_any_step_with_the_same_batches(prefetch):
-    whole = list(stream(source(), 0, prefetch))
+def test_the_stream_resumes_at_any_step_with_the_same_batches(prefetch, order):
+    whole = list(stream(source(order=order), 0, prefetch))
     assert len(whole) == 20
     for start in (0, 1, 13, 19):
-        rest = list(stream(source(), start, prefetch))
+        rest = list(stream(source(order=order), start, prefetch))
         assert len(rest) == 20 - start
         for (a, batch_a), (b, batch_b) in zip(whole[start:], rest, strict=True):
             assert a == b
@@ -102,10 +105,38 @@ def test_a_row_takes_the_shortest_bucket_that_holds_it():
 @pytest.mark.parametrize("limits", [{"max_length": 12}, {"max_length": 1024, "buckets": Buckets((6, 10))}])
 def test_a_row_that_is_too_long_is_one_message(limits):
     batcher = make_batcher()
-    with pytest.raises(CumaError, match=r"14 tokens, more than the 1[02] allowed; raise data\.max_length"):
+    with pytest.raises(CumaError, match=r"number 2 .* 14 tokens, more than the 1[02] allowed; raise data\.max"):
         Batcher(
             batcher.rows, make_tokens(), SIZES, "choice", limits.get("buckets", BUCKETS), limits["max_length"], False
         )
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_rows_that_are_too_long_may_be_left_out_and_are_counted(cached):
+    whole = make_batcher()
+    tokens = dataclasses.replace(make_tokens(), question_ids=("a", "b", "c"))
+    batcher = Batcher(whole.rows, tokens, SIZES, "choice", BUCKETS, 12, cached, "skip")
+    kept = whole.rows.question_N != 2
+    np.testing.assert_array_equal(batcher.kept_N, kept)
+    assert batcher.skipped == {"question c: longer than 12 tokens (data.max_length)": int((~kept).sum())}
+    assert len(batcher) == kept.sum() == len(batcher.mass_N) == len(batcher.bucket_N)
+    for name in ("profile_N", "question_N", "option_N", "mass_N"):
+        np.testing.assert_array_equal(getattr(batcher.rows, name), getattr(whole.rows, name)[kept])
+    # What is left is as it was.
+    index_B = np.flatnonzero(batcher.rows.question_N == 1)[:4]
+    was_B = np.flatnonzero(kept)[index_B]
+    plain = make_batcher(cached=cached)
+    equal(batcher.gather(index_B, 1), plain.gather(was_B, 1))
+    assert whole.skipped == {}
+    assert whole.kept_N is None
+
+
+def test_template_slots_leave_out_what_is_too_long_or_name_it():
+    bucket_M, slot_M = template_slots(make_tokens(), BUCKETS, 12, "skip")
+    np.testing.assert_array_equal(bucket_M, [0, 1, -1])
+    np.testing.assert_array_equal(slot_M, [0, 0, 0])
+    with pytest.raises(CumaError, match=r"question number 2 has a row of 14 tokens, more than the 12 allowed"):
+        template_slots(make_tokens(), BUCKETS, 12)
 
 
 def test_in_the_long_run_a_row_is_drawn_as_often_as_its_mass_says():
@@ -118,6 +149,61 @@ def test_in_the_long_run_a_row_is_drawn_as_often_as_its_mass_says():
     # Rows of a batch share a bucket: its number is drawn once a batch, which is what widens the error.
     np.testing.assert_allclose(drawn / drawn.sum(), expected, atol=4 * np.sqrt(expected.max() / steps))
     assert np.corrcoef(drawn, expected)[0, 1] > 0.98
+
+
+def of_epoch(batches, epoch, steps):
+    """(bucket, rows) of every batch of an epoch."""
+    return [batches.draw(step) for step in range(epoch * steps, (epoch + 1) * steps)]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("count", [5, 60, 64, 61])
+def test_an_epoch_holds_every_row_once_and_epochs_differ(count, cached):
+    batcher = make_batcher(count=count, cached=cached)
+    batches, steps = source(batcher=batcher, order="epochs"), epoch_steps(batcher, 8)
+    epochs = [of_epoch(batches, epoch, steps) for epoch in range(3)]
+    for epoch in epochs:
+        rows = np.concatenate([rows for _, rows in epoch])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(count))
+        for bucket, rows in epoch:
+            if cached:  # the tables of hidden states are by bucket
+                assert (batcher.bucket_N[rows] == bucket).all()
+            else:
+                assert batcher.bucket_N[rows].max() == bucket
+        short = [i for i, (_, rows) in enumerate(epoch) if len(rows) < 8]
+        assert short == list(range(steps - len(short), steps))
+        assert len(short) <= (len(set(batcher.bucket_N)) if cached else 1)
+    if not cached:
+        assert steps == -(-count // 8)
+    orders_ = [np.concatenate([rows for _, rows in epoch]).tolist() for epoch in epochs]
+    assert orders_[0] != orders_[1] != orders_[2]
+    if count > 5:  # not bucket after bucket
+        assert [bucket for bucket, _ in epochs[0]] != sorted(bucket for bucket, _ in epochs[0])
+
+
+def test_only_the_last_batch_of_an_epoch_has_rows_of_no_weight():
+    batcher = make_batcher(count=61)
+    batches = source(batcher=batcher, order="epochs")
+    for step in range(16):
+        weight_B, rows = batches[step][1]["weight"], batches.draw(step)[1]
+        np.testing.assert_array_equal(weight_B, np.arange(8) < (5 if step % 8 == 7 else 8))
+        np.testing.assert_array_equal(batches[step][1]["profile"][: len(rows)], batcher.rows.profile_N[rows])
+
+
+def test_an_epoch_read_backwards_or_from_its_middle_is_the_same():
+    forward, backward = source(order="epochs"), source(order="epochs")
+    there = [forward.draw(step) for step in range(40)]
+    for step in (39, 3, 17, 2, 30, 3):
+        bucket, rows = backward.draw(step)
+        assert bucket == there[step][0]
+        np.testing.assert_array_equal(rows, there[step][1])
+
+
+def test_rows_that_are_never_drawn_are_one_message():
+    batcher = make_batcher()
+    batcher.rows.mass_N[:] = 0
+    with pytest.raises(CumaError, match="all masses are zero"):
+        source(batcher=batcher)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -158,42 +244,3 @@ def test_no_training_rows_is_one_message():
     batcher = make_batcher(count=0)
     with pytest.raises(CumaError, match="no training rows"):
         source(batcher=batcher)
-
-
-@pytest.fixture(scope="module")
-def survey():
-    survey = make_invented()
-    return survey, build_profiles(survey)
-
-
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("build", [cell_rows, answer_rows])
-def test_a_question_weighs_its_number_of_answers_to_the_power(survey, build, power):
-    survey, profiles = survey
-    rng = np.random.default_rng(0)
-    # Questions with different numbers of answers.
-    mask_A = rng.random(len(survey.question_A)) < np.array([0.9, 0.2, 0.5, 0.7, 0.1])[survey.question_A]
-    rows = build(survey, profiles, mask_A, power)
-    for q in range(5):
-        answers = (survey.question_A[mask_A] == q).sum()
-        np.testing.assert_allclose(rows.mass_N[rows.question_N == q].sum(), answers**power)
-
-
-def test_cells_weigh_the_root_of_their_n_within_a_question(survey):
-    survey, profiles = survey
-    mask_A = np.ones(len(survey.question_A), bool)
-    rows, cells = cell_rows(survey, profiles, mask_A, 0.5), build_cells(survey, profiles, mask_A)
-    for q in range(5):
-        of_q = cells.question_N == q
-        ratio = rows.mass_N[of_q] / np.sqrt(cells.count_N[of_q])
-        np.testing.assert_allclose(ratio, ratio[0])
-
-
-def test_answer_rows_are_the_answers(survey):
-    survey, profiles = survey
-    mask_A = np.random.default_rng(1).random(len(survey.question_A)) < 0.3
-    rows = answer_rows(survey, profiles, mask_A, 0.5)
-    assert len(rows) == mask_A.sum()
-    for n, a in itertools.islice(enumerate(np.flatnonzero(mask_A)), 50):
-        assert rows.profile_N[n] == profiles.profile_R[survey.respondent_A[a]]
-        assert (rows.question_N[n], rows.option_N[n]) == (survey.question_A[a], survey.option_A[a])

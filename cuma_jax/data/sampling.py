@@ -1,0 +1,177 @@
+"""How often each row is drawn: by survey weight, by question, by group; and what that comes to in passes.
+
+A row's *mass* is how often it is drawn relative to others. It is a product: what the row weighs within its question
+(1, its respondent's survey weight, or the root of its cell's answers), a factor for its question, and a factor for its
+group. The group's comes last, so that groups have exactly the shares asked for; where groups were asked different
+questions, the questions' shares shift with them.
+
+Shapes: N rows, A answers, Q questions, G groups.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cuma_jax.data.batches import Rows
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.cells import build_cells
+from cuma_jax.surveys.profiles import Profiles, build_profiles
+from cuma_jax.surveys.survey import Survey
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How rows are drawn; fields as in `DataConfig`.
+
+    Attributes:
+        question_power: a question is drawn by its number of answers to this power.
+        sample_weights: whether an answer is drawn by its respondent's survey weight (a cell's target has the weights
+            in it already).
+        group_by: a profile field; empty: none.
+        group_power: a group of `group_by` is drawn by its share to this power.
+    """
+
+    question_power: float = 0.5
+    sample_weights: bool = False
+    group_by: str = ""
+    group_power: float = 1.0
+
+
+def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing | float) -> Rows:
+    """One row a (profile, question) cell, its target the distribution of the cell's answers.
+
+    Within a question a cell is drawn by the square root of its n (between one vote a cell and one a respondent).
+
+    Args:
+        survey, profiles: the data.
+        mask_A: bool, the answers to use.
+        drawing: how rows are drawn; a number is a question power.
+
+    Raises:
+        CumaError: no answer, or a group field that the profiles do not have.
+    """
+    drawing = _drawing(drawing)
+    cells = build_cells(survey, profiles, mask_A)
+    root_N = np.sqrt(cells.count_N.astype(np.float64))
+    mass_N = root_N * _question_factor(cells.question_N, cells.count_N, root_N, drawing.question_power)
+    if drawing.group_by:
+        if drawing.group_by not in profiles.fields:
+            raise CumaError(
+                f"data.group_by is {drawing.group_by!r}, but cells are made of the profile fields "
+                f"{', '.join(profiles.fields)}; add it to profile.fields, or set objective.aggregate to respondent"
+            )
+        group_P = profiles.codes_PF[:, profiles.fields.index(drawing.group_by)]
+        mass_N = balance_groups(mass_N, group_P[cells.profile_N], drawing.group_power)
+    return Rows(cells.profile_N, cells.question_N, np.zeros(len(cells), np.int32), cells.target_NO, mass_N)
+
+
+def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing | float) -> Rows:
+    """One row an answer.
+
+    Args:
+        survey, profiles: the data.
+        mask_A: bool, the answers to use.
+        drawing: how rows are drawn; a number is a question power.
+
+    Raises:
+        CumaError: weights that are negative, missing or all zero; a group field that the survey does not have.
+    """
+    drawing = _drawing(drawing)
+    respondent_N, question_N = survey.respondent_A[mask_A], survey.question_A[mask_A]
+    if drawing.sample_weights:
+        weight_R = survey.respondents["weight"].to_numpy(np.float64)
+        if not (np.isfinite(weight_R).all() and (weight_R >= 0).all() and weight_R[respondent_N].any()):
+            raise CumaError(
+                f"survey {survey.name!r}: some weights are negative or missing, or all are zero, and "
+                "data.sample_weights draws by them; correct them, or turn it off"
+            )
+        mass_N = weight_R[respondent_N]
+        mass_N *= _question_factor(question_N, None, mass_N, drawing.question_power)
+    else:
+        mass_N = _question_factor(question_N, None, None, drawing.question_power)
+    if drawing.group_by:
+        group_R = build_profiles(survey, (drawing.group_by,))
+        group_N = group_R.codes_PF[group_R.profile_R[respondent_N], 0]
+        mass_N = balance_groups(mass_N, group_N, drawing.group_power)
+    return Rows(profiles.profile_R[respondent_N], question_N, survey.option_A[mask_A], None, mass_N)
+
+
+def _drawing(drawing: Drawing | float) -> Drawing:
+    return drawing if isinstance(drawing, Drawing) else Drawing(question_power=drawing)
+
+
+def _question_factor(
+    question_N: np.ndarray, count_N: np.ndarray | None, mass_N: np.ndarray | None, power: float
+) -> np.ndarray:
+    """Factor for each row so that its question's rows weigh (answers of the question) ** power together.
+
+    `count_N` is the number of answers of a row, `mass_N` what it weighs so far; None: 1.
+    """
+    answers_Q = np.bincount(question_N, weights=count_N).astype(np.float64)
+    rows_Q = answers_Q if count_N is None and mass_N is None else np.bincount(question_N, weights=mass_N)
+    factor_Q = np.divide(answers_Q**power, rows_Q, out=np.zeros_like(answers_Q), where=rows_Q > 0)
+    return factor_Q[question_N]
+
+
+def balance_groups(mass_N: np.ndarray, group_N: np.ndarray, power: float) -> np.ndarray:
+    """Masses with which each group is drawn by its share to `power`: 1 leaves all as it is, 0 draws groups alike.
+
+    Args:
+        mass_N: float64.
+        group_N: int, a number for each row's group; rows without one (-1) are a group of their own.
+        power: 1 / temperature.
+    """
+    if power == 1:
+        return mass_N
+    total_G = np.bincount(group_N + 1, weights=mass_N)
+    share_G = total_G / total_G.sum()
+    wanted_G = np.where(share_G > 0, share_G**power, 0.0)
+    factor_G = np.divide(wanted_G / wanted_G.sum(), share_G, out=np.zeros_like(share_G), where=share_G > 0)
+    return mass_N * factor_G[group_N + 1]
+
+
+def kish_size(mass_N: np.ndarray) -> float:
+    """Kish's effective number of rows: (sum of masses)^2 / sum of their squares; N where all are alike."""
+    return float(mass_N.sum() ** 2 / np.dot(mass_N, mass_N))
+
+
+def question_passes(mass_N: np.ndarray, question_N: np.ndarray, drawn: int) -> np.ndarray:
+    """How often each question's rows are drawn on average, float64 [Q], when `drawn` rows are; nan without rows."""
+    mass_Q, rows_Q = np.bincount(question_N, weights=mass_N), np.bincount(question_N)
+    expected_Q = drawn * mass_Q / mass_Q.sum()
+    return np.divide(expected_Q, rows_Q, out=np.full(len(rows_Q), np.nan), where=rows_Q > 0)
+
+
+def describe_sampling(
+    mass_N: np.ndarray,
+    drawn: int,
+    question_N: np.ndarray | None = None,
+    names: Sequence[str] = (),
+    order: str = "weighted",
+) -> str:
+    """What a training run sees of its rows, as one or two lines to print.
+
+    Args:
+        mass_N: how often rows are drawn (`Batcher.mass_N`).
+        drawn: rows drawn in all: steps times the batch size.
+        question_N: question of each row; None: rows have none.
+        names: the questions' ids.
+        order: `data.order`.
+    """
+    rows = len(mass_N)
+    if order == "epochs":
+        return f"{rows:,} rows, {drawn:,} drawn: {drawn / rows:.2f} passes, every row once a pass"
+    effective = kish_size(mass_N)
+    lines = [
+        f"{rows:,} rows, {drawn:,} drawn by their masses: {drawn / rows:.2f} passes over the rows, "
+        f"{drawn / effective:.2f} over the {effective:,.0f} that count (Kish)"
+    ]
+    if question_N is not None and len(names) > 1:
+        passes_Q = question_passes(mass_N, question_N, drawn)
+        most, least = int(np.nanargmax(passes_Q)), int(np.nanargmin(passes_Q))
+        lines.append(
+            f"  a row of question {names[most]} is drawn {passes_Q[most]:.2g} times, one of {names[least]} "
+            f"{passes_Q[least]:.2g} times; the other questions' lie between"
+        )
+    return "\n".join(lines)
