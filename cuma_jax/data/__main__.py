@@ -157,16 +157,16 @@ def _has(args: Sequence[str], flag: str) -> bool:
 
 def _configure(config: Config, flags: BuildFlags, preset: bool) -> Config:
     """The config that the flags make of a preset."""
-    from cuma_jax.data.sources import PREFERENCE_SOURCES
+    from cuma_jax.preferences.load import SOURCES
 
     objective = getattr(flags, "objective", "") or config.objective.name
-    if not preset and not getattr(flags, "objective", "") and flags.data.source in PREFERENCE_SOURCES:
+    if not preset and not getattr(flags, "objective", "") and flags.data.source in SOURCES:
         objective = "sft"  # whole conversations say more of such a source than choices
     sections: dict[str, Any] = {"data": flags.data}
     if objective != config.objective.name:
-        changed = {"name": objective} | (
-            {"loss": "cross_entropy", "aggregate": "respondent"} if objective == "sft" else {}
-        )
+        changed: dict[str, Any] = {"name": objective}
+        if objective == "sft":  # whose only loss and aggregate these are
+            changed |= {"loss": "cross_entropy", "aggregate": "respondent"}
         sections["objective"] = dataclasses.replace(config.objective, **changed)
     if isinstance(flags, ShowFlags):
         if flags.model:

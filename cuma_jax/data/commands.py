@@ -19,10 +19,12 @@ from cuma_jax.data.export import check_folder, export, file_names
 from cuma_jax.data.facts import split_facts, survey_facts
 from cuma_jax.data.preference_facts import preference_facts
 from cuma_jax.data.show import show_text, wants_colour
-from cuma_jax.data.sources import PREFERENCE_SOURCES, load_source, source_units
+from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.errors import CumaError
+from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
+from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.surveys.load import cached_folder
+from cuma_jax.surveys.load import cached_folder as cached_survey
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.survey import Survey
 
@@ -74,7 +76,8 @@ class Phases:
 def build(config: Config) -> Result:
     """Reads the source into the cache, or opens it from there, and says what there is."""
     data, phases = config.data, Phases()
-    folder = None if data.source in PREFERENCE_SOURCES else cached_folder(data, config.run.cache_dir)
+    where = cached_preferences if data.source in PREFERENCE_SOURCES else cached_survey
+    folder = where(data, config.run.cache_dir)
     fresh = folder is not None and not folder.exists()
     with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}"):
         source = load_source(data, config.objective.name, config.run.cache_dir)
@@ -135,7 +138,8 @@ def check(config: Config) -> Result:
     Raises:
         CumaError: a source other than csv that cannot be read.
     """
-    data, facts = config.data, {"source": config.data.source, "path": config.data.path}
+    data = config.data
+    facts: dict[str, Any] = {"source": data.source, "path": data.path}
     lines: list[str] = []
     if data.source == "csv":
         from cuma_jax.surveys.csv_check import check_csv_survey
@@ -143,7 +147,7 @@ def check(config: Config) -> Result:
 
         if not data.path:
             raise CumaError("check what? give the survey's YAML file: python -m cuma_jax.data check FILE.yaml")
-        problems = check_csv_survey(pathlib.Path(data.path).expanduser())
+        problems = check_csv_survey(pathlib.Path(data.path).expanduser(), data.bad_rows)
         errors = sum(problem.severity == "error" for problem in problems)
         facts |= {"errors": errors, "warnings": len(problems) - errors}
         facts["problems"] = [dataclasses.asdict(problem) for problem in problems]
@@ -156,13 +160,11 @@ def check(config: Config) -> Result:
     found = ", ".join(f"{n:,} {unit}" for unit, n in counts(source).items())
     if source.skipped:
         lines += ["left out by the reader, each counted:", *(f"  {n:>12,}  {why}" for why, n in source.skipped.items())]
-    lines.append(f"{'no error' if lines else 'no problem'} found: {found}; train with")
-    flags = [
-        f"--data.{name} {shlex.quote(value)}"
-        for name in ("source", "path", "raw", "wvb")
-        if (value := getattr(data, name))
-    ]
-    lines.append(f"  python -m cuma_jax.train {' '.join(flags)} --run.dir runs/{data.source}")
+    lines.append(f"no {'error' if facts.get('warnings') else 'problem'} found: {found}")
+    if data.source == "csv":
+        lines[-1] += "; train with"
+        name = shlex.quote(data.path)
+        lines.append(f"  python -m cuma_jax.train --config my_survey --data.path {name} --run.dir runs/{source.name}")
     return Result("\n".join(lines), facts)
 
 
@@ -180,7 +182,7 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
         source = load_source(config.data, config.objective.name, config.run.cache_dir)
     with phases("write"):
         rows = export(source, config.data, out, form, overwrite)
-    facts = {"source": config.data.source, "out": str(out), "rows": rows}
+    facts: dict[str, Any] = {"source": config.data.source, "out": str(out), "rows": rows}
     facts |= {"bytes": {name: (out / name).stat().st_size for name in rows}, "peak_memory_bytes": peak_memory()}
     width = max(len(name) for name in rows)
     lines = [f"  {name:<{width}}  {n:>12,} rows  {_size((out / name).stat().st_size):>10}" for name, n in rows.items()]
@@ -231,4 +233,7 @@ def _bytes(folder: pathlib.Path) -> int:
 
 
 def _size(number: int) -> str:
-    return f"{number / 1e6:,.1f} MB" if number < 1e9 else f"{number / 1e9:,.2f} GB"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} bytes"

@@ -23,6 +23,7 @@ from cuma_jax.config_data import DataConfig
 from cuma_jax.data.sources import source_units
 from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.surveys.splits import split_rows, split_table
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, People, Question, Survey
 
@@ -39,8 +40,8 @@ def export(
 ) -> dict[str, int]:
     """Writes every table of a source to the folder `out`, all of them or none.
 
-    A survey: respondents, questions, answers. Conversations: respondents, conversations, turns. Both: split, the
-    split that `data` makes, by ids (columns kind, id, split).
+    A survey: respondents, questions, answers. Conversations: respondents, conversations, turns, pairs. Both:
+    split, the split that `data` makes, by ids (columns kind, id, split).
 
     Args:
         source: what `load_source` gave.
@@ -70,7 +71,9 @@ def export(
 
 def file_names(form: str, conversations: bool) -> list[str]:
     """The files that `export` writes."""
-    names = ("respondents", "conversations", "turns") if conversations else ("respondents", "questions", "answers")
+    names = (
+        ("respondents", "conversations", "turns", "pairs") if conversations else ("respondents", "questions", "answers")
+    )
     return [f"{name}.{form}" for name in (*names, "split")]
 
 
@@ -206,8 +209,24 @@ def conversation_tables(preferences: Preferences, data: DataConfig) -> dict[str,
         "respondents": [respondents_table(preferences)],
         "conversations": [pa.table(columns)],
         "turns": (turns.slice(start, CHUNK // 64) for start in range(0, max(len(turns), 1), CHUNK // 64)),
+        "pairs": [_pairs(preferences, ids)],
         "split": [_split(preferences, data)],
     }
+
+
+def _pairs(preferences: Preferences, ids: pa.Array) -> pa.Table:
+    """Preferred and rejected candidate (their positions in the turn's list), and the margin of scores if there is."""
+    pairs = preference_pairs(preferences)
+    turns = preferences.turns.select(["conversation", "turn"]).take(pa.array(pairs.turn_P))
+    return pa.table(
+        {
+            "conversation": ids.take(turns["conversation"]),
+            "turn": turns["turn"],
+            "chosen": pa.array(pairs.chosen_P),
+            "rejected": pa.array(pairs.rejected_P),
+            "margin": pa.array(pairs.margin_P, from_pandas=True),
+        }
+    )
 
 
 def _split(source: Survey | Preferences, data: DataConfig) -> pa.Table:

@@ -62,11 +62,11 @@ def _counts(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
     return count_QO.reshape(len(sizes), width), answers_R
 
 
-def by_value(people: People, field: str, counts: dict[str, np.ndarray]) -> Facts:
+def by_value(people: People, field: str, counts: dict[str, np.ndarray], persons: str = "respondents") -> Facts:
     """Persons, and sums of `counts` (int [R] arrays), by value of a field; the most frequent value first.
 
     Returns:
-        `field`; `values`: a list of {value, respondents, *counts}; `missing`: the same for persons without a value,
+        `field`; `values`: a list of {value, `persons`, *counts}; `missing`: the same for persons without a value,
         None where there are none. A field that the source lacks has no values, and everybody is missing.
     """
     if field in people.respondents:
@@ -79,11 +79,11 @@ def by_value(people: People, field: str, counts: dict[str, np.ndarray]) -> Facts
         name: np.bincount(codes_R + 1, weights=count_R, minlength=len(names) + 1) for name, count_R in counts.items()
     }
     rows = [
-        {"respondents": int(respondents_V[v])} | {name: int(sum_V[v]) for name, sum_V in sums.items()}
+        {persons: int(respondents_V[v])} | {name: int(sum_V[v]) for name, sum_V in sums.items()}
         for v in range(len(names) + 1)
     ]
-    values = [{"value": name, **row} for name, row in zip(names, rows[1:], strict=True) if row["respondents"]]
-    last = next(reversed(counts), "respondents")
+    values: list[Facts] = [{"value": name, **row} for name, row in zip(names, rows[1:], strict=True) if row[persons]]
+    last = next(reversed(counts), persons)
     values.sort(key=lambda row: (-row[last], row["value"]))
     return {"field": field, "values": values, "missing": rows[0] if respondents_V[0] else None}
 

@@ -37,7 +37,7 @@ def preference_facts(preferences: Preferences, units: Units, profiles: Profiles,
         "turns": len(preferences.turns),
         "prompts": len(preferences.prompt_ids),
         "skipped": dict(preferences.skipped),
-        "by_country": by_value(preferences, data.held_out_field, {"conversations": conversations_R}),
+        "by_country": by_value(preferences, data.held_out_field, {"conversations": conversations_R}, "annotators"),
         "by_split": split_facts(units, data),
         "profiles": len(profiles),
         "profile_fields": field_facts(preferences, profiles.fields),
@@ -104,11 +104,10 @@ def _shown(value: object) -> str | None:
 
 
 def _pairs(preferences: Preferences) -> Facts:
-    """Preference pairs, and the quartiles of their margins where the source has scores."""
-    pairs = preference_pairs(preferences, 0.0)
-    margin = np.asarray(pairs.margin, np.float64)
-    known = margin[np.isfinite(margin)]
-    facts: Facts = {"pairs": len(margin), "with_margin": len(known)}
+    """Preference pairs, what was too close to count, and the quartiles of margins where the source has scores."""
+    pairs = preference_pairs(preferences)
+    known = pairs.margin_P[np.isfinite(pairs.margin_P)].astype(np.float64)
+    facts: Facts = {"pairs": len(pairs), "with_margin": len(known), "skipped": dict(pairs.skipped)}
     if len(known):
         names = ("min", "quarter", "median", "three_quarters", "max")
         facts["margin"] = dict(zip(names, np.quantile(known, [0, 0.25, 0.5, 0.75, 1]).tolist(), strict=True))

@@ -68,7 +68,7 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str
 
 
 def _head(facts: Facts) -> list[str]:
-    units = ("respondents", "questions", "answers")
+    units: tuple[str, ...] = ("respondents", "questions", "answers")
     if facts["kind"] == "conversations":
         units = ("annotators", "conversations", "turns", "prompts")
     return [f"{facts['source']}: " + ", ".join(f"{facts[unit]:,} {unit}" for unit in units)]
@@ -87,7 +87,7 @@ def _skipped(facts: Facts) -> list[str]:
 def _countries(facts: Facts) -> list[str]:
     field, values = facts["field"], facts["values"]
     if not values:
-        return ["", f"By {field}: no respondent has a value of the field {field!r} (--held_out_field names another)"]
+        return ["", f"By {field}: nobody has a value of the field {field!r} (--held_out_field names another)"]
     units = [key for key in values[0] if key != "value"]
     total = sum(row[units[-1]] for row in values) + (facts["missing"] or {}).get(units[-1], 0)
     rows = [[f"By {field} ({len(values)})", *units, "share", ""]]
@@ -207,6 +207,7 @@ def _conversations(facts: Facts) -> list[str]:
     )
     pairs = facts["pairs"]
     lines.append(f"Preference pairs: {pairs['pairs']:,}, {pairs['with_margin']:,} with a margin of scores")
+    lines += [f"  left out: {n:,} {reason}" for reason, n in pairs["skipped"].items()]
     if margin := pairs.get("margin"):
         lines.append("  margin: " + ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in margin.items()))
     for column in facts["columns"]:

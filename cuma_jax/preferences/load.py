@@ -1,5 +1,7 @@
 """From a DataConfig to preference data: picks the reader, caches what it read by content."""
 
+import pathlib
+
 from cuma_jax.cache import cache_dir as cache_folder
 from cuma_jax.cache import content_key
 from cuma_jax.config_data import DataConfig
@@ -26,12 +28,7 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
         raise CumaError(f"data.source {data.source!r} is no preference data; those are {', '.join(SOURCES)}")
     if data.source == "prism" and data.subset:
         raise CumaError(f"data.subset {data.subset!r}: prism has only one form; leave it empty")
-    if data.source == "prism":
-        key = prism.source_key(data.path, data.revision)
-    else:
-        key = community_alignment.source_key(data.path, data.revision, data.subset)
-    key = content_key(key, data.bad_rows, store.VERSION)
-    folder = cache_folder(cache_dir) / "preferences" / f"{data.source}-{key}"
+    folder = cached_folder(data, cache_dir)
     if folder.exists():
         return store.load_saved_preferences(folder)
     hub_cache = str(cache_folder(cache_dir) / "datasets")
@@ -43,3 +40,13 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
         )
     store.save_preferences(prefs, folder)
     return prefs
+
+
+def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path:
+    """Where `load_preferences` keeps what `data` names, whether it is there yet or not."""
+    if data.source == "prism":
+        key = prism.source_key(data.path, data.revision)
+    else:
+        key = community_alignment.source_key(data.path, data.revision, data.subset)
+    key = content_key(key, data.bad_rows, store.VERSION)
+    return cache_folder(cache_dir) / "preferences" / f"{data.source}-{key}"

@@ -337,8 +337,7 @@ def test_build_prints_a_page(capsys):
 
 def test_check_of_another_source_reads_it_whole(capsys):
     out = run(capsys, "check", "--source", "invented").out
-    assert out.startswith("no problem found: 480 respondents, 5 questions, 2,400 answers; train with")
-    assert "python -m cuma_jax.train --data.source invented" in out
+    assert out == "no problem found: 480 respondents, 5 questions, 2,400 answers\n"
 
 
 def test_flags_start_from_the_preset_and_are_those_of_the_data_section():
