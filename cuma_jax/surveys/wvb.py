@@ -1,248 +1,186 @@
 """WorldValuesBench: World Values Survey wave 7 as (profile, question, answer), from a checkout of the user's own.
 
 The survey's licence forbids passing its files on, so the user makes them: a checkout of
-github.com/Demon702/WorldValuesBench, and its `dataset_construction/data_preparation.py` run on the raw CSV.
+github.com/Demon702/WorldValuesBench, and its `dataset_construction/data_preparation.py` run on the raw csv. `wvs7`
+reads that csv itself, to the same Survey.
 
-The checkout's TSVs hold answers after `answer_adjustment.json` (15 questions are recoded), but its `codebook.json`
+The checkout's tables hold answers after `answer_adjustment.json` (15 questions are recoded), but its `codebook.json`
 names the codes before it. Here the adjustment is applied to the option texts as well, so that text and answer agree;
 `option_texts="reference"` keeps the mismatch, for comparison with published numbers.
 
-Shapes: A answers, R respondents, N answers of one question.
+Shapes: R respondents, N rows of one block.
 """
 
-import json
 import pathlib
-import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 
 from cuma_jax.cache import content_key
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.surveys import wvs7
+from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.wvb_codebook import INTERVIEW, Codebook, find_file, json_files, probe_file, read_codebook
+from cuma_jax.surveys.wvb_survey import DESIGN, OFFICIAL, Coded, Design, Texts, assemble, scale_codes, without_repeated
+from cuma_jax.surveys.wvb_tables import MISSING, Table, digest
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
 
-PAPER_FIELDS = {
-    "B_COUNTRY": "country",
-    "X003R": "age",
-    "Q260": "sex",
-    "Q275": "education",
-    "Q273": "marital_status",
-    "Q289": "religion",
-    "Q290": "ethnicity",
-    "Q279": "employment",
-}
-"""The demographic columns that the CuMA paper's profiles use, and the names of their fields here."""
-
-SPLITS = ("train", "valid", "test")
-
-_SOURCE = "World Values Survey wave 7 (WorldValuesBench)"
-_DUPLICATED = 858069901  # the interview id that the source itself drops: it stands for several people
 _SETS = ("WorldValuesBench", ".")
-_TOOLS = ("dataset_construction", "WorldValuesBench", ".")
+_MAKE = (
+    "run dataset_construction/data_preparation.py of the checkout on the wave 7 csv "
+    "(https://www.worldvaluessurvey.org, a form, free), or read the csv itself with data.source wvs7"
+)
+_HINT = " (is it from before answer_adjustment.json?)"
 
 
-def source_key(path: pathlib.Path) -> str:
+def source_key(wvb: pathlib.Path, raw: pathlib.Path | None = None) -> str:
     """A key of the contents of every file that `read_wvb` reads.
 
     Raises:
         CumaError: a file is missing.
     """
-    return content_key(VERSION, *(file.read_bytes() for file in _files(path).values()))
+    probe = probe_file(wvb)
+    files = [*json_files(wvb).values(), *_tables(wvb).values(), *([probe] if probe else []), *([raw] if raw else [])]
+    return content_key("wvb", VERSION, "raw" if raw else "", *(digest(file) for file in files))
 
 
 def read_wvb(
-    path: pathlib.Path | str,
-    fields: Mapping[str, str] = PAPER_FIELDS,
+    wvb: pathlib.Path,
+    raw: pathlib.Path | None = None,
     wording: Literal["label", "natural"] = "label",
     option_texts: Literal["adjusted", "reference"] = "adjusted",
+    bad_rows: Literal["error", "skip"] = "error",
 ) -> Survey:
     """Reads a checkout with its generated train, valid and test tables.
 
     Args:
-        path: the checkout (or the folder with train/, valid/ and test/ and the three JSON files).
-        fields: demographic columns of the profile, and the name of each field.
+        wvb: the checkout (or a folder with train/, valid/ and test/ and the three JSON files).
+        raw: the raw csv, for weights, strata and primary sampling units; None: every weight is 1.
         wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
-        option_texts: recoded as the answers are, or as the codebook has them.
+        option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
+        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
 
     Returns:
-        239 questions; the respondents' official split is kept in the column `split` (train, valid, test). The
-        tables have no weights: all are 1.
+        The same tables as `wvs7.read_wvs7` of the csv that the tables were made from.
 
     Raises:
-        CumaError: a file or column is missing, or an answer is off its question's scale.
+        CumaError: a file or column is missing, a cell cannot be read, or two files differ in their respondents.
     """
-    files = _files(pathlib.Path(path))
-    metadata, codebook, adjustment = (
-        _read_json(files[f"{name}.json"]) for name in ("question_metadata", "codebook", "answer_adjustment")
-    )
-    value_ids = [q for q, entry in metadata.items() if entry["use_case"] == "value"]
-    questions = tuple(
-        _question(q, metadata[q], codebook, adjustment if option_texts == "adjusted" else None, wording, files)
-        for q in value_ids
-    )
-    frames, demographics, skipped = [], [], {f"interview {_DUPLICATED}, which stands for several people": 0}
-    for split in SPLITS:
-        values = _read_tsv(files[f"{split}_value_qa.tsv"], ["D_INTERVIEW", *value_ids], pa.float64())
-        people = _read_tsv(files[f"{split}_demographic_qa.tsv"], ["D_INTERVIEW", *fields], pa.string())
-        people["D_INTERVIEW"] = people["D_INTERVIEW"].astype(np.float64)
-        if not np.array_equal(values["D_INTERVIEW"].to_numpy(), people["D_INTERVIEW"].to_numpy()):
-            raise CumaError(
-                f"{files[f'{split}_value_qa.tsv']} and its demographic twin do not list the same interviews in the "
-                "same order; make both again with data_preparation.py"
+    book, files = read_codebook(wvb), _tables(wvb)
+    skipped: dict[str, int] = {}
+    interviews, splits = [], []
+    values: dict[str, list[np.ndarray]] = {q: [] for q in book.values}
+    chunks: dict[str, list[pa.Array]] = {c: [] for c in book.demographics}
+    for split, name in enumerate(OFFICIAL):
+        value_file, person_file = files[f"{name}_value_qa.tsv"], files[f"{name}_demographic_qa.tsv"]
+        interview_R, codes = _read_values(value_file, book, bad_rows, skipped)
+        person_R, texts = _read_people(person_file, book, bad_rows, skipped)
+        order_R, person_order_R = np.argsort(interview_R, kind="stable"), np.argsort(person_R, kind="stable")
+        if not np.array_equal(interview_R[order_R], person_R[person_order_R]):
+            differ = np.setxor1d(interview_R, person_R)
+            example = (
+                f"{len(differ)} are in one only, e.g. {differ[0]}" if len(differ) else "some occur more often in one"
             )
-        keep = (values["D_INTERVIEW"] != _DUPLICATED).to_numpy()
-        skipped[next(iter(skipped))] += int((~keep).sum())
-        frames.append(values[keep])
-        demographics.append(people[keep].assign(split=split))
-    people = pd.concat(demographics, ignore_index=True)
-    respondents = _respondents(people, fields, codebook)
-    values = pd.concat(frames, ignore_index=True)
-    respondent_A, question_A, option_A = _answers(values, value_ids, metadata, skipped)
-    return Survey("wvb", questions, respondents, tuple(fields.values()), respondent_A, question_A, option_A, skipped)
+            raise CumaError(f"{value_file} and {person_file.name} do not list the same interviews ({example}); {_MAKE}")
+        for q, code_R in codes.items():
+            values[q].append(code_R[order_R])
+        for c, text in texts.items():
+            chunks[c].append(text.take(pa.array(person_order_R)))
+        interviews.append(interview_R[order_R])
+        splits.append(np.full(len(interview_R), split, np.int8))
+    interview_R = np.concatenate(interviews)
+    weight_R, design = np.ones(len(interview_R)), dict[str, Texts]()
+    if raw is not None:
+        weight_R, design = _join_design(raw, interview_R, bad_rows, skipped)
+    coded = Coded(
+        f"the tables of {wvb}", interview_R, np.concatenate(splits),
+        {q: np.concatenate(values.pop(q)) for q in book.values},
+        {c: _encoded(chunks.pop(c)) for c in book.demographics}, weight_R, design, skipped,
+    )  # fmt: skip
+    return assemble("wvb", book, coded, probe_file(wvb), wording, option_texts, bad_rows == "skip")
 
 
-def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Every file needed, by name."""
-    wanted: dict[str, tuple[str, ...]] = {
-        f"{name}.json": _TOOLS for name in ("question_metadata", "codebook", "answer_adjustment")
-    }
-    wanted |= {
-        f"{split}_{kind}_qa.tsv": tuple(f"{s}/{split}" for s in _SETS)
-        for split in SPLITS
-        for kind in ("demographic", "value")
-    }
-    found = {}
-    for name, folders in wanted.items():
-        candidates = [path / folder / name for folder in folders]
-        file = next((c for c in candidates if c.is_file()), None)
-        if file is None:
-            raise CumaError(
-                f"data.path {str(path)!r}: {name} not found; looked for {', '.join(map(str, candidates))}. Clone "
-                "https://github.com/Demon702/WorldValuesBench, download the wave 7 csv from "
-                "https://www.worldvaluessurvey.org (a form, free), run dataset_construction/data_preparation.py on it "
-                "and set data.path to the checkout"
-            )
-        found[name] = file
-    return found
+def _tables(wvb: pathlib.Path) -> dict[str, pathlib.Path]:
+    names = [(split, f"{split}_{kind}_qa.tsv") for split in OFFICIAL for kind in ("demographic", "value")]
+    return {name: find_file(wvb, tuple(f"{s}/{split}" for s in _SETS), name, _MAKE) for split, name in names}
 
 
-def _read_json(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CumaError(f"{file} is not valid JSON ({error}); fetch it again") from None
+def _read_values(
+    file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Interviews [R], and the codes (int16 [R]; -1: no answer) of each value question."""
+    table = Table(file, "\t", _MAKE, bad_rows)
+    interviews, parts = [], {q: list[np.ndarray]() for q in book.values}
+    for start, block in table.blocks([INTERVIEW, *book.values]):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, table.skipped)
+        for q in book.values:
+            parts[q].append(scale_codes(table, book, q, block[q], row_N, interview_N, {}, _HINT))
+        interviews.append(interview_N)
+    _add(skipped, table.skipped)
+    interview_R = np.concatenate(interviews)
+    known_R = interview_R != MISSING
+    return interview_R[known_R], {q: np.concatenate(parts.pop(q))[known_R] for q in book.values}
 
 
-def _read_tsv(file: pathlib.Path, columns: list[str], dtype: pa.DataType) -> pd.DataFrame:
-    """The named columns, all of one type; an empty cell is missing."""
-    try:
-        table = pa.csv.read_csv(
-            file,
-            parse_options=pa.csv.ParseOptions(delimiter="\t", newlines_in_values=True),
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=columns,
-                column_types=dict.fromkeys(columns, dtype),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-    except KeyError as error:
-        raise CumaError(f"{file} lacks a column ({error}); make it again with data_preparation.py") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise CumaError(f"cannot read {file}: {error}; make it again with data_preparation.py") from None
-    return table.to_pandas()
+def _read_people(
+    file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
+) -> tuple[np.ndarray, dict[str, pa.Array]]:
+    """Interviews [R], and the texts of each demographic column."""
+    table = Table(file, "\t", _MAKE, bad_rows)
+    interviews, parts = [], {c: list[pa.Array]() for c in book.demographics}
+    for start, block in table.blocks([INTERVIEW, *book.demographics], text=True):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        # Counted once, in the table of values.
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, {})
+        known = pa.array(interview_N != MISSING)
+        for c in book.demographics:
+            parts[c].append(block[c].filter(known))
+        interviews.append(interview_N[interview_N != MISSING])
+    _add(skipped, table.skipped)
+    return np.concatenate(interviews), {c: pa.concat_arrays(parts.pop(c)) for c in book.demographics}
 
 
-def adjusted_texts(choices: Mapping[str, str], adjustment: Mapping[str, str]) -> dict[str, str]:
-    """Option texts by code, recoded as the answers are.
-
-    A code that becomes "" is no answer any more. Where a code is merged into one that stays, the one that stays
-    keeps its text (Q241: 0, "against democracy", becomes 1).
-    """
-    texts = {code: text for code, text in choices.items() if int(code) >= 0 and code not in adjustment}
-    for code, new in adjustment.items():
-        if new != "" and code in choices:
-            texts.setdefault(new, choices[code])
-    return texts
+def _encoded(chunks: list[pa.Array]) -> Texts:
+    encoded = pa.concat_arrays(chunks).dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
 
 
-def _question(
-    name: str,
-    entry: Mapping[str, Any],
-    codebook: Mapping[str, Any],
-    adjustment: Mapping[str, Mapping[str, str]] | None,
-    wording: str,
-    files: Mapping[str, pathlib.Path],
-) -> Question:
-    codes = tuple(str(c) for c in range(int(entry["answer_scale_min"]), int(entry["answer_scale_max"]) + 1))
-    if name not in codebook:
-        raise CumaError(f"{files['codebook.json']} has no question {name}, which question_metadata.json lists")
-    texts = adjusted_texts(codebook[name]["choices"], {} if adjustment is None else adjustment.get(name, {}))
-    if adjustment is None:  # the mismatch leaves the last code of Q119 without a text
-        texts = {code: texts.get(code, code) for code in codes}
-    if lacking := [code for code in codes if code not in texts]:
+def _join_design(
+    raw: pathlib.Path, interview_R: np.ndarray, bad_rows: str, skipped: dict[str, int]
+) -> tuple[np.ndarray, dict[str, Texts]]:
+    """Weight, stratum and psu of each interview, from the raw csv."""
+    table, design = Table(raw, ",", wvs7.ADVICE, bad_rows), Design()
+    parts = []
+    for start, block in table.blocks([INTERVIEW, "B_COUNTRY"], DESIGN):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, {})
+        design.add(table, block, row_N, interview_N)
+        parts.append(interview_N)
+    _add(skipped, table.skipped)
+    weight, texts = design.finish()
+    raw_interviews = np.concatenate(parts)
+    order = np.argsort(raw_interviews, kind="stable")
+    ranked = raw_interviews[order]
+    place_R = np.minimum(np.searchsorted(ranked, interview_R), len(ranked) - 1)
+    if (lost_R := ranked[place_R] != interview_R).any():
         raise CumaError(
-            f"{files['codebook.json']}: question {name} has no text for codes {', '.join(lacking)} of its scale "
-            f"{codes[0]}..{codes[-1]}"
+            f"{raw} lacks {int(lost_R.sum())} of the {len(interview_R)} interviews of the tables, e.g. "
+            f"{interview_R[lost_R][0]}; give the csv that the tables were made from"
         )
-    text = codebook[name]["question"] if wording == "label" else entry["question"]
-    return Question(f"wvb.{name}", text.strip(), tuple(texts[code] for code in codes), codes, True, _SOURCE)
+    twice_R = ranked[np.minimum(place_R + 1, len(ranked) - 1)] == interview_R
+    if (twice_R := twice_R & (place_R + 1 < len(ranked))).any():
+        raise CumaError(f"{raw} has interview {interview_R[twice_R][0]} more than once; remove the copies")
+    row_R = order[place_R]
+    return weight[row_R], {name: (code_R[row_R], names) for name, (code_R, names) in texts.items()}
 
 
-def _respondents(people: pd.DataFrame, fields: Mapping[str, str], codebook: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a person; answers such as "Don't know" (the texts of negative codes) are missing."""
-    if (repeated := people["D_INTERVIEW"].duplicated()).any():
-        example = int(people.loc[repeated, "D_INTERVIEW"].iloc[0])
-        raise CumaError(f"interview {example} occurs {int(repeated.sum()) + 1} times; each person may be in one split")
-    ids = "wvb." + people["D_INTERVIEW"].astype(np.int64).astype(str)
-    frame = pd.DataFrame({"respondent_id": ids, "weight": 1.0})
-    frame["split"] = pd.Categorical(people["split"], categories=list(SPLITS))
-    for column, field in fields.items():
-        choices = codebook.get(column, {}).get("choices", {})
-        codes, values = pd.factorize(people[column])
-        readable = [_readable(str(value), choices) for value in values]
-        names = sorted({value for value in readable if value is not None})
-        position = np.array([-1 if value is None else names.index(value) for value in readable] + [-1])
-        frame[field] = pd.Categorical.from_codes(position[codes], categories=pd.Index(names, dtype="str"))
-    return frame
-
-
-def _readable(value: str, choices: Mapping[str, str]) -> str | None:
-    """A demographic answer as words; None where it is one of the codebook's missing codes."""
-    value = choices.get(value, value).strip()
-    if value in {text.strip() for code, text in choices.items() if int(code) < 0} or re.fullmatch(r"-\d+", value):
-        return None
-    # "AR: White" -> "White" (the country is a field of its own); "Bachelor or equivalent (ISCED 6)" -> "Bachelor ...".
-    return re.sub(r"^[A-Z]{2,3}: | \(ISCED \d\)", "", value) or None
-
-
-def _answers(
-    values: pd.DataFrame, names: list[str], metadata: Mapping[str, Any], skipped: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    respondent, question, option = [], [], []
-    missing = 0
-    for q, name in enumerate(names):
-        low, high = int(metadata[name]["answer_scale_min"]), int(metadata[name]["answer_scale_max"])
-        value_R = values[name].to_numpy()
-        row_N = np.flatnonzero(value_R >= 0)
-        missing += len(value_R) - len(row_N)
-        value_N = value_R[row_N]
-        if (off := (value_N < low) | (value_N > high) | (value_N % 1 != 0)).any():
-            n = int(np.argmax(off))
-            raise CumaError(
-                f"column {name} of the value tables has answer {value_N[n]:g} (interview "
-                f"{int(values['D_INTERVIEW'].iloc[row_N[n]])}), but its scale is {low}..{high}; is it from before "
-                "answer_adjustment.json? Make the tables again with data_preparation.py"
-            )
-        respondent.append(row_N.astype(np.int32))
-        question.append(np.full(len(row_N), q, np.int32))
-        option.append((value_N - low).astype(np.int32))
-    skipped["no answer recorded"] = missing
-    return np.concatenate(respondent), np.concatenate(question), np.concatenate(option)
+def _add(skipped: dict[str, int], more: dict[str, int]) -> None:
+    for reason, number in more.items():
+        skipped[reason] = skipped.get(reason, 0) + number
