@@ -1,20 +1,35 @@
 """Row tokens from pieces equal tokenising the whole chat. Shapes: N rows, S supervised positions."""
 
+import functools
+
 import numpy as np
 import pytest
+from templates import FAMILIES, byte_tokenizer, family, family_or_skip
 
 from cuma_jax.data.batches import Batcher, Buckets, Rows
 from cuma_jax.data.tokenizer import load_tokenizer
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.tokens import RowTokens, build_row_tokens
+from cuma_jax.errors import CumaError
 from cuma_jax.models.sources import resolve
 from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import LETTERS, question_message, system_message
 
+# Not "inst": its answers follow a space, which a survey row leaves out.
+TEMPLATES = ["random", "llama3", "qwen3", "chatml", "smollm2"]
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return load_tokenizer(resolve("random:tiny", "", str(tmp_path_factory.mktemp("cache"))))
+
+@functools.cache
+def tokenizer_of(name):
+    return load_tokenizer(resolve("random:tiny")) if name == "random" else family(name)
+
+
+@pytest.fixture(params=TEMPLATES)
+def tokenizer(request):
+    """One of each template."""
+    if request.param == "smollm2":
+        family_or_skip(request.param)
+    return tokenizer_of(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +64,7 @@ def test_rows_equal_tokenising_the_whole_chat(survey, profiles, tokenizer, objec
     option_N = (rng.random(40) * sizes[question_N]).astype(np.int32)
     template_N = tokens.template_QO[question_N, option_N]
     lengths_N = tokens.lengths(profile_N, template_N)
-    filled_NT = tokens.fill(profile_N, template_N, 512)
+    filled_NT = tokens.fill(profile_N, template_N, 640)
     for n in range(40):
         text = profile_text(profiles, int(profile_N[n])) if in_prompt else None
         question = survey.questions[question_N[n]]
@@ -104,3 +119,63 @@ def test_without_a_profile_in_the_prompt_rows_do_not_depend_on_who_is_asked(surv
     template_N = tokens.template_QO[np.zeros(3, int), 0]
     filled_NT = tokens.fill(np.array([0, 5, 9]), template_N, 256)
     np.testing.assert_array_equal(filled_NT, filled_NT[:1].repeat(3, axis=0))
+
+
+def slow_fill(tokens, profile_N, template_N, width):
+    """The twin of RowTokens.fill: row by row."""
+    filled_NT = np.full((len(template_N), width), tokens.pad_id, np.int32)
+    for row_T, profile, template in zip(filled_NT, profile_N, template_N, strict=True):
+        whole = [*(tokens.system[profile] if tokens.system else ()), *tokens.templates[template]]
+        row_T[: len(whole)] = whole
+    return filled_NT
+
+
+@pytest.mark.parametrize("in_prompt", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_gathered_rows_equal_rows_filled_one_by_one(seed, in_prompt):
+    rng = np.random.default_rng(seed)
+
+    def pieces(count, low):
+        return tuple(rng.integers(0, 99, n).astype(np.int32) for n in rng.integers(low, 12, count))
+
+    tokens = RowTokens(
+        pieces(7, 1), np.zeros((7, 2), np.int32), np.zeros((7, 1), np.int32), np.zeros((7, 2), np.int32),
+        pieces(5, 0) if in_prompt else (), -3,
+    )  # fmt: skip
+    profile_N, template_N = rng.integers(0, 5, 40).astype(np.int32), rng.integers(0, 7, 40).astype(np.int32)
+    for width in (24, 33):
+        found_NT = tokens.fill(profile_N, template_N, width)
+        np.testing.assert_array_equal(found_NT, slow_fill(tokens, profile_N, template_N, width))
+        assert found_NT.dtype == np.int32
+        np.testing.assert_array_equal(tokens.lengths(profile_N, template_N), (found_NT != -3).sum(axis=1))
+
+
+def test_pieces_of_every_profile_are_those_of_its_own_chat(survey, profiles, tokenizer):
+    tokens = build_row_tokens(survey.questions, profiles, tokenizer, "choice")
+    template_N = np.zeros(len(profiles), np.int32)
+    filled_NT = tokens.fill(np.arange(len(profiles)), template_N, 640)
+    length_N = tokens.lengths(np.arange(len(profiles)), template_N)
+    for p in range(0, len(profiles), 7):
+        prompt = whole_chat(tokenizer, survey.questions[0], profile_text(profiles, p))
+        assert filled_NT[p, : length_N[p]].tolist() == prompt
+
+
+def test_the_answer_stands_after_an_empty_think_block_where_thinking_is_off(survey):
+    tokenizer = tokenizer_of("qwen3")
+    for objective in ("choice", "sft"):
+        tokens = build_row_tokens(survey.questions, None, tokenizer, objective)
+        row = tokens.templates[tokens.template_QO[0, 0]]
+        prompt = tokenizer.decode((row[:-1] if objective == "sft" else row).tolist())
+        assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+        assert prompt == tokenizer.decode(whole_chat(tokenizer, survey.questions[0]))
+
+
+def test_a_template_that_writes_the_profile_after_the_question_is_one_message(survey, profiles):
+    template = (
+        "{% for m in messages[1:] %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+        "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% endif %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    tokenizer = byte_tokenizer(template, FAMILIES["chatml"][1])
+    with pytest.raises(CumaError, match="does not split into a profile piece and a question piece"):
+        build_row_tokens(survey.questions, profiles, tokenizer, "choice")
