@@ -137,7 +137,7 @@ def train_batches():
 
     def build(assembly, split="train"):
         train = assembly.config.train
-        batcher = assembly.training.batcher(training_rows(assembly, split))
+        batcher = training_rows(assembly, split)
         return TrainBatches(batcher, train.batch_size, max(train.steps, 1), train.seed, slice(0, train.batch_size))
 
     return build

@@ -3,19 +3,19 @@
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cuma_jax.config import DataConfig
-from cuma_jax.preferences.load import load_preferences
-from cuma_jax.preferences.preferences import Preferences, prompt_id
+from cuma_jax.preferences.load import SOURCES, load_preferences
+from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import choice_survey
+from cuma_jax.preferences.texts import number_prompts
 from cuma_jax.surveys.load import keep_questions, load_survey
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
-
-PREFERENCE_SOURCES = ("community_alignment", "prism")
 
 
 def load_source(data: DataConfig, objective: str, cache_dir: str = "") -> Survey | Preferences:
@@ -29,7 +29,7 @@ def load_source(data: DataConfig, objective: str, cache_dir: str = "") -> Survey
     Raises:
         CumaError: the source cannot be read.
     """
-    if data.source not in PREFERENCE_SOURCES:
+    if data.source not in SOURCES:
         return load_survey(data, cache_dir)
     preferences = load_preferences(data, cache_dir)
     if data.task == "choice" or (data.task == "auto" and objective == "choice"):
@@ -47,10 +47,11 @@ def source_units(source: Survey | Preferences) -> Units:
     if isinstance(source, Preferences):
         return _conversation_units(source)
     units = survey_units(source)
-    if source.name in PREFERENCE_SOURCES:
-        ids, item_Q = np.unique([prompt_id(question.text) for question in source.questions], return_inverse=True)
-        item_N = item_Q.astype(np.int32)[source.question_A]
-        return dataclasses.replace(units, person="annotator", item="prompt", item_ids=ids.tolist(), item_N=item_N)
+    if source.name in SOURCES:
+        texts = pa.array([question.text for question in source.questions], pa.large_string())
+        ids, item_Q = number_prompts(texts)
+        item_N = item_Q[source.question_A]
+        return dataclasses.replace(units, person="annotator", item="prompt", item_ids=list(ids), item_N=item_N)
     if source.name == "global_opinions":
         return dataclasses.replace(units, person_ids=[name.rpartition("/")[0] for name in units.person_ids])
     return units
@@ -64,9 +65,8 @@ def _conversation_units(preferences: Preferences) -> Units:
     frame, turns = preferences.conversations, preferences.turns
     later = turns.filter(pc.greater(turns["turn"], 0))
     position = {name: i for i, name in enumerate(preferences.prompt_ids)}
-    ids, place = np.unique(later["prompt"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
-    prompt_U = np.array([position.get(prompt_id(text), -1) for text in ids], np.int64)
-    follows_T = prompt_U[place] if len(ids) else np.zeros(0, np.int64)
+    ids, number_T = number_prompts(later["prompt"].combine_chunks())
+    follows_T = np.array([position.get(name, -1) for name in ids] + [-1], np.int64)[number_T]
     opens_T = frame["prompt"].to_numpy()[later["conversation"].to_numpy()]
     both = follows_T >= 0
     size = len(preferences.prompt_ids)

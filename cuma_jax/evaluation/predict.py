@@ -51,11 +51,12 @@ class Predictor:
         Returns:
             float32 [N,O], zero past each question's options.
         """
-        a = self.assembly
+        a, layout = self.assembly, self.assembly.prediction
+        assert layout is not None, "conversations have no options to predict"
         size = a.config.evaluation.batch_size
         rows = Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))
-        batcher = a.prediction.batcher(rows)
-        probs_NO = np.zeros((len(rows), max(a.prediction.sizes_Q)), np.float32)
+        batcher = layout.batcher(rows)
+        probs_NO = np.zeros((len(rows), max(layout.sizes_Q)), np.float32)
         gates: np.ndarray | None = None
         # Where there is no terminal, a line every so often instead of a bar that redraws itself.
         pace = 0.1 if sys.stderr.isatty() else 30.0
@@ -64,9 +65,7 @@ class Predictor:
         with jax.set_mesh(a.mesh):
             for index_N, bucket, batch in in_order(batcher, size, local_rows(a.mesh, size)):
                 placed = put_batch(batch, a.mesh)
-                probs_BO, gate_BLE = jax.device_get(
-                    self._step(self.adapters, a.base, a.prediction.tables[bucket], placed)
-                )
+                probs_BO, gate_BLE = jax.device_get(self._step(self.adapters, a.base, layout.tables[bucket], placed))
                 if gates is None:
                     gates = np.zeros((len(rows), *gate_BLE.shape[1:]), np.float32)
                 probs_NO[index_N], gates[index_N] = probs_BO[: len(index_N)], gate_BLE[: len(index_N)]

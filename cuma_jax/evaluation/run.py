@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax import __version__
+from cuma_jax.evaluation.conversations import evaluate_conversations
 from cuma_jax.evaluation.grouping import build_groups
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.results import Results, write_results
@@ -30,9 +31,9 @@ def evaluate_run(
         seconds: time spent training, for the record.
 
     Returns:
-        The results, and how much each group uses each expert (None without a router).
+        The results, and how much each group uses each expert (None without a router, or on conversations).
     """
-    config, predictor = assembly.config, Predictor(assembly, adapters)
+    config = assembly.config
     asked: dict[str, np.ndarray] = {}
 
     def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
@@ -47,7 +48,13 @@ def evaluate_run(
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
         "training_seconds": seconds,
     }
-    results = evaluate(assembly.survey, assembly.profiles, assembly.split_A, predict, config.evaluation, about)
+    if assembly.prediction is None:
+        results = evaluate_conversations(assembly, adapters, about)
+        about["evaluation_seconds"] = round(time.perf_counter() - began, 1)
+        write_results(results, folder, jax.process_index())
+        return results, None
+    predictor = Predictor(assembly, adapters)
+    results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation, about)
     results.values["about"]["evaluation_seconds"] = round(time.perf_counter() - began, 1)
     write_results(results, folder, jax.process_index())
     return results, expert_use(assembly, asked["profile"], predictor.gate_NLE)

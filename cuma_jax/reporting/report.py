@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from cuma_jax.cache import atomic_write
+from cuma_jax.evaluation.conversations import KIND
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
     answer_panels,
@@ -18,7 +19,15 @@ from cuma_jax.reporting.charts import (
     overall_blocks,
     training_plot,
 )
-from cuma_jax.reporting.verdict import group_words, headline_split, interval, number, split_title, verdict
+from cuma_jax.reporting.verdict import (
+    conversations_verdict,
+    group_words,
+    headline_split,
+    interval,
+    number,
+    split_title,
+    verdict,
+)
 
 REPORT_FILE = "report.html"
 _METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",
@@ -72,7 +81,22 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": number, "interval": interval}
-    values, (one, many) = results.values, group_words(results)
+    values = results.values
+    if values.get("kind") == KIND:
+        return environment.get_template("conversations.html").render(
+            title=str(config.get("name", "run")),
+            survey=values["survey"],
+            values=values,
+            headline=conversations_verdict(results),
+            splits=[
+                {"title": split_title(name), "blocks": [("all", scores), *_groups(scores)]}
+                for name, scores in values["splits"].items()
+            ],
+            training=training_plot(metrics),
+            about=_about(values["about"]),
+            config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
+        )
+    one, many = group_words(results)
     split = headline_split(results)
     questions = values["splits"][split]["questions"]
     return environment.get_template("report.html").render(
@@ -101,6 +125,12 @@ def render_report(
         about=_about(values["about"]),
         config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
     )
+
+
+def _groups(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The groups of a split of conversations, those with most tokens first."""
+    found = [item for groups in scores["groups"].values() if len(groups) > 1 for item in groups.items()]
+    return sorted(found, key=lambda item: -item[1]["n"]["tokens"])
 
 
 def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:

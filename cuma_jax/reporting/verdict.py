@@ -17,6 +17,11 @@ SPLIT_TITLES = {
     "unseen_respondent": "respondents never seen in training",
     "unseen_country": "countries never seen in training",
     "unseen_question": "questions never seen in training",
+    "test": "respondents of the official test split",
+    "probe": "answers of the official probe set",
+    "unseen_annotator": "people never seen in training",
+    "unseen_prompt": "prompts never seen in training",
+    "unseen_conversation": "conversations never seen in training",
 }
 
 
@@ -37,6 +42,25 @@ def headline_split(results: Results) -> str:
     """The split that the headline speaks of: unseen respondents where scored, else the first."""
     splits = results.values["splits"]
     return "unseen_respondent" if "unseen_respondent" in splits else next(iter(splits))
+
+
+def conversations_verdict(results: Results) -> dict[str, Any]:
+    """What the top of a report on conversations says."""
+    split, scores = next(iter(results.values["splits"].items()))
+    difference, loss = scores["difference"], scores["loss"]
+    known = difference["low"] is not None
+    if known and difference["high"] < 0:
+        answer, tone = "Yes", "good"
+    elif known and difference["low"] > 0:
+        answer, tone = "No, less than before", "bad"
+    else:
+        answer, tone = "It cannot be told", "unknown"
+    because = (
+        f"The answers people preferred cost {loss['value']:.3f} nats a token, "
+        f"{difference['value']:+.3f} against the model before training"
+        + (f" ({interval(difference, '{:+.3f}')})." if known else ".")
+    )
+    return {"answer": answer, "tone": tone, "because": because, "split": split_title(split), "n": scores["n"]}
 
 
 def number(figure: dict[str, Any], style: str = "{:.3f}") -> str:

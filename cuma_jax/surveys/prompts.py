@@ -28,3 +28,8 @@ def system_message(profile_text: str | None = None) -> str:
     if profile_text is None:
         return "Answer with one letter."
     return f"Answer as this person would, with one letter. {profile_text}"
+
+
+def conversation_system_message(profile_text: str) -> str:
+    """The system's message of a conversation: whom the answers are for."""
+    return f"Answer as suits this user. {profile_text}"

@@ -5,7 +5,6 @@ survey -> profiles and splits -> tokenizer and rows -> mesh and frozen base -> p
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,8 +15,10 @@ from jax.sharding import Mesh
 
 from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
-from cuma_jax.data.batches import Batcher, Buckets, Rows, template_slots
-from cuma_jax.data.tokenizer import Tokenizer, load_tokenizer
+from cuma_jax.config_checks import SPLITS
+from cuma_jax.data.conversations import ConversationTokens, build_conversation_tokens
+from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.data.tokenizer import Message, Tokenizer, load_tokenizer
 from cuma_jax.data.tokens import RowTokens, build_row_tokens
 from cuma_jax.errors import CumaError
 from cuma_jax.models.decoder import Decoder
@@ -26,42 +27,16 @@ from cuma_jax.models.families import DecoderConfig, decoder_config
 from cuma_jax.models.profile_table import ProfileTable, build_profile_table
 from cuma_jax.models.sources import ModelFiles, resolve
 from cuma_jax.models.weights import fingerprint, load_params
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.sharding import check_divisible, make_mesh, replicated, tree_shardings
-from cuma_jax.surveys.load import load_survey
-from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.splits import SPLITS, split_answers
+from cuma_jax.surveys.profiles import Profiles, build_profiles, profile_text
+from cuma_jax.surveys.prompts import conversation_system_message
+from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
-from cuma_jax.training.forward import Tables
+from cuma_jax.training.layouts import ConversationLayout, Layout, plain_tables, survey_layout
 
 Tree = Any
-_CHUNK = 16
-"""About how many rows of the question table are filled by one call."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How rows become batches.
-
-    Attributes:
-        objective: `choice` or `sft`: what is supervised.
-        tokens: the rows' token pieces.
-        sizes_Q: options of each question.
-        buckets, max_length: lengths in tokens.
-        tables: per bucket, what batches index into, on the devices.
-        cached: whether batches name templates of a question table instead of holding tokens.
-    """
-
-    objective: str
-    tokens: RowTokens
-    sizes_Q: tuple[int, ...]
-    buckets: Buckets
-    max_length: int
-    tables: dict[int, Tables]
-    cached: bool
-
-    def batcher(self, rows: Rows) -> Batcher:
-        """Gathers `rows` into batches."""
-        return Batcher(rows, self.tokens, self.sizes_Q, self.objective, self.buckets, self.max_length, self.cached)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,22 +46,24 @@ class Assembly:
     Attributes:
         config: the resolved config.
         mesh: the devices.
-        survey, profiles, split_A: the data; `split_A` holds positions in `SPLITS`.
+        source: the data: a survey, or preference data as conversations.
+        profiles: its persons' distinct profiles.
+        split_N: int8, the split of every row (answer or conversation), as positions in `SPLITS`.
         tokenizer: the base's, or the one that was asked for.
         files, fingerprint: the base's files and what tells it from another base.
         decoder: with dropout off; `train_decoder` has it on.
         base, base_shardings: the frozen weights.
         adapter_shapes, adapter_shardings: the trainable tree, abstract.
         table: profile vectors; None where no router sees them.
-        training, prediction: rows as the objective supervises them, and as options are predicted (one and the same
-            for `choice`).
+        training: rows as the objective supervises them.
+        prediction: rows as options are predicted (`training` itself, for `choice`); None for conversations.
     """
 
     config: Config
     mesh: Mesh
-    survey: Survey
+    source: Survey | Preferences
     profiles: Profiles
-    split_A: np.ndarray
+    split_N: np.ndarray
     tokenizer: Tokenizer
     files: ModelFiles
     fingerprint: str
@@ -97,17 +74,28 @@ class Assembly:
     adapter_shapes: Tree
     adapter_shardings: Tree
     table: ProfileTable | None
-    training: "Layout"
-    prediction: "Layout"
+    training: Layout | ConversationLayout
+    prediction: Layout | None
 
     @property
     def decoder_config(self) -> DecoderConfig:
         """Shapes of the base."""
         return self.decoder.config
 
+    @property
+    def survey(self) -> Survey:
+        """The survey that the run was trained on.
+
+        Raises:
+            CumaError: it was trained on conversations.
+        """
+        if not isinstance(self.source, Survey):
+            raise CumaError(f"{self.source.name} was read as conversations; there are no survey questions to predict")
+        return self.source
+
     def mask(self, split: str) -> np.ndarray:
-        """Bool [A], the answers of a split."""
-        return self.split_A == SPLITS.index(split)
+        """Bool [N], the rows of a split."""
+        return self.split_N == SPLITS.index(split)
 
     def init_adapters(self, seed: int) -> Tree:
         """Fresh adapters, made on their devices; B is zero, so the model starts as its base."""
@@ -120,11 +108,6 @@ class Assembly:
     @property
     def _profile_width(self) -> int:
         return 0 if self.table is None else self.table.width
-
-
-def uses_question_cache(config: Config, decoder: Decoder) -> bool:
-    """Exact only where nothing below the first adapted layer depends on the profile; useful if layers are there."""
-    return config.train.question_cache == "auto" and not config.profile.in_prompt and decoder.n_frozen > 0
 
 
 def compute_dtype(config: Config) -> Any:
@@ -183,14 +166,39 @@ def _check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig) -> None:
     )
 
 
-def _check_splits(config: Config, split_A: np.ndarray) -> None:
+def _check_splits(config: Config, split_N: np.ndarray) -> None:
     """Before any training: a split that could not be scored after it."""
+    there = [name for i, name in enumerate(SPLITS) if np.any(split_N == i)]
     for split in config.evaluation.splits:
-        if not np.any(split_A == SPLITS.index(split)):
+        if split not in there:
             raise CumaError(
-                f"config field evaluation.splits asks for {split!r}, which has no answers here; raise its share in "
-                "data.*, or take it out of evaluation.splits"
+                f"config field evaluation.splits asks for {split!r}, which has no rows here; the data have "
+                f"{', '.join(there)}. Raise its share in data.*, or change evaluation.splits"
             )
+
+
+def _tokenise(
+    config: Config, source: Survey | Preferences, profiles: Profiles, tokenizer: Tokenizer, progress: bool
+) -> dict[str, RowTokens] | ConversationTokens:
+    """Token pieces of a survey, by objective, or the tokens of all conversations."""
+    data, in_prompt = config.data, config.profile.in_prompt
+    if isinstance(source, Survey):
+        return {
+            name: build_row_tokens(source.questions, profiles if in_prompt else None, tokenizer, name)
+            for name in {config.objective.name, "choice"}
+        }
+    person_C = source.conversations["person"].to_numpy()
+
+    def messages(c: int) -> list[Message]:
+        turns = conversation_messages(source, c)
+        if not in_prompt:
+            return turns
+        text = profile_text(profiles, int(profiles.profile_R[person_C[c]]))
+        return [{"role": "system", "content": conversation_system_message(text)}, *turns]
+
+    names = source.conversations["conversation_id"].tolist()
+    limit = min(data.max_length, data.buckets[-1])
+    return build_conversation_tokens(messages, names, tokenizer, limit, data.too_long, progress)
 
 
 def assemble(config: Config, progress: bool = True) -> Assembly:
@@ -210,27 +218,24 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     _check_mesh(config, mesh, shape)
     decoder = make_decoder(config, shape)
 
-    survey = load_survey(config.data, cache)
-    profiles = build_profiles(survey, config.profile.fields)
-    split_A = split_answers(survey, config.data)
-    _check_splits(config, split_A)
+    source = load_source(config.data, config.objective.name, cache)
+    units = source_units(source)
+    profiles = build_profiles(source, config.profile.fields)
+    split_N = split_rows(units, config.data)
+    _check_splits(config, split_N)
     train_P = np.zeros(len(profiles), bool)
-    train_P[profiles.profile_R[survey.respondent_A[split_A == SPLITS.index("train")]]] = True
+    train_P[profiles.profile_R[units.person_N[split_N == SPLITS.index("train")]]] = True
 
-    source = config.model.tokenizer
-    token_files = resolve(source, "", cache, weights=False) if source else files
+    model = config.model.tokenizer
+    token_files = resolve(model, "", cache, weights=False) if model else files
     tokenizer = load_tokenizer(token_files)
     if tokenizer.vocab_size > shape.vocab:
         raise CumaError(
             f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens but the model {config.model.source} has "
             f"{shape.vocab}; give the tokenizer that belongs to the model (--model.tokenizer)"
         )
-    in_prompt = profiles if config.profile.in_prompt else None
-    # Before the weights are read: an option letter that is not one token is found here.
-    tokens = {
-        name: build_row_tokens(survey.questions, in_prompt, tokenizer, name)
-        for name in {config.objective.name, "choice"}
-    }
+    # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
+    tokens = _tokenise(config, source, profiles, tokenizer, progress)
 
     boxed = abstract_variables(decoder, 0 if "profile" not in config.router.inputs else 1)
     base_shardings = tree_shardings(boxed["params"], mesh)
@@ -245,16 +250,28 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
     whole = replicated(mesh)
     vectors_PM = None if table is None else jax.device_put(table.vectors_PM, whole)
-    layouts = {
-        name: _layout(config, name, pieces, survey, vectors_PM, decoder, base, base_shardings, mesh)
-        for name, pieces in tokens.items()
-    }
+    training: Layout | ConversationLayout
+    prediction: Layout | None = None
+    if isinstance(tokens, ConversationTokens):
+        assert isinstance(source, Preferences)
+        training = ConversationLayout(
+            config, tokens, profiles.profile_R[units.person_N], plain_tables(config, vectors_PM)
+        )
+    else:
+        assert isinstance(source, Survey)
+        layouts = {
+            name: survey_layout(
+                config, name, pieces, source, profiles, vectors_PM, decoder, base, base_shardings, mesh
+            )
+            for name, pieces in tokens.items()
+        }  # fmt: skip
+        training, prediction = layouts[config.objective.name], layouts["choice"]
     return Assembly(
         config=config,
         mesh=mesh,
-        survey=survey,
+        source=source,
         profiles=profiles,
-        split_A=split_A,
+        split_N=split_N,
         tokenizer=tokenizer,
         files=files,
         fingerprint=identity,
@@ -265,54 +282,10 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         adapter_shapes=nn.meta.unbox(boxed),
         adapter_shardings=tree_shardings(boxed, mesh),
         table=table,
-        training=layouts[config.objective.name],
-        prediction=layouts["choice"],
+        training=training,
+        prediction=prediction,
     )
 
 
 def _has_dropout(config: Config) -> bool:
     return max(config.adapter.dropout, config.router.dropout, config.profile.dropout) > 0
-
-
-def _layout(
-    config: Config,
-    objective: str,
-    tokens: RowTokens,
-    survey: Survey,
-    vectors_PM: jax.Array | None,
-    decoder: Decoder,
-    base: Tree,
-    base_shardings: Tree,
-    mesh: Mesh,
-) -> Layout:
-    buckets, cached = Buckets(config.data.buckets), uses_question_cache(config, decoder)
-    if cached:
-        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length)
-        lower = jax.jit(
-            lambda base, tokens_BT: decoder.apply({"params": base}, tokens_BT, method="lower"),
-            in_shardings=(base_shardings, replicated(mesh)),
-            out_shardings=replicated(mesh),
-        )
-        fill = functools.partial(_question_table, tokens, lower=functools.partial(lower, base), mesh=mesh)
-        tables = {
-            int(b): Tables(vectors_PM, fill(np.flatnonzero(bucket_M == b), buckets.lengths[b]))
-            for b in np.unique(bucket_M)
-        }
-    else:
-        tables = {b: Tables(vectors_PM) for b in range(len(buckets.lengths))}
-    sizes_Q = tuple(len(q.options) for q in survey.questions)
-    return Layout(objective, tokens, sizes_Q, buckets, config.data.max_length, tables, cached)
-
-
-def _question_table(
-    tokens: RowTokens, members_M: np.ndarray, width: int, lower: Callable[[jax.Array], jax.Array], mesh: Mesh
-) -> jax.Array:
-    """Hidden states below the first adapted layer, [M,T,D] on every device, in a few calls of one shape."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    chunk = ways * max(_CHUNK // ways, 1)
-    padded_M = np.resize(members_M, -(-len(members_M) // chunk) * chunk)
-    tokens_MT = tokens.fill(padded_M, padded_M, width)
-    whole = replicated(mesh)
-    with jax.set_mesh(mesh):
-        parts = [lower(jax.device_put(t, whole)) for t in np.split(tokens_MT, len(padded_M) // chunk)]
-        return jax.device_put(jnp.concatenate(parts)[: len(members_M)], whole)

@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from cuma_jax.config import ObjectiveConfig
+from cuma_jax.models.attention import Segments
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.balance import RouterSums, balance_loss, router_sums, router_z_loss
 from cuma_jax.objectives.choice import choice_sums, option_log_probs, option_mask
+from cuma_jax.objectives.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.objectives.sft import sft_sums
 from cuma_jax.objectives.sums import Sum
 
@@ -60,12 +62,14 @@ def hidden(
     """Hidden states at the batch's positions [B,S,D] after the final norm, and the routers' statistics."""
     variables = {"params": base, "adapters": adapters}
     rngs = None if key is None else {"dropout": key}
+    segments = Segments(batch["segment"], batch["position"]) if "segment" in batch else None
     if tables.hidden_MTD is not None:
         x_BTD = tables.hidden_MTD[batch["template"]]
     else:
-        x_BTD = _apply(decoder, "lower", variables, batch["tokens"])
-    profile_BC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
-    x_BTD, stats = _apply(decoder, "upper", variables, x_BTD, batch["lengths"], profile_BC, rngs=rngs)
+        x_BTD = _apply(decoder, "lower", variables, batch["tokens"], segments)
+    # One vector a row [B,C], or in packed rows one a conversation [B,G,C].
+    profile_BXC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
+    x_BTD, stats = _apply(decoder, "upper", variables, x_BTD, batch["lengths"], profile_BXC, segments, rngs=rngs)
     return _apply(decoder, "gather", variables, x_BTD, batch["positions"]), stats
 
 
@@ -83,12 +87,28 @@ def batch_sums(
     variables = {"params": base}
     if objective.name == "sft":
         unembed_VD = _apply(decoder, "unembedding", variables)
-        weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
-        sums = sft_sums(h_BSD, unembed_VD, batch["labels"], weight_BS)
+        sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
     else:
         logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], objective.loss)
     return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
+
+
+def label_weights(batch: dict[str, jax.Array]) -> jax.Array:
+    """Weight of every supervised position, float32 [B,S]: that of its row, and 0 where a row has fewer."""
+    weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
+    return weight_BS * batch["label_weight"] if "label_weight" in batch else weight_BS
+
+
+def row_losses(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each row: loss in nats and correct tokens, summed over its supervised tokens, and their number; each [B]."""
+    h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
+    unembed_VD = _apply(decoder, "unembedding", {"params": base})
+    loss_BS, hit_BS = linear_cross_entropy(h_BSD, unembed_VD, batch["labels"])
+    weight_BS = label_weights(batch)
+    return jnp.sum(loss_BS * weight_BS, 1), jnp.sum(hit_BS * weight_BS, 1), jnp.sum(weight_BS, 1)
 
 
 def total_loss(sums: Sums, objective: ObjectiveConfig) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -24,8 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cuma_jax.data.batches import Rows
-from cuma_jax.data.pipeline import TrainBatches, answer_rows, cell_rows, stream, validation_batches
+from cuma_jax.data.pipeline import Gatherer, TrainBatches, stream, validation_batches
 from cuma_jax.errors import CumaError
 from cuma_jax.sharding import local_rows, put_batch, replicated
 from cuma_jax.training.assembly import Assembly
@@ -54,13 +53,12 @@ class Trained:
     seconds: float | None
 
 
-def training_rows(assembly: Assembly, split: str) -> Rows:
-    """The rows of a split as the objective wants them: cells or single answers."""
-    build = cell_rows if assembly.config.objective.aggregate == "cell" else answer_rows
-    mask_A = assembly.mask(split)
-    if not mask_A.any():
-        raise CumaError(f"the {split} split has no answers; check data.questions and the shares held out in data.*")
-    return build(assembly.survey, assembly.profiles, mask_A, assembly.config.data.question_power)
+def training_rows(assembly: Assembly, split: str) -> Gatherer:
+    """The rows of a split as the objective wants them: cells, single answers, or conversations."""
+    mask_N = assembly.mask(split)
+    if not mask_N.any():
+        raise CumaError(f"the {split} split has no rows; check data.questions and the shares held out in data.*")
+    return assembly.training.training_rows(mask_N)
 
 
 def total_steps(assembly: Assembly, rows: int) -> int:
@@ -75,13 +73,13 @@ class Trainer:
     def __init__(self, assembly: Assembly):
         config, mesh = assembly.config, assembly.mesh
         self.assembly = assembly
-        batcher = assembly.training.batcher(training_rows(assembly, "train"))
-        self.steps = total_steps(assembly, len(batcher.rows))
+        batcher = training_rows(assembly, "train")
+        self.steps = total_steps(assembly, len(batcher))
         local = local_rows(mesh, config.train.batch_size)
         self.batches = TrainBatches(batcher, config.train.batch_size, self.steps, config.train.seed, local)
         self.validation: list[tuple[int, Any]] = []
-        if config.data.validation_respondents > 0 and config.train.eval_batches:
-            held_out = assembly.training.batcher(training_rows(assembly, "validation"))
+        if assembly.mask("validation").any() and config.train.eval_batches:
+            held_out = training_rows(assembly, "validation")
             self.validation = validation_batches(
                 held_out, config.train.batch_size, config.train.eval_batches, config.train.seed, local
             )

@@ -1,0 +1,152 @@
+"""How rows of a source become batches, and what those batches index into on the devices.
+
+Shapes: A answers, C conversations, N rows, M templates, T tokens, P profiles.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from cuma_jax.config import Config
+from cuma_jax.data.batches import Batcher, Buckets, Rows, template_slots
+from cuma_jax.data.conversations import ConversationBatcher, ConversationTokens
+from cuma_jax.data.pipeline import Gatherer, answer_rows, cell_rows
+from cuma_jax.data.tokens import RowTokens
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.sharding import replicated
+from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.survey import Survey
+from cuma_jax.training.forward import Tables
+
+Tree = Any
+_CHUNK = 16
+"""About how many rows of the question table are filled by one call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Answers to a survey as rows.
+
+    Attributes:
+        config: the run's.
+        survey, profiles: the data.
+        objective: `choice` or `sft`: what is supervised.
+        tokens: the rows' token pieces.
+        tables: per bucket, what batches index into, on the devices.
+        cached: whether batches name templates of a question table instead of holding tokens.
+    """
+
+    config: Config
+    survey: Survey
+    profiles: Profiles
+    objective: str
+    tokens: RowTokens
+    tables: dict[int, Tables]
+    cached: bool
+
+    @property
+    def sizes_Q(self) -> tuple[int, ...]:
+        """Options of each question."""
+        return tuple(len(question.options) for question in self.survey.questions)
+
+    def batcher(self, rows: Rows) -> Batcher:
+        """Gathers `rows` into batches."""
+        data = self.config.data
+        return Batcher(
+            rows, self.tokens, self.sizes_Q, self.objective, Buckets(data.buckets), data.max_length, self.cached
+        )
+
+    def training_rows(self, mask_A: np.ndarray) -> Gatherer:
+        """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
+        build = cell_rows if self.config.objective.aggregate == "cell" else answer_rows
+        return self.batcher(build(self.survey, self.profiles, mask_A, self.config.data.question_power))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversationLayout:
+    """Whole conversations as rows.
+
+    Attributes:
+        config: the run's.
+        tokens: of all conversations.
+        profile_C: row of the profile table of each conversation's person, int32.
+        tables: per bucket, what batches index into, on the devices.
+    """
+
+    config: Config
+    tokens: ConversationTokens
+    profile_C: np.ndarray
+    tables: dict[int, Tables]
+    cached: bool = False
+
+    def batcher(self, index_N: np.ndarray, packing: bool) -> ConversationBatcher:
+        """Gathers conversations `index_N` into batches."""
+        mass_C = np.ones(len(self.profile_C))
+        return ConversationBatcher(
+            self.tokens, index_N, self.profile_C, mass_C, Buckets(self.config.data.buckets), packing
+        )
+
+    def training_rows(self, mask_C: np.ndarray) -> Gatherer:
+        """The conversations that `mask_C` (bool [C]) selects."""
+        return self.batcher(np.flatnonzero(mask_C), self.config.data.packing)
+
+
+def plain_tables(config: Config, vectors_PM: jax.Array | None) -> dict[int, Tables]:
+    """The tables of every bucket where batches hold tokens."""
+    return {b: Tables(vectors_PM) for b in range(len(config.data.buckets))}
+
+
+def survey_layout(
+    config: Config,
+    objective: str,
+    tokens: RowTokens,
+    survey: Survey,
+    profiles: Profiles,
+    vectors_PM: jax.Array | None,
+    decoder: Decoder,
+    base: Tree,
+    base_shardings: Tree,
+    mesh: Mesh,
+) -> Layout:
+    """The layout of a survey, its question table filled where one is used."""
+    cached = uses_question_cache(config, decoder)
+    tables = plain_tables(config, vectors_PM)
+    if cached:
+        buckets = Buckets(config.data.buckets)
+        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length)
+        lower = jax.jit(
+            lambda base, tokens_BT: decoder.apply({"params": base}, tokens_BT, method="lower"),
+            in_shardings=(base_shardings, replicated(mesh)),
+            out_shardings=replicated(mesh),
+        )
+        fill = functools.partial(_question_table, tokens, lower=functools.partial(lower, base), mesh=mesh)
+        tables = {
+            int(b): Tables(vectors_PM, fill(np.flatnonzero(bucket_M == b), buckets.lengths[b]))
+            for b in np.unique(bucket_M)
+        }
+    return Layout(config, survey, profiles, objective, tokens, tables, cached)
+
+
+def uses_question_cache(config: Config, decoder: Decoder) -> bool:
+    """Exact only where nothing below the first adapted layer depends on the profile; useful if layers are there."""
+    return config.train.question_cache == "auto" and not config.profile.in_prompt and decoder.n_frozen > 0
+
+
+def _question_table(
+    tokens: RowTokens, members_M: np.ndarray, width: int, lower: Callable[[jax.Array], jax.Array], mesh: Mesh
+) -> jax.Array:
+    """Hidden states below the first adapted layer, [M,T,D] on every device, in a few calls of one shape."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    chunk = ways * max(_CHUNK // ways, 1)
+    padded_M = np.resize(members_M, -(-len(members_M) // chunk) * chunk)
+    tokens_MT = tokens.fill(padded_M, padded_M, width)
+    whole = replicated(mesh)
+    with jax.set_mesh(mesh):
+        parts = [lower(jax.device_put(t, whole)) for t in np.split(tokens_MT, len(padded_M) // chunk)]
+        return jax.device_put(jnp.concatenate(parts)[: len(members_M)], whole)

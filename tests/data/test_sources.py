@@ -1,0 +1,94 @@
+"""What may be held out of preference data, and that it is."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from cuma_jax.config import DataConfig
+from cuma_jax.config_checks import SPLITS
+from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.surveys.splits import split_rows
+from cuma_jax.surveys.survey import Survey
+
+sys.path.insert(0, str(ROOT / "tests" / "preferences"))
+from fixtures import community_alignment_rows, write_community_alignment, write_prism, write_rows
+
+SHARES = {
+    "unseen_questions": 0.2,
+    "unseen_conversations": 0.1,
+    "unseen_countries": 0.2,
+    "unseen_respondents": 0.15,
+    "validation_respondents": 0.15,
+}
+
+
+@pytest.fixture(scope="module", params=["community_alignment", "prism"])
+def data(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prefs")
+    if request.param == "prism":
+        path = write_prism(folder / "prism", 250, 60)
+    else:
+        path = write_community_alignment(folder / "ca.csv", 300, 60)
+    return DataConfig(source=request.param, path=str(path), **SHARES)
+
+
+def plain(text):
+    return " ".join(text.casefold().split())
+
+
+def test_no_annotator_conversation_or_prompt_is_on_both_sides_of_its_split(data, test_cache):
+    """By the texts themselves, at every turn: no prompt that opens a held-out conversation is anywhere in training."""
+    source = load_source(data, "sft", test_cache)
+    assert isinstance(source, Preferences)
+    split_N = split_rows(source_units(source), data)
+    of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
+    seen = np.concatenate([of["train"], of["validation"]])
+    for name in ("train", "validation", "unseen_annotator", "unseen_prompt", "unseen_conversation", "unseen_country"):
+        assert len(of[name]), name
+    frame = source.conversations
+    people = frame["person"].to_numpy()
+    assert not set(people[of["unseen_annotator"]]) & set(people[seen])
+    assert not set(people[of["validation"]]) & set(people[of["train"]])
+    ids = frame["conversation_id"].to_numpy()
+    assert not set(ids[of["unseen_conversation"]]) & set(ids[seen])
+    country = source.respondents["country"].to_numpy()[people]
+    assert not set(country[of["unseen_country"]]) & set(country[seen])
+    opened: dict[int, str] = {}
+    said: dict[int, set[str]] = {}
+    for turn in source.turns.select(["conversation", "turn", "prompt"]).to_pylist():
+        said.setdefault(turn["conversation"], set()).add(plain(turn["prompt"]))
+        if turn["turn"] == 0:
+            opened[turn["conversation"]] = plain(turn["prompt"])
+    held = {opened[c] for c in of["unseen_prompt"]}
+    assert not held & set().union(*(said[c] for c in seen))
+
+
+def test_prompts_that_meet_in_a_conversation_are_held_out_together(tmp_path, test_cache):
+    rows = community_alignment_rows(60, 12)
+    first = rows[0]["first_turn_prompt"]
+    other = next(row for row in rows if row["first_turn_prompt"] != first)
+    linked = next(row for row in rows if row["second_turn_prompt"] and row["first_turn_prompt"] == first)
+    linked["second_turn_prompt"] = other["first_turn_prompt"].upper() + " "
+    data = DataConfig(source="community_alignment", path=str(write_rows(tmp_path / "ca.jsonl", rows)))
+    source = load_source(data, "sft", test_cache)
+    units = source_units(source)
+    item = dict(zip(units.conversation_ids, units.item_N.tolist(), strict=True))
+    assert item[str(linked["conversation_id"])] == item[str(other["conversation_id"])]
+    assert len(units.item_ids) < len(source.prompt_ids)
+
+
+def test_the_choice_task_holds_out_prompts_and_annotators(data, test_cache):
+    source = load_source(data, "choice", test_cache)
+    assert isinstance(source, Survey)
+    units = source_units(source)
+    split_N = split_rows(units, data)
+    of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
+    seen = np.concatenate([of["train"], of["validation"]])
+    text = np.array([plain(question.text) for question in source.questions])[source.question_A]
+    assert not set(text[of["unseen_prompt"]]) & set(text[seen])
+    assert not set(source.respondent_A[of["unseen_annotator"]]) & set(source.respondent_A[seen])
+    assert not len(of["unseen_respondent"])
+    assert not len(of["unseen_question"])
