@@ -103,7 +103,7 @@ def _distinct(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which candidates stay, and which of them is its turn's preferred one: of texts that are alike one stays, the
     preferred one before others."""
-    codes_X, _ = texts.codes_of(text_X)
+    codes_X = texts.codes_within(text_X, raw.turn_X)
     # Sorted so that of equal candidates of one turn the one to keep comes first.
     order_X = np.lexsort((np.arange(len(codes_X)), ~raw.chosen_X, codes_X, raw.turn_X))
     same_X = np.zeros(len(codes_X), bool)

@@ -44,7 +44,7 @@ LABELS = {"assigned_lang": "language", "wave": "wave"}
 SUBSETS = {"": "train", "v1.1": "train", "v1.0/full": "full", "v1.0/filtered": "filtered"}
 """Values of `data.subset`, and the split each is on the hub."""
 
-_SLICE = 16_384  # rows at a time, so that temporary copies of their texts stay small
+_SLICE = 8_192  # rows at a time, so that temporary copies of their texts stay small
 _TURN_COLUMNS = [f"{turn}_turn_{part}" for turn in TURN_NAMES for part in ("prompt", *RESPONSES, "preferred_response")]
 
 

@@ -244,10 +244,10 @@ def _raw_turns(history: pa.Array, drop: _Drop) -> assemble.RawTurns:
     wrong_M = model_M & ~((score_M >= 1) & (score_M <= 100))
     drop(_any(wrong_M, conversation_M, num_conversations), BAD_SCORE)
     # Two responses of one text may both be marked as chosen; two of different texts may not.
-    codes_M, _ = texts.codes_of(content_M)
     turn_of_M = np.cumsum(user_M) - 1
     picked = np.flatnonzero(chosen_M)
-    other = picked[1:][(np.diff(turn_of_M[picked]) == 0) & (np.diff(codes_M[picked]) != 0)]
+    codes, _ = texts.codes_of(texts.clean_column(content_M.take(pa.array(picked)), {}))
+    other = picked[1:][(np.diff(turn_of_M[picked]) == 0) & (np.diff(codes) != 0)]
     drop(np.bincount(conversation_M[other], minlength=num_conversations) > 0, TWO_CHOSEN)
 
     keep_M = ~drop.bad_C[conversation_M]

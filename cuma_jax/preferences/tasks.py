@@ -133,17 +133,18 @@ def choice_survey(prefs: Preferences) -> Survey:
     rows = rows[count >= 2]
     first = prefs.turns.take(pa.array(rows))
     prompts, candidates = _array(first["prompt"]), _array(pc.list_flatten(first["candidates"]))
-    order_X, turn_X = _by_hash(candidates, pc.list_value_length(first["candidates"]).to_numpy())
-    prompt_hash = _hashes(prompts)
-    candidate_hash = _hashes(candidates)
-    start = np.append(0, np.cumsum(np.bincount(turn_X, minlength=len(rows))))
+    codes, distinct = texts.codes_of(prompts)
+    distinct_hash = texts.hash_texts(distinct)
+    candidate_hash = np.array(texts.hash_texts(candidates), dtype="U64")
+    start = np.append(0, np.cumsum(count[count >= 2]))
 
     questions: list[Question] = []
     known: dict[str, int] = {}
     question_A, option_A = np.zeros(len(rows), np.int32), np.zeros(len(rows), np.int32)
     for a in range(len(rows)):
-        shown = order_X[start[a] : start[a + 1]]
-        name = hashlib.sha256("|".join([prompt_hash[a], *(candidate_hash[x] for x in shown)]).encode()).hexdigest()[:16]
+        shown = start[a] + np.argsort(candidate_hash[start[a] : start[a + 1]])
+        parts = [distinct_hash[codes[a]], *candidate_hash[shown].tolist()]
+        name = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
         if name not in known:
             known[name] = len(questions)
             options = tuple(candidates[int(x)].as_py() for x in shown)
@@ -152,7 +153,7 @@ def choice_survey(prefs: Preferences) -> Survey:
                     id=f"{prefs.name}.{name}",
                     text=prompts[a].as_py(),
                     options=options,
-                    codes=tuple(candidate_hash[x][:8] for x in shown),
+                    codes=tuple(hash_[:8] for hash_ in parts[1:]),
                     ordered=False,
                     source=_SOURCES.get(prefs.name, prefs.name),
                 )
@@ -174,19 +175,3 @@ def choice_survey(prefs: Preferences) -> Survey:
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.large_string())
-
-
-def _hashes(column: pa.Array) -> list[str]:
-    """The hash of each text after `texts.normalised`."""
-    codes, distinct = texts.codes_of(column)
-    hashes = texts.hash_texts(distinct)
-    return [hashes[code] for code in codes]
-
-
-def _by_hash(candidates: pa.Array, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates sorted by turn, then by hash; and the turn of each."""
-    turn_X = np.repeat(np.arange(len(count)), count)
-    codes, distinct = texts.codes_of(candidates)
-    rank = np.argsort(np.argsort(np.array(texts.hash_texts(distinct), dtype="U64")))
-    order = np.lexsort((rank[codes], turn_X)) if len(codes) else np.zeros(0, np.int64)
-    return order, turn_X

@@ -9,6 +9,7 @@ Shapes: O options of a question, A answers.
 
 import ast
 import hashlib
+import itertools
 import math
 import re
 import warnings
@@ -48,7 +49,7 @@ _DEFAULTDICT = re.compile(r"\s*defaultdict\(<class 'list'>,\s*(\{.*\})\s*\)\s*",
 _SAMPLE = re.compile(r"^(.*\S)\s*\(([^()]*\bsample)\)$", re.IGNORECASE)
 _NO_ANSWER = re.compile(
     r"(dk|don.?t know|do not know|refused|refusal|no answer|no response|not asked|not applicable|missing|other missing"
-    r"|nan|none of the above missing|na)\b",
+    r"|nan|na)\b",
     re.IGNORECASE,
 )
 _CONSTANTS = {"nan": math.nan, "inf": math.inf}
@@ -150,11 +151,12 @@ class _Rows:
             return self._skip(NO_TEXT)
         try:
             names, shares = parse_literal(options or ""), parse_literal(selections or "")
+            if not isinstance(names, list) or not isinstance(shares, dict):
+                return self._skip(UNREADABLE)
+            names = [_option(name) for name in names]
         except ValueError:
             return self._skip(UNREADABLE)
-        if not isinstance(names, list) or not isinstance(shares, dict):
-            return self._skip(UNREADABLE)
-        texts, column_O = self._options([_option(name) for name in names])
+        texts, column_O = self._options(names)
         if len(texts) < 2:
             return self._skip(TOO_FEW)
         key = hashlib.sha256("\0".join([source, text.casefold(), *texts]).encode("utf-8", "replace")).hexdigest()[:12]
@@ -187,9 +189,9 @@ class _Rows:
     def _country(self, country: str, values: Any, question: str, survey: str, column_O: np.ndarray) -> None:
         if not isinstance(values, list) or len(values) != len(column_O):
             return self._skip(LENGTH)
-        if not all(type(v) in (int, float) and math.isfinite(v) and v >= 0 for v in values):
+        if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
             return self._skip(NOT_SHARES)
-        if abs(math.fsum(values) - 1) > TOLERANCE:
+        if max(values) > 2 or abs(math.fsum(values) - 1) > TOLERANCE:
             return self._skip(SUM)
         shares = np.bincount(column_O[column_O >= 0], np.array(values, float)[column_O >= 0])
         if shares.sum() <= 0:
@@ -255,4 +257,4 @@ def _rising(texts: tuple[str, ...]) -> bool:
         numbers = [float(text) for text in texts]
     except ValueError:
         return False
-    return all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(a < b for a, b in itertools.pairwise(numbers))
