@@ -23,6 +23,7 @@ QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
 FIELD_KEYS = ("column", "values", "missing")
 _WEIGHTS = ("weight", "stratum", "psu")
 _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
+_TODO = "TODO"  # what csv_propose leaves open
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
 
@@ -285,7 +286,7 @@ class _Spec:
     def wording(self, text: str, line: int, message: str, path: pathlib.Path) -> None:
         if not text:
             self.error(line, message, "write the text that the respondents saw", path)
-        elif text.startswith("TODO"):
+        elif text.startswith(_TODO):
             self.error(line, f"there is still a placeholder: {text!r}", "write the text that the respondents saw", path)
 
     def options(
@@ -298,7 +299,7 @@ class _Spec:
             self.error(line, f"{where} has {len(texts)} options, but there are {len(LETTERS)} letters", hint, path)
         for code, text in zip(codes, texts, strict=True):
             self.wording(text, line, f"{where}: option {code!r} has no text", path)
-        for values, what in ((codes, "code"), ([t for t in texts if t], "text")):
+        for values, what in ((codes, "code"), ([t for t in texts if t and not t.startswith(_TODO)], "text")):
             if twice := sorted({v for v in values if values.count(v) > 1}):
                 self.error(line, f"{where}: two options have the {what} {twice[0]!r}", "make them differ", path)
 

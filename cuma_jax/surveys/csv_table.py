@@ -231,7 +231,10 @@ def _read_text(
         _report_ragged(path, ragged, line_N, len(header), problems)
         line_N = np.delete(line_N, [number - 1 for number, _, _ in ragged])
     columns = {name: _column(table.column(str(i))) for name, i in found.items()}
-    return _without_empty_rows(Table(path, columns, line_N))
+    table = _without_empty_rows(Table(path, columns, line_N))
+    if not len(table) and not ragged:
+        problems.error(path, None, None, "all rows are empty", "it needs one line for each row")
+    return table if len(table) else None
 
 
 def _split(line: str, delimiter: str) -> list[str]:

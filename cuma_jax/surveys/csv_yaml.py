@@ -61,7 +61,7 @@ def read_yaml(path: pathlib.Path, problems: Problems) -> Value | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
-        hint = "a text that holds ': ' or begins with a special character needs quotes around it"
+        hint = "put quotes around a text that holds ': ' or a special character"
         problems.error(path, mark.line + 1 if mark else None, None, f"is not valid YAML: {what}", hint)
     except yaml.YAMLError as error:
         problems.error(path, None, None, f"is not valid YAML: {' '.join(str(error).split())}")
