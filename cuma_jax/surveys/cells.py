@@ -3,10 +3,12 @@
 Training on a cell's distribution has the same expected gradient as training on its answers one by one, with less
 noise (method: `objective.aggregate = cell`).
 
-Shapes: A answers, N cells, Q questions, O the most options any question has.
+Shapes: A answers, N cells, R respondents, P profiles, Q questions, O the most options any question
+has; of one question: n answers, c cells, o options.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -38,26 +40,70 @@ class Cells:
 def build_cells(survey: Survey, profiles: Profiles, mask_A: np.ndarray | None = None) -> Cells:
     """The cells of the answers that `mask_A` (bool [A]; None: all) selects.
 
+    Question by question, twice: to count each profile's cells, which tells where they go, and to fill them in. So
+    the only arrays of the size of the answers are those of the result (and, for answers that are not in the order of
+    their questions, one order).
+
     Raises:
         CumaError: no answer is selected, or a cell's weights add up to nothing.
     """
-    keep_A = slice(None) if mask_A is None else mask_A
-    respondent_A, question_A, option_A = survey.respondent_A[keep_A], survey.question_A[keep_A], survey.option_A[keep_A]
-    if len(respondent_A) == 0:
+    num_questions, num_profiles = len(survey.questions), len(profiles)
+    weight_R = survey.respondents["weight"].to_numpy(np.float64)
+    cells_P = np.zeros(num_profiles + 1, np.int64)
+    for rows_n in _rows_by_question(survey.question_A, num_questions, mask_A):
+        cells_P[_distinct(profiles.profile_R[survey.respondent_A[rows_n]], num_profiles)[0] + 1] += 1
+    if not cells_P.any():
         raise CumaError(f"survey {survey.name!r}: no answers to aggregate; the split or the question filter is empty")
-    num_questions, num_options = len(survey.questions), max(len(q.options) for q in survey.questions)
-    weight_A = survey.respondents["weight"].to_numpy(np.float64)[respondent_A]
-    key_A = profiles.profile_R[respondent_A].astype(np.int64) * num_questions + question_A
-    key_N, cell_A, count_N = np.unique(key_A, return_inverse=True, return_counts=True)
-    total_NO = np.bincount(
-        cell_A * num_options + option_A, weights=weight_A, minlength=len(key_N) * num_options
-    ).reshape(len(key_N), num_options)
-    sum_N = total_NO.sum(axis=1, keepdims=True)
-    if not (np.isfinite(sum_N) & (sum_N > 0)).all():
-        raise CumaError(f"survey {survey.name!r}: some weights are negative, missing, or add up to zero in a cell")
-    return Cells(
-        profile_N=(key_N // num_questions).astype(np.int32),
-        question_N=(key_N % num_questions).astype(np.int32),
-        count_N=count_N.astype(np.int32),
-        target_NO=(total_NO / sum_N).astype(np.float32),
-    )
+    # The next free cell of each profile; questions come in order, so cells are sorted by profile, then question.
+    next_P = np.cumsum(cells_P)
+    num_cells, num_options = int(next_P[-1]), max(len(q.options) for q in survey.questions)
+    profile_N, question_N = (np.empty(num_cells, np.int32) for _ in range(2))
+    count_N, target_NO = np.empty(num_cells, np.int32), np.zeros((num_cells, num_options), np.float32)
+    for q, rows_n in enumerate(_rows_by_question(survey.question_A, num_questions, mask_A)):
+        size = len(survey.questions[q].options)
+        respondent_n, option_n = survey.respondent_A[rows_n], survey.option_A[rows_n]
+        profile_c, cell_n = _distinct(profiles.profile_R[respondent_n], num_profiles)
+        total_co = np.bincount(
+            cell_n * size + option_n, weights=weight_R[respondent_n], minlength=len(profile_c) * size
+        ).reshape(len(profile_c), size)
+        sum_c = total_co.sum(axis=1, keepdims=True)
+        if not (np.isfinite(sum_c) & (sum_c > 0)).all():
+            raise CumaError(f"survey {survey.name!r}: some weights are negative, missing, or add up to zero in a cell")
+        place_c = next_P[profile_c]
+        next_P[profile_c] += 1
+        profile_N[place_c], question_N[place_c] = profile_c, q
+        count_N[place_c] = np.bincount(cell_n, minlength=len(profile_c))
+        target_NO[place_c, :size] = total_co / sum_c
+    return Cells(profile_N, question_N, count_N, target_NO)
+
+
+def _rows_by_question(
+    question_A: np.ndarray, num_questions: int, mask_A: np.ndarray | None
+) -> Iterator[slice | np.ndarray]:
+    """The answers that each question has, in their order; those of one question at a time."""
+    if np.any(question_A[1:] < question_A[:-1]):
+        # A stable sort of int16 takes one pass.
+        order_A = np.argsort(question_A.astype(np.int16) if num_questions < 2**15 else question_A, kind="stable")
+        end_Q = np.cumsum(np.bincount(question_A, minlength=num_questions))
+    else:
+        order_A = None
+        end_Q = np.searchsorted(question_A, np.arange(num_questions, dtype=question_A.dtype), side="right")
+    start = 0
+    for end in end_Q.tolist():
+        if order_A is not None:
+            rows = order_A[start:end]
+            yield rows if mask_A is None else rows[mask_A[rows]]
+        elif mask_A is None:
+            yield slice(start, end)
+        else:
+            yield np.flatnonzero(mask_A[start:end]) + start
+        start = end
+
+
+def _distinct(profile_n: np.ndarray, num_profiles: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct profiles, sorted, and the position of each row's among them."""
+    if len(profile_n) * 16 < num_profiles:
+        return np.unique(profile_n, return_inverse=True)
+    seen_P = np.zeros(num_profiles, bool)
+    seen_P[profile_n] = True
+    return np.flatnonzero(seen_P), (np.cumsum(seen_P) - 1)[profile_n]

@@ -5,7 +5,8 @@ Shapes: R respondents, P distinct profiles, F profile fields.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,26 @@ import pandas as pd
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.survey import People, other_fields
 
+REFERENCE_FIELDS = {
+    "country": "B_COUNTRY",
+    "age": "X003R",
+    "sex": "Q260",
+    "education": "Q275",
+    "marital_status": "Q273",
+    "religion": "Q289",
+    "ethnicity": "Q290",
+    "employment": "Q279",
+}
+"""The fields of the official CuMA pipeline's sentence, in its order, and the official column of each."""
+
+_REFERENCE = (
+    "You are a person from {country}, age group: {age}, gender: {sex}, education: {education}, "
+    "marital status: {marital_status}, religion: {religion}, ethnicity: {ethnicity}, employment: {employment}."
+)
+# The official pipeline reads its tables with pandas, which takes these texts for missing, and prints "nan".
+_READ_AS_NAN = frozenset(
+    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|".split("|")
+)
 _MISSING = -1
 _MAX_KEY = 2**62
 # Names that need "the" in a sentence.
@@ -45,17 +66,28 @@ class Profiles:
         return {f: self.vocab[f][c] for f, c in zip(self.fields, codes_F, strict=True) if c != _MISSING}
 
 
-def build_profiles(people: People, fields: Sequence[str] = ()) -> Profiles:
+def build_profiles(
+    people: People, fields: Sequence[str] = (), sentence: Literal["natural", "reference"] = "natural"
+) -> Profiles:
     """The distinct profiles of `people.respondents`.
 
     Args:
         people: any survey, or preference data.
-        fields: fields to use, in this order; empty: those that a profile of this source has by default.
+        fields: fields to use, in this order; empty: those that a profile of this source has by default; for the
+            reference sentence, the official columns, if the source has them.
+        sentence: the sentence that will describe them (`profile.sentence`).
 
     Raises:
-        CumaError: a field that the survey does not have, or one named twice.
+        CumaError: a field that the survey does not have, or one named twice; or fields other than those of the
+            reference sentence, if that is asked for.
     """
-    fields = tuple(fields) or people.profile_fields
+    fields = tuple(fields)
+    if sentence == "reference":
+        if not fields and set(REFERENCE_FIELDS.values()) <= set(people.respondents.columns):
+            fields = tuple(REFERENCE_FIELDS.values())
+        fields = fields or people.profile_fields
+        _check_reference(fields, people.name)
+    fields = fields or people.profile_fields
     for field in fields:
         _check_field(field, (*people.profile_fields, *other_fields(people)), people.name)
     if len(set(fields)) != len(fields):
@@ -104,11 +136,20 @@ def field_text(field: str, value: str) -> str:
     return f"{label(field)}: {value}"
 
 
-def describe(values: Mapping[str, str]) -> str:
-    """A profile as one sentence; fields that are absent are left out.
+def describe(values: Mapping[str, str], style: Literal["natural", "reference"] = "natural") -> str:
+    """A profile as one sentence.
 
-    `{"country": "Chile", "year": "2006", "sex": "female"}` gives "A person from Chile, surveyed in 2006; sex: female."
+    natural: fields that are absent are left out. `{"country": "Chile", "year": "2006", "sex": "female"}` gives
+    "A person from Chile, surveyed in 2006; sex: female."
+
+    reference: word for word the sentence of the official CuMA pipeline, of its eight fields (under their names here
+    or their official ones), with `nan` for an absent one.
+
+    Raises:
+        CumaError: reference, and a field that its sentence does not have.
     """
+    if style == "reference":
+        return _describe_reference(values)
     head = "A person"
     if country := values.get("country"):
         head += f" from {'the ' if _ARTICLE.match(country) else ''}{country}"
@@ -118,9 +159,39 @@ def describe(values: Mapping[str, str]) -> str:
     return "; ".join([head, *rest]) + "."
 
 
-def profile_text(profiles: Profiles, row: int) -> str:
-    """The sentence that describes profile `row`."""
-    return describe(profiles.values(row))
+def _describe_reference(values: Mapping[str, str]) -> str:
+    names = _reference_names(values)
+    if others := [field for field, name in zip(values, names, strict=True) if name is None]:
+        raise CumaError(
+            f"profile.sentence reference has no place for {', '.join(others)}; its fields are "
+            f"{', '.join(REFERENCE_FIELDS)} (or {', '.join(REFERENCE_FIELDS.values())}); use the natural sentence"
+        )
+    texts = dict.fromkeys(REFERENCE_FIELDS, "nan")
+    texts |= {str(n): v for n, v in zip(names, values.values(), strict=True) if v not in _READ_AS_NAN}
+    if texts["age"].endswith("years"):
+        texts["age"] = texts["age"].replace(" years", " years old")
+    return _REFERENCE.format(**texts)
+
+
+def _reference_names(fields: Iterable[str]) -> list[str | None]:
+    """Which part of the reference sentence each field is; None where it is none."""
+    official = {column: name for name, column in REFERENCE_FIELDS.items()}
+    return [field if field in REFERENCE_FIELDS else official.get(field) for field in fields]
+
+
+def _check_reference(fields: Sequence[str], where: str) -> None:
+    names = _reference_names(fields)
+    if sorted(map(str, names)) != sorted(REFERENCE_FIELDS):
+        raise CumaError(
+            f"{where}: profile.sentence reference needs exactly the fields {', '.join(REFERENCE_FIELDS.values())} (or "
+            f"{', '.join(REFERENCE_FIELDS)}), but the profile has {', '.join(fields)}; leave profile.fields empty with "
+            "data.source wvs7 or wvb, or use profile.sentence natural"
+        )
+
+
+def profile_text(profiles: Profiles, row: int, style: Literal["natural", "reference"] = "natural") -> str:
+    """The sentence that describes profile `row`; see `describe`."""
+    return describe(profiles.values(row), style)
 
 
 def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, str]:
@@ -139,6 +210,8 @@ def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, s
     for part in re.split(r",\s*(?=[^,=]+=)", text.strip()):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         name = name.lower().replace(" ", "_")
+        # Official columns of a source have capitals.
+        name = next((field for field in fields or () if field.lower() == name), name)
         if not (name and equals and value):
             raise CumaError(f'profile {text!r}: cannot read {part!r}; write it as "country=Chile, year=2012"')
         if fields is not None:

@@ -16,7 +16,7 @@ from cuma_jax.cache import content_key
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.wvb_codebook import INTERVIEW, json_files, probe_file, read_codebook
 from cuma_jax.surveys.wvb_survey import DESIGN, Coded, Design, Texts, assemble, scale_codes, without_repeated
-from cuma_jax.surveys.wvb_tables import Table, digest
+from cuma_jax.surveys.wvb_tables import MISSING, Table, digest
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -84,7 +84,8 @@ def read_wvs7(
     texts: dict[str, Texts] = {}
     for c in book.demographics:
         codes, code_R = np.unique(np.concatenate(code_parts.pop(c)), return_inverse=True)
-        texts[c] = code_R.astype(np.int32), [book.official_text(c, code) for code in codes.tolist()]
+        names: list[str | None] = [None if code == MISSING else book.official_text(c, code) for code in codes.tolist()]
+        texts[c] = code_R.astype(np.int32), names
     weight_R, strata = design.finish()
     values = {q: np.concatenate(value_parts.pop(q)) for q in book.values}
     coded = Coded(
