@@ -93,6 +93,8 @@ def read_file(path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[s
                 table = file.read(columns=None if columns is None else list(columns))
         else:
             table = _read_arrow(path)
+        if kind in ("parquet", "arrow"):  # these may hold bytes that are no UTF-8
+            table.validate(full=True)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CumaError(f"cannot read {path}: {reason}; is it damaged or cut off? Fetch or export it again") from None
@@ -163,7 +165,17 @@ def _read_csv(
         raise CumaError(f"cannot read {path}: {error}") from None
     if bad and skipped is not None:
         skipped[UNREADABLE] = skipped.get(UNREADABLE, 0) + len(bad)
+    last = table.slice(table.num_rows - 1).to_pylist() if table.num_rows else [{}]
+    if any("\n" in (cell or "") for cell in last[0].values()) and _quotes(path) % 2:
+        raise CumaError(
+            f"{path}: a quote is never closed; the last record runs to the end of the file: {last[0]!r:.200}"
+        )
     return table
+
+
+def _quotes(path: pathlib.Path) -> int:
+    with _open(path) as stream:
+        return sum(block.count(b'"') for block in iter(lambda: stream.read(_BLOCK), b""))
 
 
 def _header(path: pathlib.Path, delimiter: str) -> list[str]:
@@ -213,7 +225,9 @@ def _read_json(path: pathlib.Path, skipped: dict[str, int] | None) -> pa.Table:
     options = pa.json.ReadOptions(block_size=_BLOCK)
     try:
         with _source(path) as source:
-            return pa.json.read_json(source, read_options=options)
+            table = pa.json.read_json(source, read_options=options)
+        table.validate(full=True)
+        return table
     except pa.ArrowException as error:
         _not_utf8(path)
         kept = _sound_lines(path, skipped)
