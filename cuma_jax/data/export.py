@@ -31,7 +31,6 @@ FORMATS = ("parquet", "jsonl")
 CHUNK = 1 << 20
 """Answers written at a time: one row group of the Parquet file."""
 
-_TEXT = pa.dictionary(pa.int32(), pa.string())
 Chunks = Iterable[pa.Table]
 
 
@@ -121,7 +120,7 @@ def respondents_table(people: People, split_R: np.ndarray | None = None) -> pa.T
     frame = people.respondents
     columns: dict[str, pa.Array] = {"respondent": pa.array(frame["respondent_id"].astype(str), pa.string())}
     if split_R is not None:
-        columns["split"] = _dictionary(split_R, SPLITS)
+        columns["split"] = _text(pd.Series(pd.Categorical.from_codes(split_R, SPLITS)).cat.remove_unused_categories())
     elif "split" in frame:
         columns["split"] = _text(frame["split"])
     columns["weight"] = pa.array(frame["weight"].to_numpy(np.float64))
@@ -242,14 +241,14 @@ def _compact(index_A: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(position_N[index_A], names.filter(pa.array(used_N)))
 
 
-def _dictionary(code_N: np.ndarray, names: tuple[str, ...]) -> pa.DictionaryArray:
-    """Codes as text; -1 is null."""
-    return pa.DictionaryArray.from_arrays(pa.array(code_N.astype(np.int32), mask=code_N < 0), pa.array(names))
-
-
 def _text(column: pd.Series) -> pa.DictionaryArray:
+    """A column as dictionary-encoded text; missing is null."""
     values = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string").astype("category")
-    return _dictionary(values.cat.codes.to_numpy(), tuple(str(name) for name in values.cat.categories))
+    code_N = values.cat.codes.to_numpy()
+    names = [str(name) for name in values.cat.categories]
+    return pa.DictionaryArray.from_arrays(
+        pa.array(code_N.astype(np.int32), mask=code_N < 0), pa.array(names, pa.string())
+    )
 
 
 def write_parquet(path: pathlib.Path, chunks: Chunks) -> int:
