@@ -81,7 +81,7 @@ def _skipped(facts: Facts) -> list[str]:
     shown = [f"  {n:>12,}  {_cut(reason, 82)}" for reason, n in rows[:TOP]]
     if rest := rows[TOP:]:
         shown.append(f"  {sum(n for _, n in rest):>12,}  {len(rest)} other reasons (--json lists them)")
-    return ["", f"Skipped by the reader, {sum(n for _, n in rows):,} in all", *shown]
+    return ["", f"Skipped by the reader, of the whole source: {sum(n for _, n in rows):,}", *shown]
 
 
 def _countries(facts: Facts) -> list[str]:
@@ -120,12 +120,19 @@ def _splits(facts: Facts) -> list[str]:
 
 def _fields(facts: Facts) -> list[str]:
     rows = [["Field", "values", "missing", "most frequent", "", "in profile"]]
+    empty = [field["field"] for field in facts["profile_fields"] if not field["values"]]
     for field in facts["profile_fields"]:
+        if field["field"] in empty:
+            continue
         top, share = field["most_frequent"], field["most_frequent_share"]
         name, uses = _cut(field["field"], 30), "yes" if field["in_profile"] else "no"
-        shown = ["", ""] if top is None else [_cut(top, 30), f"{share:.0%}"]
-        rows.append([name, f"{field['values']:,}", f"{field['missing_share']:.1%}", *shown, uses])
-    return ["", *table(rows, left=(0, 3, 5)), f"  {facts['profiles']:,} distinct profiles"]
+        rows.append(
+            [name, f"{field['values']:,}", f"{field['missing_share']:.1%}", _cut(top, 30), f"{share:.0%}", uses]
+        )
+    lines = ["", *table(rows, left=(0, 3, 5))]
+    if empty:
+        lines += textwrap.wrap(f"  missing for everybody: {', '.join(empty)}", WIDTH, subsequent_indent="  ")
+    return [*lines, f"  {facts['profiles']:,} distinct profiles"]
 
 
 def _weights(facts: Facts) -> list[str]:
@@ -141,7 +148,7 @@ def _weights(facts: Facts) -> list[str]:
     design = [
         f"{facts[name]:,} {label}"
         for name, label in (("stratum", "strata"), ("psu", "sampling units"))
-        if name in facts
+        if facts.get(name)
     ]
     return ["", "Weights: " + "; ".join([line, *design])]
 
@@ -183,8 +190,8 @@ def _question_detail(question: dict[str, Any]) -> list[str]:
     scale = "" if question["ordered"] else ", in no order"
     head = f"  {question['id']}: {question['answers']:,} answers, {question['missing_share']:.0%} missing{scale}"
     lines = ["", head, *textwrap.wrap(question["text"], WIDTH - 4, initial_indent="    ", subsequent_indent="    ")]
-    width = min(max(len(option["text"]) for option in question["options"]), 44)
     code = max(len(option["code"]) for option in question["options"])
+    width = min(max(len(option["text"]) for option in question["options"]), max(WIDTH - 28 - _BAR - code, 20))
     for option in question["options"]:
         share, text = option["share"], _cut(option["text"], width).ljust(width)
         lines.append(f"    {option['code']:>{code}}  {text}  {option['answers']:>10,}  {share:6.1%}  {bar(share)}")
