@@ -18,7 +18,7 @@ from cuma_jax.surveys.text import clean_text
 
 EMPTY_CANDIDATES = "candidates without text"
 ALIKE = "candidates that repeat another of their turn"
-LIKE_CHOSEN = "rejected candidates equal to the preferred one"
+LIKE_CHOSEN = "candidates that repeat the preferred one of their turn"
 NONE_CHOSEN = "turns in which nothing was preferred"
 CHOSEN_EMPTY = "turns whose preferred response has no text"
 GAPS = "conversations with a missing middle turn (the turns before it are kept)"

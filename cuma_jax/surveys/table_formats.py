@@ -252,10 +252,11 @@ def _sound_lines(path: pathlib.Path, skipped: dict[str, int] | None) -> list[byt
                 if not isinstance(row, dict):
                     hint = "; a file of one JSON array is not read" if number == 1 and line.lstrip()[:1] == b"[" else ""
                     raise ValueError(f"it is no object{hint}")
-                here = dict(_types(row, ""))
-                for where, kind in here.items():
-                    if types.get(where, kind) != kind:
-                        raise ValueError(f"{where.lstrip('.')} is {kind}, but {types[where]} in the lines before")
+                here: dict[str, str] = {}
+                for where, kind in _types(row, ""):
+                    before = types.get(where, here.setdefault(where, kind))
+                    if before != kind:
+                        raise ValueError(f"{where.lstrip('.')} is {kind}, but {before} before it")
             except (ValueError, RecursionError) as error:
                 if skipped is None:
                     raise CumaError(f"{path}, line {number}: {error}; write one JSON object a line") from None
