@@ -31,9 +31,10 @@ _REFERENCE = (
     "marital status: {marital_status}, religion: {religion}, ethnicity: {ethnicity}, employment: {employment}."
 )
 # The official pipeline reads its tables with pandas, which takes these texts for missing, and prints "nan".
-_READ_AS_NAN = frozenset(
-    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|".split("|")
-)
+_READ_AS_NAN = frozenset((
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+))  # fmt: skip
 _MISSING = -1
 _MAX_KEY = 2**62
 # Names that need "the" in a sentence.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cuma_jax.errors import CumaError
+from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
 from cuma_jax.surveys.text import clean_text
 
@@ -18,16 +19,7 @@ INTERVIEW = "D_INTERVIEW"
 REPEATED_INTERVIEW = 858069901
 """An interview id that stands for several people; WorldValuesBench leaves it out."""
 
-PAPER_FIELDS = {
-    "B_COUNTRY": "country",
-    "X003R": "age",
-    "Q260": "sex",
-    "Q275": "education",
-    "Q273": "marital_status",
-    "Q289": "religion",
-    "Q290": "ethnicity",
-    "Q279": "employment",
-}
+PAPER_FIELDS = {column: field for field, column in REFERENCE_FIELDS.items()}
 """The columns of the CuMA paper's profiles, in its order, and the names of their fields here."""
 
 FIELDS = PAPER_FIELDS | {

@@ -35,6 +35,43 @@ def test_cells_equal_counting_one_answer_at_a_time():
         np.testing.assert_allclose(cells.target_NO[n], mass[key] / mass[key].sum(), atol=1e-6)
 
 
+def test_cells_do_not_depend_on_how_answers_are_ordered():
+    """By question, as the readers write them, or not; cells equal one sort of (profile, question) keys, bit for bit."""
+    survey = weighted_survey()
+    survey = survey.with_answers(np.argsort(survey.question_A, kind="stable"))
+    profiles = build_profiles(survey)
+    mask_A = np.random.default_rng(2).random(survey.num_answers) < 0.6
+    # Whole questions apart, so that the answers of a cell stay in order and their float sums are the same.
+    moved_A = np.argsort((survey.question_A * 7) % len(survey.questions), kind="stable")
+    moved = survey.with_answers(moved_A)
+    assert (np.diff(moved.question_A) < 0).any()
+    for a, b in (
+        (build_cells(survey, profiles), build_cells(moved, profiles)),
+        (build_cells(survey, profiles, mask_A), build_cells(moved, profiles, mask_A[moved_A])),
+    ):
+        for field in dataclasses.fields(a):
+            np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name))
+    cells = build_cells(survey, profiles, mask_A)
+    key_A = profiles.profile_R[survey.respondent_A].astype(np.int64) * len(survey.questions) + survey.question_A
+    key_N, cell_A, count_N = np.unique(key_A[mask_A], return_inverse=True, return_counts=True)
+    np.testing.assert_array_equal(cells.profile_N.astype(np.int64) * len(survey.questions) + cells.question_N, key_N)
+    np.testing.assert_array_equal(cells.count_N, count_N)
+    weight_A = survey.respondents["weight"].to_numpy()[survey.respondent_A[mask_A]]
+    total_NO = np.zeros((len(key_N), cells.target_NO.shape[1]))
+    np.add.at(total_NO, (cell_A, survey.option_A[mask_A]), weight_A)
+    np.testing.assert_array_equal(cells.target_NO, (total_NO / total_NO.sum(1, keepdims=True)).astype(np.float32))
+
+
+def test_a_question_of_few_answers_among_many_profiles():
+    survey, rng = weighted_survey(), np.random.default_rng(3)
+    profiles = build_profiles(survey)
+    keep = np.concatenate([np.flatnonzero(survey.question_A == q)[: 1 if q else None] for q in range(len(QUESTIONS))])
+    few = survey.with_answers(rng.permutation(keep))
+    cells = build_cells(few, profiles)
+    pairs = zip(profiles.profile_R[few.respondent_A].tolist(), few.question_A.tolist(), strict=True)
+    assert list(zip(cells.profile_N.tolist(), cells.question_N.tolist(), strict=True)) == sorted(set(pairs))
+
+
 def test_rows_are_distributions_padded_with_zeros():
     survey = make_invented()
     cells = build_cells(survey, build_profiles(survey))

@@ -7,6 +7,7 @@ import pytest
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.profiles import (
+    REFERENCE_FIELDS,
     build_profiles,
     describe,
     field_text,
@@ -95,6 +96,47 @@ def test_texts_leave_out_absent_fields():
         "A person.",
     ]
     assert field_text("political_views", "liberal") == "political views: liberal"
+
+
+EIGHT = {"country": "Chile", "age": "16-24 years", "sex": "Female", "education": "Bachelor", "marital_status": "Single",
+         "religion": "Catholic", "ethnicity": "CL: Mestizo", "employment": "Student"}  # fmt: skip
+
+
+def test_the_reference_sentence_is_word_for_word():
+    assert describe(EIGHT, "reference") == (
+        "You are a person from Chile, age group: 16-24 years old, gender: Female, education: Bachelor, marital status: "
+        "Single, religion: Catholic, ethnicity: CL: Mestizo, employment: Student."
+    )
+    official = dict(zip(REFERENCE_FIELDS.values(), EIGHT.values(), strict=True))
+    assert describe(official, "reference") == describe(EIGHT, "reference")
+    assert describe({"B_COUNTRY": "Chile", "Q289": "None"}, "reference") == (
+        "You are a person from Chile, age group: nan, gender: nan, education: nan, marital status: nan, religion: nan, "
+        "ethnicity: nan, employment: nan."
+    )
+
+
+def test_the_reference_sentence_needs_its_eight_fields():
+    survey = survey_of({name: [value, None] for name, value in EIGHT.items()} | {"year": ["2018", "2019"]})
+    with pytest.raises(
+        CumaError, match=r"reference needs exactly the fields B_COUNTRY, .*the profile has country, .*year"
+    ):
+        build_profiles(survey, sentence="reference")
+    profiles = build_profiles(survey, tuple(EIGHT), "reference")
+    texts = [profile_text(profiles, row, "reference") for row in profiles.profile_R]
+    assert texts[0] == describe(EIGHT, "reference")
+    assert texts[1].count("nan") == 8
+    with pytest.raises(CumaError, match="reference has no place for year"):
+        describe({"year": "2018"}, "reference")
+
+
+def test_the_reference_sentence_takes_the_official_columns_where_there_are_any():
+    columns = {name: [value] for name, value in EIGHT.items()} | {
+        c: [f"official {c}"] for c in REFERENCE_FIELDS.values()
+    }
+    survey = dataclasses.replace(survey_of(columns), profile_fields=tuple(EIGHT))
+    assert build_profiles(survey).fields == tuple(EIGHT)
+    assert build_profiles(survey, sentence="reference").fields == tuple(REFERENCE_FIELDS.values())
+    assert parse_profile("b_country=Chile", ("B_COUNTRY",)) == {"B_COUNTRY": "Chile"}
 
 
 def test_parse_profile_reads_what_describe_writes_about():
