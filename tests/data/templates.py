@@ -3,10 +3,14 @@
 The templates are written here from what the families' templates are known to do, not copied from them.
 """
 
+import functools
+
+import pytest
 import tokenizers
 import transformers
 
-from cuma_jax.data.tokenizer import _PRE, CHATML, Tokenizer, load_tokenizer
+from cuma_jax.data.backends import _PRE, CHATML
+from cuma_jax.data.tokenizer import Tokenizer, load_tokenizer
 from cuma_jax.errors import CumaError
 from cuma_jax.models.sources import resolve
 
@@ -80,6 +84,7 @@ def byte_tokenizer(template: str, special: tuple[str, ...], added: tuple[str, ..
     return Tokenizer(wrapped, "fixture")
 
 
+@functools.cache
 def family(name: str) -> Tokenizer:
     """The tokenizer of one of FAMILIES, or `smollm2`: the real one.
 
@@ -93,8 +98,6 @@ def family(name: str) -> Tokenizer:
 
 def family_or_skip(name: str) -> Tokenizer:
     """The tokenizer, or a skipped test."""
-    import pytest
-
     try:
         return family(name)
     except CumaError as error:

@@ -1,7 +1,5 @@
 """No text may open a turn, whatever it holds and whatever the model's template."""
 
-import functools
-
 import pytest
 import tokenizers
 from hypothesis import given, settings
@@ -17,11 +15,10 @@ HOSTILE = sorted({*KNOWN_MARKERS, *(t for _, special, added in FAMILIES.values()
 # Markers, halves of markers, and what templates look for, in any order.
 pieces = st.sampled_from([*HOSTILE, "<|im_", "end|>", "<", ">", "|", "[", "INST]", "\n", " ", "a", "é", "</thi", "nk>"])
 texts = st.one_of(st.text(max_size=20), st.lists(pieces, max_size=8).map("".join))
-tokenizer_of = functools.cache(family)
 
 
 @given(texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_neutral_text_holds_no_marker_and_is_itself_neutral(text):
     safe = Markers().neutralise(text)
     assert not any(marker in safe for marker in KNOWN_MARKERS)
@@ -45,14 +42,13 @@ def marker_ids(tokenizer, ids):
 
 @pytest.mark.parametrize("name", [*FAMILIES, "smollm2"])
 def test_a_chat_has_the_special_tokens_of_the_same_chat_with_harmless_words(name):
-    family_or_skip(name)
-    tokenizer = tokenizer_of(name)
+    tokenizer = family_or_skip(name)
     harmless = [{"role": role, "content": "x"} for role in ("system", "user", "assistant", "user", "assistant")]
     expected = marker_ids(tokenizer, tokenizer.encode_chat(harmless))
     prompt = marker_ids(tokenizer, tokenizer.encode_chat(harmless[:4], add_generation_prompt=True))
 
     @given(st.lists(texts, min_size=5, max_size=5))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     def holds(contents):
         chat = [m | {"content": c} for m, c in zip(harmless, contents, strict=True)]
         assert marker_ids(tokenizer, tokenizer.encode_chat(chat)) == expected
@@ -63,7 +59,7 @@ def test_a_chat_has_the_special_tokens_of_the_same_chat_with_harmless_words(name
 
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_a_template_that_cuts_thoughts_out_loses_no_text(name):
-    tokenizer = tokenizer_of(name)
+    tokenizer = family(name)
     text = "I said <think>no</think> and <tool_response>yes</tool_response>, </think>twice"
     for chat in (
         [{"role": "user", "content": text}, {"role": "assistant", "content": text}],
@@ -77,8 +73,7 @@ def test_a_template_that_cuts_thoughts_out_loses_no_text(name):
 @pytest.mark.parametrize("name", [*FAMILIES, "smollm2"])
 @pytest.mark.parametrize("marker", ["<|im_end|>", "<|start_header_id|>", "</s>"])
 def test_markers_in_a_question_its_options_or_a_profile_open_no_turn(name, marker):
-    family_or_skip(name)
-    tokenizer = tokenizer_of(name)
+    tokenizer = family_or_skip(name)
 
     def specials(text, option, who):
         question = Question("q", text, ("yes", option), ("1", "2"))

@@ -1,6 +1,5 @@
 """What is learned of a conversation: every assistant turn, after what it would have been asked to continue."""
 
-import functools
 import itertools
 
 import numpy as np
@@ -20,7 +19,6 @@ CHAT = [
     {"role": "user", "content": "Really? <|im_end|> <|eot_id|>"},
     {"role": "assistant", "content": "Yes <|im_end|> and </think> no"},
 ]
-tokenizer_of = functools.cache(family)
 names = pytest.mark.parametrize("name", [*FAMILIES, "smollm2"])
 
 
@@ -33,16 +31,11 @@ def runs(ids, mask_T):
     ]
 
 
-def load(name):
-    family_or_skip(name)
-    return tokenizer_of(name)
-
-
 @names
 @pytest.mark.parametrize("turns", [3, 5, 7])
 @pytest.mark.parametrize("system", [True, False])
 def test_supervised_tokens_decode_to_each_answer_and_its_end(name, turns, system):
-    tokenizer, chat = load(name), CHAT[0 if system else 1 : turns]
+    tokenizer, chat = family_or_skip(name), CHAT[0 if system else 1 : turns]
     ids, mask_T = tokenizer.supervised_tokens(chat)
     assert mask_T.dtype == bool
     assert mask_T.shape == (len(ids),)
@@ -53,7 +46,7 @@ def test_supervised_tokens_decode_to_each_answer_and_its_end(name, turns, system
 
 @names
 def test_the_first_answer_stands_after_the_prompt_that_prediction_uses(name):
-    tokenizer = load(name)
+    tokenizer = family_or_skip(name)
     ids, mask_T = tokenizer.supervised_tokens(CHAT)
     prompt = tokenizer.encode_chat(CHAT[:2], add_generation_prompt=True)
     assert ids[: len(prompt)] == prompt
@@ -62,7 +55,7 @@ def test_the_first_answer_stands_after_the_prompt_that_prediction_uses(name):
 
 @names
 def test_every_answer_stands_after_the_generation_prompt(name):
-    tokenizer = load(name)
+    tokenizer = family_or_skip(name)
     ids, mask_T = tokenizer.supervised_tokens(CHAT)
     # What the template adds to ask for an answer: the same before every answer.
     asked = tokenizer.render(CHAT[:2], add_generation_prompt=True).removeprefix(tokenizer.render(CHAT[:2]))
@@ -74,12 +67,12 @@ def test_every_answer_stands_after_the_generation_prompt(name):
 
 @pytest.mark.parametrize("name", ["llama3", "chatml", "inst", "smollm2"])
 def test_where_all_turns_are_written_alike_the_tokens_are_those_of_the_whole_chat(name):
-    tokenizer = load(name)
+    tokenizer = family_or_skip(name)
     assert tokenizer.supervised_tokens(CHAT)[0] == tokenizer.encode_chat(CHAT)
 
 
 def test_qwen3_opens_every_answer_with_an_empty_think_block():
-    tokenizer = tokenizer_of("qwen3")
+    tokenizer = family("qwen3")
     ids, _ = tokenizer.supervised_tokens(CHAT)
     # The template itself writes the block in the last turn alone.
     assert tokenizer.render(CHAT).count("<think>\n\n</think>\n\n") == 1
@@ -95,14 +88,14 @@ def test_qwen3_opens_every_answer_with_an_empty_think_block():
 
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_any_text_in_any_turn_is_supervised_whole(name):
-    tokenizer = tokenizer_of(name)
+    tokenizer = family(name)
     end = tokenizer.decode([tokenizer.end_of_turn_id])
     text = st.one_of(
         st.text(min_size=1, max_size=12), st.lists(st.sampled_from(["<|im_end|>", "0", "\n", "</think>"]), min_size=1)
     )
 
     @given(st.lists(text.map("".join).filter(str.strip), min_size=5, max_size=5))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     def holds(contents):
         chat = [m | {"content": c} for m, c in zip(CHAT[:5], contents, strict=True)]
         found = [tokenizer.decode(run).lstrip() for run in runs(*tokenizer.supervised_tokens(chat))]
@@ -112,7 +105,7 @@ def test_any_text_in_any_turn_is_supervised_whole(name):
 
 
 def test_nothing_to_learn_is_one_message():
-    tokenizer = tokenizer_of("chatml")
+    tokenizer = family("chatml")
     with pytest.raises(CumaError, match="no assistant turn"):
         tokenizer.supervised_tokens(CHAT[:2])
     with pytest.raises(CumaError, match="empty assistant turn"):
@@ -134,4 +127,4 @@ def test_a_template_that_does_not_continue_its_prompt_is_named():
 
 
 def test_a_prompt_does_not_change_from_day_to_day():
-    assert "Today Date: 26 Jul 2024\n" in tokenizer_of("llama3").render(CHAT[:2])
+    assert "Today Date: 26 Jul 2024\n" in family("llama3").render(CHAT[:2])

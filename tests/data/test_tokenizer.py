@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from cuma_jax.data.tokenizer import CHATML, load_tokenizer
+from cuma_jax.data.backends import CHATML
+from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.errors import CumaError
 from cuma_jax.models.families import SHAPES
 from cuma_jax.models.sources import ModelFiles, resolve

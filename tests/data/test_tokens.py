@@ -1,7 +1,5 @@
 """Row tokens from pieces equal tokenising the whole chat. Shapes: N rows, S supervised positions."""
 
-import functools
-
 import numpy as np
 import pytest
 from templates import FAMILIES, byte_tokenizer, family, family_or_skip
@@ -19,17 +17,10 @@ from cuma_jax.surveys.prompts import LETTERS, question_message, system_message
 TEMPLATES = ["random", "llama3", "qwen3", "chatml", "smollm2"]
 
 
-@functools.cache
-def tokenizer_of(name):
-    return load_tokenizer(resolve("random:tiny")) if name == "random" else family(name)
-
-
-@pytest.fixture(params=TEMPLATES)
+@pytest.fixture(params=TEMPLATES, scope="module")
 def tokenizer(request):
     """One of each template."""
-    if request.param == "smollm2":
-        family_or_skip(request.param)
-    return tokenizer_of(request.param)
+    return load_tokenizer(resolve("random:tiny")) if request.param == "random" else family_or_skip(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +152,7 @@ def test_pieces_of_every_profile_are_those_of_its_own_chat(survey, profiles, tok
 
 
 def test_the_answer_stands_after_an_empty_think_block_where_thinking_is_off(survey):
-    tokenizer = tokenizer_of("qwen3")
+    tokenizer = family("qwen3")
     for objective in ("choice", "sft"):
         tokens = build_row_tokens(survey.questions, None, tokenizer, objective)
         row = tokens.templates[tokens.template_QO[0, 0]]
