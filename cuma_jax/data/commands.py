@@ -88,7 +88,7 @@ def build(config: Config) -> Result:
     with phases("split"):
         splits = split_facts(source_units(source), data)
     with phases("profiles"):
-        profiles = build_profiles(source, config.profile.fields)
+        profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
     facts: dict[str, Any] = {
         "source": data.source,
         **counts(source),
@@ -110,7 +110,7 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
     with phases(f"load {config.data.source}"):
         source = load_source(config.data, config.objective.name, config.run.cache_dir)
     with phases("count"):
-        profiles = build_profiles(source, config.profile.fields)
+        profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
         if isinstance(source, Survey):
             facts = survey_facts(source, source_units(source), profiles, config.data)
         else:

@@ -31,7 +31,7 @@ def survey_facts(survey: Survey, units: Units, profiles: Profiles, data: DataCon
         profiles: its profiles, for their number and the default fields.
         data: names the split and the field that stands for a country.
     """
-    count_QO, answers_R = _counts(survey)
+    count_QO, weight_QO, answers_R = _counts(survey)
     return {
         "kind": "survey",
         "source": survey.name,
@@ -44,22 +44,24 @@ def survey_facts(survey: Survey, units: Units, profiles: Profiles, data: DataCon
         "profiles": len(profiles),
         "profile_fields": field_facts(survey, profiles.fields),
         "weights": weight_facts(survey),
-        "by_question": _by_question(survey, count_QO),
+        "by_question": _by_question(survey, count_QO, weight_QO),
         "duplicates": _duplicates(survey),
     }
 
 
-def _counts(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [Q, O] answers by option, and int64 [R] answers by respondent."""
+def _counts(survey: Survey) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int64 [Q, O] answers by option, float64 [Q, O] the sum of their weights, and int64 [R] answers by respondent."""
     sizes = [len(q.options) for q in survey.questions]
     width, length = max(sizes, default=0), len(survey.respondents)
     count_QO, answers_R = np.zeros(len(sizes) * width, np.int64), np.zeros(length, np.int64)
+    weight_QO, weight_R = np.zeros(len(count_QO)), survey.respondents["weight"].to_numpy(np.float64)
     for start in range(0, survey.num_answers, _CHUNK):
         part = slice(start, start + _CHUNK)
         cell_A = survey.question_A[part].astype(np.int64) * width + survey.option_A[part]
         count_QO += np.bincount(cell_A, minlength=len(count_QO))
+        weight_QO += np.bincount(cell_A, weights=weight_R[survey.respondent_A[part]], minlength=len(count_QO))
         answers_R += np.bincount(survey.respondent_A[part], minlength=length)
-    return count_QO.reshape(len(sizes), width), answers_R
+    return count_QO.reshape(len(sizes), width), weight_QO.reshape(len(sizes), width), answers_R
 
 
 def by_value(people: People, field: str, counts: dict[str, np.ndarray], persons: str = "respondents") -> Facts:
@@ -160,14 +162,15 @@ def weight_facts(people: People) -> Facts:
     return facts
 
 
-def _by_question(survey: Survey, count_QO: np.ndarray) -> list[Facts]:
+def _by_question(survey: Survey, count_QO: np.ndarray, weight_QO: np.ndarray) -> list[Facts]:
+    """Answers by option, and the share of each by survey weight."""
     people = max(len(survey.respondents), 1)
     facts = []
-    for question, count_O in zip(survey.questions, count_QO.tolist(), strict=True):
-        total = sum(count_O)
+    for question, count_O, weight_O in zip(survey.questions, count_QO.tolist(), weight_QO.tolist(), strict=True):
+        total, weights = sum(count_O), sum(weight_O) or 1.0
         options = [
-            {"code": code, "text": text, "answers": n, "share": n / total if total else 0.0}
-            for code, text, n in zip(question.codes, question.options, count_O, strict=False)
+            {"code": code, "text": text, "answers": n, "share": weight / weights}
+            for code, text, n, weight in zip(question.codes, question.options, count_O, weight_O, strict=False)
         ]
         facts.append(
             {

@@ -157,7 +157,7 @@ def _questions(facts: Facts) -> list[str]:
     questions = facts["by_question"]
     lines = [""]
     if len(questions) <= DETAILED:
-        lines.append("Questions")
+        lines.append("Questions" if facts["weights"].get("all_equal", True) else "Questions; shares are weighted")
         for question in questions:
             lines += _question_detail(question)
     else:
@@ -178,6 +178,8 @@ def _questions(facts: Facts) -> list[str]:
         lines += [_cut(f"{line}  {text}", WIDTH) for line, text in zip(table(rows, (0, 5)), texts, strict=False)]
         if len(questions) > MOST_QUESTIONS:
             lines.append(f"  and {len(questions) - MOST_QUESTIONS:,} more (--json lists them)")
+        if not facts["weights"].get("all_equal", True):
+            lines.append("  Most chosen and balance are weighted.")
         lines.append("  * options in no order. --questions ID prints every option of a question")
     for ids in facts["duplicates"]["question_texts"][:TOP]:
         lines.append(_cut(f"  the same text: {', '.join(ids)}", WIDTH))

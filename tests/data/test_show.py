@@ -37,18 +37,23 @@ def facts(survey):
 
 
 def test_the_counts_are_those_of_a_loop(survey, facts):
-    by_country, by_option = collections.Counter(), collections.Counter()
+    by_country, by_option, by_weight = collections.Counter(), collections.Counter(), collections.Counter()
+    weights = survey.respondents["weight"].tolist()
     countries = survey.respondents["country"].astype(object)
     for r, q, o in zip(survey.respondent_A, survey.question_A, survey.option_A, strict=True):
         country = countries.iloc[r]
         by_country[country if isinstance(country, str) else None] += 1
         by_option[survey.questions[q].id, survey.questions[q].codes[o]] += 1
+        by_weight[survey.questions[q].id, survey.questions[q].codes[o]] += weights[r]
+        by_weight[survey.questions[q].id] += weights[r]
     found = {row["value"]: row["answers"] for row in facts["by_country"]["values"]}
     found[None] = facts["by_country"]["missing"]["answers"]
     assert found == by_country
     for question in facts["by_question"]:
         for option in question["options"]:
-            assert option["answers"] == by_option[question["id"], option["code"]]
+            key = question["id"], option["code"]
+            assert option["answers"] == by_option[key]
+            assert option["share"] == pytest.approx(by_weight[key] / by_weight[question["id"]])
     json.dumps(facts)  # plain values only
 
 
