@@ -229,7 +229,8 @@ def _pairs(preferences: Preferences, ids: pa.Array) -> pa.Table:
 
 
 def _split(source: Survey | Preferences, data: DataConfig) -> pa.Table:
-    table = split_table(source_units(source), data)
+    # Persons that are held out together (a country's answers to a question of global_opinions) share an id.
+    table = split_table(source_units(source), data).drop_duplicates()
     return pa.table({name: pa.array(table[name].astype(str), pa.string()) for name in ("kind", "id", "split")})
 
 

@@ -239,7 +239,7 @@ def _examples(examples: Sequence[Example], note: str, colour: bool) -> list[str]
         lines += textwrap.wrap(f"Without chat template and token counts: {note}", WIDTH)
     for n, example in enumerate(examples, 1):
         size = "" if example.tokens is None else f"; {example.tokens:,} tokens, {example.supervised:,} supervised"
-        lines += ["", f"{n}. {example.title}{size}"]
+        lines += ["", *textwrap.wrap(f"{n}. {example.title}{size}", WIDTH, subsequent_indent="   ")]
         lines += textwrap.wrap(example.profile, WIDTH, initial_indent="   who: ", subsequent_indent="        ")
         if example.note:
             lines += textwrap.wrap(example.note, WIDTH, initial_indent="   note: ", subsequent_indent="         ")

@@ -115,6 +115,14 @@ def test_the_exported_split_is_the_split_of_training(tmp_path):
     np.testing.assert_array_equal(split_answers(survey, again), split_answers(survey, DATA))
 
 
+def test_a_field_may_have_the_name_of_a_column(survey):
+    people = survey.respondents.assign(respondent=survey.respondents["sex"], answer=survey.respondents["age"])
+    renamed = dataclasses.replace(survey, respondents=people)
+    table = exporting.respondents_table(renamed)
+    assert table["respondent"].to_pylist() == people["respondent_id"].tolist()
+    assert table["respondent_"].to_pylist() == people["sex"].tolist()
+
+
 def test_nothing_is_written_when_refused(survey, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
