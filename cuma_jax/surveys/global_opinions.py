@@ -108,7 +108,9 @@ def parse_literal(text: str) -> Any:
         with warnings.catch_warnings():  # "\d" in a text is no reason to warn
             warnings.simplefilter("ignore")
             tree = ast.parse((inner[1] if inner else text).strip(), mode="eval")
-        return ast.literal_eval(_Constants().visit(tree).body)
+        if any(name in text for name in _CONSTANTS):
+            tree = _Constants().visit(tree)
+        return ast.literal_eval(tree.body)
     except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(f"no literal: {error}") from None
 
