@@ -299,6 +299,32 @@ def test_gaps_in_a_scale_name_the_codes(tmp_path):
         read_wvs7(write_rows(tmp_path / "raw.csv", make_rows(10)), wvb)
 
 
+def test_a_row_cut_short_can_be_skipped_and_is_counted(tmp_path):
+    wvb, raw, _ = make_checkout(tmp_path)
+    rows = make_rows()
+    raw.write_bytes(raw.read_bytes()[:-50] + b"\r\n")
+    survey = read_wvs7(raw, wvb, bad_rows="skip")
+    assert survey.skipped["row with a wrong number of columns"] == 1
+    assert_is(survey, official(rows[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("codebook", '{"Q1": ', r"codebook\.json is not valid JSON"),
+        ("codebook", "[]", r"codebook\.json holds a list, not an object"),
+        ("question_metadata", '{"Q1": {"use_case": "value"}}', "not those of WorldValuesBench .*answer_scale_min"),
+        ("question_metadata", "{}", "has no value question"),
+        ("answer_adjustment", '{"Q1": {"a": "2"}}', "not those of WorldValuesBench"),
+    ],
+)
+def test_json_files_of_another_form_are_one_error(tmp_path, name, text, message):
+    wvb, raw, _ = make_checkout(tmp_path)
+    (wvb / "dataset_construction" / f"{name}.json").write_text(text)
+    with pytest.raises(CumaError, match=message):
+        read_wvs7(raw, wvb)
+
+
 def test_the_key_is_of_contents(tmp_path):
     wvb, raw, _ = make_checkout(tmp_path)
     key = source_key(raw, wvb)
