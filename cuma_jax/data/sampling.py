@@ -5,7 +5,7 @@ A row's *mass* is how often it is drawn relative to others. It is a product: wha
 group. The group's comes last, so that groups have exactly the shares asked for; where groups were asked different
 questions, the questions' shares shift with them.
 
-Shapes: N rows, A answers, Q questions, G groups.
+Shapes: N rows, A answers, C conversations, Q questions, G groups.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import numpy as np
 
 from cuma_jax.data.batches import Rows
 from cuma_jax.errors import CumaError
+from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.survey import Survey
@@ -95,6 +96,22 @@ def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing:
         group_N = group_R.codes_PF[group_R.profile_R[respondent_N], 0]
         mass_N = balance_groups(mass_N, group_N, drawing.group_power)
     return Rows(profiles.profile_R[respondent_N], question_N, survey.option_A[mask_A], None, mass_N)
+
+
+def conversation_masses(preferences: Preferences, drawing: Drawing) -> np.ndarray:
+    """How often each conversation is drawn, float64 [C]: by its annotator's weight and group; prompts are drawn alike.
+
+    Raises:
+        CumaError: a group field that the annotators do not have.
+    """
+    person_C = preferences.conversations["person"].to_numpy()
+    mass_C = np.ones(len(person_C))
+    if drawing.sample_weights:
+        mass_C = preferences.respondents["weight"].to_numpy(np.float64)[person_C]
+    if drawing.group_by:
+        groups = build_profiles(preferences, (drawing.group_by,))
+        mass_C = balance_groups(mass_C, groups.codes_PF[groups.profile_R[person_C], 0], drawing.group_power)
+    return mass_C
 
 
 def _drawing(drawing: Drawing | float) -> Drawing:
