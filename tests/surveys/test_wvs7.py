@@ -1,8 +1,6 @@
 """The raw csv of World Values Survey wave 7, on invented rows of its schema."""
 
 import gzip
-import json
-import pathlib
 import zipfile
 
 import numpy as np
@@ -11,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up_wvb import (
-    ADJUSTMENT,
     CODEBOOK,
     COLUMNS,
     DEMOGRAPHICS,
-    ESSENTIAL,
     REPEATED,
     VALUES,
     answers_of,
@@ -31,11 +27,8 @@ from cuma_jax.config_checks import SPLITS
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.wvb import read_wvb
-from cuma_jax.surveys.wvb_codebook import FIELDS, PAPER_FIELDS, build_questions, read_codebook
+from cuma_jax.surveys.wvb_codebook import FIELDS, PAPER_FIELDS
 from cuma_jax.surveys.wvs7 import read_wvs7, source_key
-
-REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "wvb"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="needs the JSON files of a WorldValuesBench checkout")
 
 
 def assert_same(a, b):
@@ -106,60 +99,6 @@ def test_worthless_weights_are_one_error(tmp_path, weights, message):
         read_wvs7(raw, wvb)
     if weights[0] == "1":
         assert read_wvs7(raw, wvb, bad_rows="skip").skipped["respondent without a weight"] == len(rows) // 2
-
-
-EXPECTED = {
-    "Q56": ("Better off", "Or about the same", "Worse off"),
-    "Q111": ("Environment", "Growth"),
-    "Q119": ("Strongly agree", "Agree", "Hard to say", "Disagree", "Strongly disagree"),
-    "Q221": ("Always", "Usually", "Never"),
-    "Q222": ("Always", "Usually", "Never"),
-    **{q: ("Not essential", *map(str, range(2, 10)), "Essential") for q in ESSENTIAL},
-    "Q254": ("Very proud", "Quite proud", "Not very proud", "Not at all proud"),
-}
-
-
-def test_the_15_recoded_questions_show_the_text_that_the_answer_has(tmp_path):
-    """The trap of the source: its codebook names the codes before answer_adjustment.json."""
-    assert set(EXPECTED) == set(ADJUSTMENT)
-    assert len(EXPECTED) == 15
-    wvb, raw, _ = make_checkout(tmp_path)
-    survey = read_wvs7(raw, wvb)
-    options = {q.id: q.options for q in survey.questions}
-    assert {q: options[q] for q in EXPECTED} == EXPECTED
-    # By the text that a person chose in the raw file, not by codes.
-    got = answers_of(survey)
-    rows = {row["D_INTERVIEW"]: row for row in make_rows() if row["D_INTERVIEW"] != REPEATED}
-    codes = {q.id: q.codes for q in survey.questions}
-    for (person, q), code in got.items():
-        chosen = CODEBOOK[q]["choices"][rows[person][q]]
-        assert options[q][codes[q].index(code)] == chosen.replace("Against", "Not essential")
-
-
-@needs_real
-def test_the_15_recoded_questions_of_the_real_codebook():
-    options = {q.id: q.options for q in build_questions(read_codebook(REAL), "label", "adjusted")}
-    votes = ("Always", "Usually", "Never")
-    essential = ("Not an essential characteristic of democracy", *map(str, range(2, 10)),
-                 "An essential characteristic of democracy")  # fmt: skip
-    assert {q: options[q] for q in EXPECTED} == {
-        "Q56": ("Better off", "Or about the same", "Worse off"),
-        "Q111": ("A: Protect environment", "B: Economic growth"),
-        "Q119": ("Strongly agree", "Agree", "Hard to say", "Disagree", "Strongly disagree"),
-        "Q221": votes,
-        "Q222": votes,
-        **dict.fromkeys(ESSENTIAL, essential),
-        "Q254": ("Very proud", "Quite proud", "Not very proud", "Not at all proud"),
-    }
-    assert len(options) == 239
-
-
-@needs_real
-def test_every_demographic_column_has_a_readable_name():
-    book = read_codebook(REAL)
-    assert set(book.demographics) == set(FIELDS)
-    assert len(FIELDS) == len(set(FIELDS.values())) == 42
-    assert all(book.readable(c, [text])[0] is None for c in FIELDS for k, text in book.choices(c).items() if int(k) < 0)
 
 
 def test_reference_pairs_answers_and_texts_as_the_official_pipeline(tmp_path):
@@ -291,14 +230,6 @@ def test_a_bad_cell_is_an_error_or_a_counted_skip(tmp_path, column, value, messa
         assert_is(survey, official(rows))
 
 
-def test_gaps_in_a_scale_name_the_codes(tmp_path):
-    codebook = json.loads(json.dumps(CODEBOOK))
-    del codebook["Q1"]["choices"]["2"], codebook["Q1"]["choices"]["4"]
-    wvb = write_json(tmp_path / "wvb", codebook)
-    with pytest.raises(CumaError, match=r"codebook\.json: question Q1 has no text for codes 2, 4 of its scale 1\.\.4"):
-        read_wvs7(write_rows(tmp_path / "raw.csv", make_rows(10)), wvb)
-
-
 def test_a_row_cut_short_can_be_skipped_and_is_counted(tmp_path):
     wvb, raw, _ = make_checkout(tmp_path)
     rows = make_rows()
@@ -306,23 +237,6 @@ def test_a_row_cut_short_can_be_skipped_and_is_counted(tmp_path):
     survey = read_wvs7(raw, wvb, bad_rows="skip")
     assert survey.skipped["row with a wrong number of columns"] == 1
     assert_is(survey, official(rows[:-1]))
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("codebook", '{"Q1": ', r"codebook\.json is not valid JSON"),
-        ("codebook", "[]", r"codebook\.json holds a list, not an object"),
-        ("question_metadata", '{"Q1": {"use_case": "value"}}', "not those of WorldValuesBench .*answer_scale_min"),
-        ("question_metadata", "{}", "has no value question"),
-        ("answer_adjustment", '{"Q1": {"a": "2"}}', "not those of WorldValuesBench"),
-    ],
-)
-def test_json_files_of_another_form_are_one_error(tmp_path, name, text, message):
-    wvb, raw, _ = make_checkout(tmp_path)
-    (wvb / "dataset_construction" / f"{name}.json").write_text(text)
-    with pytest.raises(CumaError, match=message):
-        read_wvs7(raw, wvb)
 
 
 def test_the_key_is_of_contents(tmp_path):
