@@ -1,6 +1,7 @@
 """What a WorldValuesBench checkout says: option texts of recoded questions, names of columns, faults of its files."""
 
 import json
+import os
 import pathlib
 
 import pytest
@@ -20,8 +21,8 @@ from cuma_jax.errors import CumaError
 from cuma_jax.surveys.wvb_codebook import FIELDS, build_questions, read_codebook
 from cuma_jax.surveys.wvs7 import read_wvs7
 
-REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "wvb"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="needs the JSON files of a WorldValuesBench checkout")
+REAL = pathlib.Path(os.environ.get("CUMA_JAX_TEST_WVB", "no checkout"))
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="set CUMA_JAX_TEST_WVB to a WorldValuesBench checkout")
 
 
 EXPECTED = {
