@@ -100,27 +100,30 @@ def survey_tables(survey: Survey, data: DataConfig) -> dict[str, Chunks]:
     }
 
 
-def respondent_splits(survey: Survey, data: DataConfig) -> np.ndarray:
-    """The split of every respondent, int8 [R] positions in `config_checks.SPLITS`; -1 where there is none.
+def respondent_splits(survey: Survey, data: DataConfig) -> pd.Series:
+    """The split of every respondent, as categories; missing for a respondent who has none.
 
-    The official one where the source ships it, else the one that `data` makes. A respondent whose answers lie in
-    several splits (some questions held out, or a probe set taken from the test answers) has the first in the order of
-    `SPLITS`: where the person stands, not where one of the questions does.
+    The source's own, in its own words (WorldValuesBench says `valid`), else the one that `data` makes. A respondent
+    whose answers lie in several splits (some questions held out) has the first in the order of `SPLITS`: where the
+    person stands, not where one of the questions does.
     """
-    split_A = survey.official_A if survey.official_A is not None else split_rows(source_units(survey), data)
+    if "split" in survey.respondents:
+        return survey.respondents["split"]
+    split_A = split_rows(source_units(survey), data)
     # One more than the last split, for respondents without an answer.
     split_R = np.full(len(survey.respondents), len(SPLITS), np.int8)
     for position in reversed(range(len(SPLITS))):
         split_R[survey.respondent_A[split_A == position]] = position
-    return np.where(split_R == len(SPLITS), -1, split_R).astype(np.int8)
+    codes_R = np.where(split_R == len(SPLITS), -1, split_R)
+    return pd.Series(pd.Categorical.from_codes(codes_R, SPLITS)).cat.remove_unused_categories()
 
 
-def respondents_table(people: People, split_R: np.ndarray | None = None) -> pa.Table:
+def respondents_table(people: People, split_R: pd.Series | None = None) -> pa.Table:
     """One row a respondent: respondent, split, weight, stratum and psu if there, then every field as text."""
     frame = people.respondents
     columns: dict[str, pa.Array] = {"respondent": pa.array(frame["respondent_id"].astype(str), pa.string())}
     if split_R is not None:
-        columns["split"] = _text(pd.Series(pd.Categorical.from_codes(split_R, SPLITS)).cat.remove_unused_categories())
+        columns["split"] = _text(split_R)
     elif "split" in frame:
         columns["split"] = _text(frame["split"])
     columns["weight"] = pa.array(frame["weight"].to_numpy(np.float64))
