@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
@@ -90,9 +92,9 @@ def read_file(path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[s
         elif kind == "parquet":
             with pa.parquet.ParquetFile(path) as file:
                 require_columns(file.schema_arrow.names, columns or (), path)
-                table = file.read(columns=None if columns is None else list(columns))
+                table = decode_json(file.read(columns=None if columns is None else list(columns)))
         else:
-            table = _read_arrow(path)
+            table = decode_json(_read_arrow(path))
         if kind in ("parquet", "arrow"):  # these may hold bytes that are no UTF-8
             table.validate(full=True)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
@@ -293,3 +295,37 @@ def _read_arrow(path: pathlib.Path) -> pa.Table:
     except pa.ArrowInvalid:
         source.seek(0)
         return pa.ipc.open_stream(source).read_all()
+
+
+def decode_json(table: pa.Table) -> pa.Table:
+    """`table` with columns of JSON texts (Arrow's type arrow.json, also inside lists) as nested columns.
+
+    `datasets` 5 makes such columns where the objects of a list do not all have the same keys.
+
+    Raises:
+        pa.ArrowInvalid: values of one place are of different types.
+    """
+    for place, field in enumerate(table.schema):
+        if _holds_json(field.type):
+            array = pa.concat_arrays(table.column(place).chunks)
+            table = table.set_column(place, field.name, _decoded(array))
+    return table
+
+
+def _holds_json(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _holds_json(kind.value_type)
+    return getattr(kind, "extension_name", "") == "arrow.json"
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    if isinstance(array, (pa.ListArray, pa.LargeListArray)):
+        lengths = pa.compute.fill_null(pa.compute.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        make = pa.LargeListArray if isinstance(array, pa.LargeListArray) else pa.ListArray
+        offsets = pa.array(np.append(0, np.cumsum(lengths)), pa.int64() if make is pa.LargeListArray else pa.int32())
+        return make.from_arrays(offsets, _decoded(array.flatten()), mask=array.is_null())
+    lines = b"\n".join(b'{"v": %s}' % (text.as_py() or "null").encode() for text in array.storage)
+    if not lines:
+        return pa.nulls(0)
+    read, parse = pa.json.ReadOptions(block_size=_BLOCK), pa.json.ParseOptions(newlines_in_values=True)
+    return pa.json.read_json(pa.BufferReader(lines), read, parse)["v"].combine_chunks()

@@ -4,6 +4,7 @@ A name's ending says the format: csv, tsv, jsonl (ndjson), parquet, arrow (feath
 folder is its files one after the other, in name order, or a data set that `datasets.save_to_disk` wrote.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -14,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys.table_formats import ENDINGS, KINDS, ending_of, kind_of, read_file
+from cuma_jax.surveys.table_formats import ENDINGS, KINDS, decode_json, ending_of, kind_of, read_file
 
 
 def read_table(
@@ -112,11 +113,17 @@ def hub_table(
         )
     except Exception as error:  # the hub's clients raise errors of a dozen unrelated types
         raise _hub_error(name, config, revision, split, error) from None
-    return loaded.data.table
+    try:
+        return decode_json(loaded.data.table)
+    except pa.ArrowException as error:
+        raise CumaError(
+            f"{name} at {revision or 'its newest commit'}: {error}; download its files and name them: --data.path"
+        ) from None
 
 
+@functools.cache
 def newest_revision(name: str) -> str:
-    """The hash of the newest commit of a data set on the hub; says on stderr which it is.
+    """The hash of the newest commit of a data set on the hub, asked for once; says on stderr which it is.
 
     Raises:
         CumaError: the hub does not answer.

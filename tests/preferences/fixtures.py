@@ -184,8 +184,8 @@ def prism_rows(conversations: int = 150, users: int = 25, seed: int = 0) -> tupl
 
 
 def _message(turn: int, role: str, content: str) -> dict:
-    empty = dict.fromkeys(("model_provider", "model_name", "score", "if_chosen", "within_turn_id"))
-    return {"turn": turn, "role": role, "content": content, **empty}
+    """What a user's message has; a model's has more."""
+    return {"turn": turn, "role": role, "content": content}
 
 
 def write_rows(path: pathlib.Path | str, rows: list[dict]) -> pathlib.Path:

@@ -167,6 +167,21 @@ def test_a_local_folder_laid_out_like_the_hub_is_read_through_datasets(tmp_path)
         assert table.to_pylist() == [{"name": name, "nested": {"a": 1}}]
 
 
+def test_objects_with_different_keys_are_nested_columns_however_datasets_keeps_them(tmp_path):
+    """`datasets` 5 turns them into JSON texts, in what it loads and in what it saves."""
+    rows = [{"a": [{"x": 1}, {"x": 2, "y": "é\n"}]}, {"a": []}, {"a": None}, {"a": [{"y": None, "x": 3}]}]
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected = read_table(tmp_path / "hub").to_pylist()
+    assert expected[0] == {"a": [{"x": 1, "y": None}, {"x": 2, "y": "é\n"}]}
+    assert hub_table(str(tmp_path / "hub"), None, "", cache_dir=str(tmp_path / "cache")).to_pylist() == expected
+    loaded = datasets.load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded.save_to_disk(tmp_path / "saved")
+    loaded.to_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "saved").to_pylist() == expected
+    assert read_table(tmp_path / "a.parquet").to_pylist() == expected
+
+
 def test_a_hub_that_does_not_answer_is_one_message(monkeypatch):
     def refuse(*args, **kwargs):
         raise ConnectionError("no route\nto the hub")
