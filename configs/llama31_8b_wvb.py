@@ -9,7 +9,7 @@ from cuma_jax.config import Config
 def llama31_8b_wvb() -> Config:
     """CuMA with rank 64 on Llama-3.1-8B-Instruct and WorldValuesBench.
 
-    Command: python -m cuma_jax.train --config llama31_8b_wvb --data.path PATH_OF_YOUR_WORLDVALUESBENCH_CHECKOUT
+    Command: python -m cuma_jax.train --config llama31_8b_wvb --data.wvb YOUR_WORLDVALUESBENCH_CHECKOUT
     Hardware: one GPU with 80 GB, or several with --mesh.fsdp N; a TPU slice alike. Time: not measured.
     Expected score: not measured.
 

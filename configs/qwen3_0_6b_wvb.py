@@ -9,7 +9,7 @@ from cuma_jax.config import Config
 def qwen3_0_6b_wvb() -> Config:
     """CuMA with rank 8 on Qwen3-0.6B and WorldValuesBench: `qwen3_8b_wvb` on a base for one small GPU.
 
-    Command: python -m cuma_jax.train --config qwen3_0_6b_wvb --data.path PATH_OF_YOUR_WORLDVALUESBENCH_CHECKOUT
+    Command: python -m cuma_jax.train --config qwen3_0_6b_wvb --data.wvb YOUR_WORLDVALUESBENCH_CHECKOUT
     Hardware: one GPU with 16 GB or more. Time: not measured.
     Expected score: not measured.
     """

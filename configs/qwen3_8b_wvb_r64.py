@@ -9,7 +9,7 @@ from cuma_jax.config import Config
 def qwen3_8b_wvb_r64() -> Config:
     """CuMA with rank 64 on Qwen3-8B and WorldValuesBench: `qwen3_8b_wvb` with the paper's larger adapters.
 
-    Command: python -m cuma_jax.train --config qwen3_8b_wvb_r64 --data.path PATH_OF_YOUR_WORLDVALUESBENCH_CHECKOUT
+    Command: python -m cuma_jax.train --config qwen3_8b_wvb_r64 --data.wvb YOUR_WORLDVALUESBENCH_CHECKOUT
     Hardware: one GPU with 80 GB, or several with --mesh.fsdp N; a TPU slice alike. Time: not measured.
     Expected score: not measured.
 

@@ -87,7 +87,7 @@ def survey_example(
     question = survey.questions[survey.question_A[answer]]
     row = int(profiles.profile_R[respondent])
     person = survey.respondents["respondent_id"].iloc[respondent]
-    title, profile = f"{person}, {question.id}", profile_text(profiles, row, config.profile.sentence)
+    title, profile = f"{person}, {question.id}", profile_text(profiles, row)
     if tokenizer is None:
         system = system_message(profile if config.profile.in_prompt else None)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question_message(question)}]
@@ -116,7 +116,7 @@ def conversation_example(
     row = preferences.conversations.iloc[conversation]
     person, name = int(row["person"]), str(row["conversation_id"])
     title = f"{preferences.respondents['respondent_id'].iloc[person]}, conversation {name}"
-    profile = profile_text(profiles, int(profiles.profile_R[person]), config.profile.sentence)
+    profile = profile_text(profiles, int(profiles.profile_R[person]))
     messages = conversation_messages(preferences, conversation)
     if config.profile.in_prompt:
         messages = [{"role": "system", "content": conversation_system_message(profile)}, *messages]

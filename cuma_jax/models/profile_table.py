@@ -20,7 +20,7 @@ from cuma_jax.config import ProfileConfig
 from cuma_jax.errors import CumaError
 from cuma_jax.models.normalise import Normaliser, fit_normaliser
 from cuma_jax.models.text_encoder import TextEncoder
-from cuma_jax.surveys.profiles import Profiles, describe, field_text
+from cuma_jax.surveys.profiles import Profiles, Style, describe, field_text
 
 FILE = "profile_table.npz"
 _WHOLE = "(whole profile)"
@@ -38,6 +38,7 @@ class ProfileEmbedder:
             a field that a profile lacks is a block of zeros.
         fields: the profile fields of the survey.
         normalisers: one a field, or one for the whole profile.
+        sentence: how a whole profile is worded.
         encoder_info: source, fingerprint, width, pooling and longest text of the encoder it was fitted with.
         encoder: None where no encoder is at hand; then nothing new can be embedded.
     """
@@ -47,6 +48,7 @@ class ProfileEmbedder:
     normalisers: dict[str, Normaliser]
     encoder_info: dict[str, Any]
     encoder: TextEncoder | None = None
+    sentence: Style = "natural"
 
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Vectors of any profiles, seen before or not.
@@ -75,7 +77,7 @@ class ProfileEmbedder:
         """The text of each block of a profile: by field, or of the whole."""
         present = {field: profile[field] for field in self.fields if field in profile}
         if self.granularity == "profile":
-            return {_WHOLE: describe(present)}
+            return {_WHOLE: describe(present, self.sentence)}
         return {field: field_text(field, value) for field, value in present.items()}
 
     def assemble(self, values: Sequence[Mapping[str, str]], texts: Sequence[str], vectors_NC: np.ndarray) -> np.ndarray:
@@ -145,6 +147,7 @@ class ProfileTable:
         about = {
             "granularity": embedder.granularity,
             "fields": embedder.fields,
+            "sentence": embedder.sentence,
             "encoder": embedder.encoder_info,
             "vocab": self.vocab,
             "normalisers": {n: {"diagonal": v.diagonal, "l2": v.l2} for n, v in embedder.normalisers.items()},
@@ -182,8 +185,8 @@ class ProfileTable:
             _check_same(path, about["encoder"], _info(encoder))
         vocab = {field: tuple(values) for field, values in about["vocab"].items()}
         embedder = ProfileEmbedder(
-            about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], encoder
-        )  # fmt: skip
+            about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], encoder, about["sentence"]
+        )
         return cls(vectors_PM, vocab, codes_PF, embedder)
 
 
@@ -219,7 +222,7 @@ def build_profile_table(
     if not train_P.any():
         raise CumaError("no profile has training answers; the profile vectors cannot be fitted (check data.unseen_*)")
     values = [profiles.values(row) for row in range(len(profiles))]
-    embedder = ProfileEmbedder(config.granularity, profiles.fields, {}, _info(encoder), encoder)
+    embedder = ProfileEmbedder(config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence)
     texts_P = [embedder.texts(profile) for profile in values]
     # Sorted, so that neither the cache nor a single bit depends on the order of the profiles.
     texts = sorted({text for blocks in texts_P for text in blocks.values()})

@@ -40,6 +40,9 @@ _MAX_KEY = 2**62
 # Names that need "the" in a sentence.
 _ARTICLE = re.compile(r"^(United |Netherlands$|Philippines$|Dominican Republic$|Czech Republic$|Maldives$|Gambia$)")
 
+Style = Literal["natural", "reference"]
+"""How a profile is worded."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Profiles:
@@ -51,12 +54,14 @@ class Profiles:
         codes_PF: int32 [P, F]; position in the field's vocab, -1 where the value is missing. Rows are distinct
             and sorted, so they do not depend on the order of the respondents.
         profile_R: int32 [R]; the row of `codes_PF` of each respondent.
+        sentence: the style of the sentences that describe them (`profile.sentence`).
     """
 
     fields: tuple[str, ...]
     vocab: dict[str, tuple[str, ...]]
     codes_PF: np.ndarray
     profile_R: np.ndarray
+    sentence: Style = "natural"
 
     def __len__(self) -> int:
         return len(self.codes_PF)
@@ -67,9 +72,7 @@ class Profiles:
         return {f: self.vocab[f][c] for f, c in zip(self.fields, codes_F, strict=True) if c != _MISSING}
 
 
-def build_profiles(
-    people: People, fields: Sequence[str] = (), sentence: Literal["natural", "reference"] = "natural"
-) -> Profiles:
+def build_profiles(people: People, fields: Sequence[str] = (), sentence: Style = "natural") -> Profiles:
     """The distinct profiles of `people.respondents`.
 
     Args:
@@ -98,7 +101,7 @@ def build_profiles(
     for f, field in enumerate(fields):
         vocab[field], codes_RF[:, f] = _codes(people.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
-    return Profiles(fields, vocab, codes_RF[first_P], profile_R)
+    return Profiles(fields, vocab, codes_RF[first_P], profile_R, sentence)
 
 
 def _codes(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
@@ -137,7 +140,7 @@ def field_text(field: str, value: str) -> str:
     return f"{label(field)}: {value}"
 
 
-def describe(values: Mapping[str, str], style: Literal["natural", "reference"] = "natural") -> str:
+def describe(values: Mapping[str, str], style: Style = "natural") -> str:
     """A profile as one sentence.
 
     natural: fields that are absent are left out. `{"country": "Chile", "year": "2006", "sex": "female"}` gives
@@ -190,9 +193,9 @@ def _check_reference(fields: Sequence[str], where: str) -> None:
         )
 
 
-def profile_text(profiles: Profiles, row: int, style: Literal["natural", "reference"] = "natural") -> str:
+def profile_text(profiles: Profiles, row: int) -> str:
     """The sentence that describes profile `row`; see `describe`."""
-    return describe(profiles.values(row), style)
+    return describe(profiles.values(row), profiles.sentence)
 
 
 def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, str]:

@@ -34,6 +34,7 @@ from cuma_jax.surveys.profiles import Profiles, build_profiles, profile_text
 from cuma_jax.surveys.prompts import conversation_system_message
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.units import Units
 from cuma_jax.training.layouts import ConversationLayout, Layout, plain_tables, survey_layout
 
 Tree = Any
@@ -47,6 +48,7 @@ class Assembly:
         config: the resolved config.
         mesh: the devices.
         source: the data: a survey, or preference data as conversations.
+        units: what its rows belong to.
         profiles: its persons' distinct profiles.
         split_N: int8, the split of every row (answer or conversation), as positions in `SPLITS`.
         tokenizer: the base's, or the one that was asked for.
@@ -62,6 +64,7 @@ class Assembly:
     config: Config
     mesh: Mesh
     source: Survey | Preferences
+    units: Units
     profiles: Profiles
     split_N: np.ndarray
     tokenizer: Tokenizer
@@ -220,7 +223,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
 
     source = load_source(config.data, config.objective.name, cache)
     units = source_units(source)
-    profiles = build_profiles(source, config.profile.fields)
+    profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
     split_N = split_rows(units, config.data)
     _check_splits(config, split_N)
     train_P = np.zeros(len(profiles), bool)
@@ -254,9 +257,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     prediction: Layout | None = None
     if isinstance(tokens, ConversationTokens):
         assert isinstance(source, Preferences)
-        training = ConversationLayout(
-            config, tokens, profiles.profile_R[units.person_N], plain_tables(config, vectors_PM)
-        )
+        training = ConversationLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM))
     else:
         assert isinstance(source, Survey)
         layouts = {
@@ -270,6 +271,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         config=config,
         mesh=mesh,
         source=source,
+        units=units,
         profiles=profiles,
         split_N=split_N,
         tokenizer=tokenizer,

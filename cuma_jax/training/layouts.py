@@ -16,9 +16,11 @@ from jax.sharding import Mesh
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Batcher, Buckets, Rows, template_slots
 from cuma_jax.data.conversations import ConversationBatcher, ConversationTokens
-from cuma_jax.data.pipeline import Gatherer, answer_rows, cell_rows
+from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, conversation_masses, describe_sampling
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.models.decoder import Decoder
+from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.sharding import replicated
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
@@ -57,15 +59,22 @@ class Layout:
 
     def batcher(self, rows: Rows) -> Batcher:
         """Gathers `rows` into batches."""
-        data = self.config.data
+        data, buckets = self.config.data, Buckets(self.config.data.buckets)
         return Batcher(
-            rows, self.tokens, self.sizes_Q, self.objective, Buckets(data.buckets), data.max_length, self.cached
+            rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.cached, data.too_long
         )
 
-    def training_rows(self, mask_A: np.ndarray) -> Gatherer:
+    def training_rows(self, mask_A: np.ndarray) -> Batcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
         build = cell_rows if self.config.objective.aggregate == "cell" else answer_rows
-        return self.batcher(build(self.survey, self.profiles, mask_A, self.config.data.question_power))
+        return self.batcher(build(self.survey, self.profiles, mask_A, drawing_of(self.config)))
+
+    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+        """What training sees of its rows, as lines to print; `drawn` rows in all."""
+        assert isinstance(batcher, Batcher)
+        names, order = [question.id for question in self.survey.questions], self.config.data.order
+        text = describe_sampling(batcher.mass_N, drawn, batcher.rows.question_N, names, order)
+        return [text, *(f"left out: {count:,} rows of {reason}" for reason, count in batcher.skipped.items())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,27 +83,47 @@ class ConversationLayout:
 
     Attributes:
         config: the run's.
+        source, profiles: the data.
         tokens: of all conversations.
-        profile_C: row of the profile table of each conversation's person, int32.
         tables: per bucket, what batches index into, on the devices.
     """
 
     config: Config
+    source: Preferences
+    profiles: Profiles
     tokens: ConversationTokens
-    profile_C: np.ndarray
     tables: dict[int, Tables]
     cached: bool = False
 
+    @property
+    def profile_C(self) -> np.ndarray:
+        """int32 [C], row of the profile table of each conversation's person."""
+        return self.profiles.profile_R[self.source.conversations["person"].to_numpy()]
+
     def batcher(self, index_N: np.ndarray, packing: bool) -> ConversationBatcher:
         """Gathers conversations `index_N` into batches."""
-        mass_C = np.ones(len(self.profile_C))
+        mass_C = conversation_masses(self.source, drawing_of(self.config))
         return ConversationBatcher(
             self.tokens, index_N, self.profile_C, mass_C, Buckets(self.config.data.buckets), packing
         )
 
-    def training_rows(self, mask_C: np.ndarray) -> Gatherer:
+    def training_rows(self, mask_C: np.ndarray) -> ConversationBatcher:
         """The conversations that `mask_C` (bool [C]) selects."""
         return self.batcher(np.flatnonzero(mask_C), self.config.data.packing)
+
+    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+        """What training sees of its rows, as lines to print; `drawn` rows in all."""
+        assert isinstance(batcher, ConversationBatcher)
+        lines = [describe_sampling(batcher.mass_N, drawn, order=self.config.data.order)]
+        if batcher.packing:
+            lines.append(f"  {sum(map(len, batcher.rows)):,} conversations packed into these rows")
+        return lines + [f"{reason}: {count:,} conversations" for reason, count in self.tokens.notes.items()]
+
+
+def drawing_of(config: Config) -> Drawing:
+    """How rows are drawn."""
+    data = config.data
+    return Drawing(data.question_power, data.sample_weights, data.group_by, data.group_power)
 
 
 def plain_tables(config: Config, vectors_PM: jax.Array | None) -> dict[int, Tables]:
@@ -119,7 +148,7 @@ def survey_layout(
     tables = plain_tables(config, vectors_PM)
     if cached:
         buckets = Buckets(config.data.buckets)
-        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length)
+        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length, config.data.too_long)
         lower = jax.jit(
             lambda base, tokens_BT: decoder.apply({"params": base}, tokens_BT, method="lower"),
             in_shardings=(base_shardings, replicated(mesh)),
@@ -128,7 +157,7 @@ def survey_layout(
         fill = functools.partial(_question_table, tokens, lower=functools.partial(lower, base), mesh=mesh)
         tables = {
             int(b): Tables(vectors_PM, fill(np.flatnonzero(bucket_M == b), buckets.lengths[b]))
-            for b in np.unique(bucket_M)
+            for b in np.unique(bucket_M[bucket_M >= 0])
         }
     return Layout(config, survey, profiles, objective, tokens, tables, cached)
 

@@ -24,9 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cuma_jax.data.pipeline import Gatherer, TrainBatches, stream, validation_batches
+from cuma_jax.cache import atomic_write
+from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream, validation_batches
 from cuma_jax.errors import CumaError
 from cuma_jax.sharding import local_rows, put_batch, replicated
+from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
@@ -34,6 +36,7 @@ from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.run_dir import trim_metrics, write_config
 from cuma_jax.training.step import TrainState, make_eval_step, make_train_step
 
+SPLIT_FILE = "split.parquet"
 PLAIN_LINES = 20
 """Progress lines over a whole run, where there is no terminal for a bar."""
 
@@ -61,10 +64,12 @@ def training_rows(assembly: Assembly, split: str) -> Gatherer:
     return assembly.training.training_rows(mask_N)
 
 
-def total_steps(assembly: Assembly, rows: int) -> int:
+def total_steps(assembly: Assembly, batcher: Gatherer) -> int:
     """`train.steps`, or as many as `train.epochs` passes over the rows need."""
     train = assembly.config.train
-    return train.steps or max(math.ceil(train.epochs * rows / train.batch_size), 1)
+    exact = assembly.config.data.order == "epochs"
+    one_pass = epoch_steps(batcher, train.batch_size) if exact else len(batcher) / train.batch_size
+    return train.steps or max(math.ceil(train.epochs * one_pass), 1)
 
 
 class Trainer:
@@ -74,9 +79,13 @@ class Trainer:
         config, mesh = assembly.config, assembly.mesh
         self.assembly = assembly
         batcher = training_rows(assembly, "train")
-        self.steps = total_steps(assembly, len(batcher))
+        self.rows = len(batcher)
+        self.steps = total_steps(assembly, batcher)
+        self.about_rows = assembly.training.describe(batcher, self.steps * config.train.batch_size)
         local = local_rows(mesh, config.train.batch_size)
-        self.batches = TrainBatches(batcher, config.train.batch_size, self.steps, config.train.seed, local)
+        self.batches = TrainBatches(
+            batcher, config.train.batch_size, self.steps, config.train.seed, local, config.data.order
+        )
         self.validation: list[tuple[int, Any]] = []
         if assembly.mask("validation").any() and config.train.eval_batches:
             held_out = training_rows(assembly, "validation")
@@ -156,6 +165,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config)
         trim_metrics(folder, start)
+        save_split(folder, assembly)
         if assembly.table is not None:
             assembly.table.save(folder)
     log = MetricsLog(folder, config.run, writes)
@@ -164,9 +174,12 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         progress.say(f"{folder} is trained already ({start} steps); to train anew, delete it or give another --run.dir")
     elif start:
         progress.say(f"resuming {folder} at step {start} of {trainer.steps}")
+    else:
+        for text in trainer.about_rows:
+            progress.say(text)
 
     began, validation, done = time.perf_counter(), None, start
-    meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size)
+    meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size, trainer.rows)
     with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
         for bucket, batch in stream(trainer.batches, start, config.data.prefetch):
             placed = put_batch(batch, mesh)
@@ -195,11 +208,18 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
     return Trained(state, done == trainer.steps, None if start else round(time.perf_counter() - began, 1))
 
 
+def save_split(folder: pathlib.Path, assembly: Assembly) -> None:
+    """Writes who was held out, by ids (split.parquet), so that another program can use the same split."""
+    table = split_table(assembly.units, assembly.config.data)
+    atomic_write(folder / SPLIT_FILE, lambda part: table.to_parquet(part, index=False))
+
+
 class _Meter:
     """Reads metrics one step late, so that the device always has the next step to work on."""
 
-    def __init__(self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int):
+    def __init__(self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int, rows: int):
         self._log, self._progress, self._every, self._steps, self._rows = log, progress, every, steps, batch_size
+        self._all_rows = rows
         self._pending: tuple[int, Any] | None = None
         self._tokens = self._counted = 0
         self._seconds, self._since = 0.0, time.perf_counter()
@@ -237,6 +257,7 @@ class _Meter:
         if step % self._every == 0 or step == self._steps or step == 1:
             names = ("loss", "balance", "accuracy", "learning_rate", "gradient_norm")
             line = {"step": step, **{name: float(metrics[name]) for name in names}}
+            line["epoch"] = step * self._rows / self._all_rows
             line["tokens_per_s"] = self._tokens / self._seconds
             line["examples_per_s"] = self._counted * self._rows / self._seconds
             self._log.write(line)

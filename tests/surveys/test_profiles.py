@@ -122,7 +122,7 @@ def test_the_reference_sentence_needs_its_eight_fields():
     ):
         build_profiles(survey, sentence="reference")
     profiles = build_profiles(survey, tuple(EIGHT), "reference")
-    texts = [profile_text(profiles, row, "reference") for row in profiles.profile_R]
+    texts = [profile_text(profiles, row) for row in profiles.profile_R]
     assert texts[0] == describe(EIGHT, "reference")
     assert texts[1].count("nan") == 8
     with pytest.raises(CumaError, match="reference has no place for year"):

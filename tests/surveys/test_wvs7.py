@@ -140,7 +140,7 @@ def test_the_reference_sentence_has_the_official_texts(tmp_path):
     for person, row in zip(survey.respondents["respondent_id"], profiles.profile_R, strict=True):
         texts = {c: "nan" if by_id[person][c] in ("", "None") else by_id[person][c] for c in PAPER_FIELDS}
         age = texts["X003R"].replace(" years", " years old")
-        assert profile_text(profiles, row, "reference") == (
+        assert profile_text(profiles, row) == (
             f"You are a person from {texts['B_COUNTRY']}, age group: {age}, gender: {texts['Q260']}, education: "
             f"{texts['Q275']}, marital status: {texts['Q273']}, religion: {texts['Q289']}, ethnicity: {texts['Q290']}, "
             f"employment: {texts['Q279']}."

@@ -1,0 +1,104 @@
+"""Training on conversations: a packed row is its conversations, and both sources train, score and report."""
+
+import functools
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, changed
+
+from cuma_jax.config_checks import SPLITS
+
+sys.path.insert(0, str(ROOT / "tests" / "preferences"))
+from fixtures import write_community_alignment, write_prism
+
+close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=3e-6)
+
+
+@pytest.fixture(scope="module")
+def conversations(debug_config, tmp_path_factory):
+    """`conversations(source, **sections)`: the debug model on an invented file of the source's shape."""
+    folder = tmp_path_factory.mktemp("conversations")
+    paths = {
+        "community_alignment": write_community_alignment(folder / "ca.jsonl.gz", 160, 40),
+        "prism": write_prism(folder / "prism", 120, 40),
+    }
+
+    def make(source, **sections):
+        data = {
+            "source": source,
+            "path": str(paths[source]),
+            "buckets": (512, 1024),
+            "unseen_respondents": 0.15,
+            "validation_respondents": 0.15,
+            "unseen_countries": 0.0,
+            "too_long": "skip",
+        }
+        objective = {"name": "sft", "aggregate": "respondent"}
+        evaluation = {"splits": ("unseen_annotator",), "group_by": ("country",), "min_cell": 3}
+        config = changed(debug_config, data=data, objective=objective, evaluation=evaluation)
+        return changed(config, **sections)
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", ["hidden+profile", "profile"])
+def test_packed_rows_equal_their_conversations_one_a_row(
+    conversations, assemble_on, random_adapters, loss_and_gradients, inputs
+):
+    """Loss, accuracy, balance and every gradient, in float32; profiles differ within a packed row."""
+    config = conversations("prism", data={"buckets": (2048,), "max_length": 700}, router={"inputs": inputs})
+    config = changed(config, adapter={"dropout": 0.0}, profile={"projection_layers": 1})
+    assembly = assemble_on(config)
+    adapters, layout = random_adapters(assembly), assembly.training
+    index = np.flatnonzero(layout.tokens.kept_C)[:6]
+    plain, packed = layout.batcher(index, packing=False), layout.batcher(index, packing=True)
+    assert len(packed) < len(plain) == 6
+    several = packed.gather(np.arange(len(packed)), 0)
+    assert len(set(several["profile"][0, : len(packed.rows[0])])) > 1
+    one = loss_and_gradients(assembly, adapters, plain.gather(np.arange(6), 0), 0)
+    other = loss_and_gradients(assembly, adapters, several, 0)
+    for name in ("loss", "accuracy", "balance", "total"):
+        np.testing.assert_allclose(other[0][name], one[0][name], rtol=2e-5, err_msg=name)
+    jax.tree.map(close, other[1], one[1])
+    assert max(float(np.abs(g).max()) for g in jax.tree.leaves(one[1])) > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "packing"), [("community_alignment", False), ("prism", True)])
+def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_path, source, packing):
+    from conftest import devices_of
+
+    from cuma_jax.evaluate import score
+    from cuma_jax.training.assembly import assemble
+    from cuma_jax.training.loop import train
+
+    config = conversations(
+        source,
+        data={"packing": packing},
+        train={"steps": 12, "batch_size": 8, "eval_every": 12, "eval_batches": 1, "save_every": 12},
+        optimizer={"learning_rate": 1e-2},
+        profile={"in_prompt": packing},
+        run={"dir": str(tmp_path / "run")},
+    )
+    with devices_of(config.mesh):
+        assembly = assemble(config, progress=False)
+    people = assembly.source.conversations["person"].to_numpy()
+    at = {name: set(people[assembly.split_N == SPLITS.index(name)]) for name in ("train", "unseen_annotator")}
+    assert at["train"]
+    assert at["unseen_annotator"]
+    assert not at["train"] & at["unseen_annotator"]
+    trained = train(assembly, tmp_path / "run")
+    score(assembly, trained.state.adapters, tmp_path / "run", trained.seconds)
+    values = json.loads((tmp_path / "run" / "results.json").read_text())
+    figures = values["splits"]["unseen_annotator"]
+    assert figures["loss"]["value"] < figures["base_loss"]["value"] - 0.1
+    assert figures["difference"]["value"] == pytest.approx(figures["loss"]["value"] - figures["base_loss"]["value"])
+    assert figures["difference"]["low"] <= figures["difference"]["value"] <= figures["difference"]["high"]
+    assert sum(g["n"]["tokens"] for g in figures["groups"]["country"].values()) <= figures["n"]["tokens"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "people never seen in training" in page
+    assert "<script" not in page
