@@ -5,12 +5,14 @@ Shapes: B rows, T tokens (one of the buckets), S supervised positions, O options
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.errors import CumaError
 
+TooLong = Literal["error", "skip"]
 Batch = dict[str, np.ndarray]
 """Arrays by name, the first axis is the row:
 
@@ -30,19 +32,17 @@ class Buckets:
 
     lengths: tuple[int, ...]
 
-    def of(self, length_N: np.ndarray, what: str, max_length: int) -> np.ndarray:
-        """The shortest bucket (its number) that holds each row.
+    def limit(self, max_length: int) -> int:
+        """Tokens of the longest row there may be."""
+        return min(self.lengths[-1], max_length)
 
-        Raises:
-            CumaError: a row is longer than `max_length` or the longest bucket.
-        """
-        limit = min(self.lengths[-1], max_length)
-        if len(length_N) and length_N.max() > limit:
-            raise CumaError(
-                f"{what}: a row has {int(length_N.max())} tokens, more than the {limit} allowed; raise data.max_length "
-                "and add a longer bucket to data.buckets, or leave the question out (data.questions)"
-            )
-        return np.searchsorted(np.array(self.lengths), length_N).astype(np.int32)
+    def of(self, length_N: np.ndarray, max_length: int) -> np.ndarray:
+        """The shortest bucket (its number, int32) that holds each row; -1 for rows that are too long."""
+        limit = self.limit(max_length)
+        # By a table: there are millions of rows, but few lengths.
+        bucket_L = np.searchsorted(np.array(self.lengths), np.arange(limit + 2)).astype(np.int32)
+        bucket_L[limit + 1] = -1
+        return bucket_L[np.minimum(length_N, limit + 1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,19 +65,42 @@ class Rows:
     def __len__(self) -> int:
         return len(self.profile_N)
 
+    def keep(self, keep_N: np.ndarray) -> "Rows":
+        """The rows where `keep_N` (bool) is true."""
+        target_NO = None if self.target_NO is None else self.target_NO[keep_N]
+        return Rows(
+            self.profile_N[keep_N], self.question_N[keep_N], self.option_N[keep_N], target_NO, self.mass_N[keep_N]
+        )
 
-def template_slots(tokens: RowTokens, buckets: Buckets, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+
+def template_slots(
+    tokens: RowTokens, buckets: Buckets, max_length: int, too_long: TooLong = "error"
+) -> tuple[np.ndarray, np.ndarray]:
     """Bucket of every template and its place among the bucket's templates, both int32 [M].
 
-    Only for rows without a profile in the prompt, where a template is a whole row.
+    Only for rows without a profile in the prompt, where a template is a whole row. With `too_long` skip, the bucket of
+    a template that is too long is -1: it is in no table.
+
+    Raises:
+        CumaError: a template is too long, and `too_long` is error.
     """
-    length_M = np.array([len(t) for t in tokens.templates], np.int32)
-    bucket_M = buckets.of(length_M, "data", max_length)
+    bucket_M = buckets.of(tokens.template_lengths_M, max_length)
+    if too_long == "error" and (bucket_M < 0).any():
+        raise _too_long(tokens, int(np.argmax(tokens.template_lengths_M)), None, buckets.limit(max_length))
     slot_M = np.zeros(len(bucket_M), np.int32)
-    for bucket in np.unique(bucket_M):
+    for bucket in np.unique(bucket_M[bucket_M >= 0]):
         members = np.flatnonzero(bucket_M == bucket)
         slot_M[members] = np.arange(len(members))
     return bucket_M, slot_M
+
+
+def _too_long(tokens: RowTokens, template: int, length: int | None, limit: int) -> CumaError:
+    length = int(tokens.template_lengths_M[template]) if length is None else length
+    question = tokens.question_of(template)
+    return CumaError(
+        f"data: question {question} has a row of {length} tokens, more than the {limit} allowed; raise data.max_length "
+        "and add a longer bucket to data.buckets, leave the question out (data.questions), or set data.too_long to skip"
+    )
 
 
 class Batcher:
@@ -91,6 +114,17 @@ class Batcher:
         buckets: lengths that batches come in.
         max_length: longest row allowed, in tokens.
         cached: whether batches name templates (hidden states come from a table) instead of holding tokens.
+        too_long: a row longer than the longest bucket, or `max_length`: `error`, or `skip` it and count it.
+
+    Attributes:
+        rows: the rows that are kept.
+        kept_N: bool, which of the given rows these are; None: all of them.
+        skipped: number of rows left out, by reason (the question and the limit).
+        bucket_N: int32, the bucket of each row that is kept.
+        moves_up: whether a row may be in a batch of a longer bucket; not where its table has no place for it.
+
+    Raises:
+        CumaError: a row is too long, and `too_long` is error; names the question and the length.
     """
 
     def __init__(
@@ -102,14 +136,28 @@ class Batcher:
         buckets: Buckets,
         max_length: int,
         cached: bool,
+        too_long: TooLong = "error",
     ):
-        self.rows, self.tokens, self.objective = rows, tokens, objective
+        self.tokens, self.objective, self.buckets = tokens, objective, buckets
         self._sizes_Q = np.asarray(sizes_Q, np.int32)
-        self._template_N = tokens.template_QO[rows.question_N, rows.option_N]
-        self.length_N = tokens.lengths(rows.profile_N, self._template_N)
-        self.bucket_N = buckets.of(self.length_N, "data", max_length)
-        self.buckets = buckets
-        self._slot_M = template_slots(tokens, buckets, max_length)[1] if cached else None
+        template_N = tokens.template_QO[rows.question_N, rows.option_N]
+        length_N = tokens.lengths(rows.profile_N, template_N)
+        bucket_N = buckets.of(length_N, max_length)
+        self.kept_N: np.ndarray | None = None
+        self.skipped: dict[str, int] = {}
+        if (bucket_N < 0).any():
+            limit = buckets.limit(max_length)
+            if too_long == "error":
+                longest = int(np.argmax(length_N))
+                raise _too_long(tokens, int(template_N[longest]), int(length_N[longest]), limit)
+            self.kept_N = bucket_N >= 0
+            for question, count in enumerate(np.bincount(rows.question_N[~self.kept_N])):
+                if count:
+                    name = tokens.question_name(question)
+                    self.skipped[f"question {name}: longer than {limit} tokens (data.max_length)"] = int(count)
+            rows, bucket_N = rows.keep(self.kept_N), bucket_N[self.kept_N]
+        self.rows, self.bucket_N, self.moves_up = rows, bucket_N, not cached
+        self._slot_M = template_slots(tokens, buckets, max_length, too_long)[1] if cached else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -122,8 +170,9 @@ class Batcher:
     def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
         rows, tokens = self.rows, self.tokens
-        template_B, profile_B = self._template_N[index_B], rows.profile_N[index_B]
-        length_B, supervised = self.length_N[index_B], tokens.supervised
+        profile_B, question_B, option_B = rows.profile_N[index_B], rows.question_N[index_B], rows.option_N[index_B]
+        template_B = tokens.template_QO[question_B, option_B]
+        length_B, supervised = tokens.lengths(profile_B, template_B), tokens.supervised
         weight_B = np.ones(len(index_B), np.float32)
         if real is not None:
             weight_B[real:] = 0.0
@@ -140,11 +189,10 @@ class Batcher:
         if self.objective == "sft":
             batch["labels"] = tokens.labels_MS[template_B]
             return batch
-        question_B = rows.question_N[index_B]
         batch["option_ids"] = tokens.option_ids_QO[question_B]
         batch["options"] = self._sizes_Q[question_B]
         if rows.target_NO is None:
-            batch["target"] = np.eye(tokens.option_ids_QO.shape[1], dtype=np.float32)[rows.option_N[index_B]]
+            batch["target"] = np.eye(tokens.option_ids_QO.shape[1], dtype=np.float32)[option_B]
         else:
             batch["target"] = rows.target_NO[index_B]
         return batch

@@ -8,7 +8,8 @@ Shapes: M templates, P profiles, S supervised positions, O options.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from cuma_jax.surveys.survey import Question
 
 # Two questions that differ in their first character: what their chats share is the piece before the question.
 _SENTINELS = ("A?", "Why?")
+_PROFILE = "Zebra."  # a system message that no template contains
 _CHECKED_PROFILES = 64
 
 
@@ -35,6 +37,7 @@ class RowTokens:
         option_ids_QO: int32, tokens of the option letters, 0 past the question's options.
         system: per profile, the tokens before the question; empty where no profile is in the prompt.
         pad_id: token for padding.
+        question_ids: the questions' names, for errors.
     """
 
     templates: tuple[np.ndarray, ...]
@@ -43,32 +46,58 @@ class RowTokens:
     option_ids_QO: np.ndarray
     system: tuple[np.ndarray, ...]
     pad_id: int
+    question_ids: tuple[str, ...] = ()
 
     @property
     def supervised(self) -> int:
         """S: supervised tokens a row."""
         return self.labels_MS.shape[1]
 
+    @functools.cached_property
+    def template_lengths_M(self) -> np.ndarray:
+        """int32, number of tokens of each template."""
+        return np.array([len(t) for t in self.templates], np.int32)
+
+    @functools.cached_property
+    def system_lengths_P(self) -> np.ndarray:
+        """int32, number of tokens of each profile's piece; empty where no profile is in the prompt."""
+        return np.array([len(s) for s in self.system], np.int32)
+
+    @functools.cached_property
+    def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All pieces one after another, and where each template and each profile's piece starts."""
+        pieces = [*self.templates, *self.system]
+        start = np.zeros(len(pieces) + 1, np.int64)
+        np.cumsum([len(piece) for piece in pieces], out=start[1:])
+        tokens = np.concatenate([*pieces, np.array([self.pad_id])]).astype(np.int32)
+        return tokens, start[: len(self.templates)], start[len(self.templates) : -1]
+
+    def question_name(self, question: int) -> str:
+        """How an error names a question."""
+        return self.question_ids[question] if self.question_ids else f"number {question}"
+
+    def question_of(self, template: int) -> str:
+        """The name of the question that a template puts."""
+        return self.question_name(int(np.argwhere(self.template_QO == template)[0, 0]))
+
     def lengths(self, profile_N: np.ndarray, template_N: np.ndarray) -> np.ndarray:
         """Tokens fed to the model for each row, int32 [N]; the last label is predicted, not fed."""
-        fixed_M = np.array([len(t) for t in self.templates], np.int32)
-        length_N = fixed_M[template_N]
+        length_N = self.template_lengths_M[template_N]
         if self.system:
-            length_N = length_N + np.array([len(s) for s in self.system], np.int32)[profile_N]
+            length_N += self.system_lengths_P[profile_N]
         return length_N
 
     def fill(self, profile_N: np.ndarray, template_N: np.ndarray, width: int) -> np.ndarray:
-        """Rows padded on the right to `width`, int32 [N, T]."""
-        tokens_NT = np.full((len(template_N), width), self.pad_id, np.int32)
-        for row_T, profile, template in zip(tokens_NT, profile_N, template_N, strict=True):
-            body = self.templates[template]
-            start = 0
-            if self.system:
-                head = self.system[profile]
-                start = len(head)
-                row_T[:start] = head
-            row_T[start : start + len(body)] = body
-        return tokens_NT
+        """Rows padded on the right to `width`, int32 [N, T]; none of them is longer."""
+        flat, template_start_M, system_start_P = self._flat
+        place_T = np.arange(width)
+        # Token t of a row is at `from + t` in the flat array: of its profile's piece first, of its template after that.
+        from_NT = template_start_M[template_N][:, None] + place_T
+        if self.system:
+            head_N1 = self.system_lengths_P[profile_N][:, None]
+            from_NT = np.where(place_T < head_N1, system_start_P[profile_N][:, None] + place_T, from_NT - head_N1)
+        from_NT[place_T >= self.lengths(profile_N, template_N)[:, None]] = len(flat) - 1
+        return flat[from_NT]
 
 
 def build_row_tokens(
@@ -91,7 +120,15 @@ def build_row_tokens(
     if profiles is not None:
         head, system = _system_pieces(questions, profiles, tokenizer)
     text = None if profiles is None else profile_text(profiles, 0)
-    prompts = [_prompt_ids(question, text, tokenizer) for question in questions]
+    letters: list[list[int]] = []
+
+    def rendered() -> Iterator[str]:
+        for question in questions:
+            prompt = tokenizer.render(_chat(question, text), add_generation_prompt=True)
+            letters.append(tokenizer.letter_ids(len(question.options), prompt))
+            yield prompt
+
+    prompts = tokenizer.encode_batch(rendered())
     options = max(len(q.options) for q in questions)
     option_ids_QO = np.zeros((len(questions), options), np.int32)
     template_QO = np.zeros((len(questions), options), np.int32)
@@ -99,20 +136,21 @@ def build_row_tokens(
     labels: list[list[int]] = []
     for i, question in enumerate(questions):
         size = len(question.options)
-        prompt = tokenizer.render(_chat(question, None), add_generation_prompt=True)
-        option_ids_QO[i, :size] = tokenizer.letter_ids(size, prompt)
+        option_ids_QO[i, :size] = letters[i]
         body = prompts[i][head:]
         if objective == "choice":
             template_QO[i] = len(templates)
-            templates.append(np.array(body, np.int32))
+            templates.append(body)
             labels.append([int(option_ids_QO[i, 0])])
             continue
         for o in range(size):
             template_QO[i, o] = len(templates)
             letter = int(option_ids_QO[i, o])
-            templates.append(np.array([*body, letter], np.int32))
+            templates.append(np.append(body, np.int32(letter)))
             labels.append([letter, tokenizer.end_of_turn_id])
-    return RowTokens(tuple(templates), template_QO, np.array(labels, np.int32), option_ids_QO, system, tokenizer.pad_id)
+    ids = tuple(q.id for q in questions)
+    labels_MS = np.array(labels, np.int32)
+    return RowTokens(tuple(templates), template_QO, labels_MS, option_ids_QO, system, tokenizer.pad_id, ids)
 
 
 def _chat(question: Question, profile: str | None) -> list[Message]:
@@ -122,8 +160,9 @@ def _chat(question: Question, profile: str | None) -> list[Message]:
     ]
 
 
-def _prompt_ids(question: Question, profile: str | None, tokenizer: Tokenizer) -> list[int]:
-    return tokenizer.encode_chat(_chat(question, profile), add_generation_prompt=True)
+def _prompt_ids(questions: Sequence[Question], profile: str | None, tokenizer: Tokenizer) -> list[np.ndarray]:
+    chats = (tokenizer.render(_chat(question, profile), add_generation_prompt=True) for question in questions)
+    return tokenizer.encode_batch(chats)
 
 
 def _system_pieces(
@@ -131,26 +170,33 @@ def _system_pieces(
 ) -> tuple[int, tuple[np.ndarray, ...]]:
     """Length of the first profile's piece, and the piece of every profile."""
 
-    def piece(row: int) -> list[int]:
-        text = system_message(profile_text(profiles, row))
-        chats = [[{"role": "system", "content": text}, {"role": "user", "content": s}] for s in _SENTINELS]
-        one, two = (tokenizer.encode_chat(chat, add_generation_prompt=True) for chat in chats)
-        shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
-        return one[:shared]
+    def chat(system: str, question: str) -> str:
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+        return tokenizer.render(messages, add_generation_prompt=True)
 
-    pieces = [piece(row) for row in range(len(profiles))]
+    texts = (system_message(profile_text(profiles, row)) for row in range(len(profiles)))
+    # Rendering takes longer than tokenising, and is the same around every profile (checked below).
+    before, found, after = chat(_PROFILE, _SENTINELS[0]).partition(_PROFILE)
+    chats = (
+        before + safe + after if found and safe == safe.strip() else chat(safe, _SENTINELS[0])
+        for safe in map(tokenizer.neutralise, texts)
+    )
+    one = tokenizer.encode(chat(_PROFILE, _SENTINELS[0]))
+    two = tokenizer.encode(chat(_PROFILE, _SENTINELS[1]))
+    shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
+    pieces = tuple(ids[: len(ids) - (len(one) - shared)] for ids in tokenizer.encode_batch(chats))
     head = len(pieces[0])
-    bodies = [_prompt_ids(q, profile_text(profiles, 0), tokenizer) for q in questions]
+    bodies = [ids[head:] for ids in _prompt_ids(questions, profile_text(profiles, 0), tokenizer)]
     step = max(len(profiles) // _CHECKED_PROFILES, 1)
     pairs = [(0, q) for q in range(len(questions))] + [
         (p, p % len(questions)) for p in range(0, len(profiles), step)
     ]  # fmt: skip
     for p, q in pairs:
-        whole = _prompt_ids(questions[q], profile_text(profiles, p), tokenizer)
-        if whole != pieces[p] + bodies[q][head:]:
+        whole = _prompt_ids([questions[q]], profile_text(profiles, p), tokenizer)[0]
+        if not np.array_equal(whole, np.concatenate([pieces[p], bodies[q]])):
             raise CumaError(
                 f"tokenizer {tokenizer.name}: the chat template does not split into a profile piece and a question "
                 f"piece (question {questions[q].id}); train with the profile in the router only (profile.in_prompt "
                 "False), or use another model"
             )
-    return head, tuple(np.array(p, np.int32) for p in pieces)
+    return head, pieces
