@@ -72,8 +72,8 @@ def build_turns(raw: RawTurns, num_conversations: int, skipped: dict[str, int]) 
     filled_X = text_X.is_valid().to_numpy(zero_copy_only=False)
     prompted_T = prompt_T.is_valid().to_numpy(zero_copy_only=False)
     _add(skipped, EMPTY_CANDIDATES, (~filled_X & prompted_T[raw.turn_X]).sum())
-    first_T = np.searchsorted(raw.turn_X, np.arange(num_turns + 1))
-    keep_X, chosen_X = _distinct(raw, text_X, filled_X, first_T, skipped)
+    keep_X, like_chosen_X = _distinct(raw, text_X, filled_X)
+    chosen_X = keep_X & raw.chosen_X
 
     has_chosen_T = np.bincount(raw.turn_X[chosen_X], minlength=num_turns) > 0
     meant_T = np.bincount(raw.turn_X[raw.chosen_X], minlength=num_turns) > 0
@@ -94,15 +94,18 @@ def build_turns(raw: RawTurns, num_conversations: int, skipped: dict[str, int]) 
     _add(skipped, GAPS, ((has_lost_C > 0) & kept_C).sum())
     _add(skipped, NO_START, (~kept_C).sum())
 
+    repeat_X = filled_X & ~keep_X & keep_T[raw.turn_X]
+    _add(skipped, LIKE_CHOSEN, (repeat_X & like_chosen_X).sum())
+    _add(skipped, ALIKE, (repeat_X & ~like_chosen_X).sum())
     keep_X &= keep_T[raw.turn_X]
     return _table(raw, prompt_T, text_X, keep_T, keep_X, chosen_X, kept_C), kept_C
 
 
-def _distinct(
-    raw: RawTurns, text_X: pa.Array, filled_X: np.ndarray, first_T: np.ndarray, skipped: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which candidates stay, and which of them is its turn's preferred one: of texts that are alike one stays, the
-    preferred one before others."""
+def _distinct(raw: RawTurns, text_X: pa.Array, filled_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which candidates stay, and which are like their turn's preferred one without being it.
+
+    Of texts that are alike one stays, the preferred one before others.
+    """
     codes_X = texts.codes_within(text_X, raw.turn_X)
     # Sorted so that of equal candidates of one turn the one to keep comes first.
     order_X = np.lexsort((np.arange(len(codes_X)), ~raw.chosen_X, codes_X, raw.turn_X))
@@ -110,17 +113,11 @@ def _distinct(
     same_X[1:] = (np.diff(raw.turn_X[order_X]) == 0) & (np.diff(codes_X[order_X]) == 0)
     repeat_X = np.zeros(len(codes_X), bool)
     repeat_X[order_X] = same_X
-    repeat_X &= filled_X
-    keep_X = filled_X & ~repeat_X
-    chosen_X = keep_X & raw.chosen_X
     # The first of its run says whether a repeat is like the preferred one.
     head_X = np.maximum.accumulate(np.where(same_X, 0, np.arange(len(same_X))))
     like_chosen_X = np.zeros(len(codes_X), bool)
     like_chosen_X[order_X] = raw.chosen_X[order_X][head_X]
-    like_chosen_X &= ~raw.chosen_X
-    _add(skipped, LIKE_CHOSEN, (repeat_X & like_chosen_X).sum())
-    _add(skipped, ALIKE, (repeat_X & ~like_chosen_X).sum())
-    return keep_X, chosen_X
+    return filled_X & ~repeat_X, like_chosen_X & ~raw.chosen_X
 
 
 def _table(
