@@ -65,28 +65,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.profile_N)
 
-    def keep(self, keep_N: np.ndarray) -> "Rows":
-        """The rows where `keep_N` (bool) is true."""
-        target_NO = None if self.target_NO is None else self.target_NO[keep_N]
-        return Rows(
-            self.profile_N[keep_N], self.question_N[keep_N], self.option_N[keep_N], target_NO, self.mass_N[keep_N]
-        )
 
-
-def template_slots(
-    tokens: RowTokens, buckets: Buckets, max_length: int, too_long: TooLong = "error"
-) -> tuple[np.ndarray, np.ndarray]:
+def template_slots(tokens: RowTokens, buckets: Buckets, max_length: int) -> tuple[np.ndarray, np.ndarray]:
     """Bucket of every template and its place among the bucket's templates, both int32 [M].
 
-    Only for rows without a profile in the prompt, where a template is a whole row. With `too_long` skip, the bucket of
-    a template that is too long is -1: it is in no table.
-
-    Raises:
-        CumaError: a template is too long, and `too_long` is error.
+    Only for rows without a profile in the prompt, where a template is a whole row. The bucket of a template that is
+    too long is -1: it is in no table.
     """
     bucket_M = buckets.of(tokens.template_lengths_M, max_length)
-    if too_long == "error" and (bucket_M < 0).any():
-        raise _too_long(tokens, int(np.argmax(tokens.template_lengths_M)), None, buckets.limit(max_length))
     slot_M = np.zeros(len(bucket_M), np.int32)
     for bucket in np.unique(bucket_M[bucket_M >= 0]):
         members = np.flatnonzero(bucket_M == bucket)
@@ -94,13 +80,34 @@ def template_slots(
     return bucket_M, slot_M
 
 
-def _too_long(tokens: RowTokens, template: int, length: int | None, limit: int) -> CumaError:
-    length = int(tokens.template_lengths_M[template]) if length is None else length
-    question = tokens.question_of(template)
-    return CumaError(
-        f"data: question {question} has a row of {length} tokens, more than the {limit} allowed; raise data.max_length "
-        "and add a longer bucket to data.buckets, leave the question out (data.questions), or set data.too_long to skip"
-    )
+def fitting_rows(
+    tokens: RowTokens,
+    profile_N: np.ndarray,
+    question_N: np.ndarray,
+    option_N: np.ndarray,
+    limit: int,
+    too_long: TooLong,
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Which rows are at most `limit` tokens long, bool [N], and how many are longer, by question.
+
+    Raises:
+        CumaError: a row is longer, and `too_long` is error; names the question and the length.
+    """
+    template_N = tokens.template_QO[question_N, option_N]
+    length_N = tokens.lengths(profile_N, template_N)
+    fits_N = length_N <= limit
+    if fits_N.all():
+        return fits_N, {}
+    if too_long == "error":
+        longest = int(np.argmax(length_N))
+        raise CumaError(
+            f"data: question {tokens.question_name(int(question_N[longest]))} has a row of {length_N[longest]} tokens, "
+            f"more than the {limit} allowed; raise data.max_length and add a longer bucket to data.buckets, leave the "
+            "question out (data.questions), or set data.too_long to skip"
+        )
+    count_Q = np.bincount(question_N[~fits_N])
+    names = {int(q): tokens.question_name(int(q)) for q in np.flatnonzero(count_Q)}
+    return fits_N, {f"question {name}: longer than {limit} tokens": int(count_Q[q]) for q, name in names.items()}
 
 
 class Batcher:
@@ -114,17 +121,14 @@ class Batcher:
         buckets: lengths that batches come in.
         max_length: longest row allowed, in tokens.
         cached: whether batches name templates (hidden states come from a table) instead of holding tokens.
-        too_long: a row longer than the longest bucket, or `max_length`: `error`, or `skip` it and count it.
 
     Attributes:
-        rows: the rows that are kept.
-        kept_N: bool, which of the given rows these are; None: all of them.
-        skipped: number of rows left out, by reason (the question and the limit).
-        bucket_N: int32, the bucket of each row that is kept.
+        rows: as given.
+        bucket_N: int32, the bucket of each row.
         moves_up: whether a row may be in a batch of a longer bucket; not where its table has no place for it.
 
     Raises:
-        CumaError: a row is too long, and `too_long` is error; names the question and the length.
+        CumaError: a row is longer than the longest bucket, or `max_length`; names the question and the length.
     """
 
     def __init__(
@@ -136,28 +140,13 @@ class Batcher:
         buckets: Buckets,
         max_length: int,
         cached: bool,
-        too_long: TooLong = "error",
     ):
         self.tokens, self.objective, self.buckets = tokens, objective, buckets
         self._sizes_Q = np.asarray(sizes_Q, np.int32)
-        template_N = tokens.template_QO[rows.question_N, rows.option_N]
-        length_N = tokens.lengths(rows.profile_N, template_N)
-        bucket_N = buckets.of(length_N, max_length)
-        self.kept_N: np.ndarray | None = None
-        self.skipped: dict[str, int] = {}
-        if (bucket_N < 0).any():
-            limit = buckets.limit(max_length)
-            if too_long == "error":
-                longest = int(np.argmax(length_N))
-                raise _too_long(tokens, int(template_N[longest]), int(length_N[longest]), limit)
-            self.kept_N = bucket_N >= 0
-            for question, count in enumerate(np.bincount(rows.question_N[~self.kept_N])):
-                if count:
-                    name = tokens.question_name(question)
-                    self.skipped[f"question {name}: longer than {limit} tokens (data.max_length)"] = int(count)
-            rows, bucket_N = rows.keep(self.kept_N), bucket_N[self.kept_N]
-        self.rows, self.bucket_N, self.moves_up = rows, bucket_N, not cached
-        self._slot_M = template_slots(tokens, buckets, max_length, too_long)[1] if cached else None
+        fitting_rows(tokens, rows.profile_N, rows.question_N, rows.option_N, buckets.limit(max_length), "error")
+        length_N = tokens.lengths(rows.profile_N, tokens.template_QO[rows.question_N, rows.option_N])
+        self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), not cached
+        self._slot_M = template_slots(tokens, buckets, max_length)[1] if cached else None
 
     def __len__(self) -> int:
         return len(self.rows)

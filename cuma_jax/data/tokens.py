@@ -76,10 +76,6 @@ class RowTokens:
         """How an error names a question."""
         return self.question_ids[question] if self.question_ids else f"number {question}"
 
-    def question_of(self, template: int) -> str:
-        """The name of the question that a template puts."""
-        return self.question_name(int(np.argwhere(self.template_QO == template)[0, 0]))
-
     def lengths(self, profile_N: np.ndarray, template_N: np.ndarray) -> np.ndarray:
         """Tokens fed to the model for each row, int32 [N]; the last label is predicted, not fed."""
         length_N = self.template_lengths_M[template_N]

@@ -42,6 +42,14 @@ class Units:
     def __len__(self) -> int:
         return len(self.person_N)
 
+    def with_rows(self, keep_N: np.ndarray) -> "Units":
+        """Only the rows where `keep_N` (bool) is true; of surveys."""
+        assert self.conversation_ids is None
+        official_N = None if self.official_N is None else self.official_N[keep_N]
+        return dataclasses.replace(
+            self, person_N=self.person_N[keep_N], item_N=self.item_N[keep_N], official_N=official_N
+        )
+
     def values(self, field: str) -> tuple[np.ndarray, list[str]]:
         """int32 [R] positions of each person's value in the sorted list of values (-1: missing), and the list.
 

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
 from cuma_jax.config_checks import SPLITS
+from cuma_jax.data.batches import Buckets, fitting_rows
 from cuma_jax.data.conversations import ConversationTokens, build_conversation_tokens
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.data.tokenizer import Message, Tokenizer, load_tokenizer
@@ -204,6 +205,19 @@ def _tokenise(
     return build_conversation_tokens(messages, names, tokenizer, limit, data.too_long, progress)
 
 
+def _fitting(
+    config: Config, survey: Survey, profiles: Profiles, tokens: dict[str, RowTokens]
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Answers whose rows are not too long, bool [A], and how many are, by question."""
+    limit = Buckets(config.data.buckets).limit(config.data.max_length)
+    profile_A, zeros_A = profiles.profile_R[survey.respondent_A], np.zeros(survey.num_answers, np.int32)
+    fits_A, left_out = np.ones(survey.num_answers, bool), dict[str, int]()
+    for pieces in tokens.values():  # every option's row is as long as the first's
+        fits, found = fitting_rows(pieces, profile_A, survey.question_A, zeros_A, limit, config.data.too_long)
+        fits_A, left_out = fits_A & fits, found or left_out
+    return fits_A, left_out
+
+
 def assemble(config: Config, progress: bool = True) -> Assembly:
     """Puts a run together.
 
@@ -239,6 +253,12 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         )
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
     tokens = _tokenise(config, source, profiles, tokenizer, progress)
+    left_out: dict[str, int] = {}
+    if isinstance(source, Survey) and isinstance(tokens, dict):
+        fits_N, left_out = _fitting(config, source, profiles, tokens)
+        if left_out:
+            source, units, split_N = source.with_answers(fits_N), units.with_rows(fits_N), split_N[fits_N]
+            _check_splits(config, split_N)
 
     boxed = abstract_variables(decoder, 0 if "profile" not in config.router.inputs else 1)
     base_shardings = tree_shardings(boxed["params"], mesh)
@@ -262,7 +282,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         assert isinstance(source, Survey)
         layouts = {
             name: survey_layout(
-                config, name, pieces, source, profiles, vectors_PM, decoder, base, base_shardings, mesh
+                config, name, pieces, source, profiles, vectors_PM, decoder, base, base_shardings, mesh, left_out
             )
             for name, pieces in tokens.items()
         }  # fmt: skip

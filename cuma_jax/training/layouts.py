@@ -42,6 +42,7 @@ class Layout:
         tokens: the rows' token pieces.
         tables: per bucket, what batches index into, on the devices.
         cached: whether batches name templates of a question table instead of holding tokens.
+        left_out: answers whose rows are too long, by reason; they are in no split.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class Layout:
     tokens: RowTokens
     tables: dict[int, Tables]
     cached: bool
+    left_out: dict[str, int]
 
     @property
     def sizes_Q(self) -> tuple[int, ...]:
@@ -60,9 +62,7 @@ class Layout:
     def batcher(self, rows: Rows) -> Batcher:
         """Gathers `rows` into batches."""
         data, buckets = self.config.data, Buckets(self.config.data.buckets)
-        return Batcher(
-            rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.cached, data.too_long
-        )
+        return Batcher(rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.cached)
 
     def training_rows(self, mask_A: np.ndarray) -> Batcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
@@ -74,7 +74,7 @@ class Layout:
         assert isinstance(batcher, Batcher)
         names, order = [question.id for question in self.survey.questions], self.config.data.order
         text = describe_sampling(batcher.mass_N, drawn, batcher.rows.question_N, names, order)
-        return [text, *(f"left out: {count:,} rows of {reason}" for reason, count in batcher.skipped.items())]
+        return [text, *(f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,13 +142,14 @@ def survey_layout(
     base: Tree,
     base_shardings: Tree,
     mesh: Mesh,
+    left_out: dict[str, int],
 ) -> Layout:
     """The layout of a survey, its question table filled where one is used."""
     cached = uses_question_cache(config, decoder)
     tables = plain_tables(config, vectors_PM)
     if cached:
         buckets = Buckets(config.data.buckets)
-        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length, config.data.too_long)
+        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length)
         lower = jax.jit(
             lambda base, tokens_BT: decoder.apply({"params": base}, tokens_BT, method="lower"),
             in_shardings=(base_shardings, replicated(mesh)),
@@ -159,7 +160,7 @@ def survey_layout(
             int(b): Tables(vectors_PM, fill(np.flatnonzero(bucket_M == b), buckets.lengths[b]))
             for b in np.unique(bucket_M[bucket_M >= 0])
         }
-    return Layout(config, survey, profiles, objective, tokens, tables, cached)
+    return Layout(config, survey, profiles, objective, tokens, tables, cached, left_out)
 
 
 def uses_question_cache(config: Config, decoder: Decoder) -> bool:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets, Rows, template_slots
+from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, template_slots
 from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream, validation_batches
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.errors import CumaError
@@ -111,32 +111,22 @@ def test_a_row_that_is_too_long_is_one_message(limits):
         )
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_rows_that_are_too_long_may_be_left_out_and_are_counted(cached):
-    whole = make_batcher()
+def test_rows_that_are_too_long_may_be_left_out_and_are_counted():
+    rows = make_batcher().rows
     tokens = dataclasses.replace(make_tokens(), question_ids=("a", "b", "c"))
-    batcher = Batcher(whole.rows, tokens, SIZES, "choice", BUCKETS, 12, cached, "skip")
-    kept = whole.rows.question_N != 2
-    np.testing.assert_array_equal(batcher.kept_N, kept)
-    assert batcher.skipped == {"question c: longer than 12 tokens (data.max_length)": int((~kept).sum())}
-    assert len(batcher) == kept.sum() == len(batcher.mass_N) == len(batcher.bucket_N)
-    for name in ("profile_N", "question_N", "option_N", "mass_N"):
-        np.testing.assert_array_equal(getattr(batcher.rows, name), getattr(whole.rows, name)[kept])
-    # What is left is as it was.
-    index_B = np.flatnonzero(batcher.rows.question_N == 1)[:4]
-    was_B = np.flatnonzero(kept)[index_B]
-    plain = make_batcher(cached=cached)
-    equal(batcher.gather(index_B, 1), plain.gather(was_B, 1))
-    assert whole.skipped == {}
-    assert whole.kept_N is None
+    index = rows.profile_N, rows.question_N, rows.option_N
+    fits_N, left_out = fitting_rows(tokens, *index, 12, "skip")
+    np.testing.assert_array_equal(fits_N, rows.question_N != 2)
+    assert left_out == {"question c: longer than 12 tokens": int((~fits_N).sum())}
+    fits_N, left_out = fitting_rows(tokens, *index, 14, "error")
+    assert fits_N.all()
+    assert not left_out
 
 
-def test_template_slots_leave_out_what_is_too_long_or_name_it():
-    bucket_M, slot_M = template_slots(make_tokens(), BUCKETS, 12, "skip")
+def test_a_template_that_is_too_long_is_in_no_table():
+    bucket_M, slot_M = template_slots(make_tokens(), BUCKETS, 12)
     np.testing.assert_array_equal(bucket_M, [0, 1, -1])
     np.testing.assert_array_equal(slot_M, [0, 0, 0])
-    with pytest.raises(CumaError, match=r"question number 2 has a row of 14 tokens, more than the 12 allowed"):
-        template_slots(make_tokens(), BUCKETS, 12)
 
 
 def test_in_the_long_run_a_row_is_drawn_as_often_as_its_mass_says():
