@@ -9,7 +9,10 @@ a batch, T tokens of a row, S supervised positions of a row, G conversations of 
 
 import bisect
 import dataclasses
+import json
+import pathlib
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,6 +22,8 @@ from cuma_jax.data.batches import Batch, Buckets
 from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.errors import CumaError
 
+VERSION = "1"
+"""Raised whenever the same conversations would get other tokens: part of the cache key."""
 _ROUND = 32
 """The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
 MOST_SEGMENTS = 16
@@ -42,6 +47,26 @@ class ConversationTokens:
     start_C: np.ndarray
     pad_id: int
     notes: dict[str, int]
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes them to one .npz file (arrays and JSON, no pickle)."""
+        arrays = {"ids": self.ids_X, "supervised": self.supervised_X, "start": self.start_C}
+        about = json.dumps({"pad_id": self.pad_id, "notes": self.notes})
+        np.savez(path, about=np.array(about), **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "ConversationTokens":
+        """Reads what `save` wrote.
+
+        Raises:
+            CumaError: the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
 
     @property
     def kept_C(self) -> np.ndarray:

@@ -6,12 +6,14 @@ system message included.
 
 import bisect
 import itertools
+import json
 import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cuma_jax.cache import content_key
 from cuma_jax.data.backends import load_backend
 from cuma_jax.data.markers import Markers, break_up
 from cuma_jax.errors import CumaError
@@ -68,6 +70,11 @@ class Tokenizer:
         )
         self.end_of_turn_id: int = self._find_end_of_turn() if chat else int(backend.eos_token_id or 0)
         self.pad_id: int = self.end_of_turn_id if backend.pad_token_id is None else int(backend.pad_token_id)
+
+    @property
+    def fingerprint(self) -> str:
+        """A key of all that decides how a chat is rendered and tokenised."""
+        return content_key(self._backend.backend_tokenizer.to_str(), json.dumps(self._backend.chat_template))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; nothing is added, and special tokens written in the text become their ids."""

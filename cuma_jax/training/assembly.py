@@ -16,11 +16,9 @@ from jax.sharding import Mesh
 from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
 from cuma_jax.config_checks import SPLITS
-from cuma_jax.data.batches import Buckets, fitting_rows
-from cuma_jax.data.conversations import ConversationTokens, build_conversation_tokens
+from cuma_jax.data.conversations import ConversationTokens
 from cuma_jax.data.sources import load_source, source_units
-from cuma_jax.data.tokenizer import Message, Tokenizer, load_tokenizer
-from cuma_jax.data.tokens import RowTokens, build_row_tokens
+from cuma_jax.data.tokenizer import Tokenizer, load_tokenizer
 from cuma_jax.errors import CumaError
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.encoders import Backbone, load_encoder
@@ -29,14 +27,13 @@ from cuma_jax.models.profile_table import ProfileTable, build_profile_table
 from cuma_jax.models.sources import ModelFiles, resolve
 from cuma_jax.models.weights import fingerprint, load_params
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.sharding import check_divisible, make_mesh, replicated, tree_shardings
-from cuma_jax.surveys.profiles import Profiles, build_profiles, profile_text
-from cuma_jax.surveys.prompts import conversation_system_message
+from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units
 from cuma_jax.training.layouts import ConversationLayout, Layout, plain_tables, survey_layout
+from cuma_jax.training.tokenise import fitting_answers, tokenise
 
 Tree = Any
 
@@ -181,43 +178,6 @@ def _check_splits(config: Config, split_N: np.ndarray) -> None:
             )
 
 
-def _tokenise(
-    config: Config, source: Survey | Preferences, profiles: Profiles, tokenizer: Tokenizer, progress: bool
-) -> dict[str, RowTokens] | ConversationTokens:
-    """Token pieces of a survey, by objective, or the tokens of all conversations."""
-    data, in_prompt = config.data, config.profile.in_prompt
-    if isinstance(source, Survey):
-        return {
-            name: build_row_tokens(source.questions, profiles if in_prompt else None, tokenizer, name)
-            for name in {config.objective.name, "choice"}
-        }
-    person_C = source.conversations["person"].to_numpy()
-
-    def messages(c: int) -> list[Message]:
-        turns = conversation_messages(source, c)
-        if not in_prompt:
-            return turns
-        text = profile_text(profiles, int(profiles.profile_R[person_C[c]]))
-        return [{"role": "system", "content": conversation_system_message(text)}, *turns]
-
-    names = source.conversations["conversation_id"].tolist()
-    limit = min(data.max_length, data.buckets[-1])
-    return build_conversation_tokens(messages, names, tokenizer, limit, data.too_long, progress)
-
-
-def _fitting(
-    config: Config, survey: Survey, profiles: Profiles, tokens: dict[str, RowTokens]
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Answers whose rows are not too long, bool [A], and how many are, by question."""
-    limit = Buckets(config.data.buckets).limit(config.data.max_length)
-    profile_A, zeros_A = profiles.profile_R[survey.respondent_A], np.zeros(survey.num_answers, np.int32)
-    fits_A, left_out = np.ones(survey.num_answers, bool), dict[str, int]()
-    for pieces in tokens.values():  # every option's row is as long as the first's
-        fits, found = fitting_rows(pieces, profile_A, survey.question_A, zeros_A, limit, config.data.too_long)
-        fits_A, left_out = fits_A & fits, found or left_out
-    return fits_A, left_out
-
-
 def assemble(config: Config, progress: bool = True) -> Assembly:
     """Puts a run together.
 
@@ -252,10 +212,10 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
             f"{shape.vocab}; give the tokenizer that belongs to the model (--model.tokenizer)"
         )
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
-    tokens = _tokenise(config, source, profiles, tokenizer, progress)
+    tokens = tokenise(config, source, profiles, tokenizer, cache, progress)
     left_out: dict[str, int] = {}
     if isinstance(source, Survey) and isinstance(tokens, dict):
-        fits_N, left_out = _fitting(config, source, profiles, tokens)
+        fits_N, left_out = fitting_answers(config, source, profiles, tokens)
         if left_out:
             source, units, split_N = source.with_answers(fits_N), units.with_rows(fits_N), split_N[fits_N]
             _check_splits(config, split_N)

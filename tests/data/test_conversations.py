@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.conversations import MOST_SEGMENTS, ConversationBatcher, build_conversation_tokens, pack
+from cuma_jax.data.conversations import (
+    MOST_SEGMENTS,
+    ConversationBatcher,
+    ConversationTokens,
+    build_conversation_tokens,
+    pack,
+)
 from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.errors import CumaError
 from cuma_jax.models.sources import resolve
@@ -76,6 +82,18 @@ def test_a_first_turn_that_is_too_long_is_an_error_that_names_it(tokenizer):
         build_conversation_tokens(lambda c: messages(1), ["c1"], tokenizer, 60, "error", progress=False)
     with pytest.raises(CumaError, match="no conversation is left"):
         build_conversation_tokens(messages, NAMES, tokenizer, 5, "skip", progress=False)
+
+
+def test_tokens_read_back_as_they_were_written_and_a_damaged_file_is_named(tokens, tmp_path):
+    path = tmp_path / "tokens.npz"
+    tokens.save(path)
+    back = ConversationTokens.load(path)
+    for name in ("ids_X", "supervised_X", "start_C"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(tokens, name))
+    assert (back.pad_id, back.notes) == (tokens.pad_id, tokens.notes)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CumaError, match=r"tokens\.npz cannot be read"):
+        ConversationTokens.load(path)
 
 
 @hypothesis.given(st.lists(st.integers(1, 64), max_size=60))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import changed
 
-from cuma_jax.training.layouts import uses_question_cache
 from cuma_jax.training.forward import batch_sums
+from cuma_jax.training.layouts import uses_question_cache
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
 

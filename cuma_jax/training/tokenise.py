@@ -1,0 +1,90 @@
+"""The tokens of everything a run reads: pieces of survey rows, or whole conversations (kept in the cache).
+
+Shapes: A answers, C conversations, X tokens of all conversations.
+"""
+
+import pathlib
+
+import numpy as np
+
+from cuma_jax.cache import atomic_write, content_key
+from cuma_jax.config import Config
+from cuma_jax.data.batches import Buckets, fitting_rows
+from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens
+from cuma_jax.data.tokenizer import Message, Tokenizer
+from cuma_jax.data.tokens import RowTokens, build_row_tokens
+from cuma_jax.preferences.load import cached_folder
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.tasks import conversation_messages
+from cuma_jax.surveys.profiles import Profiles, profile_text
+from cuma_jax.surveys.prompts import conversation_system_message
+from cuma_jax.surveys.survey import Survey
+
+
+def tokenise(
+    config: Config,
+    source: Survey | Preferences,
+    profiles: Profiles,
+    tokenizer: Tokenizer,
+    cache: str = "",
+    progress: bool = True,
+) -> dict[str, RowTokens] | ConversationTokens:
+    """Token pieces of a survey, by objective, or the tokens of all conversations.
+
+    Raises:
+        CumaError: see `build_row_tokens` and `build_conversation_tokens`.
+    """
+    if isinstance(source, Survey):
+        in_prompt = profiles if config.profile.in_prompt else None
+        return {
+            name: build_row_tokens(source.questions, in_prompt, tokenizer, name)
+            for name in {config.objective.name, "choice"}
+        }
+    return _conversation_tokens(config, source, profiles, tokenizer, cache, progress)
+
+
+def fitting_answers(
+    config: Config, survey: Survey, profiles: Profiles, tokens: dict[str, RowTokens]
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Answers whose rows are not too long, bool [A], and how many are, by question.
+
+    Raises:
+        CumaError: a row is too long and `data.too_long` is error.
+    """
+    limit = Buckets(config.data.buckets).limit(config.data.max_length)
+    fits_A, left_out = np.ones(survey.num_answers, bool), dict[str, int]()
+    for pieces in tokens.values():
+        longest = pieces.template_lengths_M.max() + max((len(piece) for piece in pieces.system), default=0)
+        if longest <= limit:  # nothing to look for, in what may be millions of answers
+            continue
+        profile_A, zeros_A = profiles.profile_R[survey.respondent_A], np.zeros(survey.num_answers, np.int32)
+        # Every option's row is as long as the first's.
+        fits, found = fitting_rows(pieces, profile_A, survey.question_A, zeros_A, limit, config.data.too_long)
+        fits_A, left_out = fits_A & fits, found or left_out
+    return fits_A, left_out
+
+
+def _conversation_tokens(
+    config: Config, source: Preferences, profiles: Profiles, tokenizer: Tokenizer, cache: str, progress: bool
+) -> ConversationTokens:
+    data, person_C = config.data, source.conversations["person"].to_numpy()
+    texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
+
+    def messages(c: int) -> list[Message]:
+        turns = conversation_messages(source, c)
+        if not texts:
+            return turns
+        system = conversation_system_message(texts[int(profiles.profile_R[person_C[c]])])
+        return [{"role": "system", "content": system}, *turns]
+
+    limit = Buckets(data.buckets).limit(data.max_length)
+    people = profiles.profile_R[person_C] if texts else np.zeros(0, np.int32)
+    content = cached_folder(data, cache).name  # its key is that of the conversations
+    key = content_key(VERSION, content, tokenizer.fingerprint, str(limit), data.too_long, people, *texts)
+    path = pathlib.Path(cache) / "tokens" / f"{key}.npz"
+    if path.is_file():
+        return ConversationTokens.load(path)
+    names = source.conversations["conversation_id"].tolist()
+    tokens = build_conversation_tokens(messages, names, tokenizer, limit, data.too_long, progress)
+    atomic_write(path, tokens.save)
+    return tokens
