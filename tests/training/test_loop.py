@@ -251,4 +251,4 @@ def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(7, 0.0, 7), (0, 2.0, 13), (0, 0.001, 1), (5, 9.0, 5)])
 def test_steps_come_from_the_config_or_from_epochs(assembly, steps, epochs, expected):
     config = changed(assembly.config, train={"steps": steps, "epochs": epochs, "batch_size": 16})
-    assert loop.total_steps(dataclasses.replace(assembly, config=config), rows=100) == expected
+    assert loop.total_steps(dataclasses.replace(assembly, config=config), range(100)) == expected

@@ -2,17 +2,14 @@
 
 import functools
 import json
-import sys
 
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, changed
+from conftest import changed
+from preferences.fixtures import write_community_alignment, write_prism
 
 from cuma_jax.config_checks import SPLITS
-
-sys.path.insert(0, str(ROOT / "tests" / "preferences"))
-from fixtures import write_community_alignment, write_prism
 
 close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=3e-6)
 
@@ -30,14 +27,13 @@ def conversations(debug_config, tmp_path_factory):
         data = {
             "source": source,
             "path": str(paths[source]),
-            "buckets": (512, 1024),
+            "buckets": (384,),
             "unseen_respondents": 0.15,
             "validation_respondents": 0.15,
             "unseen_countries": 0.0,
-            "too_long": "skip",
         }
         objective = {"name": "sft", "aggregate": "respondent"}
-        evaluation = {"splits": ("unseen_annotator",), "group_by": ("country",), "min_cell": 3}
+        evaluation = {"splits": ("unseen_annotator",), "group_by": ("country",), "min_cell": 3, "batch_size": 8}
         config = changed(debug_config, data=data, objective=objective, evaluation=evaluation)
         return changed(config, **sections)
 
@@ -50,7 +46,7 @@ def test_packed_rows_equal_their_conversations_one_a_row(
     conversations, assemble_on, random_adapters, loss_and_gradients, inputs
 ):
     """Loss, accuracy, balance and every gradient, in float32; profiles differ within a packed row."""
-    config = conversations("prism", data={"buckets": (2048,), "max_length": 700}, router={"inputs": inputs})
+    config = conversations("prism", data={"buckets": (1024,)}, router={"inputs": inputs})
     config = changed(config, adapter={"dropout": 0.0}, profile={"projection_layers": 1})
     assembly = assemble_on(config)
     adapters, layout = random_adapters(assembly), assembly.training
@@ -78,8 +74,8 @@ def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_
 
     config = conversations(
         source,
-        data={"packing": packing},
-        train={"steps": 12, "batch_size": 8, "eval_every": 12, "eval_batches": 1, "save_every": 12},
+        data={"packing": packing, "buckets": (768,) if packing else (384,)},
+        train={"steps": 10, "batch_size": 4, "eval_every": 10, "eval_batches": 1, "save_every": 10},
         optimizer={"learning_rate": 1e-2},
         profile={"in_prompt": packing},
         run={"dir": str(tmp_path / "run")},

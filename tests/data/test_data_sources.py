@@ -1,10 +1,8 @@
 """What may be held out of preference data, and that it is."""
 
-import sys
-
 import numpy as np
 import pytest
-from conftest import ROOT
+from preferences.fixtures import community_alignment_rows, write_community_alignment, write_prism, write_rows
 
 from cuma_jax.config import DataConfig
 from cuma_jax.config_checks import SPLITS
@@ -12,9 +10,6 @@ from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
-
-sys.path.insert(0, str(ROOT / "tests" / "preferences"))
-from fixtures import community_alignment_rows, write_community_alignment, write_prism, write_rows
 
 SHARES = {
     "unseen_questions": 0.2,
