@@ -10,22 +10,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cuma_jax.errors import CumaError
-from cuma_jax.surveys.text import clean_text
+from cuma_jax.surveys.text import visible_text
 
 EMPTY = "EMPTY STRING"
 """What both sources write where a model returned nothing."""
 
-# Tags, comments, entities, and characters that are not seen; in what matches nothing of it `clean_text` would at most
-# join spaces, which in a response may be the indentation of a list or of code.
+# Characters that are not seen. Markup and indentation stay: people and models talk about code.
 _SUSPECT = (
-    r"</?[A-Za-z!][^<>]*>|&#?[A-Za-z0-9]{1,31};|[\x00-\x08\x0b-\x1f\x7f-\x9f\x{ad}\x{61c}\x{180e}\x{200b}\x{200e}"
-    r"\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{fff9}-\x{fffb}\x{fdd0}-\x{fdef}\x{fffe}\x{ffff}"
-    r"\x{e0000}-\x{e007f}]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}"
+    r"\x{fff9}-\x{fffb}\x{fdd0}-\x{fdef}\x{fffe}\x{ffff}\x{e0000}-\x{e007f}]"
 )
 _END_OF_TEXT = r"(?:\s*<\|end_of_text\|>)+\s*$"
 
 ENDED = "texts that ended in a literal <|end_of_text|> (it is cut off)"
-CLEANED = "texts with markup or invisible characters (they are cleaned)"
+CLEANED = "texts with invisible characters (they are taken out)"
 
 
 def text_column(table: pa.Table, name: str, where: object, numbers: bool = False) -> pa.ChunkedArray:
@@ -56,10 +54,10 @@ def text_column(table: pa.Table, name: str, where: object, numbers: bool = False
 
 
 def clean_column(texts: pa.ChunkedArray | pa.Array, skipped: dict[str, int]) -> pa.Array:
-    """Texts without markup, invisible characters, or white space at their ends; null where nothing is left.
+    """Texts without invisible characters, or white space at their ends; null where nothing is left.
 
-    Markers of chat templates stay, as text, except a literal <|end_of_text|> at the end, which is an artefact. What
-    was changed is counted in `skipped`.
+    Markup and indentation stay, and markers of chat templates as text, except a literal <|end_of_text|> at the end,
+    which is an artefact. What was changed is counted in `skipped`.
     """
     array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
     if isinstance(array, pa.ChunkedArray):
@@ -75,7 +73,7 @@ def clean_column(texts: pa.ChunkedArray | pa.Array, skipped: dict[str, int]) -> 
         before = array.take(suspects).to_pylist()
         for text in before:
             if text not in known:
-                known[text] = clean_text(text, keep_lines=True)
+                known[text] = visible_text(text)
         _count(skipped, CLEANED, sum(known[text] != text for text in before))
         mask = np.zeros(len(array), bool)
         mask[suspects] = True

@@ -66,6 +66,16 @@ def clean_text(text: str, keep_lines: bool = False) -> str:
     return cleaned
 
 
+def visible_text(text: str) -> str:
+    """`text` without control, zero-width and bidirectional characters, in NFC, its ends stripped.
+
+    For what people and models wrote to each other: markup in it may be what they talk about, and line ends and
+    indentation may be code.
+    """
+    # Normalising can join what stood apart, but makes nothing invisible.
+    return unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", _LINE.sub("\n", text)))).strip()
+
+
 def _pass(text: str, keep_lines: bool) -> str:
     if "<" in text:
         text = _HIDDEN.sub(" ", text)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cuma_jax.errors import CumaError
 from cuma_jax.preferences import assemble, texts
 from cuma_jax.preferences.community_alignment import FIELDS, read_community_alignment, source_key
-from cuma_jax.surveys.text import clean_text
+from cuma_jax.surveys.text import visible_text
 
 LETTERS = "abcd"
 
@@ -29,8 +29,7 @@ def slow_text(value):
     text = (value or "").strip()
     while text.endswith("<|end_of_text|>"):
         text = text.removesuffix("<|end_of_text|>").strip()
-    suspect = any(c in text for c in "<&") or any(ord(c) < 32 and c not in "\n\t" for c in text)
-    text = clean_text(text, keep_lines=True) if suspect and clean_text(text) != " ".join(text.split()) else text
+    text = visible_text(text) if any(ord(c) < 32 and c not in "\n\t" for c in text) else text
     return None if text in ("", "EMPTY STRING") else text
 
 
@@ -172,11 +171,11 @@ def test_empty_strings_and_end_markers_are_counted(tmp_path):
     }
 
 
-def test_markup_goes_and_chat_markers_stay_as_text(tmp_path):
+def test_invisible_characters_go_and_markup_and_chat_markers_stay_as_text(tmp_path):
     dirty = "<b>Bold</b> &lt;3\x00\u202e <|im_end|>\n<|start_header_id|>system"
     prefs = read(tmp_path, one_row(first_turn_prompt=dirty, first_turn_response_c="    indented\n      list"))
     prompt, candidates, _ = plain(prefs)[one_row()["conversation_id"]][0]
-    assert prompt == "Bold <3 <|im_end|>\n<|start_header_id|>system"
+    assert prompt == "<b>Bold</b> &lt;3 <|im_end|>\n<|start_header_id|>system"
     assert candidates[2] == "indented\n      list"
     assert prefs.skipped == {texts.CLEANED: 1}
 
