@@ -19,12 +19,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from cuma_jax.surveys.csv_problems import Problems, near
+from cuma_jax.surveys.file_faults import DELIMITERS, other_delimiter
 
 UNREADABLE = "\ufffd"
 """In a value: a byte that is not of the file's encoding. It has been reported; the value counts as missing."""
 
 _PARQUET = (".parquet", ".pq")
-_DELIMITERS = (";", "\t", "|", ",")
 _BLOCK = 1 << 24
 
 
@@ -100,7 +100,7 @@ def read_header(path: pathlib.Path, encoding: str, problems: Problems) -> tuple[
     if not text.strip():
         return [], ""
     first = text[: _records(text)[0][0]].decode("utf-8", errors="replace").strip("\n")
-    delimiter = max((_usual(path), *_DELIMITERS), key=lambda d: len(_split(first, d)))
+    delimiter = max((_usual(path), *DELIMITERS), key=lambda d: len(_split(first, d)))
     return _split(first, delimiter), delimiter
 
 
@@ -187,7 +187,7 @@ def _read_text(
     end_N, line_N = _records(data)
     first = data[: end_N[0]].decode("utf-8", errors="replace").strip("\n")
     header = _split(first, delimiter)
-    if len(header) == 1 and (other := next((d for d in _DELIMITERS if d != delimiter and d in first), "")):
+    if other := other_delimiter(header, delimiter):
         message = f"the header is one column, {first[:60]!r}, so {delimiter!r} does not separate the columns"
         name = "tab" if other == "\t" else f'"{other}"'
         problems.error(path, int(line_N[0]), None, message, f"say `delimiter: {name}` in the YAML file")

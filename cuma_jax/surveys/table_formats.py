@@ -19,6 +19,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from cuma_jax.errors import CumaError
+from cuma_jax.surveys.file_faults import DELIMITERS, first_not_utf8, other_delimiter
 
 KINDS = {
     ".csv": "csv",
@@ -125,7 +126,11 @@ def _read_csv(
 ) -> pa.Table:
     header = _header(path, delimiter)
     if columns is not None and not set(columns) <= set(header):
-        _other_delimiter(path, delimiter, columns, header)
+        if other := other_delimiter(header, delimiter, columns):
+            raise CumaError(
+                f"{path} is separated by {DELIMITERS[other]}; a .csv must be separated by commas and a .tsv by tabs: "
+                "save it again, or rename it"
+            )
         require_columns(header, columns, path)
     bad: list[Any] = []
 
@@ -197,30 +202,13 @@ def _header(path: pathlib.Path, delimiter: str) -> list[str]:
     return header
 
 
-def _other_delimiter(path: pathlib.Path, delimiter: str, columns: Sequence[str], header: list[str]) -> None:
-    if len(header) > 1:
-        return
-    for other, name in ((",", "commas"), ("\t", "tabs"), (";", "semicolons"), ("|", "bars")):
-        if other != delimiter and set(header[0].split(other)) & set(columns):
-            raise CumaError(
-                f"{path} is separated by {name}; a .csv must be separated by commas and a .tsv by tabs: save it again, "
-                "or rename it"
-            )
-
-
 def _not_utf8(path: pathlib.Path) -> None:
     """Raises the error that names the first line that is not UTF-8, if there is one."""
     with _open(path) as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                line.decode()
-            except UnicodeDecodeError as error:
-                byte = line[error.start]
-                hint = "it looks like UTF-16" if line[:2] in (b"\xff\xfe", b"\xfe\xff") else "it may be Latin-1"
-                raise CumaError(
-                    f"{path}, line {number}: byte 0x{byte:02x} at column {error.start + 1} is not UTF-8 ({hint}); save "
-                    "the file as UTF-8, e.g. iconv -f latin1 -t utf8"
-                ) from None
+        found = first_not_utf8(stream)
+    if found:
+        advice = "save the file as UTF-8, e.g. iconv -f latin1 -t utf8"
+        raise CumaError(f"{path}, line {found[0]}: {found[1]}; {advice}")
 
 
 def _read_json(path: pathlib.Path, skipped: dict[str, int] | None) -> pa.Table:

@@ -20,12 +20,12 @@ import pyarrow.compute
 import pyarrow.csv
 
 from cuma_jax.errors import CumaError
+from cuma_jax.surveys.file_faults import DELIMITERS, first_not_utf8, other_delimiter
 
 MISSING = np.iinfo(np.int64).min
 """A cell with no number."""
 
 _BLOCK_BYTES = 8 << 20
-_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 # What pandas reads as missing: the official program reads with pandas.
 _BLANKS = ["", "NA", "N/A", "NaN", "nan", "-nan", "-NaN", "null", "NULL", "None", "n/a", "<NA>", "#N/A", "#NA"]
 _BROKEN = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
@@ -205,24 +205,19 @@ class Table:
         missing = [c for c in needed if c not in header]
         if not missing:
             return
-        for other, name in _NAMES.items():
-            if other != self._delimiter and len(header) == 1 and other in header[0]:
-                raise CumaError(
-                    f"{self.path} is separated by {name}, but it must be by {_NAMES[self._delimiter]}; {self.advice}"
-                )
+        if other := other_delimiter(header, self._delimiter):
+            right = DELIMITERS[self._delimiter]
+            raise CumaError(
+                f"{self.path} is separated by {DELIMITERS[other]}, but it must be by {right}; {self.advice}"
+            )
         raise CumaError(f"{self.path} lacks {len(missing)} columns: {', '.join(missing)}; {self.advice}")
 
     def _fault(self, message: str, width: int) -> str:
         if "UTF8" in message:
             with self._open() as file:
-                for number, raw in enumerate(file, 1):
-                    try:
-                        raw.decode("utf-8")
-                    except UnicodeDecodeError as error:
-                        return (
-                            f"{self.path}, line {number}: byte 0x{raw[error.start]:02x} is not UTF-8 (it may be "
-                            f"Latin-1); save the file as UTF-8, or {self.advice}"
-                        )
+                found = first_not_utf8(file)
+            if found:
+                return f"{self.path}, line {found[0]}: {found[1]}; save the file as UTF-8, or {self.advice}"
         if "columns, got" in message:
             with self._records() as records:
                 for record in records:
