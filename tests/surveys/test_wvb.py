@@ -96,7 +96,7 @@ def test_latin_1_text_is_named_by_its_line(tmp_path):
     file = table(folder, "test", "demographic")
     file.write_bytes(file.read_text(encoding="utf-8").encode("latin-1"))
     with pytest.raises(
-        CumaError, match=r"test_demographic_qa\.tsv, line 4: byte 0xd1 is not UTF-8 \(it may be Latin-1\)"
+        CumaError, match=r"test_demographic_qa\.tsv, line 4: byte 0xd1 at column \d+ is not UTF-8 \(it may be Latin-1\)"
     ):
         wvb.read_wvb(folder)
 
