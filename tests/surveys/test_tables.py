@@ -44,7 +44,7 @@ def write(path: pathlib.Path) -> pathlib.Path:
     else:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
         data = csv_text("\t" if name.endswith(".tsv") else ",") if name.endswith("sv") else text
-        path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return path
 
 
@@ -114,9 +114,9 @@ def test_nested_columns_and_gaps_in_json_lines_survive(tmp_path):
         ("a.csv", b'id,text\n1,"never closed\n3,4\n', "a quote is never closed"),
         ("a.csv", "id,text\n1,ok\n2,caf\xe9\n".encode("latin-1"), "line 3: byte 0xe9 at column 6 .*Latin-1"),
         ("a.csv", "id,text\n1,ok\n".encode("utf-16"), "UTF-16"),
-        ("a.csv.gz", gzip.compress(b"id,text\n" + b"1,2\n" * 5000)[:-30], "cut off"),
+        ("a.csv.gz", gzip.compress(b"id,text\n" + b"1,2\n" * 5000, mtime=0)[:-30], "cut off"),
         ("a.csv.gz", b"id,text\n1,2\n", "Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 5000)[:-30], "cut off"),
+        ("a.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 5000, mtime=0)[:-30], "cut off"),
         ("a.jsonl", b'{"id": "1", "text": "a"}\n{"id": \n', "line 2: Expecting value"),
         ("a.jsonl", b'[{"id": "1", "text": "a"}]', "JSON array is not read"),
         ("a.jsonl", b'{"id": "1", "text": "a"}\n5\n', "line 2: it is no object"),
