@@ -301,7 +301,10 @@ def test_mutated_files_are_a_survey_or_an_error_of_ours(tmp_path, csv_edits, yam
 def test_a_truncated_parquet_or_gzip_is_an_error_of_ours(tmp_path):
     buffer = io.BytesIO()
     pd.read_csv(io.StringIO(CSV)).to_parquet(buffer)
-    for name, data in (("answers.parquet", buffer.getvalue()), ("answers.csv.gz", gzip.compress(CSV.encode(), mtime=0))):
+    for name, data in (
+        ("answers.parquet", buffer.getvalue()),
+        ("answers.csv.gz", gzip.compress(CSV.encode(), mtime=0)),
+    ):
         for end in itertools.chain(range(0, len(data), 37), [len(data) - 1]):
             path = write(tmp_path, YAML.replace("answers.csv", name))
             (tmp_path / name).write_bytes(data[:end])

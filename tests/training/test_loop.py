@@ -30,6 +30,10 @@ def settings(config):
     return changed(config, train={"steps": STEPS, "eval_every": 3, "save_every": 3, "eval_batches": 2, "keep": 9})
 
 
+# All stand on one training run, which alone takes more than ten seconds.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def assembly(debug_assembly, debug_config):
     return dataclasses.replace(debug_assembly, config=settings(debug_config))
@@ -89,7 +93,6 @@ def test_training_moves_every_adapter_and_leaves_the_base_alone(assembly, uninte
     assert int(uninterrupted[1].state.step) == STEPS
 
 
-@pytest.mark.slow
 def test_resumed_equals_uninterrupted_bit_for_bit(assembly, uninterrupted, tmp_path, monkeypatch):
     """SIGTERM after a few steps, then the same command again: state, metrics and validation are the same."""
     write = MetricsLog.write
@@ -130,7 +133,6 @@ def test_a_half_written_checkpoint_is_never_used(assembly, uninterrupted, tmp_pa
         checkpoints.close()
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_from_the_checkpoint_before_the_half_written_one(assembly, uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
     (folder / "checkpoints" / "6").rename(folder / "checkpoints" / "6.orbax-checkpoint-tmp-0")
@@ -188,7 +190,6 @@ def test_the_newest_checkpoints_and_the_best_are_kept(assembly, uninterrupted, t
     again.close()
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(assembly, tmp_path, monkeypatch):
     """The profile of a row that is first drawn at step 3 is made infinite; saving is due at step 3."""
     batches = Trainer(assembly).batches
@@ -217,7 +218,6 @@ def test_compiles_once_a_bucket(assembly, uninterrupted):
     assert trainer.train_step._cache_size() == 1
 
 
-@pytest.mark.slow
 def test_every_bucket_compiles_once(debug_config, debug_assembly, assemble_on):
     shorter = sorted(len(t) for t in debug_assembly.training.tokens.templates)[1]
     assembly = assemble_on(changed(settings(debug_config), data={"buckets": (shorter, 256)}))
@@ -233,7 +233,6 @@ def test_every_bucket_compiles_once(debug_config, debug_assembly, assemble_on):
     assert trainer.train_step._cache_size() == 2
 
 
-@pytest.mark.slow
 def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(
     debug_config, assemble_on, uninterrupted, tmp_path
 ):
