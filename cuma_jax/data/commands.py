@@ -44,6 +44,10 @@ class Result:
     failed: bool = False
 
 
+_BARS = ("wvs7", "wvb")
+"""Sources whose readers show how far they are."""
+
+
 class Phases:
     """Names what is being done on stderr, and how long it took: a ticking line on a terminal, else one line each."""
 
@@ -51,15 +55,15 @@ class Phases:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Times what is inside."""
+    def __call__(self, name: str, ticks: bool = True) -> Iterator[None]:
+        """Times what is inside; `ticks` False for what shows a bar of its own."""
         began, done = time.perf_counter(), threading.Event()
 
         def tick() -> None:
             while not done.wait(0.2):
                 print(f"\r{name} ... {time.perf_counter() - began:.0f} s", end="", file=sys.stderr, flush=True)
 
-        thread = threading.Thread(target=tick, daemon=True) if sys.stderr.isatty() else None
+        thread = threading.Thread(target=tick, daemon=True) if ticks and sys.stderr.isatty() else None
         if thread:
             thread.start()
         try:
@@ -79,7 +83,7 @@ def build(config: Config) -> Result:
     where = cached_preferences if data.source in PREFERENCE_SOURCES else cached_survey
     folder = where(data, config.run.cache_dir)
     fresh = folder is not None and not folder.exists()
-    with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}"):
+    with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}", not (fresh and data.source in _BARS)):
         source = load_source(data, config.objective.name, config.run.cache_dir)
     if fresh:
         del source

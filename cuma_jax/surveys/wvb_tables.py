@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import pathlib
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.csv
+from tqdm import tqdm
 
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.file_faults import DELIMITERS, first_not_utf8, other_delimiter
@@ -98,8 +100,8 @@ class Table:
             return "skip" if self.skip else "error"
 
         start = 0
-        with self._errors(), self._open() as file:
-            counted = _Counted(file)
+        with self._errors(), self._open() as file, self._bar(file) as bar:
+            counted = _Counted(file, bar)
             try:
                 reader = pa.csv.open_csv(
                     counted,
@@ -228,6 +230,19 @@ class Table:
                         )
         return f"cannot read {self.path}: {message}; {self.advice}"
 
+    def _bar(self, file: IO[bytes]) -> Any:
+        """A bar of the bytes read, on a terminal; how many there are is not known of a packed file."""
+        plain = isinstance(file, io.BufferedReader)
+        return tqdm(
+            total=self.path.stat().st_size if plain else None,
+            desc=f"reading {self.path.name}",
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+
     @contextlib.contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
         """The table's bytes, unpacked; what it is packed with is seen from its first bytes, not from its name."""
@@ -286,10 +301,10 @@ def _floats(cells: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Counted(io.RawIOBase):
-    """Bytes as they are read, counting lines and quotes."""
+    """Bytes as they are read, counting lines and quotes, and shown on a bar."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file, self.quotes, self.lines = file, 0, 0
+    def __init__(self, file: IO[bytes], bar: Any) -> None:
+        self._file, self._bar, self.quotes, self.lines = file, bar, 0, 0
 
     def readable(self) -> bool:
         return True
@@ -298,4 +313,5 @@ class _Counted(io.RawIOBase):
         data = self._file.read(size)
         self.quotes += data.count(b'"')
         self.lines += data.count(b"\n")
+        self._bar.update(len(data))
         return data
