@@ -94,6 +94,15 @@ def validate(config: Any) -> None:
         config.objective.name == "choice" or config.objective.aggregate == "respondent", "objective.aggregate",
         config.objective.aggregate, "respondent when objective.name is sft",
     )  # fmt: skip
+    data = config.data
+    _require(
+        data.task != "conversations" or config.objective.name == "sft", "data.task", data.task,
+        "choice or auto, because objective.name is choice (whole conversations are for sft)",
+    )  # fmt: skip
+    _require(
+        not data.packing or (data.task != "choice" and config.objective.name == "sft"), "data.packing", data.packing,
+        "False: only whole conversations are packed (objective.name sft)",
+    )  # fmt: skip
     for split in config.evaluation.splits:
         _require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
 
