@@ -11,7 +11,7 @@ import tyro
 from cuma_jax.cli import take_option
 from cuma_jax.config import EvaluationConfig, MeshConfig, to_dict
 from cuma_jax.errors import CumaError, run_main
-from cuma_jax.evaluation.conversations import KIND, conversations_table
+from cuma_jax.evaluation.preferences import preferences_table
 from cuma_jax.evaluation.results import summary_table
 from cuma_jax.evaluation.run import evaluate_run
 from cuma_jax.jax_setup import prepare_jax
@@ -43,8 +43,7 @@ def score(assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: floa
         folder, results, read_metrics(folder), to_dict(assembly.config), use, jax.process_index()
     )  # fmt: skip
     if jax.process_index() == 0:
-        conversations = results.values.get("kind") == KIND
-        print(conversations_table(results) if conversations else summary_table(results))
+        print(preferences_table(results) if "kind" in results.values else summary_table(results))
         print(f"\nreport: {report.resolve()}")
 
 

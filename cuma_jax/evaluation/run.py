@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.evaluation.conversations import evaluate_conversations
 from cuma_jax.evaluation.grouping import build_groups
 from cuma_jax.evaluation.predict import Predictor
+from cuma_jax.evaluation.preferences import evaluate_preferences
 from cuma_jax.evaluation.results import Results, write_results
 from cuma_jax.evaluation.scores import evaluate
+from cuma_jax.preferences.load import SOURCES
 from cuma_jax.training.assembly import Assembly
 
 
@@ -31,7 +32,7 @@ def evaluate_run(
         seconds: time spent training, for the record.
 
     Returns:
-        The results, and how much each group uses each expert (None without a router, or on conversations).
+        The results, and how much each group uses each expert (None without a router, or on preference data).
     """
     config = assembly.config
     asked: dict[str, np.ndarray] = {}
@@ -48,8 +49,8 @@ def evaluate_run(
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
         "training_seconds": seconds,
     }
-    if assembly.prediction is None:
-        results = evaluate_conversations(assembly, adapters, about)
+    if config.data.source in SOURCES:
+        results = evaluate_preferences(assembly, adapters, about)
         about["evaluation_seconds"] = round(time.perf_counter() - began, 1)
         write_results(results, folder, jax.process_index())
         return results, None

@@ -9,7 +9,6 @@ import jinja2
 import pandas as pd
 
 from cuma_jax.cache import atomic_write
-from cuma_jax.evaluation.conversations import KIND
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
     answer_panels,
@@ -20,11 +19,11 @@ from cuma_jax.reporting.charts import (
     training_plot,
 )
 from cuma_jax.reporting.verdict import (
-    conversations_verdict,
     group_words,
     headline_split,
     interval,
     number,
+    preferences_verdict,
     split_title,
     verdict,
 )
@@ -82,12 +81,12 @@ def render_report(
     )
     environment.filters |= {"figure": number, "interval": interval}
     values = results.values
-    if values.get("kind") == KIND:
-        return environment.get_template("conversations.html").render(
+    if "kind" in values:  # preference data
+        return environment.get_template("preferences.html").render(
             title=str(config.get("name", "run")),
             survey=values["survey"],
             values=values,
-            headline=conversations_verdict(results),
+            headline=preferences_verdict(results),
             splits=[
                 {"title": split_title(name), "blocks": [("all", scores), *_groups(scores)]}
                 for name, scores in values["splits"].items()
@@ -128,9 +127,9 @@ def render_report(
 
 
 def _groups(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The groups of a split of conversations, those with most tokens first."""
+    """The groups of a split, those with most rows first."""
     found = [item for groups in scores["groups"].values() if len(groups) > 1 for item in groups.items()]
-    return sorted(found, key=lambda item: -item[1]["n"]["tokens"])
+    return sorted(found, key=lambda item: -item[1]["n"]["rows"])
 
 
 def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:

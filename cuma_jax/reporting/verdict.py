@@ -44,23 +44,34 @@ def headline_split(results: Results) -> str:
     return "unseen_respondent" if "unseen_respondent" in splits else next(iter(splits))
 
 
-def conversations_verdict(results: Results) -> dict[str, Any]:
-    """What the top of a report on conversations says."""
+def preferences_verdict(results: Results) -> dict[str, Any]:
+    """What the top of a report on preference data says: of conversations by their loss, of choices by accuracy."""
     split, scores = next(iter(results.values["splits"].items()))
-    difference, loss = scores["difference"], scores["loss"]
+    choices = results.values["kind"] == "choices"
+    difference = scores["accuracy_difference"] if choices else scores["difference"]
+    better = 1 if choices else -1
     known = difference["low"] is not None
-    if known and difference["high"] < 0:
+    if known and min(better * difference["low"], better * difference["high"]) > 0:
         answer, tone = "Yes", "good"
-    elif known and difference["low"] > 0:
+    elif known and max(better * difference["low"], better * difference["high"]) < 0:
         answer, tone = "No, less than before", "bad"
     else:
         answer, tone = "It cannot be told", "unknown"
-    because = (
-        f"The answers people preferred cost {loss['value']:.3f} nats a token, "
-        f"{difference['value']:+.3f} against the model before training"
-        + (f" ({interval(difference, '{:+.3f}')})." if known else ".")
-    )
-    return {"answer": answer, "tone": tone, "because": because, "split": split_title(split), "n": scores["n"]}
+    if choices:
+        because = (
+            f"The likeliest response is the preferred one in {scores['accuracy']['value']:.1%} of the choices (chance: "
+            f"{scores['chance']['value']:.1%}), {difference['value']:+.1%} against the model before training"
+        )
+    else:
+        because = (
+            f"The answers people preferred cost {scores['loss']['value']:.3f} nats a token, "
+            f"{difference['value']:+.3f} against the model before training"
+        )
+    style = "{:+.1%}" if choices else "{:+.3f}"
+    because += f" ({interval(difference, style)})." if known else "."
+    question = "Does it know what people prefer?" if choices else "Does it answer more as people preferred?"
+    n, title = scores["n"], split_title(split)
+    return {"answer": answer, "tone": tone, "because": because, "split": title, "n": n, "question": question}
 
 
 def number(figure: dict[str, Any], style: str = "{:.3f}") -> str:

@@ -111,6 +111,19 @@ def row_losses(
     return jnp.sum(loss_BS * weight_BS, 1), jnp.sum(hit_BS * weight_BS, 1), jnp.sum(weight_BS, 1)
 
 
+def row_choices(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each row: loss in nats, whether the likeliest option is the answer, and its weight; each [B]."""
+    h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
+    logits_BO = _apply(decoder, "option_logits", {"params": base}, h_BSD[:, 0], batch["option_ids"])
+    logp_BO = option_log_probs(logits_BO, batch["options"])
+    mask_BO = option_mask(batch["options"], logits_BO.shape[1])
+    best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
+    hit_B = jnp.take_along_axis(batch["target"], best_B[:, None], axis=1)[:, 0]
+    return -jnp.sum(batch["target"] * logp_BO, -1) * batch["weight"], hit_B * batch["weight"], batch["weight"]
+
+
 def total_loss(sums: Sums, objective: ObjectiveConfig) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss that is minimised, and the metrics that are logged, from the sums of a whole global batch."""
     balance = balance_loss(sums.routers, objective.balance_form)

@@ -94,7 +94,44 @@ def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_
     assert figures["loss"]["value"] < figures["base_loss"]["value"] - 0.1
     assert figures["difference"]["value"] == pytest.approx(figures["loss"]["value"] - figures["base_loss"]["value"])
     assert figures["difference"]["low"] <= figures["difference"]["value"] <= figures["difference"]["high"]
-    assert sum(g["n"]["tokens"] for g in figures["groups"]["country"].values()) <= figures["n"]["tokens"]
+    assert sum(g["n"]["units"] for g in figures["groups"]["country"].values()) <= figures["n"]["units"]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "people never seen in training" in page
     assert "<script" not in page
+
+
+@pytest.mark.slow
+def test_training_on_choices_scores_accuracy_beside_chance(conversations, tmp_path):
+    """Figures equal plain loops over the predicted distributions; annotators that are scored are not trained on."""
+    from conftest import devices_of
+
+    from cuma_jax.evaluate import score
+    from cuma_jax.evaluation.predict import Predictor
+    from cuma_jax.training.assembly import assemble
+    from cuma_jax.training.loop import train
+
+    config = conversations(
+        "community_alignment",
+        data={"buckets": (512,)},
+        objective={"name": "choice", "aggregate": "respondent"},
+        train={"steps": 4, "batch_size": 8, "eval_every": 4, "eval_batches": 1, "save_every": 4},
+        run={"dir": str(tmp_path / "run")},
+    )
+    with devices_of(config.mesh):
+        assembly = assemble(config, progress=False)
+    trained = train(assembly, tmp_path / "run")
+    score(assembly, trained.state.adapters, tmp_path / "run", trained.seconds)
+    figures = json.loads((tmp_path / "run" / "results.json").read_text())["splits"]["unseen_annotator"]
+    survey, held = assembly.survey, np.flatnonzero(assembly.mask("unseen_annotator"))
+    assert not set(survey.respondent_A[held]) & set(survey.respondent_A[assembly.mask("train")])
+    profile_N, question_N = assembly.profiles.profile_R[survey.respondent_A[held]], survey.question_A[held]
+    probs_NO = Predictor(assembly, trained.state.adapters)(profile_N, question_N)
+    right = [int(np.argmax(row)) == option for row, option in zip(probs_NO, survey.option_A[held], strict=True)]
+    loss = [-np.log(row[option]) for row, option in zip(probs_NO, survey.option_A[held], strict=True)]
+    chance = [1 / len(survey.questions[q].options) for q in question_N]
+    assert figures["n"]["rows"] == figures["n"]["units"] == len(held)
+    assert figures["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert figures["loss"]["value"] == pytest.approx(np.mean(loss), rel=1e-4)
+    assert figures["chance"]["value"] == pytest.approx(np.mean(chance))
+    assert figures["chance"]["low"] <= figures["chance"]["value"] <= figures["chance"]["high"]
+    assert "Does it know what people prefer?" in (tmp_path / "run" / "report.html").read_text()
