@@ -22,9 +22,9 @@ def my_survey() -> Config:
     """SmolLM2-135M-Instruct learns the invented survey in examples/my_survey; put your own YAML file in its place.
 
     Command: python -m cuma_jax.train --config configs/my_survey.py [--data.path YOUR.yaml --run.dir runs/mine]
-    Hardware: 2 CPU cores, about 2 GB of memory. Time: 4 min 8 s while other programs used the same 2 cores.
-    Expected, held-out respondents by country: EMD 0.215 (pooled 0.227; difference -0.012 [-0.026, 0.001], so not shown
-    to be better; a country's own average 0.084). These settings were picked by that score: docs/my_survey.md.
+    Hardware: 2 CPU cores, about 2 GB of memory. Time: 5 minutes.
+    Expected, held-out respondents by country: EMD 0.122 (pooled 0.227; difference -0.105 [-0.128, -0.081]; a country's
+    own average 0.084), see docs/my_survey.md.
     """
     return Config(
         name="my_survey",

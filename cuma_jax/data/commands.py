@@ -89,10 +89,12 @@ def build(config: Config) -> Result:
         del source
         with phases("open it from the cache"):
             source = load_source(data, config.objective.name, config.run.cache_dir)
-    with phases("split"):
-        splits = split_facts(source_units(source), data)
     with phases("profiles"):
         profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
+    splits: dict[str, Any] = {"splits": []}
+    if fresh or folder is None:  # what was there before is only opened; `show` counts it
+        with phases("split"):
+            splits = split_facts(source_units(source), data)
     facts: dict[str, Any] = {
         "source": data.source,
         **counts(source),

@@ -25,6 +25,7 @@ from cuma_jax.surveys.units import Units, survey_units
 
 TRAIN, VALIDATION = SPLITS.index("train"), SPLITS.index("validation")
 
+_CHUNK = 1 << 18  # rows looked at at a time: what they need stays in the processor's cache
 MAX_COUNTRY_SHARE = 0.1
 """A country with a larger share of all answers (or twice an even share, in a survey of fewer than 20 countries) is
 not held out by share; it may be by name."""
@@ -64,10 +65,16 @@ def split_rows(units: Units, data: DataConfig) -> np.ndarray:
         _check_no_leak(units, split_N, official=True)
         return split_N
     parts = kind_splits(units, data)
-    split_N = np.full(len(units), TRAIN, np.int8)
-    for part in reversed(parts):
-        of_unit_N = np.append(part.split_U, TRAIN)[part.unit_N]
-        split_N = np.where(of_unit_N != TRAIN, of_unit_N, split_N).astype(np.int8)
+    split_N = np.empty(len(units), np.int8)
+    # One more unit than there are: -1 indexes the last, which holds nothing out.
+    tables = [(np.append(part.split_U, np.int8(TRAIN)), part.unit_N) for part in reversed(parts)]
+    for start in range(0, len(units), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        split = np.full(len(split_N[rows]), TRAIN, np.int8)
+        for split_U, unit_N in tables:
+            of_unit = split_U[unit_N[rows]]
+            np.copyto(split, of_unit, where=of_unit != TRAIN)
+        split_N[rows] = split
     if data.split == "hash":
         _check_not_empty(units, data, split_N)
     _check_no_leak(units, split_N, official=False, field=data.held_out_field)
@@ -151,7 +158,10 @@ def held_out_values(units: Units, data: DataConfig) -> tuple[str, ...]:
     value_N = value_R[units.person_N]
     known_N = value_N >= 0
     # The (value, item) pairs that occur, and how often. Counting is faster than sorting, where the table is small.
-    key_N = value_N[known_N].astype(np.int64) * len(units.item_ids) + units.item_N[known_N]
+    item_N = units.item_N
+    if not known_N.all():
+        value_N, item_N = value_N[known_N], item_N[known_N]
+    key_N = value_N * np.int64(len(units.item_ids)) + item_N
     if (size := len(names) * len(units.item_ids)) <= len(units):
         count = np.bincount(key_N, minlength=size)
         pair_M = np.flatnonzero(count)
@@ -296,20 +306,24 @@ def _check_not_empty(units: Units, data: DataConfig, split_N: np.ndarray) -> Non
 
 def _check_no_leak(units: Units, split_N: np.ndarray, official: bool, field: str = "") -> None:
     """No unit that is held out has a row in train or validation."""
-    at = {name: split_N == i for i, name in enumerate(SPLITS)}
-    seen_N = at["train"] | at["validation"]
-    pairs = [("person", units.person_N, at["validation"], at["train"])]
+    person, item = f"unseen_{units.person}", f"unseen_{units.item}"
+    persons = {"validation": ("train",), person: ("train", "validation")}
+    kinds = [("person", units.person_N, persons)]
     if official:
-        for name in ("test", "probe"):
-            pairs.append(("person", units.person_N, at[name], at["train"]))
+        persons |= {"test": ("train",), "probe": ("train",)}
     else:
-        pairs.append(("person", units.person_N, at[f"unseen_{units.person}"], seen_N))
-        pairs.append((field, units.values(field)[0][units.person_N], at["unseen_country"], seen_N))
-        pairs.append(("item", units.item_N, at[f"unseen_{units.item}"], seen_N))
-    for kind, unit_N, held_N, train_N in pairs:
-        if not held_N.any():
-            continue
-        is_held = np.zeros(int(unit_N.max()) + 2, bool)
-        is_held[unit_N[held_N]] = True
-        if is_held[unit_N[train_N]].any():
-            raise AssertionError(f"a held-out {kind} has rows in training: the split of {units.name!r} leaks")
+        value_N = units.values(field)[0][units.person_N]
+        kinds.append((field, value_N, {"unseen_country": ("train", "validation")}))
+        kinds.append(("item", units.item_N, {item: ("train", "validation")}))
+    for kind, unit_N, rules in kinds:
+        # Which splits each unit has rows in; the last row of the table is of those without a unit.
+        present_US = np.zeros((int(unit_N.max(initial=-1)) + 2, len(SPLITS)), bool)
+        flat = present_US.ravel()
+        for start in range(0, len(units), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            key = unit_N[rows].astype(np.intp) * len(SPLITS) + split_N[rows]
+            flat[key] = True
+        for held, others in rules.items():
+            held_U = present_US[:-1, SPLITS.index(held)]
+            if any((held_U & present_US[:-1, SPLITS.index(other)]).any() for other in others):
+                raise AssertionError(f"a held-out {kind} has rows in training: the split of {units.name!r} leaks")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from cuma_jax.errors import CumaError
 
+_PIECE = 1 << 18
 RESERVED_COLUMNS = ("respondent_id", "weight", "stratum", "psu", "split")
 """Columns of a respondents table that are not profile fields."""
 
@@ -126,12 +127,14 @@ def _check(survey: Survey) -> None:
         raise CumaError(f"{where}: the answer columns have different lengths {sorted(lengths)}")
     if survey.num_answers == 0:
         return
-    sizes_Q = np.array([len(q.options) for q in survey.questions])
     for name, index, size in (
         ("respondent", survey.respondent_A, len(survey.respondents)),
         ("question", survey.question_A, len(survey.questions)),
     ):
         if index.min() < 0 or index.max() >= size:
             raise CumaError(f"{where}: answers name a {name} outside 0..{size - 1}")
-    if survey.option_A.min() < 0 or np.any(survey.option_A >= sizes_Q[survey.question_A]):
+    sizes_Q = np.array([len(q.options) for q in survey.questions], np.int32)
+    # In pieces: there may be tens of millions, and the check is made at every load.
+    pieces = (slice(start, start + _PIECE) for start in range(0, survey.num_answers, _PIECE))
+    if survey.option_A.min() < 0 or any((survey.option_A[p] >= sizes_Q[survey.question_A[p]]).any() for p in pieces):
         raise CumaError(f"{where}: an answer names an option that its question does not have")
