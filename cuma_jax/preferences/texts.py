@@ -44,10 +44,9 @@ def text_column(table: pa.Table, name: str, where: object, numbers: bool = False
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return column.cast(pa.large_string())
     if numbers and pa.types.is_floating(kind):
-        try:  # whole numbers with gaps, as some programs write them
-            return column.cast(pa.int64()).cast(pa.large_string())
-        except pa.ArrowInvalid:
-            pass
+        whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
+        if pc.all(whole).as_py() is not False:  # whole numbers with gaps, as some programs write them
+            column, kind = column.cast(pa.int64()), pa.int64()
     if numbers and pa.types.is_integer(kind):
         return column.cast(pa.large_string())
     raise CumaError(f"{where}: column {name} is of type {kind}, not of texts; chosen and rejected must be plain texts")
