@@ -212,7 +212,8 @@ class Table:
             raise CumaError(
                 f"{self.path} is separated by {DELIMITERS[other]}, but it must be by {right}; {self.advice}"
             )
-        raise CumaError(f"{self.path} lacks {len(missing)} columns: {', '.join(missing)}; {self.advice}")
+        shown = ", ".join(missing[:40]) + (f" and {len(missing) - 40} more" if len(missing) > 40 else "")
+        raise CumaError(f"{self.path} lacks {len(missing)} columns: {shown}; {self.advice}")
 
     def _fault(self, message: str, width: int) -> str:
         if "UTF8" in message:
