@@ -21,6 +21,9 @@ from tqdm import tqdm
 from cuma_jax.data.batches import Batch, Buckets
 from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.errors import CumaError
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.tasks import conversation_messages
+from cuma_jax.surveys.prompts import conversation_system_message
 
 VERSION = "1"
 """Raised whenever the same conversations would get other tokens: part of the cache key."""
@@ -77,6 +80,14 @@ class ConversationTokens:
     def fed_C(self) -> np.ndarray:
         """int64 [C], tokens fed to the model: all but the last, which is only predicted."""
         return np.maximum(np.diff(self.start_C) - 1, 0)
+
+
+def chat(preferences: Preferences, conversation: int, profile: str | None) -> list[Message]:
+    """A conversation as it is rendered: its turns, after a system message where `profile` belongs in the prompt."""
+    turns = conversation_messages(preferences, conversation)
+    if profile is None:
+        return turns
+    return [{"role": "system", "content": conversation_system_message(profile)}, *turns]
 
 
 def build_conversation_tokens(

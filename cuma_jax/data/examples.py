@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.config import Config
-from cuma_jax.data.conversations import build_conversation_tokens
+from cuma_jax.data.batches import Buckets
+from cuma_jax.data.conversations import build_conversation_tokens, chat
 from cuma_jax.data.tokenizer import Message, Tokenizer, load_tokenizer
 from cuma_jax.data.tokens import build_row_tokens
 from cuma_jax.errors import CumaError
 from cuma_jax.models.sources import resolve
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.surveys.profiles import Profiles, profile_text
-from cuma_jax.surveys.prompts import conversation_system_message, question_message, system_message
+from cuma_jax.surveys.prompts import question_message, system_message
 from cuma_jax.surveys.survey import Survey
 
 Segment = tuple[str, bool]
@@ -117,15 +117,11 @@ def conversation_example(
     person, name = int(row["person"]), str(row["conversation_id"])
     title = f"{preferences.respondents['respondent_id'].iloc[person]}, conversation {name}"
     profile = profile_text(profiles, int(profiles.profile_R[person]))
-    messages = conversation_messages(preferences, conversation)
-    if config.profile.in_prompt:
-        messages = [{"role": "system", "content": conversation_system_message(profile)}, *messages]
-    note = ""
+    messages = chat(preferences, conversation, profile if config.profile.in_prompt else None)
+    limit, note = Buckets(config.data.buckets).limit(config.data.max_length), ""
     if tokenizer is not None:
         try:
-            tokens = build_conversation_tokens(
-                lambda _: messages, [name], tokenizer, config.data.max_length, "error", progress=False
-            )
+            tokens = build_conversation_tokens(lambda _: messages, [name], tokenizer, limit, "error", progress=False)
             ids, mask = tokens.ids_X.tolist(), tokens.supervised_X.tolist()
             return Example(title, profile, segments(ids, mask, tokenizer), len(ids), sum(mask), "; ".join(tokens.notes))
         except CumaError as error:

@@ -10,14 +10,12 @@ import numpy as np
 from cuma_jax.cache import atomic_write, content_key
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets, fitting_rows
-from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens
+from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens, chat
 from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.data.tokens import RowTokens, build_row_tokens
 from cuma_jax.preferences.load import cached_folder
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.surveys.profiles import Profiles, profile_text
-from cuma_jax.surveys.prompts import conversation_system_message
 from cuma_jax.surveys.survey import Survey
 
 
@@ -71,11 +69,7 @@ def _conversation_tokens(
     texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
 
     def messages(c: int) -> list[Message]:
-        turns = conversation_messages(source, c)
-        if not texts:
-            return turns
-        system = conversation_system_message(texts[int(profiles.profile_R[person_C[c]])])
-        return [{"role": "system", "content": system}, *turns]
+        return chat(source, c, texts[int(profiles.profile_R[person_C[c]])] if texts else None)
 
     limit = Buckets(data.buckets).limit(data.max_length)
     people = profiles.profile_R[person_C] if texts else np.zeros(0, np.int32)

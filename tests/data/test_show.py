@@ -204,9 +204,14 @@ def test_conversations_are_counted_as_a_loop_counts_them(preferences):
     assert "Opening prompts of several annotators" in page
 
 
+def roomy(config, *lengths):
+    """With one bucket that any of these conversations fits, or those given."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=lengths or (1024,)))
+
+
 def test_every_turn_of_the_assistant_is_marked_and_nothing_else(preferences):
     source, _ = preferences
-    config = load_config("debug")
+    config = roomy(load_config("debug"))
     config = dataclasses.replace(config, profile=dataclasses.replace(config.profile, in_prompt=True))
     tokenizer, _ = try_tokenizer(config, "")
     profiles = build_profiles(source)
@@ -221,12 +226,15 @@ def test_every_turn_of_the_assistant_is_marked_and_nothing_else(preferences):
 
 def test_a_conversation_is_shortened_or_left_out_as_training_does_it_and_the_page_says_so(preferences):
     source, _ = preferences
-    config, profiles = load_config("debug"), build_profiles(source)
+    config, profiles = roomy(load_config("debug")), build_profiles(source)
     tokenizer, _ = try_tokenizer(config, "")
     long = int(np.argmax(np.diff(source.first_turn_C)))
     whole = conversation_example(source, profiles, long, tokenizer, config)
-    for limit, note in ((whole.tokens - 2, "shortened"), (5, "data.max_length")):
-        short = dataclasses.replace(config, data=dataclasses.replace(config.data, max_length=limit))
+    by_bucket = roomy(config, whole.tokens - 2)  # the longest bucket is a limit as well
+    for limit, note in ((whole.tokens - 2, "shortened"), (5, "data.max_length"), (None, "shortened")):
+        short = by_bucket
+        if limit is not None:
+            short = dataclasses.replace(config, data=dataclasses.replace(config.data, max_length=limit))
         example = conversation_example(source, profiles, long, tokenizer, short)
         assert note in example.note
         assert example.tokens is None or example.tokens < whole.tokens
