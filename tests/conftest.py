@@ -16,6 +16,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -27,6 +28,11 @@ from cuma_jax.cli import load_config  # noqa: E402
 from cuma_jax.config import Config, MeshConfig  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# The same cases every time, so that a run fails for what was changed; `--hypothesis-profile random` looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.register_profile("random")
+hypothesis.settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -98,7 +98,7 @@ def read_file(path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[s
             table = decode_json(_read_arrow(path))
         if kind in ("parquet", "arrow"):  # these may hold bytes that are no UTF-8
             table.validate(full=True)
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CumaError(f"cannot read {path}: {reason}; is it damaged or cut off? Fetch or export it again") from None
     require_columns(table.column_names, columns or (), path)
@@ -218,7 +218,7 @@ def _read_json(path: pathlib.Path, skipped: dict[str, int] | None) -> pa.Table:
             table = pa.json.read_json(source, read_options=options)
         table.validate(full=True)
         return table
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter: of a key
         _not_utf8(path)
         kept = _sound_lines(path, skipped)
         if skipped is None:  # every line is sound to Python

@@ -9,7 +9,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cuma_jax.errors import CumaError
@@ -211,6 +211,8 @@ def test_the_newest_commit_is_named_so_that_it_can_be_pinned(monkeypatch, capsys
     cuts=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers(0, 6)), max_size=3),
     skip=st.booleans(),
 )
+@example(name="a.jsonl", cuts=[(0.6875, b"\x80", 0)], skip=False)
+@example(name="a.jsonl", cuts=[(0.6875, b"\x80", 0)], skip=True)
 def test_damaged_bytes_give_a_table_or_one_error(tmp_path, name, cuts, skip):
     path = write(tmp_path / name)
     data = path.read_bytes()
