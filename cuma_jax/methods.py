@@ -5,19 +5,59 @@ import dataclasses
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
 
+Changes = dict[str, dict[str, object]]
+
+_ONE: Changes = {"adapter": {"experts": 1, "shared_a": False}, "router": {"inputs": "none", "top_k": 1},
+                 "objective": {"balance": 0.0}}  # fmt: skip
+
+
+def _merged(*parts: Changes) -> Changes:
+    """Several changes, section by section; of two that name a field the later holds."""
+    return {
+        section: {k: v for part in parts for k, v in part.get(section, {}).items()}
+        for part in parts
+        for section in part
+    }
+
+
+def _kind(kind: str, **optimizer: object) -> Changes:
+    return _merged(_ONE, {"adapter": {"kind": kind}}, {"optimizer": optimizer} if optimizer else {})
+
+
+_PROMPT: Changes = {"profile": {"in_prompt": True}}
+_MIXLORA: Changes = {"router": {"inputs": "hidden"}}
+
 # method -> changes by section. What is not named stays as the config has it.
-METHODS: dict[str, dict[str, dict[str, object]]] = {
-    "lora": {"adapter": {"experts": 1, "shared_a": False}, "router": {"inputs": "none", "top_k": 1},
-             "objective": {"balance": 0.0}},
-    "rslora": {"adapter": {"experts": 1, "shared_a": False, "scaling": "sqrt_rank"},
-               "router": {"inputs": "none", "top_k": 1}, "objective": {"balance": 0.0}},
-    "mixlora": {"router": {"inputs": "hidden"}},
+METHODS: dict[str, Changes] = {
+    # Nothing is trained.
+    "base": _kind("none"),
+    "persona": _merged(_kind("none"), _PROMPT),
+    "persona_few_shot": _merged(_kind("none"), {"profile": {"in_prompt": True, "shots": 3}}),
+    # One set of parameters for everybody.
+    "full": _kind("full"),
+    "prefix": _kind("prefix"),
+    "lora": _ONE,
+    "rslora": _merged(_ONE, {"adapter": {"scaling": "sqrt_rank"}}),
+    "dora": _kind("dora"),
+    "lora_persona": _merged(_ONE, _PROMPT),
+    # Experts that do not see who is asking.
+    "mixlora": _MIXLORA,
     "hydralora": {"adapter": {"shared_a": True}, "router": {"inputs": "hidden", "gate": "soft"},
                   "objective": {"balance": 0.0}},
+    "mixlora_persona": _merged(_MIXLORA, _PROMPT),
+    # Experts chosen by who is asking.
     "cuma": {},
     "cuma_profile": {"router": {"inputs": "profile"}},
-    "soft": {"router": {"gate": "soft"}, "objective": {"balance": 0.0}},
+    "cuma_persona": _PROMPT,
+    # Ablations of cuma; without the profile in the router it is mixlora.
     "shuffled": {"profile": {"shuffle": True}},
+    "soft": {"router": {"gate": "soft"}, "objective": {"balance": 0.0}},
+    "no_balance": {"objective": {"balance": 0.0}},
+    "categorical": {"profile": {"granularity": "categorical"}},
+    "per_country": {"adapter": {"experts": 0, "shared_a": False}, "router": {"inputs": "lookup", "top_k": 1},
+                    "profile": {"granularity": "categorical", "fields": ("country",), "derived": ()},
+                    "objective": {"balance": 0.0}},
+    # The official code's numerics.
     "reference": {"adapter": {"shared_a": True}, "router": {"gate": "double_softmax", "layers": 2, "shared": True},
                   "profile": {"granularity": "profile", "pooling": "mean_padded", "normalise": "none"},
                   "objective": {"balance_form": "reference"}},
