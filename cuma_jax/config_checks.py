@@ -57,7 +57,7 @@ def validate(config: Any) -> None:
         if dataclasses.is_dataclass(value):
             _validate_types(section.name, value)
     _validate_ranges(config)
-    adapter, router, train = config.adapter, config.router, config.train
+    adapter, train = config.adapter, config.train
     _require(bool(config.name), "name", config.name, "a name that is not empty")
     _require(bool(config.data.buckets), "data.buckets", config.data.buckets, "at least one length")
     _require(
