@@ -1,0 +1,56 @@
+"""Groups of people by the values of some profile fields: what cells are made of, and whose gradients are compared.
+
+Legend: R respondents.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.survey import People
+
+MISSING = "(missing)"
+"""Label of a group whose field is missing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """Groups of respondents by the values of some fields.
+
+    Attributes:
+        names: label of each group, values joined by " / ".
+        group_R: group of each respondent.
+        known_R: whether all of the respondent's fields are known; the others are in groups of their own, which are
+            not scored (people of unknown country are no country).
+    """
+
+    names: tuple[str, ...]
+    group_R: np.ndarray
+    known_R: np.ndarray
+
+
+def build_groups(survey: People, fields: tuple[str, ...]) -> Groups:
+    """Groups the respondents by `fields`.
+
+    Raises:
+        CumaError: no field, or one that the survey's respondents do not have.
+    """
+    if not fields:
+        raise CumaError("config field evaluation.group_by is empty; name at least one profile field, e.g. country")
+    known = [c for c in survey.respondents.columns if c not in ("respondent_id", "weight")]
+    for field in fields:
+        if field not in known:
+            raise CumaError(
+                f"config field evaluation.group_by names {field!r}, which survey {survey.name!r} does not have; "
+                f"it has {', '.join(known)}"
+            )
+    columns = [survey.respondents[field].astype("object").where(survey.respondents[field].notna(), MISSING)
+               for field in fields]  # fmt: skip
+    label_R = columns[0].astype(str)
+    for column in columns[1:]:
+        label_R = label_R + " / " + column.astype(str)
+    group_R, names = pd.factorize(label_R, sort=True)
+    known_R = survey.respondents[list(fields)].notna().all(axis=1).to_numpy()
+    return Groups(tuple(str(name) for name in names), group_R.astype(np.int64), known_R)
