@@ -39,6 +39,10 @@ setup(
     zip_safe=False,
     # jax 0.10.2 and flax 0.12.8 are the newest for Python 3.11; both change their interfaces between minor versions.
     install_requires=[
+        # profile.derived: official languages of a territory and their names (CLDR).
+        "babel>=2.16",
+        # profile.derived: names of countries as surveys spell them, and their UN subregions.
+        "country_converter>=1.3",
         "datasets>=5.0",
         "flax>=0.12.8,<0.13",
         "grain>=0.2.18",

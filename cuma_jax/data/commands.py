@@ -84,13 +84,13 @@ def build(config: Config) -> Result:
     folder = where(data, config.run.cache_dir)
     fresh = folder is not None and not folder.exists()
     with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}", not (fresh and data.source in _BARS)):
-        source = load_source(data, config.objective.name, config.run.cache_dir)
+        source = load_source(data, config.objective.name, config.run.cache_dir, config.profile.derived)
     if fresh:
         del source
         with phases("open it from the cache"):
-            source = load_source(data, config.objective.name, config.run.cache_dir)
+            source = load_source(data, config.objective.name, config.run.cache_dir, config.profile.derived)
     with phases("profiles"):
-        profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
+        profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     splits: dict[str, Any] = {"splits": []}
     if fresh or folder is None:  # what was there before is only opened; `show` counts it
         with phases("split"):
@@ -114,9 +114,9 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
     """Counts a source, and renders examples of its rows."""
     phases = Phases()
     with phases(f"load {config.data.source}"):
-        source = load_source(config.data, config.objective.name, config.run.cache_dir)
+        source = load_source(config.data, config.objective.name, config.run.cache_dir, config.profile.derived)
     with phases("count"):
-        profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
+        profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
         if isinstance(source, Survey):
             facts = survey_facts(source, source_units(source), profiles, config.data)
         else:
@@ -161,7 +161,7 @@ def check(config: Config) -> Result:
             lines.append(format_problems(problems))
         if errors:
             return Result("\n".join(lines), facts, failed=True)
-    source = load_source(data, config.objective.name, config.run.cache_dir)
+    source = load_source(data, config.objective.name, config.run.cache_dir, config.profile.derived)
     facts |= {**counts(source), "skipped": dict(source.skipped)}
     found = ", ".join(f"{n:,} {unit}" for unit, n in counts(source).items())
     if source.skipped:
@@ -185,7 +185,7 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
     if not conversations:  # before minutes of reading
         check_folder(out, file_names(form, conversations=False), overwrite)
     with phases(f"load {config.data.source}"):
-        source = load_source(config.data, config.objective.name, config.run.cache_dir)
+        source = load_source(config.data, config.objective.name, config.run.cache_dir, config.profile.derived)
     with phases("write"):
         rows = export(source, config.data, out, form, overwrite)
     facts: dict[str, Any] = {"source": config.data.source, "out": str(out), "rows": rows}

@@ -1,6 +1,7 @@
 """The one door to every source: a survey, or preference data as conversations or as choices; and its units."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +14,30 @@ from cuma_jax.preferences.load import SOURCES, load_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import choice_survey
 from cuma_jax.preferences.texts import number_prompts
+from cuma_jax.surveys.derived import add_derived
 from cuma_jax.surveys.load import keep_questions, load_survey
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
 
 
-def load_source(data: DataConfig, objective: str, cache_dir: str = "") -> Survey | Preferences:
+def load_source(
+    data: DataConfig, objective: str, cache_dir: str = "", derived: Sequence[str] = ()
+) -> Survey | Preferences:
     """What `data` names, ready for the objective.
 
     Args:
         data: the data section of a config.
         objective: `choice` or `sft`; decides between conversations and choices where `data.task` is auto.
         cache_dir: `run.cache_dir`.
+        derived: `profile.derived`; its fields become columns of the respondents, to describe, group or hold out by.
 
     Raises:
-        CumaError: the source cannot be read.
+        CumaError: the source cannot be read, or has no country to derive fields from.
     """
+    return add_derived(_load(data, objective, cache_dir), derived)
+
+
+def _load(data: DataConfig, objective: str, cache_dir: str) -> Survey | Preferences:
     if data.source not in SOURCES:
         return load_survey(data, cache_dir)
     preferences = load_preferences(data, cache_dir)

@@ -20,6 +20,7 @@ from cuma_jax.config import ProfileConfig
 from cuma_jax.errors import CumaError
 from cuma_jax.models.normalise import Normaliser, fit_normaliser
 from cuma_jax.models.text_encoder import TextEncoder
+from cuma_jax.surveys.derived import fill_derived
 from cuma_jax.surveys.profiles import Profiles, Style, describe, field_text
 
 FILE = "profile_table.npz"
@@ -41,6 +42,7 @@ class ProfileEmbedder:
         sentence: how a whole profile is worded.
         encoder_info: source, fingerprint, width, pooling and longest text of the encoder it was fitted with.
         encoder: None where no encoder is at hand; then nothing new can be embedded.
+        derived: those of `fields` that follow from the country; a profile that lacks them gets them.
     """
 
     granularity: str
@@ -49,12 +51,17 @@ class ProfileEmbedder:
     encoder_info: dict[str, Any]
     encoder: TextEncoder | None = None
     sentence: Style = "natural"
+    derived: tuple[str, ...] = ()
+
+    def complete(self, profile: Mapping[str, str]) -> dict[str, str]:
+        """The profile with the derived fields that it lacks."""
+        return fill_derived(profile, self.derived)
 
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Vectors of any profiles, seen before or not.
 
         Args:
-            values: N profiles as field -> value; fields may be absent.
+            values: N profiles as field -> value; fields may be absent, and derived ones then follow from the country.
 
         Returns:
             float32 [N, M].
@@ -62,6 +69,7 @@ class ProfileEmbedder:
         Raises:
             CumaError: an unknown field, no encoder at hand, or a text that is too long for it.
         """
+        values = [self.complete(profile) for profile in values]
         for profile in values:
             if unknown := sorted(set(profile) - set(self.fields)):
                 raise CumaError(f"unknown profile field {unknown[0]!r}; this run knows {', '.join(self.fields)}")
@@ -129,7 +137,7 @@ class ProfileTable:
         Raises:
             CumaError: see `ProfileEmbedder.embed`.
         """
-        fields = self.embedder.fields
+        fields, values = self.embedder.fields, [self.embedder.complete(profile) for profile in values]
         row_N = np.array([self._rows.get(tuple(p.get(f) for f in fields), -1) for p in values], np.int64)
         row_N[[bool(set(p) - set(fields)) for p in values]] = -1  # left to the embedder, which names the field
         vectors_NM = self.vectors_PM[np.maximum(row_N, 0)]
@@ -148,6 +156,7 @@ class ProfileTable:
             "granularity": embedder.granularity,
             "fields": embedder.fields,
             "sentence": embedder.sentence,
+            "derived": embedder.derived,
             "encoder": embedder.encoder_info,
             "vocab": self.vocab,
             "normalisers": {n: {"diagonal": v.diagonal, "l2": v.l2} for n, v in embedder.normalisers.items()},
@@ -185,7 +194,8 @@ class ProfileTable:
             _check_same(path, about["encoder"], _info(encoder))
         vocab = {field: tuple(values) for field, values in about["vocab"].items()}
         embedder = ProfileEmbedder(
-            about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], encoder, about["sentence"]
+            *(about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], encoder, about["sentence"]),
+            tuple(about.get("derived", ())),  # tables of before there were any
         )
         return cls(vectors_PM, vocab, codes_PF, embedder)
 
@@ -222,7 +232,9 @@ def build_profile_table(
     if not train_P.any():
         raise CumaError("no profile has training answers; the profile vectors cannot be fitted (check data.unseen_*)")
     values = [profiles.values(row) for row in range(len(profiles))]
-    embedder = ProfileEmbedder(config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence)
+    embedder = ProfileEmbedder(
+        config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived
+    )
     texts_P = [embedder.texts(profile) for profile in values]
     # Sorted, so that neither the cache nor a single bit depends on the order of the profiles.
     texts = sorted({text for blocks in texts_P for text in blocks.values()})

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.errors import CumaError
+from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
 from cuma_jax.surveys.survey import People, other_fields
 
 REFERENCE_FIELDS = {
@@ -55,6 +56,7 @@ class Profiles:
             and sorted, so they do not depend on the order of the respondents.
         profile_R: int32 [R]; the row of `codes_PF` of each respondent.
         sentence: the style of the sentences that describe them (`profile.sentence`).
+        derived: those of `fields` that come from the country's name; a person's sentence leaves them out.
     """
 
     fields: tuple[str, ...]
@@ -62,6 +64,7 @@ class Profiles:
     codes_PF: np.ndarray
     profile_R: np.ndarray
     sentence: Style = "natural"
+    derived: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.codes_PF)
@@ -72,7 +75,9 @@ class Profiles:
         return {f: self.vocab[f][c] for f, c in zip(self.fields, codes_F, strict=True) if c != _MISSING}
 
 
-def build_profiles(people: People, fields: Sequence[str] = (), sentence: Style = "natural") -> Profiles:
+def build_profiles(
+    people: People, fields: Sequence[str] = (), sentence: Style = "natural", derived: Sequence[str] = ()
+) -> Profiles:
     """The distinct profiles of `people.respondents`.
 
     Args:
@@ -80,12 +85,16 @@ def build_profiles(people: People, fields: Sequence[str] = (), sentence: Style =
         fields: fields to use, in this order; empty: those that a profile of this source has by default; for the
             reference sentence, the official columns, if the source has them.
         sentence: the sentence that will describe them (`profile.sentence`).
+        derived: `profile.derived`; these fields stand right after the country's, or last. A source that has been
+            through `add_derived` has them already.
 
     Raises:
         CumaError: a field that the survey does not have, or one named twice; or fields other than those of the
-            reference sentence, if that is asked for.
+            reference sentence, if that is asked for; or no country to derive from.
     """
     fields = tuple(fields)
+    if not set(derived_fields(derived)) <= set(people.respondents.columns):
+        people = add_derived(people, derived)
     if sentence == "reference":
         if not fields and set(REFERENCE_FIELDS.values()) <= set(people.respondents.columns):
             fields = tuple(REFERENCE_FIELDS.values())
@@ -94,6 +103,7 @@ def build_profiles(people: People, fields: Sequence[str] = (), sentence: Style =
     fields = fields or people.profile_fields
     for field in fields:
         _check_field(field, (*people.profile_fields, *other_fields(people)), people.name)
+    fields = _with_derived(fields, derived_fields(derived))
     if len(set(fields)) != len(fields):
         raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
     vocab: dict[str, tuple[str, ...]] = {}
@@ -101,7 +111,15 @@ def build_profiles(people: People, fields: Sequence[str] = (), sentence: Style =
     for f, field in enumerate(fields):
         vocab[field], codes_RF[:, f] = _codes(people.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
-    return Profiles(fields, vocab, codes_RF[first_P], profile_R, sentence)
+    return Profiles(fields, vocab, codes_RF[first_P], profile_R, sentence, derived_fields(derived))
+
+
+def _with_derived(fields: tuple[str, ...], derived: Sequence[str]) -> tuple[str, ...]:
+    """`fields` with the derived ones that are not among them right after the country."""
+    new = tuple(field for field in derived if field not in fields)
+    places = [fields.index(field) + 1 for field in COUNTRY_FIELDS if field in fields]
+    place = places[0] if places else len(fields)
+    return fields[:place] + new + fields[place:]
 
 
 def _codes(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
@@ -194,8 +212,9 @@ def _check_reference(fields: Sequence[str], where: str) -> None:
 
 
 def profile_text(profiles: Profiles, row: int) -> str:
-    """The sentence that describes profile `row`; see `describe`."""
-    return describe(profiles.values(row), profiles.sentence)
+    """The sentence that describes profile `row`, without the derived fields; see `describe`."""
+    values = {field: value for field, value in profiles.values(row).items() if field not in profiles.derived}
+    return describe(values, profiles.sentence)
 
 
 def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, str]:

@@ -195,9 +195,9 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     _check_mesh(config, mesh, shape)
     decoder = make_decoder(config, shape)
 
-    source = load_source(config.data, config.objective.name, cache)
+    source = load_source(config.data, config.objective.name, cache, config.profile.derived)
     units = source_units(source)
-    profiles = build_profiles(source, config.profile.fields, config.profile.sentence)
+    profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     split_N = split_rows(units, config.data)
     _check_splits(config, split_N)
     train_P = np.zeros(len(profiles), bool)

@@ -221,3 +221,24 @@ def test_whole_profile_texts_are_the_surveys_own(profiles, config, tmp_path):
     encoder = FakeEncoder()
     build(profiles, dataclasses.replace(config, granularity="profile"), tmp_path, encoder)
     assert encoder.calls[0] == sorted(describe(profiles.values(row)) for row in range(len(profiles)))
+
+
+@pytest.mark.parametrize("granularity", ["field", "profile"])
+def test_a_new_country_gets_its_derived_fields(config, tmp_path, granularity):
+    survey = make_invented(0)
+    names = ("Chile", "Peru", "Mali", "Ghana", "Norway", "Sweden", "Japan", "India")
+    column = survey.respondents["country"].cat.rename_categories(names)
+    survey = dataclasses.replace(survey, respondents=survey.respondents.assign(country=column))
+    profiles = build_profiles(survey, derived=("region", "language"))
+    table = build(profiles, dataclasses.replace(config, granularity=granularity), tmp_path)
+    table.save(tmp_path)
+    for some in (table, ProfileTable.load(tmp_path, FakeEncoder())):
+        short = [profiles.values(0)["country"], profiles.values(0)["sex"], profiles.values(0)["age"]]
+        given = dict(zip(("country", "sex", "age"), short, strict=True))
+        np.testing.assert_array_equal(some.embed_profiles([given])[0], table.vectors_PM[0])
+        full = {"country": "Bolivia", "world_region": "South America", "official_language": "Spanish"}
+        bolivia, same, other = some.embed_profiles(
+            [{"country": "Bolivia"}, full, {"country": "Bolivia", "official_language": "Quechua"}]
+        )
+        np.testing.assert_array_equal(bolivia, same)
+        assert not np.allclose(bolivia, other)

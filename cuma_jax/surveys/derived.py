@@ -1,0 +1,171 @@
+"""Fields derived from the name of a person's country: where it lies, and what is spoken there.
+
+A country that no training row has is a value the router never saw; its region and its language it has seen. Facts come
+from two libraries: the UN's M49 subregions from `country_converter`, official languages and how many speak them from
+`babel` (Unicode CLDR's territory information).
+
+Shapes: R respondents.
+"""
+
+import dataclasses
+import functools
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.errors import CumaError
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, People
+
+DERIVED_FIELDS = {"region": "world_region", "language": "official_language"}
+"""The profile field of each value of `profile.derived`. Not `region` and `language`: sources have fields of those names
+that say something else (open_values: a part of a country)."""
+COUNTRY_FIELDS = ("country", "B_COUNTRY")
+"""Fields with a country's name, the first that there is counts; the other is wvs7's and wvb's official column."""
+
+# Names in surveys that `country_converter` does not find, and the country whose region and language they have.
+_EXCEPTIONS = {
+    "Northern Ireland": "United Kingdom",  # surveyed apart from Great Britain in the World Values Survey
+    "Scotland": "United Kingdom",
+    "Wales": "United Kingdom",
+    "Serbia and Montenegro": "Serbia",  # one country until 2006
+    "East Germany": "Germany",
+    "West Germany": "Germany",
+    "Germany East": "Germany",
+    "Germany West": "Germany",
+    "Palest. ter.": "Palestine",  # GlobalOpinionQA
+}
+_OFFICIAL = ("official", "de_facto_official")
+_NAMED = 5
+_People = TypeVar("_People", bound=People)
+
+
+def derived_fields(derived: Sequence[str]) -> tuple[str, ...]:
+    """The profile fields that `profile.derived` adds."""
+    return tuple(DERIVED_FIELDS[name] for name in derived)
+
+
+def add_derived(people: _People, derived: Sequence[str]) -> _People:
+    """The same source, with the derived fields as further columns of `respondents` (categoricals of strings).
+
+    Fields of a name that no library knows stay missing; which these are is said once, on stderr.
+
+    Args:
+        people: a survey or preference data (a frozen dataclass).
+        derived: `profile.derived`.
+
+    Raises:
+        CumaError: the source has no country to derive from, or has a field of that name already.
+    """
+    if not derived:
+        return people
+    frame = people.respondents
+    country = next((field for field in COUNTRY_FIELDS if field in frame), None)
+    if country is None:
+        known = ", ".join(c for c in frame.columns if c not in RESERVED_COLUMNS) or "none"
+        raise CumaError(
+            f"profile.derived is {', '.join(derived)}, which comes from the field country, but {people.name!r} has no "
+            f"such field (it has: {known}); leave profile.derived empty, or name that column country"
+        )
+    # Categories that nobody has say nothing of these people.
+    column = frame[country].astype("category").cat.remove_unused_categories()
+    facts = {str(name): place_facts(str(name)) for name in column.cat.categories}
+    columns: dict[str, pd.Categorical] = {}
+    for field in derived_fields(derived):
+        if field in frame:
+            raise CumaError(
+                f"{people.name!r} has a field {field!r} of its own; rename it, or leave it out of profile.derived"
+            )
+        columns[field] = _mapped(column, {name: fact[field] for name, fact in facts.items() if field in fact})
+    if unknown := [name for name, fact in facts.items() if any(field not in fact for field in columns)]:
+        more = ", ..." if len(unknown) > _NAMED else ""
+        print(
+            f"profile.derived: {len(unknown)} of {len(facts)} values of {country} lack {' or '.join(columns)} "
+            f"({', '.join(unknown[:_NAMED])}{more}); their profiles go without",
+            file=sys.stderr,
+        )
+    # The protocol does not say so, but every source is a frozen dataclass.
+    return dataclasses.replace(people, respondents=frame.assign(**columns))  # type: ignore[type-var]
+
+
+def fill_derived(profile: Mapping[str, str], fields: Sequence[str]) -> dict[str, str]:
+    """A profile with those of the derived `fields` that it lacks, where its country's name is known."""
+    country = next((profile[field] for field in COUNTRY_FIELDS if field in profile), None)
+    facts = place_facts(country) if country is not None else {}
+    return {**{field: facts[field] for field in fields if field in facts}, **profile}
+
+
+@functools.cache
+def place_facts(country: str) -> dict[str, str]:
+    """Every derived field of a country's name; those that are not known are left out.
+
+    `place_facts("Chile")` is {"world_region": "South America", "official_language": "Spanish"}. The language is the
+    official (or de facto official) one with the largest share of the population, by its English name, whatever its
+    script.
+    """
+    converter, places = _converter()
+    with _quiet():
+        found = converter.convert(_EXCEPTIONS.get(country, country), src="regex", to="name_short", not_found=None)
+    # What is not found comes back as it was; a text with several countries, as a list.
+    if not isinstance(found, str) or found not in places:
+        return {}
+    territory, region = places[found]
+    facts = {DERIVED_FIELDS["region"]: region, DERIVED_FIELDS["language"]: _language(territory)}
+    return {field: value for field, value in facts.items() if value}
+
+
+def _language(territory: str) -> str | None:
+    from babel import Locale
+    from babel.core import get_global
+
+    spoken = get_global("territory_languages").get(territory, {})
+    share = {
+        code: about["population_percent"] for code, about in spoken.items() if about["official_status"] in _OFFICIAL
+    }
+    if not share:
+        return None
+    # Of equal shares the first code, so that nothing depends on the order of the library's table.
+    code = min(share, key=lambda c: (-share[c], c))
+    names = Locale("en").languages
+    return names.get(code.split("_")[0])
+
+
+@functools.cache
+def _converter():  # type: ignore[no-untyped-def]  # the library has no types
+    """The converter of names, and (two-letter code, subregion) of each country's short name."""
+    from country_converter import CountryConverter
+    from country_converter.country_converter import COUNTRY_DATA_FILE
+
+    # Read here: by its own reader, missing codes become numbers under pandas 3.1, and the converter fails on them.
+    data = pd.read_csv(COUNTRY_DATA_FILE, sep="\t", keep_default_na=False, na_values=[""], dtype=str)
+    data = data[data["ISO2"].notna() & data["UNregion"].notna()]
+    with _quiet():
+        converter = CountryConverter(country_data=data)
+    # A code may be written as alternatives: "^GB$|^UK$"; the first is the ISO's.
+    codes = data["ISO2"].str.split("|").str[0].str.strip("^$")
+    return converter, dict(zip(data["name_short"], zip(codes, data["UNregion"], strict=True), strict=True))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library warns of each name it does not find; here they are counted and named together."""
+    log = logging.getLogger("country_converter")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _mapped(column: pd.Series, value_of: Mapping[str, str]) -> pd.Categorical:
+    """The value of each row's category; missing where it has none."""
+    values = sorted(set(value_of.values()))
+    number = {value: i for i, value in enumerate(values)}
+    # One slot more than there are categories: code -1 indexes the last, which stays missing.
+    of_category = np.array([number.get(value_of.get(str(n), ""), -1) for n in column.cat.categories] + [-1], np.int64)
+    return pd.Categorical.from_codes(of_category[column.cat.codes.to_numpy()], categories=values)
