@@ -13,7 +13,7 @@ from cuma_jax.errors import CumaError
 from cuma_jax.surveys.groups import MISSING as MISSING
 from cuma_jax.surveys.groups import Groups as Groups
 from cuma_jax.surveys.groups import build_groups as build_groups
-from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import hash_shares
 from cuma_jax.surveys.survey import Survey
 
@@ -36,6 +36,11 @@ def build_clusters(survey: Survey, groups: Groups) -> np.ndarray:
     return np.where(known_R, cluster_R, cluster_R.max(initial=-1) + 1 + alone_R)
 
 
+def whole_profiles(survey: Survey, profiles: Profiles) -> Profiles:
+    """Profiles of all the survey's own fields, whichever of them (or derived from them) the model is told."""
+    return profiles if profiles.fields == survey.profile_fields else build_profiles(survey)
+
+
 @dataclasses.dataclass(frozen=True)
 class SplitCells:
     """The answers of one split that are scored, in cells of at least `min_cell` answers.
@@ -43,10 +48,10 @@ class SplitCells:
     Cells are sorted by question, then group. Answers of smaller cells and of profiles that were not sampled are gone.
 
     Attributes:
-        respondent_A, question_A, option_A, profile_A, cell_A: the answers.
+        respondent_A, question_A, option_A, profile_A, cell_A: the answers; profiles as the model is told them.
         weight_A: survey weight of each answer's respondent, float64.
         question_C, group_C, count_C: question, group and number of answers of each cell.
-        profiles: distinct (profile, question) pairs of the split, by question: {question: (kept, all)}.
+        profiles: distinct (whole profile, question) pairs of the split, by question: {question: (kept, all)}.
         small: answers left out because their cell has fewer than `min_cell`, and the number of those cells.
         not_sampled: answers left out because their profile was not sampled.
         no_group: answers left out because their respondent's group is not known.
@@ -68,12 +73,19 @@ class SplitCells:
 
 
 def build_split_cells(
-    survey: Survey, profiles: Profiles, groups: Groups, mask_A: np.ndarray, config: EvaluationConfig, name: str
+    survey: Survey,
+    profiles: Profiles,
+    whole: Profiles,
+    groups: Groups,
+    mask_A: np.ndarray,
+    config: EvaluationConfig,
+    name: str,
 ) -> SplitCells:
     """Selects the answers of a split, samples profiles where there are too many, and forms the cells.
 
     Where a question has more than `config.max_profiles` distinct profiles, those with the lowest hash of (seed, field
-    values) stay: the same people for every question, whatever the order of the rows.
+    values) stay: the same people for every question, whatever the order of the rows. They are counted and sampled by
+    `whole` (from `whole_profiles`), so that runs whose models are told different fields are scored on the same people.
 
     Raises:
         CumaError: the split has no answers, or no cell is large enough, or a weight is not a positive number.
@@ -92,11 +104,11 @@ def build_split_cells(
     known_A = groups.known_R[survey.respondent_A[index_A]]
     no_group, index_A = int((~known_A).sum()), index_A[known_A]
     question_A = survey.question_A[index_A].astype(np.int64)
-    profile_A = profiles.profile_R[survey.respondent_A[index_A]].astype(np.int64)
+    whole_A = whole.profile_R[survey.respondent_A[index_A]].astype(np.int64)
 
-    keep_A, kept = _sample_profiles(profiles, question_A, profile_A, config.max_profiles, config.seed)
+    keep_A, kept = _sample_profiles(whole, question_A, whole_A, config.max_profiles, config.seed)
     not_sampled = int((~keep_A).sum())
-    index_A, question_A, profile_A = index_A[keep_A], question_A[keep_A], profile_A[keep_A]
+    index_A, question_A = index_A[keep_A], question_A[keep_A]
 
     group_A = groups.group_R[survey.respondent_A[index_A]]
     key_C, cell_A, count_C = np.unique(
@@ -111,13 +123,13 @@ def build_split_cells(
         )
     in_large_A = large_C[cell_A]
     renumber_C = np.cumsum(large_C) - 1
-    index_A, question_A, profile_A = index_A[in_large_A], question_A[in_large_A], profile_A[in_large_A]
+    index_A, question_A = index_A[in_large_A], question_A[in_large_A]
     respondent_A = survey.respondent_A[index_A].astype(np.int64)
     return SplitCells(
         respondent_A=respondent_A,
         question_A=question_A,
         option_A=survey.option_A[index_A].astype(np.int64),
-        profile_A=profile_A,
+        profile_A=profiles.profile_R[respondent_A].astype(np.int64),
         cell_A=renumber_C[cell_A[in_large_A]],
         weight_A=weight_R[respondent_A],
         question_C=key_C[large_C] // len(groups.names),

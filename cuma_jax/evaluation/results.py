@@ -1,10 +1,31 @@
-"""What an evaluation leaves behind: results.json, per_cell.parquet and a table for the terminal."""
+"""What an evaluation leaves behind: results.json, per_cell.parquet, resamples.npz and a table for the terminal.
+
+resamples.npz holds the bootstrap of each split, so that two runs can be compared as pairs (`read_resamples`; numpy's
+format, nothing pickled). Its keys are `SPLIT/NAME`, with Q the split's questions, B `evaluation.bootstrap` and K its
+clusters of respondents:
+
+| NAME | what |
+|---|---|
+| `questions` | [Q] text, ids; the order of every Q below |
+| `several_groups` | [Q] bool, questions with three or more groups (`several_groups` in results.json) |
+| `answers` | [Q] int64, scored answers |
+| `emd`, `js`, `nll`, `accuracy`, `spread_ratio`, `correlation` | [Q,B] float32, the model's; NaN where not defined |
+| `pooled_emd` | [Q,B] float32, of everybody's average |
+| `floor` | [Q] float64; it is not resampled |
+| `key` | text, a hash of who is in which cluster, the seed and B |
+
+Column b of every array is one draw of respondents. Two runs whose `key` of a split is the same drew the same people in
+every column (the draws depend on the seed, the split and K only), so the difference of their columns is a paired
+resample of the difference. Point estimates are in results.json, `splits[SPLIT]["questions"][id]["methods"]`.
+"""
 
 import dataclasses
 import json
 import pathlib
+import zipfile
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cuma_jax.cache import atomic_write
@@ -13,7 +34,7 @@ from cuma_jax.evaluation.spread import MIN_GROUPS
 
 SCHEMA = 1
 """Version of results.json."""
-RESULTS_FILE, PER_CELL_FILE = "results.json", "per_cell.parquet"
+RESULTS_FILE, PER_CELL_FILE, RESAMPLES_FILE = "results.json", "per_cell.parquet", "resamples.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +48,24 @@ class Results:
             `spread`. A figure is {value, low, high, answers, respondents, cells, questions}; None where it is not
             defined.
         per_cell: one row a (split, question, group) cell.
+        resamples: what resamples.npz holds (see above); empty for preference data, and for results read from disk.
     """
 
     values: dict[str, Any]
     per_cell: pd.DataFrame
+    resamples: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 0) -> None:
-    """Writes results.json and per_cell.parquet, each whole or not at all; processes other than 0 write nothing."""
+    """Writes the three files, each whole or not at all (no resamples.npz where there are none).
+
+    Processes other than 0 write nothing.
+    """
     if process_index != 0:
         return
+    (run_dir / RESAMPLES_FILE).unlink(missing_ok=True)  # never an older evaluation's beside new results
+    if results.resamples:
+        atomic_write(run_dir / RESAMPLES_FILE, lambda part: _write_arrays(part, results.resamples))
     text = json.dumps(results.values, indent=1, ensure_ascii=False, allow_nan=False)
     atomic_write(run_dir / PER_CELL_FILE, lambda part: results.per_cell.to_parquet(part, index=False))
     atomic_write(run_dir / RESULTS_FILE, lambda part: _write_text(part, text + "\n"))
@@ -44,6 +73,27 @@ def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 
 
 def _write_text(path: pathlib.Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # savez would add a second .npz to a path that does not end in it
+        np.savez_compressed(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def read_resamples(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
+    """What `resamples.npz` of a run holds; the keys are listed above.
+
+    Raises:
+        CumaError: it is missing or damaged.
+    """
+    path = run_dir / RESAMPLES_FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise CumaError(f"{run_dir} has no {path.name}; run `python -m cuma_jax.evaluate --run {run_dir}`") from None
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise CumaError(f"{path} cannot be read ({error}); run `python -m cuma_jax.evaluate --run {run_dir}`") from None
 
 
 def read_results(run_dir: pathlib.Path) -> Results:

@@ -9,10 +9,10 @@ import pytest
 
 from cuma_jax.config import EvaluationConfig
 from cuma_jax.errors import CumaError
-from cuma_jax.evaluation import Results, evaluate, read_results, scores, summary_table, write_results
+from cuma_jax.evaluation import Results, evaluate, read_results, split_scores, summary_table, write_results
 from cuma_jax.evaluation.distances import distance, nll
 from cuma_jax.evaluation.grouping import MISSING, build_clusters, build_groups
-from cuma_jax.evaluation.results import as_text
+from cuma_jax.evaluation.results import as_text, read_resamples
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Question, Survey
@@ -143,14 +143,14 @@ def test_resampled_weights_equal_a_survey_with_the_respondents_repeated(survey, 
 
     def keep(parts, clusters, resamples, seed):
         seen["parts"] = parts
-        return {key: np.zeros((3, 0)) for key in scores.figures(parts, np.ones((clusters, 1), np.float32))}
+        return {key: np.zeros((3, 0)) for key in split_scores.figures(parts, np.ones((clusters, 1), np.float32))}
 
     with monkeypatch.context() as patch:
-        patch.setattr(scores, "_bootstrap", keep)
+        patch.setattr(split_scores, "_bootstrap", keep)
         run(survey)
     held_R = np.unique(survey.respondent_A[halves(survey) == SPLITS.index("unseen_respondent")])
     held_R = held_R[survey.respondents["country"].notna().to_numpy()[held_R]]
-    found = scores.figures(seen["parts"], copies_R[held_R].astype(np.float32)[:, None])
+    found = split_scores.figures(seen["parts"], copies_R[held_R].astype(np.float32)[:, None])
     weighted = survey.respondents.assign(weight=survey.respondents["weight"] * np.where(
         np.arange(len(copies_R)) % 2 == 1, copies_R, 1))  # fmt: skip
     again = run(dataclasses.replace(survey, respondents=weighted))
@@ -277,7 +277,7 @@ def test_results_survive_the_disk_and_only_process_zero_writes(results, tmp_path
     write_results(results, tmp_path, process_index=1)
     assert not list(tmp_path.iterdir())
     write_results(results, tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["per_cell.parquet", "results.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["per_cell.parquet", "resamples.npz", "results.json"]
     again = read_results(tmp_path)
     assert again.values == json.loads(json.dumps(results.values))
     assert again.per_cell.shape == results.per_cell.shape
@@ -350,3 +350,48 @@ def test_groups_may_be_several_fields(survey):
     assert "Aland / old" in set(found.per_cell["group"])
     low = found.values["splits"]["unseen_respondent"]["overall"]["methods"]["model"]["emd"]["low"]
     assert low is None
+
+
+def test_resamples_on_disk_reproduce_the_intervals_and_pair_two_models(survey, results, tmp_path):
+    write_results(results, tmp_path)
+    kept = read_resamples(tmp_path)
+    scores = results.values["splits"]["unseen_respondent"]
+    assert kept["unseen_respondent/questions"].tolist() == list(scores["questions"])
+    assert kept["unseen_respondent/answers"].tolist() == [q["floor"]["answers"] for q in scores["questions"].values()]
+    np.testing.assert_allclose(kept["unseen_respondent/floor"].mean(), scores["overall"]["floor"]["value"])
+    emd = scores["overall"]["methods"]["model"]["emd"]
+    drawn_B = kept["unseen_respondent/emd"].mean(0)
+    bounds = np.quantile(drawn_B, [0.025, 0.975]) - drawn_B.mean() + emd["value"]
+    np.testing.assert_allclose(bounds, [emd["low"], emd["high"]], atol=1e-6)
+    # A model that is the pooled marginal has that baseline's distance in every single resample.
+    train = halves(survey) == SPLITS.index("train")
+    weight_A = survey.respondents["weight"].to_numpy()[survey.respondent_A[train]]
+    mass_QO = np.zeros((3, 4))
+    np.add.at(mass_QO, (survey.question_A[train], survey.option_A[train]), weight_A)
+    pooled_QO = mass_QO / mass_QO.sum(-1, keepdims=True)
+    other = run(survey, predict=lambda p, q: pooled_QO[q]).resamples
+    assert other["unseen_respondent/key"] == kept["unseen_respondent/key"]
+    np.testing.assert_allclose(other["unseen_respondent/emd"], kept["unseen_respondent/pooled_emd"], atol=1e-5)
+    changed = run(survey, dataclasses.replace(CONFIG, seed=1)).resamples
+    assert changed["unseen_respondent/key"] != kept["unseen_respondent/key"]
+    write_results(Results(results.values, results.per_cell), tmp_path)
+    with pytest.raises(CumaError, match=r"has no resamples.npz"):
+        read_resamples(tmp_path)
+    (tmp_path / "resamples.npz").write_bytes(b"PK")
+    with pytest.raises(CumaError, match="cannot be read"):
+        read_resamples(tmp_path)
+
+
+def test_draws_do_not_depend_on_how_many_fit_into_memory(survey, results, monkeypatch):
+    monkeypatch.setattr(split_scores, "_CHUNK_BYTES", 40_000)
+    again = run(survey).resamples
+    np.testing.assert_allclose(again["unseen_respondent/emd"], results.resamples["unseen_respondent/emd"], atol=1e-7)
+
+
+def test_models_that_are_told_less_are_scored_on_the_same_people(survey):
+    config = dataclasses.replace(CONFIG, max_profiles=6, min_cell=2, bootstrap=20)
+    told_all = run(survey, config)
+    for fields in (("country",), ("age", "country")):
+        found = evaluate(survey, build_profiles(survey, fields), halves(survey), some_predictions, config)
+        assert found.resamples["unseen_respondent/key"] == told_all.resamples["unseen_respondent/key"]
+        assert found.values["splits"]["unseen_respondent"]["n"] == told_all.values["splits"]["unseen_respondent"]["n"]

@@ -139,7 +139,8 @@ def test_report_from_the_disk_is_the_same_and_only_process_zero_writes(results, 
     path = write_report(tmp_path, read_results(tmp_path), METRICS, CONFIG)
     assert path == tmp_path / "report.html"
     assert path.read_text(encoding="utf-8") == render_report(results, METRICS, CONFIG)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["per_cell.parquet", "report.html", "results.json"]
+    names = ["per_cell.parquet", "report.html", "resamples.npz", "results.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
 @pytest.mark.parametrize(("keep", "answer"), [(0.95, "No"), (0.02, "Yes"), (0.4, "Partly")])
