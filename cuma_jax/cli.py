@@ -5,6 +5,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
@@ -13,6 +14,8 @@ from cuma_jax.errors import CumaError
 from cuma_jax.methods import METHODS, apply_method
 
 DEFAULT_PRESET = "quickstart"
+COMPARISON = "compare_"
+"""How the name of a comparison's preset starts."""
 _FOLDERS = (pathlib.Path(__file__).parent / "configs", pathlib.Path(__file__).parent.parent / "configs")
 
 
@@ -53,7 +56,16 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None = No
 
 
 def presets() -> list[str]:
-    """Names of the presets that ship with the package."""
+    """Names of the presets of runs that ship with the package."""
+    return [name for name in _shipped() if not name.startswith(COMPARISON)]
+
+
+def comparisons() -> list[str]:
+    """Names of the presets of comparisons that ship with the package."""
+    return [name for name in _shipped() if name.startswith(COMPARISON)]
+
+
+def _shipped() -> list[str]:
     return sorted({path.stem for folder in _FOLDERS if folder.is_dir() for path in folder.glob("*.py")})
 
 
@@ -69,16 +81,29 @@ def load_config(source: str) -> Config:
             return from_dict(json.loads(path.read_text(encoding="utf-8")))
         except json.JSONDecodeError as error:
             raise CumaError(f"--config {source}: not valid JSON ({error})") from None
+    config = load_preset(source)
+    if not isinstance(config, Config):
+        hint = ""
+        if path.stem.startswith(COMPARISON):
+            hint = f"; to compare several runs: python -m cuma_jax.compare --config {source}"
+        raise CumaError(f"--config {source}: the file needs a function {path.stem}() that returns a Config{hint}")
+    return config
+
+
+def load_preset(source: str) -> Any:
+    """What the function of a .py file's name returns; None where it has none.
+
+    Raises:
+        CumaError: no such file, or not a .py file.
+    """
+    path = _find(source)
     spec = importlib.util.spec_from_file_location(f"cuma_jax_preset_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise CumaError(f"--config {source}: not a .py or .json file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     function = getattr(module, path.stem, None)
-    config = function() if callable(function) else None
-    if not isinstance(config, Config):
-        raise CumaError(f"--config {source}: the file needs a function {path.stem}() that returns a Config")
-    return config
+    return function() if callable(function) else None
 
 
 def _find(source: str) -> pathlib.Path:
@@ -88,7 +113,8 @@ def _find(source: str) -> pathlib.Path:
     for folder in _FOLDERS:
         if (named := folder / f"{path.stem}.py").is_file() and path.suffix in ("", ".py"):
             return named
-    raise CumaError(f"--config {source}: no such file, nor a preset; presets are {', '.join(presets())}")
+    known = f"{', '.join(presets())}; of comparisons: {', '.join(comparisons())}"
+    raise CumaError(f"--config {source}: no such file, nor a preset; presets are {known}")
 
 
 def take_option(args: list[str], flag: str) -> str:

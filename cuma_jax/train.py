@@ -1,25 +1,31 @@
 """Trains adapters and scores them: `python -m cuma_jax.train`. See `--help` for every setting."""
 
 from cuma_jax.cli import parse_config
+from cuma_jax.config import Config
 from cuma_jax.errors import run_main
 from cuma_jax.evaluate import score
 from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.training.assembly import assemble
 from cuma_jax.training.loop import train
-from cuma_jax.training.run_dir import open_run
+from cuma_jax.training.run_dir import open_run, run_dir
 
 
 def main() -> None:
-    """Parses, assembles, trains, evaluates."""
+    """Parses, then runs."""
     config = parse_config("cuma_jax.train", "Train LoRA experts and their router on how people answered.")
+    if not run(config):
+        print(f"stopped on request; saved in {run_dir(config)}, run the same command to resume")
+
+
+def run(config: Config) -> bool:
+    """Assembles, trains, evaluates; whether it came to its end (False: stopped on request, and saved)."""
     prepare_jax(config)
     folder = open_run(config)
     assembly = assemble(config)
     trained = train(assembly, folder)
-    if not trained.finished:
-        print(f"stopped on request; saved in {folder}, run the same command to resume")
-    elif config.evaluation.after_training:
+    if trained.finished and config.evaluation.after_training:
         score(assembly, trained.state.adapters, folder, trained.seconds)
+    return trained.finished
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ ALLOWED = {
     "config": {"errors", "config_checks", "config_data"},
     "cache": {"errors"},
     "methods": {"config", "errors"},
+    "config_compare": {"config", "errors", "methods"},
     "cli": {"config", "errors", "methods"},
     "jax_setup": FLOOR,
     "surveys": FLOOR,
@@ -28,8 +29,10 @@ ALLOWED = {
     "training": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives"},
     "evaluation": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives", "training"},
     "reporting": FLOOR | {"surveys", "evaluation"},
+    # Reads the folders of runs and what was scored in them; how a run is made is handed in by the main.
+    "comparison": FLOOR | {"config_compare", "evaluation", "training", "reporting"},
 }
-MAINS = {"train", "evaluate", "analyze", "generate", "export", "serve", "plan"}
+MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "serve", "plan"}
 
 
 def is_main(module):
@@ -124,6 +127,6 @@ def test_code_from_the_hub_is_never_run():
 
 
 def test_config_needs_no_jax_and_no_numpy():
-    for module in ("config", "config_checks", "config_data", "errors", "methods"):
+    for module in ("config", "config_checks", "config_data", "config_compare", "errors", "methods"):
         outside = {name.split(".")[0] for name, _ in imports(modules()[module])} - {"cuma_jax"}
         assert not outside & {"jax", "flax", "numpy", "pandas"}, module

@@ -1,0 +1,28 @@
+"""Presets are functions named as their file."""
+
+import dataclasses
+
+from cuma_jax.cli import load_config
+from cuma_jax.config_compare import METHOD_NAMES, Comparison, by_method
+
+
+def compare_debug() -> Comparison:
+    """Every method on the debug preset, a few steps each: shows that all of them run, and nothing else.
+
+    Command: python -m cuma_jax.compare --config compare_debug
+    Hardware: any CPU. Time: under 5 minutes on 2 idle cores.
+    """
+    base = load_config("debug")
+    few = ("cuma", "lora", "mixlora")
+    return Comparison(
+        name="compare_debug",
+        base=dataclasses.replace(
+            base,
+            data=dataclasses.replace(base.data, buckets=(384,)),
+            train=dataclasses.replace(base.train, steps=6, eval_every=0, save_every=0),
+            evaluation=dataclasses.replace(base.evaluation, max_profiles=20, bootstrap=100),
+            run=dataclasses.replace(base.run, tensorboard=False),
+        ),
+        variants=(*by_method(*few, seeds=2), *by_method(*(m for m in METHOD_NAMES if m not in few))),
+        note="A few steps of a random model on an invented survey: the figures mean nothing.",
+    )

@@ -1,0 +1,82 @@
+"""Runs variants with several seeds and compares them: `python -m cuma_jax.compare --config compare_debug`."""
+
+import dataclasses
+import sys
+
+import tyro
+
+from cuma_jax.cli import comparisons, load_preset
+from cuma_jax.comparison.cells import Cell, all_cells, status
+from cuma_jax.comparison.runner import run_cells
+from cuma_jax.config_compare import Comparison
+from cuma_jax.errors import CumaError, run_main
+from cuma_jax.train import run
+
+_HELP = """Trains and scores every variant of a comparison with every seed, one after another, and writes one table.
+
+Each cell is an ordinary run, in DIR/VARIANT/seedN. Cells that are finished are skipped, so the same command goes on
+after an interruption, and runs only what was added to the preset. A cell that fails does not stop the others.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line may say."""
+
+    config: str = ""
+    """A comparison's preset: a name, or a .py file with a function of the file's name that returns a Comparison."""
+    dir: str = ""
+    """Folder of the comparison; empty: the preset's, else runs/<name>."""
+    only: tuple[str, ...] = ()
+    """Run these variants only; the table shows all that is there."""
+    seeds: tuple[int, ...] = ()
+    """Run these seeds only."""
+    list: bool = False
+    """Show the cells and where each stands; run nothing."""
+
+
+def load_comparison(source: str, folder: str = "") -> Comparison:
+    """The comparison of a preset.
+
+    Raises:
+        CumaError: no such file, or one that does not yield a Comparison.
+    """
+    if not source:
+        raise CumaError(f"which comparison? --config NAME; presets are {', '.join(comparisons())}")
+    found = load_preset(source)
+    if not isinstance(found, Comparison):
+        raise CumaError(f"--config {source}: the file needs a function of its name that returns a Comparison; "
+                        f"presets are {', '.join(comparisons())}")  # fmt: skip
+    return dataclasses.replace(found, dir=folder) if folder else found
+
+
+def listing(cells: list[Cell]) -> str:
+    """The cells and where each stands, as text."""
+    width = max(len(c.name) for c in cells)
+    rows = [(c, *status(c)) for c in cells]
+    return "\n".join(f"{c.name.ljust(width)}  {where.ljust(9)}  {why or c.folder}" for c, where, why in rows)
+
+
+def main() -> None:
+    """Parses, runs, and says how to go on."""
+    options = tyro.cli(
+        Options, prog="python -m cuma_jax.compare",
+        description=f"{_HELP}\nPresets: {', '.join(comparisons())}", use_underscores=True,
+    )  # fmt: skip
+    comparison = load_comparison(options.config, options.dir)
+    cells = all_cells(comparison, options.only, options.seeds)
+    if options.list:
+        print(listing(cells))
+        return
+    tally = run_cells(cells, run, lambda text: print(text, flush=True))
+    if tally.stopped:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    if tally.troubled:
+        print(f"{len(tally.troubled)} of {len(cells)} cells did not end well: {', '.join(tally.troubled)}",
+              file=sys.stderr)  # fmt: skip
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Runs variants side by side and says what tells them apart."""
