@@ -3,16 +3,16 @@
 A row (an answer, or a conversation) belongs to the first of these that applies: its country is held out
 (`unseen_country`, or the values of another field), its question or prompt is (`unseen_question`, `unseen_prompt`), its
 person is (`unseen_respondent`, `unseen_annotator`, or `validation`), the conversation itself is
-(`unseen_conversation`); the rest is `train`. Instead, the split may be the source's own, or read from a file of ids.
+(`unseen_conversation`); the rest is `train`. Where countries are held out for validation (`validation_countries`),
+`validation` is their answers to questions that are not held out, and people of other countries are not in it. Instead,
+the split may be the source's own, or read from a file of ids.
 
 Shapes: N rows, R persons, I items, V values of a field, U units of a kind.
 """
 
 import dataclasses
-import difflib
-import hashlib
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,15 +20,14 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.config_checks import SPLITS
 from cuma_jax.errors import CumaError
+from cuma_jax.surveys.held_out import hash_shares as hash_shares
+from cuma_jax.surveys.held_out import held_out_values
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
 
 TRAIN, VALIDATION = SPLITS.index("train"), SPLITS.index("validation")
 
 _CHUNK = 1 << 18  # rows looked at at a time: what they need stays in the processor's cache
-MAX_COUNTRY_SHARE = 0.1
-"""A country with a larger share of all answers (or twice an even share, in a survey of fewer than 20 countries) is
-not held out by share; it may be by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,8 @@ def split_rows(units: Units, data: DataConfig) -> np.ndarray:
         split_N[rows] = split
     if data.split == "hash":
         _check_not_empty(units, data, split_N)
-    _check_no_leak(units, split_N, official=False, field=data.held_out_field)
+    by_country = data.split == "hash" and data.validation_countries > 0
+    _check_no_leak(units, split_N, official=False, field=data.held_out_field, by_country=by_country)
     return split_N
 
 
@@ -96,14 +96,25 @@ def kind_splits(units: Units, data: DataConfig) -> list[KindSplit]:
     if units.conversation_ids is not None:
         kinds.append(("conversation", units.conversation_ids, np.arange(len(units))))
     if data.split != "hash":
-        return _from_file(pathlib.Path(data.split).expanduser(), units, kinds)
+        return _validation_below_items(_from_file(pathlib.Path(data.split).expanduser(), units, kinds))
     split_of = {
         data.held_out_field: lambda: _held_values(units, data, values),
         units.item: lambda: _held_items(units, data),
         units.person: lambda: _split_persons(units, data),
         "conversation": lambda: _held_conversations(units, data),
     }
-    return [KindSplit(kind, ids, split_of[kind](), unit_N) for kind, ids, unit_N in kinds]
+    return _validation_below_items([KindSplit(kind, ids, split_of[kind](), unit_N) for kind, ids, unit_N in kinds])
+
+
+def _validation_below_items(parts: list[KindSplit]) -> list[KindSplit]:
+    """A country's validation comes after the items: an unseen question is not validated on either."""
+    first, items, *others = parts
+    validation_U = first.split_U == VALIDATION
+    if not validation_U.any():
+        return parts
+    for_good = dataclasses.replace(first, split_U=np.where(validation_U, np.int8(TRAIN), first.split_U))
+    validation = dataclasses.replace(first, split_U=np.where(validation_U, np.int8(VALIDATION), np.int8(TRAIN)))
+    return [for_good, items, validation, *others]
 
 
 def split_table(units: Units, data: DataConfig) -> pd.DataFrame:
@@ -130,81 +141,14 @@ def split_table(units: Units, data: DataConfig) -> pd.DataFrame:
 
 
 def held_out_countries(survey: Survey, data: DataConfig) -> tuple[str, ...]:
-    """The countries (values of `data.held_out_field`) held out of training; see `held_out_values`."""
-    return held_out_values(survey_units(survey), data)
-
-
-def held_out_values(units: Units, data: DataConfig) -> tuple[str, ...]:
-    """Those named in `data.held_out_countries`, or the lowest hashes.
-
-    By share: round(share x number of values), at least one, in the order of their hashes. Left in training: a value
-    with too many of the rows (`MAX_COUNTRY_SHARE`), and one whose loss would leave an item of several rows without any
-    value.
-
-    Raises:
-        CumaError: an unknown name (with near matches), or a share with no value that can be held out.
-    """
-    field = data.held_out_field
-    value_R, names = units.values(field)
-    if data.held_out_countries:
-        for name in data.held_out_countries:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-                hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names[:10])}, ..."
-                raise CumaError(f"data.held_out_countries: survey {units.name!r} has no {field} {name!r}; {hint}")
-        return tuple(dict.fromkeys(data.held_out_countries))
-    if data.unseen_countries == 0:
-        return ()
-    value_N = value_R[units.person_N]
-    known_N = value_N >= 0
-    # The (value, item) pairs that occur, and how often. Counting is faster than sorting, where the table is small.
-    item_N = units.item_N
-    if not known_N.all():
-        value_N, item_N = value_N[known_N], item_N[known_N]
-    key_N = value_N * np.int64(len(units.item_ids)) + item_N
-    if (size := len(names) * len(units.item_ids)) <= len(units):
-        count = np.bincount(key_N, minlength=size)
-        pair_M = np.flatnonzero(count)
-        count_M = count[pair_M]
-    else:
-        pair_M, count_M = np.unique(key_N, return_counts=True)
-    value_M, item_M = np.divmod(pair_M, max(len(units.item_ids), 1))
-    rows_V = np.bincount(value_M, weights=count_M, minlength=len(names))
-    answered = np.flatnonzero(rows_V > 0)
-    wanted = max(1, round(data.unseen_countries * len(answered)))
-    left_I = np.bincount(item_M, minlength=len(units.item_ids))
-    # An opening prompt that one person wrote has one country by nature; questions are put to many.
-    shared_I = np.ones(len(units.item_ids), bool)
-    if units.conversation_ids is not None:
-        shared_I = np.bincount(units.item_N, minlength=len(units.item_ids)) > 1
-    order = np.argsort(hash_shares(names, data.split_seed, field), kind="stable")
-    limit = max(MAX_COUNTRY_SHARE, 2 / max(1, len(answered))) * len(units)
-    held: list[str] = []
-    for v in order[np.isin(order, answered)]:
-        items = item_M[value_M == v]
-        if len(held) == wanted or rows_V[v] > limit or (left_I[items[shared_I[items]]] == 1).any():
-            continue
-        left_I[items] -= 1
-        held.append(names[v])
-    if not held:
-        raise CumaError(
-            f"data.unseen_countries is {data.unseen_countries:g}, but no {field} of survey {units.name!r} can be held "
-            f"out ({len(answered)} values of {field}; each is the only one of some {units.item}, or too large); set "
-            "data.unseen_countries to 0, name data.held_out_countries, or choose another data.held_out_field"
-        )
-    return tuple(held)
-
-
-def hash_shares(values: Iterable[str], seed: int, kind: str) -> np.ndarray:
-    """A number in [0, 1) for each value, float64 [U]: blake2b of (seed, kind, value), so no order matters."""
-    salt = f"{seed}:{kind}:".encode()
-    digests = b"".join([hashlib.blake2b(salt + value.encode(), digest_size=8).digest() for value in values])
-    # 53 bits: what a float64 holds exactly, so that the result is below 1.
-    return (np.frombuffer(digests, ">u8") >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """The countries (values of `data.held_out_field`) that are unseen for good; see `held_out_values`."""
+    return held_out_values(survey_units(survey), data)[0]
 
 
 def _split_persons(units: Units, data: DataConfig) -> np.ndarray:
     unseen, validation = data.unseen_respondents, data.validation_respondents
+    if data.validation_countries > 0:
+        validation = 0.0  # validation is countries', then
     if unseen + validation >= 1:
         raise CumaError(
             f"data.unseen_respondents + data.validation_respondents is {unseen + validation:g}; they must add up to "
@@ -218,8 +162,9 @@ def _split_persons(units: Units, data: DataConfig) -> np.ndarray:
 
 
 def _held_values(units: Units, data: DataConfig, names: list[str]) -> np.ndarray:
-    held = held_out_values(units, data) if data.held_out_countries or data.unseen_countries > 0 else ()
-    return np.where(np.isin(names, held), SPLITS.index("unseen_country"), TRAIN).astype(np.int8)
+    unseen, validation = held_out_values(units, data)
+    split_V = np.where(np.isin(names, unseen), SPLITS.index("unseen_country"), TRAIN)
+    return np.where(np.isin(names, validation), VALIDATION, split_V).astype(np.int8)
 
 
 def _held_items(units: Units, data: DataConfig) -> np.ndarray:
@@ -286,7 +231,11 @@ def _from_file(path: pathlib.Path, units: Units, kinds: list[tuple[str, Sequence
 def _check_not_empty(units: Units, data: DataConfig, split_N: np.ndarray) -> None:
     asked = {
         "train": ("the shares held out", True),
-        "validation": ("data.validation_respondents", data.validation_respondents > 0),
+        "validation": (
+            ("data.validation_countries", True)
+            if data.validation_countries > 0
+            else ("data.validation_respondents", data.validation_respondents > 0)
+        ),
         f"unseen_{units.person}": ("data.unseen_respondents", data.unseen_respondents > 0),
         "unseen_country": ("data.unseen_countries", bool(data.held_out_countries) or data.unseen_countries > 0),
         f"unseen_{units.item}": ("data.unseen_questions", data.unseen_questions > 0),
@@ -304,16 +253,21 @@ def _check_not_empty(units: Units, data: DataConfig, split_N: np.ndarray) -> Non
             )
 
 
-def _check_no_leak(units: Units, split_N: np.ndarray, official: bool, field: str = "") -> None:
-    """No unit that is held out has a row in train or validation."""
+def _check_no_leak(
+    units: Units, split_N: np.ndarray, official: bool, field: str = "", by_country: bool = False
+) -> None:
+    """No unit that is held out has a row in train or validation; `by_country`: and no validation country in train."""
     person, item = f"unseen_{units.person}", f"unseen_{units.item}"
-    persons = {"validation": ("train",), person: ("train", "validation")}
-    kinds = [("person", units.person_N, persons)]
+    persons: dict[str, tuple[str, ...]] = {"validation": ("train",), person: ("train", "validation")}
+    kinds: list[tuple[str, np.ndarray, dict[str, tuple[str, ...]]]] = [("person", units.person_N, persons)]
     if official:
         persons |= {"test": ("train",), "probe": ("train",)}
     else:
         value_N = units.values(field)[0][units.person_N]
-        kinds.append((field, value_N, {"unseen_country": ("train", "validation")}))
+        values: dict[str, tuple[str, ...]] = {"unseen_country": ("train", "validation")}
+        if by_country:
+            values["validation"] = ("train", person, "unseen_conversation")
+        kinds.append((field, value_N, values))
         kinds.append(("item", units.item_N, {item: ("train", "validation")}))
     for kind, unit_N, rules in kinds:
         # Which splits each unit has rows in; the last row of the table is of those without a unit.

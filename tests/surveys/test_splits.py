@@ -8,6 +8,8 @@ import pytest
 
 from cuma_jax.config import DataConfig
 from cuma_jax.errors import CumaError
+from cuma_jax.surveys import splits
+from cuma_jax.surveys.held_out import held_out_values
 from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.splits import SPLITS, hash_shares, held_out_countries, split_answers, split_rows, split_table
 from cuma_jax.surveys.survey import Question, Survey
@@ -219,6 +221,70 @@ def test_no_annotator_prompt_or_country_is_on_both_sides_of_its_split(seed):
     assert not set(units.item_N[of["unseen_prompt"]]) & set(units.item_N[seen])
     country_N = units.respondents["country"].cat.codes.to_numpy()[units.person_N]
     assert not set(country_N[of["unseen_country"]]) & set(country_N[seen])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("people_first", [False, True])
+def test_validation_countries_are_all_that_validation_is(seed, people_first):
+    """The slow twin, row by row: unseen country, unseen question, validation country, person."""
+    units = conversations(seed=seed, rows=2000) if people_first else survey_units(big_survey(countries=20, people=30))
+    data = DataConfig(unseen_questions=0.2, unseen_countries=0.1, validation_countries=0.2, split_seed=seed)
+    split_N, (unseen, validation) = split_rows(units, data), held_out_values(units, data)
+    if not people_first:  # of conversations, a prompt may have one country left
+        assert len(validation) == 4
+    assert validation
+    assert not set(unseen) & set(validation)
+    assert unseen == held_out_values(units, dataclasses.replace(data, validation_countries=0.0))[0]
+    questions = set(np.flatnonzero(split_rows(units, dataclasses.replace(data, unseen_countries=0.0,
+                    validation_countries=0.0)) == SPLITS.index(f"unseen_{units.item}")))  # fmt: skip
+    country = units.respondents["country"].tolist()
+    for row in range(0, len(units), 3):
+        person, split = units.person_N[row], SPLITS[split_N[row]]
+        if country[person] in unseen:
+            want = "unseen_country"
+        elif row in questions:
+            want = f"unseen_{units.item}"
+        elif country[person] in validation:
+            want = "validation"
+        else:
+            drawn = hash_shares([units.person_ids[person]], seed, units.person)[0] < data.unseen_respondents
+            want = f"unseen_{units.person}" if drawn else "train"
+        assert split == want
+
+
+def test_validation_countries_leave_every_question_a_country_and_read_back(tmp_path):
+    survey = big_survey(countries=12, people=20)
+    country_A = survey.respondents["country"].cat.codes.to_numpy()[survey.respondent_A]
+    survey = survey.with_answers((survey.question_A != 5) | (country_A < 2))
+    units = survey_units(survey)
+    for seed in range(10):
+        data = DataConfig(unseen_countries=0.4, validation_countries=0.5, split_seed=seed)
+        unseen, validation = held_out_values(units, data)
+        assert not {"Country 0", "Country 1"} <= {*unseen, *validation}
+        named = DataConfig(held_out_countries=("Country 0",), validation_countries=0.9, split_seed=seed)
+        assert "Country 1" not in held_out_values(units, named)[1]
+    data = dataclasses.replace(data, unseen_questions=0.2)
+    split_table(units, data).to_parquet(tmp_path / "split.parquet")
+    again = split_rows(units, DataConfig(split=str(tmp_path / "split.parquet")))
+    np.testing.assert_array_equal(again, split_rows(units, data))
+    assert (again == SPLITS.index("validation")).any()
+
+
+def test_a_validation_country_in_training_is_a_leak(monkeypatch):
+    """The assertion is no decoration: a split that forgets some of a country's people is stopped."""
+    survey = big_survey(countries=12, people=20)
+    data = DataConfig(validation_countries=0.2)
+    parts = splits.kind_splits(survey_units(survey), data)
+    assert [part.kind for part in parts] == ["country", "question", "country", "respondent"]
+    parts[2].unit_N[survey.respondent_A % 5 == 0] = -1
+    monkeypatch.setattr(splits, "kind_splits", lambda units, data: parts)
+    with pytest.raises(AssertionError, match="held-out country has rows in training"):
+        split_rows(survey_units(survey), data)
+
+
+def test_no_country_left_to_validate_on_is_an_error():
+    with pytest.raises(CumaError, match=r"data.validation_countries is 0.3, but no country .*set data.validation_c"):
+        split_answers(big_survey(countries=1), DataConfig(unseen_countries=0.0, validation_countries=0.3))
 
 
 def test_any_profile_field_can_be_held_out():
