@@ -106,18 +106,23 @@ def test_adapters_are_split_as_the_weights_beside_them(on_mesh):
 
 @pytest.mark.parametrize(
     ("shape", "method"),
-    [("qwen3-8b", "cuma"), ("smollm2-135m", "hydralora"), ("llama-3.1-8b", "lora")]
+    [("qwen3-8b", "cuma"), ("smollm2-135m", "hydralora"), ("llama-3.1-8b", "lora"), ("qwen3-8b", "full")]
     + [pytest.param("llama-3.1-8b", method, marks=pytest.mark.slow) for method in METHODS],
 )
 def test_every_weight_of_every_method_has_a_place_on_a_mesh(debug_config, shape, method):
     """All targets, a projection, three-layer routers: no two axes of an array share a mesh axis; all divide."""
     config = apply_method(debug_config, method)
-    config = changed(config, adapter={"targets": TARGETS, "layers": 0}, profile={"projection_layers": 2})
-    if config.router.inputs != "none":
+    lookup = config.router.inputs == "lookup"
+    config = changed(
+        config, adapter={"targets": TARGETS, "layers": 0}, profile={"projection_layers": 0 if lookup else 2}
+    )
+    if config.router.inputs not in ("none", "lookup"):
         config = changed(config, router={"layers": 3, "shared": False})
     size = SHAPES[shape]
     tensor = 1 if size.heads % 2 or size.kv_heads % 2 else 2
-    boxed = abstract_variables(make_decoder(config, size), 24)
+    decoder = make_decoder(config, size)
+    decoder = decoder.clone(adapter=dataclasses.replace(config.adapter, experts=config.adapter.experts or 24))
+    boxed = abstract_variables(decoder, 24)
     shardings = tree_shardings(boxed, mesh_of(2, 8 // tensor // 2, tensor))
     leaves = jax.tree.leaves(boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
     assert all(isinstance(leaf, nn.LogicallyPartitioned) for leaf in leaves)

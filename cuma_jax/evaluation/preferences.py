@@ -60,7 +60,7 @@ def evaluate_preferences(assembly: Assembly, adapters: Any, about: dict[str, Any
     """
     config, source = assembly.config, assembly.source
     kind = CONVERSATIONS if isinstance(assembly.training, ConversationLayout) else CHOICES
-    base = assembly.init_adapters(config.train.seed)
+    base = assembly.idle_adapters(config.train.seed)
     for field in config.evaluation.group_by:
         if field not in source.respondents:
             raise CumaError(

@@ -1,6 +1,6 @@
 """Causal attention with grouped queries and rotary positions, behind one function.
 
-Shapes: B batch, T tokens, H query heads, G key/value heads, K head width.
+Shapes: B batch, T tokens, H query heads, G key/value heads, K head width, P virtual tokens of a prefix.
 """
 
 from typing import Any
@@ -65,6 +65,7 @@ def attend(
     v_BTGK: jax.Array,
     implementation: str,
     segment_BT: jax.Array | None = None,
+    prefix: tuple[jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
     """Causal softmax attention, [B,T,H,K].
 
@@ -73,14 +74,29 @@ def attend(
 
     Args:
         q_BTHK, k_BTGK, v_BTGK: after rotary embedding.
-        implementation: `xla`, `cudnn`, or `auto` (cudnn on GPU in 16 bits, else xla).
+        implementation: `xla`, `cudnn`, or `auto` (cudnn on GPU in 16 bits without a prefix, else xla).
         segment_BT: tokens see only their own segment; None: the whole row.
+        prefix: keys and values [P,G,K] that every token of every segment sees, beside those of the text.
     """
     if implementation == "auto":
         sixteen_bits = q_BTHK.dtype in (jnp.bfloat16, jnp.float16)
-        implementation = "cudnn" if sixteen_bits and jax.default_backend() == "gpu" else "xla"
+        cudnn = sixteen_bits and jax.default_backend() == "gpu" and prefix is None
+        implementation = "cudnn" if cudnn else "xla"
     kernel: Any = implementation
-    mask_B1TT = None
+    mask_B1TS = None
     if segment_BT is not None:
-        mask_B1TT = segment_BT[:, None, :, None] == segment_BT[:, None, None, :]
-    return jax.nn.dot_product_attention(q_BTHK, k_BTGK, v_BTGK, mask=mask_B1TT, is_causal=True, implementation=kernel)
+        mask_B1TS = segment_BT[:, None, :, None] == segment_BT[:, None, None, :]
+    if prefix is not None:
+        causal_TT = jnp.tril(jnp.ones((q_BTHK.shape[1], q_BTHK.shape[1]), bool))[None, None]
+        mask_B1TS = causal_TT if mask_B1TS is None else mask_B1TS & causal_TT
+        mask_B1TS = jnp.pad(mask_B1TS, ((0, 0), (0, 0), (0, 0), (len(prefix[0]), 0)), constant_values=True)
+        k_BTGK, v_BTGK = _prepend(prefix[0], k_BTGK), _prepend(prefix[1], v_BTGK)
+    # The kernels' own causal mask lets query t see keys 0..t, which is wrong once a prefix stands before the keys.
+    return jax.nn.dot_product_attention(
+        q_BTHK, k_BTGK, v_BTGK, mask=mask_B1TS, is_causal=prefix is None, implementation=kernel
+    )
+
+
+def _prepend(prefix_PGK: jax.Array, x_BTGK: jax.Array) -> jax.Array:
+    every_row = jnp.broadcast_to(prefix_PGK[None].astype(x_BTGK.dtype), (len(x_BTGK), *prefix_PGK.shape))
+    return jnp.concatenate([every_row, x_BTGK], axis=1)

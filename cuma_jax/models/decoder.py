@@ -1,12 +1,12 @@
-"""One decoder for Llama 2/3.x, SmolLM2, Qwen2 and Qwen3, with LoRA experts on any of its linears.
+"""One decoder for Llama 2/3.x, SmolLM2, Qwen2 and Qwen3, with LoRA experts on any of its linears, or another adapter.
 
 The frozen base is the 'params' collection, everything trainable is 'adapters': two trees from birth. Layers run in
-two scans, `frozen_layers` without experts and `adapted_layers` with them, so that the lower part can be computed once
+two scans, `frozen_layers` without adapters and `adapted_layers` with them, so that the lower part can be computed once
 per question when it does not depend on who is asking.
 
 Shapes: B batch, T tokens, D model width, H query heads, G key/value heads, K head width, F MLP width, V vocabulary,
 C profile width, X profile vectors of a row (absent where there is one, T in packed rows), G (in profiles) segments of a
-packed row, E experts, L layers, S gathered positions a row, O options.
+packed row, E experts, L layers, S gathered positions a row, O options, P virtual tokens of a prefix.
 """
 
 import dataclasses
@@ -18,10 +18,11 @@ import jax.numpy as jnp
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.attention import Segments, attend, rotary_table, rotate
+from cuma_jax.models.dora import Dora
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.profile_projection import ProfileProjection
-from cuma_jax.models.router import RouterStats
+from cuma_jax.models.router import RouterStats, trainable
 from cuma_jax.sharding import constrain
 
 # What 'dots' keeps from the forward pass: the products with the frozen weights; the rest is cheap to compute again.
@@ -38,14 +39,19 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return (y * scale.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
+def with_offset(weight: jax.Array, offset: jax.Array | None) -> jax.Array:
+    """A frozen weight and its float32 offset, added in float32, in the weight's dtype."""
+    return weight if offset is None else (weight.astype(jnp.float32) + offset).astype(weight.dtype)
+
+
 class Layer(nn.Module):
-    """One pre-norm transformer layer; with `adapter`, its target linears carry experts.
+    """One pre-norm transformer layer; with `adapter`, what is trained beside it.
 
     Attributes:
         config: shapes of the base.
         dtype: compute dtype, and the dtype of the frozen weights.
         attention: kernel name for `attend`.
-        adapter: None for a layer that carries no experts.
+        adapter: None for a layer that is only frozen.
         router: router settings.
         deterministic: no dropout.
     """
@@ -73,14 +79,26 @@ class Layer(nn.Module):
         qkv = {"q": (heads, "heads"), "k": (kv_heads, "kv_heads"), "v": (kv_heads, "kv_heads")}
 
         def linears(x: jax.Array, axis: str, outputs: dict[str, tuple[int, str]], bias: bool) -> dict[str, jax.Array]:
-            """The linears that share the input `x`, with their experts."""
-            y = {name: self._linear(x, name, axis, out, out_axis, bias) for name, (out, out_axis) in outputs.items()}
+            """The linears that share the input `x`, with what their adapters add."""
+            weights, products, y = {}, {}, {}
+            for name, (out, out_axis) in outputs.items():
+                weights[name] = self._base(name, nn.initializers.normal(0.02), (axis, out_axis), (x.shape[-1], out))
+                y[name] = products[name] = x @ weights[name]
+                if bias:
+                    bias_O = self._base(f"{name}_bias", nn.initializers.zeros, (out_axis,), (out,))
+                    y[name] = y[name] + bias_O[None, None, :]
+            group = "_".join(outputs)
             targets = {n: o for n, o in outputs.items() if self.adapter is not None and n in self.adapter.targets}
-            if targets and self.adapter is not None and valid_BT is not None:
-                group = "_".join(outputs)
+            if not targets or self.adapter is None or valid_BT is None:
+                return y
+            added: dict[str, jax.Array] = {}
+            if self.adapter.kind == "lora":
                 experts = Experts(self.adapter, self.router, targets, axis, name=f"{group}_experts")
                 added, stats[group] = experts(x, profile_BXC, valid_BT, self.deterministic)
-                y.update({name: y[name] + delta for name, delta in added.items()})
+            elif self.adapter.kind == "dora":
+                dora = Dora(self.adapter, targets, axis, name=f"{group}_dora")
+                added = dora(x, {n: (weights[n], products[n]) for n in targets}, self.deterministic)
+            y.update({name: y[name] + delta for name, delta in added.items()})
             return y
 
         h_BTD = rms_norm(x_BTD, self._scale("attn_norm", c.width), c.norm_eps)
@@ -92,7 +110,8 @@ class Layer(nn.Module):
             q_BTHK = rms_norm(q_BTHK, self._scale("q_norm", c.head_dim, None), c.norm_eps)
             k_BTGK = rms_norm(k_BTGK, self._scale("k_norm", c.head_dim, None), c.norm_eps)
         with jax.named_scope("attention"):
-            a_BTHK = attend(rotate(q_BTHK, *rope), rotate(k_BTGK, *rope), v_BTGK, self.attention, segment_BT)
+            q_BTHK, k_BTGK = rotate(q_BTHK, *rope), rotate(k_BTGK, *rope)
+            a_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, self.attention, segment_BT, self._prefix())
         a_BTF = a_BTHK.reshape(*x_BTD.shape[:2], heads)
         x_BTD = x_BTD + linears(a_BTF, "heads", {"o": (c.width, "embed")}, c.o_bias)["o"]
         x_BTD = constrain(x_BTD, "batch", "seq", "act_embed")
@@ -104,18 +123,28 @@ class Layer(nn.Module):
             x_BTD = x_BTD + linears(h_BTF, "mlp", {"down": (c.width, "embed")}, c.mlp_bias)["down"]
         return constrain(x_BTD, "batch", "seq", "act_embed"), stats
 
-    def _frozen(self, name: str, init: Any, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> jax.Array:
+    def _prefix(self) -> tuple[jax.Array, jax.Array] | None:
+        """Trained keys and values [P,G,K] before the text (Liu et al., 2022, P-Tuning v2, without a reparametrisation).
+
+        Keys start at unit variance, so that virtual tokens draw different tokens' attention and become different
+        things; values start near zero, so that at first the prefix only takes attention away.
+        """
+        if self.adapter is None or self.adapter.kind != "prefix":
+            return None
+        shape = (self.adapter.prefix_length, self.config.kv_heads, self.config.head_dim)
+        axes = (None, "kv_heads", None)
+        k_PGK = trainable(self, "prefix_k", nn.initializers.normal(1.0), shape, axes)
+        return k_PGK, trainable(self, "prefix_v", nn.initializers.normal(0.02), shape, axes)
+
+    def _base(self, name: str, init: Any, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> jax.Array:
+        """A weight of the base, with its trained offset where all of the layer is trained."""
         weight: Any = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.dtype)
+        if self.adapter is not None and self.adapter.kind == "full":
+            return with_offset(weight, trainable(self, name, nn.initializers.zeros, shape, axes))
         return weight
 
     def _scale(self, name: str, width: int, axis: str | None = "embed") -> jax.Array:
-        return self._frozen(name, nn.initializers.ones, (axis,), (width,))
-
-    def _linear(self, x: jax.Array, name: str, in_axis: str, out: int, out_axis: str, bias: bool) -> jax.Array:
-        y = x @ self._frozen(name, nn.initializers.normal(0.02), (in_axis, out_axis), (x.shape[-1], out))
-        if bias:
-            y = y + self._frozen(f"{name}_bias", nn.initializers.zeros, (out_axis,), (out,))[None, None, :]
-        return y
+        return self._base(name, nn.initializers.ones, (axis,), (width,))
 
 
 class Decoder(nn.Module):
@@ -123,7 +152,7 @@ class Decoder(nn.Module):
 
     Attributes:
         config: shapes of the base.
-        adapter: experts of the adapted layers; None: no layer carries any.
+        adapter: what is trained in the adapted layers; None, or kind none: no layer is adapted.
         router: router settings.
         projection_layers, projection_dim: trainable projection of the profile vector (0: none).
         profile_dropout: dropout on the profile vector.
@@ -145,24 +174,24 @@ class Decoder(nn.Module):
 
     @property
     def n_adapted(self) -> int:
-        """How many of the top layers carry experts."""
-        if self.adapter is None:
+        """How many of the top layers are adapted."""
+        if self.adapter is None or self.adapter.kind == "none":
             return 0
         return min(self.adapter.layers, self.config.layers) or self.config.layers
 
     @property
     def n_frozen(self) -> int:
-        """How many layers lie below the first that carries experts."""
+        """How many layers lie below the first adapted one."""
         return self.config.layers - self.n_adapted
 
     def setup(self) -> None:
         """Declares embedding, layers and final norm."""
         c = self.config
-        table = nn.with_logical_partitioning(nn.initializers.normal(0.02), ("vocab", "embed"))
-        self.embed: Any = self.param("embed", table, (c.vocab, c.width), self.dtype)
-        norm = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        self.final_norm: Any = self.param("final_norm", norm, (c.width,), self.dtype)
-        self.unembed: Any = self.embed if c.tied else self.param("unembed", table, (c.vocab, c.width), self.dtype)
+        self.embed, self.embed_offset = self._top("embed", nn.initializers.normal(0.02), c.vocab)
+        self.final_norm = with_offset(*self._top("final_norm", nn.initializers.ones))
+        self.unembed, self.unembed_offset = self.embed, self.embed_offset
+        if not c.tied:
+            self.unembed, self.unembed_offset = self._top("unembed", nn.initializers.normal(0.02), c.vocab)
         if self.n_frozen:
             self.frozen_layers = self._stack(self.n_frozen, None)
         if self.n_adapted:
@@ -170,6 +199,14 @@ class Decoder(nn.Module):
         if self.projection_layers:
             self.projection = ProfileProjection(self.projection_layers, self.projection_dim)
         self.drop_profile = nn.Dropout(self.profile_dropout, deterministic=self.deterministic)
+
+    def _top(self, name: str, init: Any, *rows: int) -> tuple[Any, jax.Array | None]:
+        """A weight outside the layers, one row a token or one in all; its offset, where the whole model is trained."""
+        shape, axes = (*rows, self.config.width), ("vocab", "embed")[-1 - len(rows) :]
+        weight = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.dtype)
+        if self.adapter is None or self.adapter.kind != "full" or self.adapter.layers:
+            return weight, None
+        return weight, trainable(self, name, nn.initializers.zeros, shape, axes)
 
     def _stack(self, length: int, adapter: AdapterConfig | None) -> nn.Module:
         layer = Layer
@@ -187,7 +224,8 @@ class Decoder(nn.Module):
 
     def lower(self, tokens_BT: jax.Array, segments: Segments | None = None) -> jax.Array:
         """Embedding and frozen layers, [B,T,D]: all that does not depend on the profile's vector."""
-        x_BTD = constrain(self.embed[tokens_BT].astype(self.dtype), "batch", "seq", "act_embed")
+        x_BTD = _rows(self.embed, self.embed_offset, tokens_BT)
+        x_BTD = constrain(x_BTD.astype(self.dtype), "batch", "seq", "act_embed")
         if self.n_frozen:
             rope = rotary_table(self.config, tokens_BT.shape[1], segments)
             segment_BT = None if segments is None else segments.segment_BT
@@ -214,7 +252,8 @@ class Decoder(nn.Module):
         valid_BT = jnp.arange(x_BTD.shape[1])[None, :] < lengths_B[:, None]
         segment_BT = None if segments is None else segments.segment_BT
         if profile_BXC is not None:
-            profile_BXC = self.drop_profile(profile_BXC)
+            if self.router.inputs != "lookup":  # there the vector is the gate
+                profile_BXC = self.drop_profile(profile_BXC)
             if self.projection_layers:
                 profile_BXC = self.projection(profile_BXC)
             if segment_BT is not None:
@@ -245,13 +284,18 @@ class Decoder(nn.Module):
 
     def unembedding(self) -> jax.Array:
         """One row a token, [V,D]."""
-        return self.unembed
+        return with_offset(self.unembed, self.unembed_offset)
 
     def logits(self, h_BSD: jax.Array) -> jax.Array:
         """Logits over the vocabulary, float32 [B,S,V]."""
-        return jnp.einsum("bsd,vd->bsv", h_BSD, self.unembed, preferred_element_type=jnp.float32)
+        return jnp.einsum("bsd,vd->bsv", h_BSD, self.unembedding(), preferred_element_type=jnp.float32)
 
     def option_logits(self, h_BD: jax.Array, tokens_BO: jax.Array) -> jax.Array:
         """Logits of a few tokens only, float32 [B,O]: one row of the unembedding for each."""
-        rows_BOD = self.unembed[tokens_BO]
+        rows_BOD = _rows(self.unembed, self.unembed_offset, tokens_BO)
         return jnp.einsum("bd,bod->bo", h_BD, rows_BOD, preferred_element_type=jnp.float32)
+
+
+def _rows(table_VD: jax.Array, offset_VD: jax.Array | None, tokens: jax.Array) -> jax.Array:
+    """Rows of a table and of its offset, added after they are picked: the whole sum is never made."""
+    return with_offset(table_VD[tokens], None if offset_VD is None else offset_VD[tokens])

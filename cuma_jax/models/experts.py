@@ -13,7 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from cuma_jax.config import AdapterConfig, RouterConfig
-from cuma_jax.models.router import Router, RouterStats, trainable, uniform_fan_in
+from cuma_jax.models.router import Router, RouterStats, lookup_gate, trainable, uniform_fan_in
+
+
+def lora_scale(adapter: AdapterConfig) -> float:
+    """What the product of A and B is multiplied by: alpha over the rank, or over its square root."""
+    return adapter.alpha / (adapter.rank if adapter.scaling == "rank" else adapter.rank**0.5)
 
 
 class Experts(nn.Module):
@@ -49,7 +54,7 @@ class Experts(nn.Module):
             adapted linear -> [B,T,O] to add to its frozen output, and router name -> its sums.
         """
         adapter = self.adapter
-        scale = adapter.alpha / (adapter.rank if adapter.scaling == "rank" else adapter.rank**0.5)
+        scale = lora_scale(adapter)
         gates, stats = self._gates(x_BTI, profile_BXC, valid_BT, deterministic)
         width, rank = x_BTI.shape[-1], adapter.rank
         a_experts = 1 if adapter.shared_a else adapter.experts
@@ -76,6 +81,9 @@ class Experts(nn.Module):
     ) -> tuple[dict[str, jax.Array | None], dict[str, RouterStats]]:
         if self.router.inputs == "none":
             return dict.fromkeys(self.outputs), {}
+        if self.router.inputs == "lookup":
+            gate_BTE, sums = lookup_gate(profile_BXC, self.adapter.experts, valid_BT)
+            return dict.fromkeys(self.outputs, gate_BTE), {"router": sums}
         gates: dict[str, jax.Array | None] = {}
         stats = {}
         owner = {name: "router" if self.router.shared else f"{name}_router" for name in self.outputs}

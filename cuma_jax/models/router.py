@@ -143,7 +143,7 @@ class Router(nn.Module):
             # Unit scale by its own fan-in. Drawn as columns of one matrix with the wide hidden state, the profile
             # starts so faint that all profiles pick the same experts and the average person is learned first: on e143,
             # 80 steps, EMD by country 0.034 this way and 0.053 that way (pooled marginal 0.088).
-            own = nn.initializers.normal(profile_BXC.shape[-1] ** -0.5)
+            own = nn.initializers.normal(config.profile_scale * profile_BXC.shape[-1] ** -0.5)
             kernel = trainable(self, "profile_0", own, (profile_BXC.shape[-1], first), ("profile", first_axis))
             s_BTH = s_BTH + drop(profile_BXC.astype(jnp.float32)) @ kernel
         for layer in range(1, config.layers):
@@ -154,8 +154,29 @@ class Router(nn.Module):
             kernel = trainable(self, f"hidden_{layer}", uniform_fan_in(shape[0]), shape, axes)
             bias = trainable(self, f"bias_{layer}", uniform_fan_in(shape[0]), shape[1:], axes[1:])
             s_BTH = drop(nn.relu(s_BTH)) @ kernel + bias[None, None, :]
+        s_BTH = s_BTH / config.temperature
         gate_BTE, probability_BTE, mask_BTE = gate_weights(s_BTH, config.gate, config.top_k)
         return gate_BTE, _sums(gate_BTE, probability_BTE, mask_BTE, s_BTH, valid_BT)
+
+
+def lookup_gate(
+    profile_BXC: jax.Array | None, experts: int, valid_BT: jax.Array
+) -> tuple[jax.Array, RouterStats]:  # fmt: skip
+    """The profile vectors as gates: each row's weights over experts, whoever wrote the table decides.
+
+    Args:
+        profile_BXC: one vector a row [B,E] or one a token [B,T,E], each summing to 1.
+        experts: E.
+        valid_BT: bool, which tokens are not padding.
+
+    Returns:
+        gate_BTE float32 (T is 1 for one vector a row) and its sums; the logits are the gates' logarithms.
+    """
+    if profile_BXC is None or profile_BXC.shape[-1] != experts:
+        found = "no profile vectors" if profile_BXC is None else f"profile vectors of width {profile_BXC.shape[-1]}"
+        raise ValueError(f"router.inputs is 'lookup' with {experts} experts, but {found} were given")
+    gate_BTE = (profile_BXC[:, None, :] if profile_BXC.ndim == 2 else profile_BXC).astype(jnp.float32)
+    return gate_BTE, _sums(gate_BTE, gate_BTE, gate_BTE > 0, jnp.log(gate_BTE), valid_BT)
 
 
 def _sums(

@@ -5,6 +5,7 @@ survey -> profiles and splits -> tokenizer and rows -> mesh and frozen base -> p
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -99,12 +100,24 @@ class Assembly:
         return self.split_N == SPLITS.index(split)
 
     def init_adapters(self, seed: int) -> Tree:
-        """Fresh adapters, made on their devices; B is zero, so the model starts as its base."""
+        """Fresh adapters, made on their devices: the model starts as its base (with a prefix, near it)."""
 
         def init(key: jax.Array) -> Tree:
             return nn.meta.unbox(_init(self.decoder, self._profile_width, key)["adapters"])
 
         return jax.jit(init, out_shardings=self.adapter_shardings)(jax.random.key(seed))
+
+    def idle_adapters(self, seed: int) -> Tree:
+        """Adapters with which the model is its base: fresh ones, or a prefix of no tokens."""
+        if self.config.adapter.kind != "prefix":
+            return self.init_adapters(seed)
+        none = jax.tree.map(lambda s: jnp.zeros((len(s), 0, *s.shape[2:]), s.dtype), self.adapter_shapes)
+        return jax.device_put(none, self.adapter_shardings)
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers are trained, counted from shapes."""
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.adapter_shapes))
 
     @property
     def _profile_width(self) -> int:
@@ -146,7 +159,8 @@ def make_decoder(config: Config, shape: DecoderConfig, deterministic: bool = Tru
 def _init(decoder: Decoder, profile_width: int, key: jax.Array) -> Tree:
     profile_BC = jnp.zeros((1, profile_width)) if profile_width else None
     keys = {"params": key, "adapters": key}
-    return decoder.init(keys, jnp.zeros((1, 8), jnp.int32), jnp.full((1,), 8), profile_BC)
+    variables = decoder.init(keys, jnp.zeros((1, 8), jnp.int32), jnp.full((1,), 8), profile_BC)
+    return {"adapters": {}, **variables}  # kind none makes none
 
 
 def abstract_variables(decoder: Decoder, profile_width: int) -> Tree:

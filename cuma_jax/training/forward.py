@@ -84,7 +84,7 @@ def batch_sums(
 ) -> Sums:
     """The sums of one (micro-)batch."""
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
-    variables = {"params": base}
+    variables = {"params": base, "adapters": adapters}
     if objective.name == "sft":
         unembed_VD = _apply(decoder, "unembedding", variables)
         sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
@@ -105,7 +105,7 @@ def row_losses(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats and correct tokens, summed over its supervised tokens, and their number; each [B]."""
     h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
-    unembed_VD = _apply(decoder, "unembedding", {"params": base})
+    unembed_VD = _apply(decoder, "unembedding", {"params": base, "adapters": adapters})
     loss_BS, hit_BS = linear_cross_entropy(h_BSD, unembed_VD, batch["labels"])
     weight_BS = label_weights(batch)
     return jnp.sum(loss_BS * weight_BS, 1), jnp.sum(hit_BS * weight_BS, 1), jnp.sum(weight_BS, 1)
@@ -116,7 +116,8 @@ def row_choices(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats, whether the likeliest option is the answer, and its weight; each [B]."""
     h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
-    logits_BO = _apply(decoder, "option_logits", {"params": base}, h_BSD[:, 0], batch["option_ids"])
+    variables = {"params": base, "adapters": adapters}
+    logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
     logp_BO = option_log_probs(logits_BO, batch["options"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
@@ -143,7 +144,8 @@ def predict(
     Without routers the gates are [B,0,0].
     """
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, None)
-    logits_BO = _apply(decoder, "option_logits", {"params": base}, h_BSD[:, 0], batch["option_ids"])
+    variables = {"params": base, "adapters": adapters}
+    logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
     gates = [s.gate_BE for routers in stats.values() for s in routers.values()]

@@ -31,6 +31,7 @@ from cuma_jax.sharding import local_rows, put_batch, replicated
 from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.interference import measure, while_training
 from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.run_dir import trim_metrics, write_config
@@ -65,8 +66,10 @@ def training_rows(assembly: Assembly, split: str) -> Gatherer:
 
 
 def total_steps(assembly: Assembly, batcher: Gatherer) -> int:
-    """`train.steps`, or as many as `train.epochs` passes over the rows need."""
+    """`train.steps`, or as many as `train.epochs` passes over the rows need; 0 where nothing is trained."""
     train = assembly.config.train
+    if assembly.config.adapter.kind == "none":
+        return 0
     exact = assembly.config.data.order == "epochs"
     one_pass = epoch_steps(batcher, train.batch_size) if exact else len(batcher) / train.batch_size
     return train.steps or max(math.ceil(train.epochs * one_pass), 1)
@@ -156,7 +159,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         CumaError: a checkpoint that does not belong here, or a loss that is not finite.
     """
     config, mesh, writes = assembly.config, assembly.mesh, jax.process_index() == 0
-    trainer = Trainer(assembly)
+    trainer, interference = Trainer(assembly), while_training(assembly)
     checkpoints = Checkpoints(folder, assembly)
     latest = checkpoints.latest()
     state = trainer.fresh() if latest is None else checkpoints.restore(latest, trainer.abstract())
@@ -170,7 +173,9 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
             assembly.table.save(folder)
     log = MetricsLog(folder, config.run, writes)
     progress = Progress(trainer.steps, start, max(trainer.steps // PLAIN_LINES, 1), writes)
-    if start == trainer.steps:
+    if not trainer.steps:
+        progress.say("adapter.kind is none: no steps are trained, the model is scored as it is")
+    elif start == trainer.steps:
         progress.say(f"{folder} is trained already ({start} steps); to train anew, delete it or give another --run.dir")
     elif start:
         progress.say(f"resuming {folder} at step {start} of {trainer.steps}")
@@ -181,12 +186,18 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
     began, validation, done = time.perf_counter(), None, start
     meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size, trainer.rows)
     with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
-        for bucket, batch in stream(trainer.batches, start, config.data.prefetch):
+        if not trainer.steps and latest is None:  # a checkpoint like any other, so that readers need no special case
+            checkpoints.save(state, trainer.validate(state.adapters).get("loss"))
+        for bucket, batch in stream(trainer.batches, start, config.data.prefetch) if trainer.steps else ():
             placed = put_batch(batch, mesh)
             state, metrics = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
             done += 1
             meter.push(done, metrics)
             last, validation = done == trainer.steps, None
+            if interference is not None and done % config.train.interference_every == 0:
+                meter.flush()
+                log.write({"step": done, "interference": measure(interference, state.adapters)})
+                meter.restart_clock()
             if last or (config.train.eval_every and done % config.train.eval_every == 0):
                 meter.flush()
                 validation = trainer.validate(state.adapters)

@@ -63,15 +63,19 @@ def base_of(params):
     return base | {"frozen_layers": jax.tree.map(lambda *a: jnp.concatenate(a), *stacks)}
 
 
+def _starts_at_zero(path, kind):
+    return kind == "full" or jax.tree_util.keystr(path).endswith(("_b']", "_magnitude']"))
+
+
 @pytest.mark.parametrize(
-    "method", ["cuma", pytest.param("lora", marks=pytest.mark.slow), pytest.param("hydralora", marks=pytest.mark.slow)]
+    "method", ["cuma", "dora", *(pytest.param(m, marks=pytest.mark.slow) for m in ("lora", "hydralora", "full"))]
 )
 def test_an_untrained_adapter_changes_nothing_bit_for_bit(method):
     config = apply_method(Config(), method)
     adapter = dataclasses.replace(config.adapter, rank=4, targets=TARGETS)
     decoder, variables = make(adapter, dataclasses.replace(config.router, hidden_dim=6))
     untrained = jax.tree_util.tree_map_with_path(
-        lambda path, w: jnp.zeros_like(w) if jax.tree_util.keystr(path).endswith("_b']") else w, variables["adapters"]
+        lambda path, w: jnp.zeros_like(w) if _starts_at_zero(path, adapter.kind) else w, variables["adapters"]
     )
     plain = Decoder(SHAPE)
     expected, _ = logits(plain, {"params": base_of(variables["params"])}, tokens(), None)
@@ -241,7 +245,9 @@ def test_parameter_counts_on_the_qwen3_8b_shape(adapter, router, expected):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_is_a_setting_of_one_decoder(method):
     config = apply_method(Config(), method)
-    variables = abstract_variables(Decoder(SHAPE, config.adapter, config.router), 5)
+    adapter = dataclasses.replace(config.adapter, experts=config.adapter.experts or 5)  # 0: as wide as the profile
+    variables = abstract_variables(Decoder(SHAPE, adapter, config.router), 5)
     leaves = {jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(variables["adapters"])}
-    assert any("router" in name for name in leaves) == (config.router.inputs != "none")
+    assert any("router" in name for name in leaves) == (config.router.inputs not in ("none", "lookup"))
+    assert bool(leaves) == (adapter.kind != "none")
     assert any("profile_0" in name for name in leaves) == ("profile" in config.router.inputs)
