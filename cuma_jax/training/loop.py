@@ -48,7 +48,7 @@ class Trained:
 
     Attributes:
         state: the last state.
-        finished: False where a signal asked to stop before the last step.
+        finished: False where a signal asked to stop; at the last step too, so that no scoring follows.
         seconds: time in the loop; None for a resumed run, whose earlier part is not known.
     """
 
@@ -183,7 +183,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         for text in trainer.about_rows:
             progress.say(text)
 
-    began, validation, done = time.perf_counter(), None, start
+    began, validation, done, stopping = time.perf_counter(), None, start, False
     meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size, trainer.rows)
     with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
         if not trainer.steps and latest is None:  # a checkpoint like any other, so that readers need no special case
@@ -216,7 +216,8 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
     checkpoints.close()
     progress.close()
     log.close()
-    return Trained(state, done == trainer.steps, None if start else round(time.perf_counter() - began, 1))
+    finished = done == trainer.steps and not stopping
+    return Trained(state, finished, None if start else round(time.perf_counter() - began, 1))
 
 
 def save_split(folder: pathlib.Path, assembly: Assembly) -> None:
