@@ -12,7 +12,8 @@ from cuma_jax.config import RunConfig
 from cuma_jax.errors import CumaError
 from cuma_jax.training.run_dir import METRICS_FILE
 
-Line = dict[str, float | int | str]
+Line = dict[str, Any]
+"""Step, and values by name; `interference` holds values by block and name."""
 
 
 class MetricsLog:
@@ -39,13 +40,16 @@ class MetricsLog:
             self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, line: Line) -> None:
-        """One object a line; it must have `step`. Evaluations have `eval`, the name of their split."""
+        """One object a line; it must have `step`. Evaluations have `eval`, the name of their split; measurements of how
+        gradients agree have `interference` instead of a loss."""
         if self._file is None:
             return
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         prefix = f"{line['eval']}/" if "eval" in line else "train/"
-        values = {f"{prefix}{k}": v for k, v in line.items() if k not in ("step", "eval")}
+        values = {f"{prefix}{k}": v for k, v in line.items() if k not in ("step", "eval", "interference")}
+        for block, figures in line.get("interference", {}).items():
+            values |= {f"interference/{block}/{k}": v for k, v in figures.items() if v is not None}
         if self._tensorboard is not None:
             for name, value in values.items():
                 self._tensorboard.add_scalar(name, value, line["step"])

@@ -14,6 +14,7 @@ CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
 _FREE = (
     *("run.", "mesh.", "evaluation.", "data.prefetch", "model.remat", "model.attention", "train.question_cache"),
     *("train.log_every", "train.save_every", "train.keep", "train.eval_every", "train.eval_batches"),
+    "train.interference_every",
 )
 
 
