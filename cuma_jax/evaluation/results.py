@@ -10,7 +10,7 @@ clusters of respondents:
 | `several_groups` | [Q] bool, questions with three or more groups (`several_groups` in results.json) |
 | `answers` | [Q] int64, scored answers |
 | `emd`, `js`, `nll`, `accuracy`, `spread_ratio`, `correlation` | [Q,B] float32, the model's; NaN where not defined |
-| `pooled_emd` | [Q,B] float32, of everybody's average |
+| `uniform_emd`, `pooled_emd`, ... | [Q,B] float32, of each baseline; `pooled` is everybody's average |
 | `floor` | [Q] float64; it is not resampled |
 | `key` | text, a hash of who is in which cluster, the seed and B |
 

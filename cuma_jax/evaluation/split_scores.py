@@ -14,7 +14,7 @@ from cuma_jax.evaluation.baselines import BASELINES, Baselines
 from cuma_jax.evaluation.blocks import Counter, block
 from cuma_jax.evaluation.bootstrap import resample_weights
 from cuma_jax.evaluation.distances import accuracy, distance, jensen_shannon, nll
-from cuma_jax.evaluation.figures import Ingredients, cell_distributions, cluster_sums, figures
+from cuma_jax.evaluation.figures import METHODS, Ingredients, cell_distributions, cluster_sums, figures
 from cuma_jax.evaluation.floor import kish_effective_n, noise_floor
 from cuma_jax.evaluation.grouping import Groups, SplitCells
 from cuma_jax.evaluation.spread import MIN_GROUPS
@@ -136,7 +136,7 @@ def score_split(
         "answers": np.bincount(question_C, cells.count_C).astype(np.int64),
         "floor": floor_Q,
         "key": np.array(_bootstrap_key(survey, cells, cluster_A, config.bootstrap, seed)),
-        "pooled_emd": resampled["pooled.emd"].astype(np.float32),
+        **{f"{m}_emd": resampled[f"{m}.emd"].astype(np.float32) for m in METHODS if m != "model"},
         **{metric: resampled[f"model.{metric}"].astype(np.float32) for metric in RESAMPLED},
     }
     return summary, table, {f"{name}/{key}": value for key, value in kept.items()}
