@@ -1,16 +1,20 @@
 """Scores a trained run again: `python -m cuma_jax.evaluate --run runs/quickstart`."""
 
 import dataclasses
+import json
 import pathlib
 import sys
 from typing import Any
 
 import jax
+import numpy as np
 import tyro
 
+from cuma_jax.cache import atomic_write
 from cuma_jax.cli import take_option
 from cuma_jax.config import EvaluationConfig, MeshConfig, to_dict
 from cuma_jax.errors import CumaError, run_main
+from cuma_jax.evaluation.paper import question_distances, read_predictions, threshold_auc
 from cuma_jax.evaluation.preferences import preferences_table
 from cuma_jax.evaluation.results import summary_table
 from cuma_jax.evaluation.run import evaluate_run
@@ -25,7 +29,15 @@ CHECKPOINTS = ("last", "best")
 _HELP = """Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
 
 --run DIR             the run's folder (needed)
---checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: last)"""
+--checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: last)
+
+Or, without a run, computes WorldValuesBench's own figure for a file of predictions:
+
+--paper-metrics FILE  a tsv or csv with the columns QUESTION_ID, PARTICIPANT_ID, SCORE
+--source wvb          whose figure (default: wvb, the only one)
+--wvb DIR             your checkout of WorldValuesBench with its generated tables
+--out FILE            where to write {question: EMD}; without it, it is printed"""
+_PAPER = "--paper_metrics"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +59,39 @@ def score(assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: floa
         print(f"\nreport: {report.resolve()}")
 
 
+def paper_metrics(args: list[str]) -> None:
+    """EMD by question of a file of predictions, as WorldValuesBench's own program computes it.
+
+    Raises:
+        CumaError: a bad option or file; see `evaluation.paper`.
+    """
+    args = [_PAPER + arg[len(_PAPER) :] if arg.startswith("--paper-metrics") else arg for arg in args]
+    file, source, wvb, out = (take_option(args, flag) for flag in (_PAPER, "--source", "--wvb", "--out"))
+    if args:
+        raise CumaError(f"--paper-metrics goes with --source, --wvb and --out only; what is {' '.join(args)}?")
+    if (source or "wvb") != "wvb":
+        raise CumaError(f"--source is {source!r}; the only source with a published figure is wvb")
+    if not wvb:
+        raise CumaError("--paper-metrics needs --wvb DIR, your checkout of WorldValuesBench with its generated tables")
+    found = question_distances(read_predictions(pathlib.Path(file)), pathlib.Path(wvb))
+    text = json.dumps(found, indent=4)
+    if not out:
+        print(text)
+        return
+    atomic_write(pathlib.Path(out), lambda part: _write_text(part, text + "\n"))
+    distances = np.array(list(found.values()))
+    print(f"{len(found)} questions, mean EMD {distances.mean():.4f}, AUC {threshold_auc(distances):.2f} of 60: {out}")
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     """Reads the run, restores a checkpoint, scores it."""
     args = sys.argv[1:]
+    if any(arg.partition("=")[0] in (_PAPER, "--paper-metrics") for arg in args):
+        return paper_metrics(args)
     run, which = take_option(args, "--run"), take_option(args, "--checkpoint") or "last"
     if not run and not {"-h", "--help"} & set(args):
         raise CumaError("which run? give its folder: python -m cuma_jax.evaluate --run runs/quickstart")
