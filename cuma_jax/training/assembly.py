@@ -34,6 +34,7 @@ from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units
 from cuma_jax.training.layouts import ConversationLayout, Layout, plain_tables, survey_layout
+from cuma_jax.training.needs import check_needs, lookup_experts
 from cuma_jax.training.tokenise import fitting_answers, tokenise
 
 Tree = Any
@@ -52,7 +53,8 @@ class Assembly:
         split_N: int8, the split of every row (answer or conversation), as positions in `SPLITS`.
         tokenizer: the base's, or the one that was asked for.
         files, fingerprint: the base's files and what tells it from another base.
-        decoder: with dropout off; `train_decoder` has it on.
+        decoder: with dropout off; `train_decoder` has it on. For a lookup both have as many experts as training has
+            values of the field, where `config` says 0.
         base, base_shardings: the frozen weights.
         adapter_shapes, adapter_shardings: the trainable tree, abstract.
         table: profile vectors; None where no router sees them.
@@ -131,8 +133,8 @@ def compute_dtype(config: Config) -> Any:
     return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
 
 
-def make_decoder(config: Config, shape: DecoderConfig, deterministic: bool = True) -> Decoder:
-    """The decoder of a config.
+def make_decoder(config: Config, shape: DecoderConfig, deterministic: bool = True, experts: int = 0) -> Decoder:
+    """The decoder of a config; `experts`: how many, where `adapter.experts` leaves it to the data.
 
     Raises:
         CumaError: `adapter.layers` is more than the model has.
@@ -144,7 +146,7 @@ def make_decoder(config: Config, shape: DecoderConfig, deterministic: bool = Tru
         )
     return Decoder(
         shape,
-        adapter=config.adapter,
+        adapter=dataclasses.replace(config.adapter, experts=config.adapter.experts or experts),
         router=config.router,
         projection_layers=config.profile.projection_layers,
         projection_dim=config.profile.projection_dim,
@@ -207,15 +209,19 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     shape = decoder_config(files)
     mesh = make_mesh(config.mesh)
     _check_mesh(config, mesh, shape)
-    decoder = make_decoder(config, shape)
+    decoder = make_decoder(config, shape)  # its settings are checked before the data are read
 
     source = load_source(config.data, config.objective.name, cache, config.profile.derived)
+    check_needs(config, source)
     units = source_units(source)
     profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     split_N = split_rows(units, config.data)
     _check_splits(config, split_N)
     train_P = np.zeros(len(profiles), bool)
     train_P[profiles.profile_R[units.person_N[split_N == SPLITS.index("train")]]] = True
+    sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
+    experts = lookup_experts(config, profiles, train_P)
+    decoder = make_decoder(config, shape, experts=experts)
 
     model = config.model.tokenizer
     token_files = resolve(model, "", cache, weights=False) if model else files
@@ -234,15 +240,18 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
             source, units, split_N = source.with_answers(fits_N), units.with_rows(fits_N), split_N[fits_N]
             _check_splits(config, split_N)
 
-    boxed = abstract_variables(decoder, 0 if "profile" not in config.router.inputs else 1)
+    boxed = abstract_variables(decoder, experts if sees_profile else 0)  # the base does not depend on the width
     base_shardings = tree_shardings(boxed["params"], mesh)
     base = load_params(files, shape, nn.meta.unbox(boxed["params"]), base_shardings, decoder.n_frozen)
 
     identity, table = fingerprint(files), None
-    if "profile" in config.router.inputs:
-        backbone = Backbone(shape, base, tokenizer, identity, config.model.source, decoder.dtype)
-        encoder = load_encoder(config.profile, cache, backbone)
-        table = build_profile_table(profiles, train_P, config.profile, encoder, cache, config.train.seed, progress)
+    if sees_profile:
+        encoder = None
+        if config.profile.granularity != "categorical":
+            backbone = Backbone(shape, base, tokenizer, identity, config.model.source, decoder.dtype)
+            encoder = load_encoder(config.profile, cache, backbone)
+        lookup, seed = config.router.inputs == "lookup", config.train.seed
+        table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)
 
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
     whole = replicated(mesh)
@@ -272,7 +281,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         files=files,
         fingerprint=identity,
         decoder=decoder,
-        train_decoder=make_decoder(config, shape, deterministic=not _has_dropout(config)),
+        train_decoder=make_decoder(config, shape, deterministic=not _has_dropout(config), experts=experts),
         base=base,
         base_shardings=base_shardings,
         adapter_shapes=nn.meta.unbox(boxed),

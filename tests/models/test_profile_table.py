@@ -223,6 +223,72 @@ def test_whole_profile_texts_are_the_surveys_own(profiles, config, tmp_path):
     assert encoder.calls[0] == sorted(describe(profiles.values(row)) for row in range(len(profiles)))
 
 
+def one_hot_twin(profiles, train_P, lookup):
+    """Profile by profile, value by value."""
+    rows = [profiles.values(row) for row in range(len(profiles))]
+    vectors = []
+    for row in rows:
+        vector = []
+        for field in profiles.fields:
+            known = sorted({r[field] for r, keep in zip(rows, train_P, strict=True) if keep and field in r})
+            if lookup and row.get(field) not in known:
+                vector += [1 / len(known)] * len(known)
+            else:
+                vector += [(1.0 if lookup else len(known) ** 0.5) * (row.get(field) == value) for value in known]
+        vectors.append(vector)
+    return np.array(vectors, np.float32)
+
+
+@pytest.mark.parametrize("lookup", [False, True])
+def test_categorical_equals_the_one_hot_twin(profiles, config, tmp_path, lookup):
+    codes_PF = profiles.codes_PF.copy()
+    codes_PF[3, 0] = -1
+    codes_PF[5] = -1
+    profiles, config = dataclasses.replace(profiles, codes_PF=codes_PF), changed_to(config, "categorical")
+    train_P = held_out(profiles)
+    train_P[[3, 5]] = False
+    table = build_profile_table(profiles, train_P, config, None, tmp_path, lookup=lookup)
+    np.testing.assert_array_equal(table.vectors_PM, one_hot_twin(profiles, train_P, lookup))
+    assert table.vectors_PM.dtype == np.float32
+    if lookup:  # a gate, also of countries that nobody in training has
+        np.testing.assert_allclose(table.vectors_PM[:, :7].sum(1), 1, atol=1e-6)
+    else:  # routers see the scale that whitened vectors have
+        np.testing.assert_allclose(np.square(table.vectors_PM[train_P]).mean(1), 1, atol=1e-6)
+        assert not table.vectors_PM[5].any()
+
+
+def changed_to(config, granularity, **changes):
+    return dataclasses.replace(config, granularity=granularity, **changes)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_categorical_table_is_saved_and_embeds_new_profiles(profiles, config, tmp_path, shuffle):
+    config = changed_to(config, "categorical", shuffle=shuffle)
+    table = build_profile_table(profiles, held_out(profiles), config, None, tmp_path)
+    table.save(tmp_path)
+    plain = table.embedder.embed([profiles.values(row) for row in range(len(profiles))])
+    for some in (table, ProfileTable.load(tmp_path), ProfileTable.load(tmp_path, FakeEncoder())):
+        rows = some.embed_profiles([profiles.values(row) for row in range(len(profiles))])
+        np.testing.assert_array_equal(rows, table.vectors_PM)
+        assert np.array_equal(rows, plain) != shuffle
+        new, hestia, absent = some.embed_profiles(
+            [{"country": "Atlantis", "sex": "male"}, {"country": "Hestia", "sex": "male"}, {"sex": "male"}]
+        )
+        np.testing.assert_array_equal(new, absent)
+        np.testing.assert_array_equal(hestia, absent)
+        with pytest.raises(CumaError, match="unknown profile field 'colour'"):
+            some.embed_profiles([{"colour": "red"}])
+
+
+def test_a_field_with_very_many_values_cannot_be_columns(config, tmp_path):
+    names = tuple(f"town {i:04d}" for i in range(1025))
+    profiles = Profiles(("town",), {"town": names}, np.arange(1025, dtype=np.int32)[:, None], np.arange(1025))
+    with pytest.raises(CumaError, match=r"field town has 1,025 training values, and at most 1,024 can be columns"):
+        build_profile_table(profiles, np.ones(1025, bool), changed_to(config, "categorical"), None, tmp_path)
+    some_P = np.arange(1025) < 1024
+    assert build_profile_table(profiles, some_P, changed_to(config, "categorical"), None, tmp_path).width == 1024
+
+
 @pytest.mark.parametrize("granularity", ["field", "profile"])
 def test_a_new_country_gets_its_derived_fields(config, tmp_path, granularity):
     survey = make_invented(0)
