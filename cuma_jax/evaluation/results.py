@@ -32,7 +32,7 @@ from cuma_jax.cache import atomic_write
 from cuma_jax.errors import CumaError
 from cuma_jax.evaluation.spread import MIN_GROUPS
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of results.json."""
 RESULTS_FILE, PER_CELL_FILE, RESAMPLES_FILE = "results.json", "per_cell.parquet", "resamples.npz"
 
@@ -44,9 +44,9 @@ class Results:
     Attributes:
         values: plain JSON values; `values["splits"][split]` has `n`, `overall`, `several_groups`, `few_groups` (means
             over the questions with three or more groups and with fewer; None where there are none) and
-            `questions[id]`; all but `n` have `methods[method][metric]`, `floor`, `share_closed`, `difference` and
-            `spread`. A figure is {value, low, high, answers, respondents, cells, questions}; None where it is not
-            defined.
+            `questions[id]`; these have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`.
+            A figure is {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
+            Besides, a split has `paper` (`evaluation.paper_block`).
         per_cell: one row a (split, question, group) cell.
         resamples: what resamples.npz holds (see above); empty for preference data, and for results read from disk.
     """

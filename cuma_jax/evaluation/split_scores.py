@@ -17,6 +17,7 @@ from cuma_jax.evaluation.distances import accuracy, distance, jensen_shannon, nl
 from cuma_jax.evaluation.figures import METHODS, Ingredients, cell_distributions, cluster_sums, figures
 from cuma_jax.evaluation.floor import kish_effective_n, noise_floor
 from cuma_jax.evaluation.grouping import Groups, SplitCells
+from cuma_jax.evaluation.paper_block import paper_block
 from cuma_jax.evaluation.spread import MIN_GROUPS
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
@@ -111,6 +112,7 @@ def score_split(
         "overall": mean_of(np.arange(len(question_Q))),
         "several_groups": mean_of(np.flatnonzero(several_Q)) if several_Q.any() else None,
         "few_groups": None if several_Q.all() else mean_of(np.flatnonzero(~several_Q)),
+        "paper": paper_block(survey, cells, predicted_AO),
         "questions": {question.id: describe(row) for row, question in enumerate(asked)},
     }
     table = pd.DataFrame({
