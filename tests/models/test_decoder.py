@@ -216,6 +216,66 @@ def test_a_projection_of_the_profile_is_trained_and_equals_its_slow_twin(layers)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("layers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_offsets_of_full_fine_tuning_are_added_to_the_weights_and_get_their_gradients(tied, layers):
+    """Values and gradients of the same weights in a plain decoder; outside the adapted layers only if all are."""
+    shape = dataclasses.replace(SHAPE, tied=tied, qkv_bias=True, o_bias=True, mlp_bias=True)
+    adapter = dataclasses.replace(ONE[0], kind="full", layers=layers)
+    decoder, variables = make(adapter, ONE[1], shape)
+    params, offsets = variables["params"], variables["adapters"]
+    assert set(offsets) == ({"adapted_layers"} if layers else set(params))
+    merged = params | {group: jax.tree.map(jnp.add, params[group], offsets[group]) for group in offsets}
+    options_BO = jnp.array([[3, 1, 7], [39, 0, 2]])
+
+    def loss(decoder, variables):
+        out, _ = logits(decoder, variables, tokens(), None)
+        x_BD = jnp.sin(out[:, 0, :16])
+        return jnp.sum(jnp.sin(out)) + jnp.sum(decoder.apply(variables, x_BD, options_BO, method="option_logits"))
+
+    expected, of_weights = jax.jit(jax.value_and_grad(lambda p: loss(Decoder(shape), {"params": base_of(p)})))(merged)
+    found, grads = jax.jit(jax.value_and_grad(lambda a: loss(decoder, {"params": params, "adapters": a})))(offsets)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for group in offsets:
+        close = functools.partial(np.testing.assert_allclose, atol=2e-3, rtol=1e-3)
+        jax.tree.map(close, grads[group], of_weights[group])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dora", "full", "prefix"])
+def test_padding_and_what_is_recomputed_change_nothing_in_any_kind(kind):
+    decoder, variables = make(dataclasses.replace(ONE[0], kind=kind, prefix_length=3), ONE[1])
+    one = tokens()
+    two = jnp.where(jnp.arange(7)[None, :] < LENGTHS[:, None], one, (one + 5) % SHAPE.vocab)
+    found = [logits(decoder, variables, t, None)[0] for t in (one, two)]
+    for row, length in enumerate(np.asarray(LENGTHS)):
+        np.testing.assert_array_equal(*(x_BTV[row, :length] for x_BTV in found))
+
+    def gradient(decoder):
+        def loss(adapters):
+            return jnp.sum(jnp.sin(logits(decoder, variables | {"adapters": adapters}, one, None)[0]))
+
+        return jax.grad(loss)(variables["adapters"])
+
+    again = gradient(dataclasses.replace(decoder, remat="full"))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), again, gradient(decoder))
+
+
+@pytest.mark.slow
+def test_a_prefix_is_seen_by_every_layer_and_one_of_no_tokens_is_the_base():
+    decoder, variables = make(dataclasses.replace(ONE[0], kind="prefix", prefix_length=3), ONE[1])
+    layers = variables["adapters"]["adapted_layers"]
+    assert {k: v.shape for k, v in layers.items()} == dict.fromkeys(("prefix_k", "prefix_v"), (3, 3, 1, 8))
+    nothing = {"adapted_layers": {k: v[:, :0] for k, v in layers.items()}}
+    expected, _ = logits(Decoder(SHAPE), {"params": base_of(variables["params"])}, tokens(), None)
+    found, _ = logits(decoder, variables | {"adapters": nothing}, tokens(), None)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for layer in range(3):
+        other = {"adapted_layers": {k: v.at[layer].multiply(2) for k, v in layers.items()}}
+        moved, _ = logits(decoder, variables | {"adapters": other}, tokens(), None)
+        assert np.abs(moved - logits(decoder, variables, tokens(), None)[0]).max() > 1e-3
+
+
 def count(tree):
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(nn.meta.unbox(tree)))
 

@@ -196,3 +196,31 @@ def test_dropout_is_one_mask_for_all_linears_of_an_input_scaled_and_off_in_evalu
     np.testing.assert_array_equal(added["q"], added["v"])
     assert not np.array_equal(added["q"], run(False, seed=1)["q"])
     np.testing.assert_array_equal(run(True)["q"], x_BTI)
+
+
+def test_a_lookup_takes_the_profile_for_its_gate():
+    """One expert for a known value, all alike for an unknown one; packed rows have a vector a token; no router."""
+    adapter, router = variant({"experts": 5}, {"inputs": "lookup", "top_k": 1})
+    module, adapters = make(adapter, router)
+    assert set(adapters) == {"q_a", "q_b", "v_a", "v_b"}
+    x_BTI, _, valid_BT = inputs()
+    gate_BE = np.stack([np.eye(5)[3], np.full(5, 0.2)])
+    args = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (adapters, x_BTI, gate_BE))
+
+    @jax.jit
+    def run(adapters, x_BTI, gate):
+        return module.apply({"adapters": adapters}, x_BTI, gate, jnp.asarray(valid_BT), True)
+
+    added, stats = run(*args)
+    scale = adapter.alpha / adapter.rank
+    for name in OUTPUTS:
+        merged_BIO = np.einsum("be,ier,ero->bio", gate_BE, adapters[f"{name}_a"], adapters[f"{name}_b"])
+        np.testing.assert_allclose(added[name], scale * x_BTI @ merged_BIO, atol=2e-5)
+    sums = stats["router"]
+    np.testing.assert_allclose(sums.gate_BE, gate_BE * valid_BT.sum(1)[:, None], rtol=1e-6)
+    np.testing.assert_allclose(sums.selected_E, sums.gate_E, rtol=1e-6)
+    assert (float(sums.count), float(sums.z)) == (valid_BT.sum(), pytest.approx(0, abs=1e-9))
+    per_token = jnp.broadcast_to(args[2][:, None], (2, 4, 5))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), run(*args[:2], per_token), (added, stats))
+    with pytest.raises(ValueError, match="5 experts, but profile vectors of width 4"):
+        run(*args[:2], args[2][:, :4])

@@ -151,3 +151,26 @@ def test_gates_are_float32_for_a_bfloat16_model():
     gate_BTE, stats = apply(router, variables, x_BTI.astype(jnp.bfloat16), profile_BC, valid_BT)
     assert gate_BTE.dtype == jnp.float32
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((stats, variables)))
+
+
+def test_temperature_divides_the_logits_of_gate_and_sums():
+    router, variables, *args = make(RouterConfig(layers=1, gate="soft", temperature=0.25))
+    four_times = jax.tree.map(lambda w: 4 * w, variables)
+    plain = Router(RouterConfig(layers=1, gate="soft"), 4, "embed")
+    found, expected = apply(router, variables, *args), apply(plain, four_times, *args)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, expected)
+    assert np.abs(found[0] - apply(plain, variables, *args)[0]).max() > 0.1
+
+
+def test_profile_scale_multiplies_how_loud_the_profile_starts():
+    def start(scale):
+        router, _, x_BTI, profile_BC, valid_BT = make(RouterConfig(hidden_dim=64, profile_scale=scale))
+        return nn.meta.unbox(router.init({"adapters": jax.random.key(0)}, x_BTI, profile_BC, valid_BT, True))[
+            "adapters"
+        ]
+
+    one, three, silent = start(1.0), start(3.0), start(0.0)
+    np.testing.assert_allclose(np.std(one["profile_0"]), 5**-0.5, rtol=0.1)
+    np.testing.assert_allclose(three["profile_0"], 3 * one["profile_0"], rtol=1e-6)
+    assert (np.asarray(silent["profile_0"]) == 0).all()
+    np.testing.assert_array_equal(three["hidden_0"], one["hidden_0"])

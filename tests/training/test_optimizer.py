@@ -57,3 +57,36 @@ def test_clipping_bounds_the_global_norm_before_adam():
 def test_weight_decay_is_decoupled():
     updates, _ = first_update(OptimizerConfig(weight_decay=0.5, clip=0.0), jnp.array([0.0, 0.0]))
     np.testing.assert_allclose(updates["w"], -0.5, rtol=1e-6)
+
+
+ADAPTERS = {
+    "adapted_layers": {"q_k_v_experts": {"q_a": 1.0, "router": {"bias_0": 1.0}, "v_router": {"hidden_0": 1.0}}},
+    "projection": {"kernel_0": 1.0},
+}
+
+
+def test_routers_and_projection_may_learn_at_a_rate_of_their_own():
+    """Decay included; the rest as before."""
+    params = jax.tree.map(lambda x: jnp.full((2,), x), ADAPTERS)
+    grads = jax.tree.map(lambda x: x * 0.3, params)
+
+    def update(rate, clip):
+        config = OptimizerConfig(router_rate=rate, weight_decay=0.1, clip=clip)
+        optimizer = make_optimizer(config, optax.constant_schedule(0.01))
+        return optimizer.update(grads, optimizer.init(params), params)[0]
+
+    for clip in (0.0, 1.0):
+        expected, found = update(1.0, clip), update(5.0, clip)
+        expected["projection"] = jax.tree.map(lambda u: 5 * u, expected["projection"])
+        group = expected["adapted_layers"]["q_k_v_experts"]
+        group |= {name: jax.tree.map(lambda u: 5 * u, group[name]) for name in ("router", "v_router")}
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_without_a_rate_of_their_own_the_state_is_that_of_earlier_checkpoints(clip):
+    params = jax.tree.map(lambda x: jnp.full((2,), x), ADAPTERS)
+    adamw = optax.adamw(optax.constant_schedule(1e-3))
+    before = optax.chain(optax.clip_by_global_norm(1.0), adamw) if clip else adamw
+    now = make_optimizer(OptimizerConfig(clip=clip), optax.constant_schedule(1e-3))
+    assert jax.tree.structure(now.init(params)) == jax.tree.structure(before.init(params))
