@@ -38,13 +38,20 @@ def _backward(saved: tuple, cotangents: tuple[jax.Array, jax.Array]) -> tuple[ja
     h_BSD, unembed_VD, label_BS, slope_BSD = saved
     loss_BS = cotangents[0][..., None]
 
-    # The unembedding is frozen, so nobody asks for this and the compiler drops it; it is right all the same.
-    def by_unembed(w_VD: jax.Array) -> jax.Array:
-        logits_BSV = _logits(h_BSD, w_VD)
-        picked_BS = jnp.take_along_axis(logits_BSV, label_BS[..., None], axis=-1)[..., 0]
-        return jnp.sum((jax.nn.logsumexp(logits_BSV, axis=-1) - picked_BS) * cotangents[0])
+    # Asked for only where the unembedding is trained; otherwise the compiler drops it. Logits are made anew, by chunks.
+    @jax.checkpoint
+    def of_chunk(w_VD: jax.Array, h_BCD: jax.Array, label_BC: jax.Array, scale_BC: jax.Array) -> jax.Array:
+        logits_BCV = _logits(h_BCD, w_VD.astype(unembed_VD.dtype))
+        picked_BC = jnp.take_along_axis(logits_BCV, label_BC[..., None], axis=-1)[..., 0]
+        return jnp.sum((jax.nn.logsumexp(logits_BCV, axis=-1) - picked_BC) * scale_BC)
 
-    return (slope_BSD * loss_BS).astype(h_BSD.dtype), jax.grad(by_unembed)(unembed_VD), None
+    def by_unembed(w_VD: jax.Array) -> jax.Array:
+        parts = tuple(_chunks(x) for x in (h_BSD, label_BS, cotangents[0]))
+        return jnp.sum(jax.lax.map(lambda part: of_chunk(w_VD, *part), parts))
+
+    # The sum over chunks is in float32, whatever the weights are in.
+    w_VD = jax.grad(by_unembed)(unembed_VD.astype(jnp.float32)).astype(unembed_VD.dtype)
+    return (slope_BSD * loss_BS).astype(h_BSD.dtype), w_VD, None
 
 
 linear_cross_entropy.defvjp(_forward, _backward)
@@ -56,10 +63,6 @@ def _logits(h_BSD: jax.Array, unembed_VD: jax.Array) -> jax.Array:
 
 def _over_chunks(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, with_gradient: bool) -> tuple:
     positions = h_BSD.shape[1]
-    size = min(CHUNK, positions)
-    short = -positions % size
-    h_BSD = jnp.pad(h_BSD, ((0, 0), (0, short), (0, 0)))
-    label_BS = jnp.pad(label_BS, ((0, 0), (0, short)))
 
     def one(h_BCD: jax.Array, label_BC: jax.Array) -> tuple:
         logits_BCV = _logits(h_BCD, unembed_VD)
@@ -72,10 +75,14 @@ def _over_chunks(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, w
         mean_BCD = jnp.einsum("bcv,vd->bcd", p_BCV, unembed_VD, preferred_element_type=jnp.float32)
         return norm_BC - picked_BC, hit_BC, mean_BCD - unembed_VD[label_BC].astype(jnp.float32)
 
-    def chunks(x: jax.Array) -> jax.Array:
-        return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
-
-    if positions == size:
+    if positions <= CHUNK:
         return one(h_BSD, label_BS)
-    found = jax.lax.map(lambda part: one(*part), (chunks(h_BSD), chunks(label_BS)))
+    found = jax.lax.map(lambda part: one(*part), (_chunks(h_BSD), _chunks(label_BS)))
     return tuple(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])[:, :positions] for x in found)
+
+
+def _chunks(x: jax.Array) -> jax.Array:
+    """[B,S,...] as [chunks,B,C,...], filled up with zeros."""
+    size = min(CHUNK, x.shape[1])
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), *((0, 0),) * (x.ndim - 2)))
+    return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
