@@ -12,6 +12,7 @@ import pandas as pd
 
 from cuma_jax import __version__
 from cuma_jax.evaluation.grouping import build_groups
+from cuma_jax.evaluation.memory import peak_memory_bytes
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.preferences import evaluate_preferences
 from cuma_jax.evaluation.results import Results, write_results
@@ -48,17 +49,23 @@ def evaluate_run(
         "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
         "training_seconds": seconds,
+        "trainable_parameters": assembly.trainable_parameters,
     }
     if config.data.source in SOURCES:
         results = evaluate_preferences(assembly, adapters, about)
-        about["evaluation_seconds"] = round(time.perf_counter() - began, 1)
+        about.update(_spent(began))
         write_results(results, folder, jax.process_index())
         return results, None
     predictor = Predictor(assembly, adapters)
     results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation, about)
-    results.values["about"]["evaluation_seconds"] = round(time.perf_counter() - began, 1)
+    results.values["about"].update(_spent(began))
     write_results(results, folder, jax.process_index())
     return results, expert_use(assembly, asked["profile"], predictor.gate_NLE)
+
+
+def _spent(began: float) -> dict[str, Any]:
+    seconds = round(time.perf_counter() - began, 1)
+    return {"evaluation_seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}
 
 
 def expert_use(assembly: Assembly, profile_N: np.ndarray, gate_NLE: np.ndarray) -> pd.DataFrame | None:
