@@ -93,6 +93,14 @@ def validate(config: Any) -> None:
         not data.packing or (data.task != "choice" and config.objective.name == "sft"), "data.packing", data.packing,
         "False: only whole conversations are packed (objective.name sft)",
     )  # fmt: skip
+    _require(
+        data.questions_per_batch == 0 or data.order == "weighted", "data.questions_per_batch",
+        data.questions_per_batch, "0, because data.order is epochs (each row once leaves nothing to choose)",
+    )  # fmt: skip
+    _require(
+        data.questions_per_batch <= train.batch_size, "data.questions_per_batch", data.questions_per_batch,
+        f"at most train.batch_size, which is {train.batch_size}",
+    )  # fmt: skip
     for split in config.evaluation.splits:
         _require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
 

@@ -156,6 +156,11 @@ class Batcher:
         """float64 [N], how often a row is drawn, relative to others."""
         return self.rows.mass_N
 
+    @property
+    def question_N(self) -> np.ndarray:
+        """int32 [N], question of each row."""
+        return self.rows.question_N
+
     def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
         rows, tokens = self.rows, self.tokens

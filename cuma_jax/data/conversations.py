@@ -220,9 +220,10 @@ class ConversationBatcher:
         rows: the conversations of each row.
         mass_N, bucket_N: see `pipeline.Gatherer`.
         moves_up: a row may be in a batch of a longer bucket.
+        question_N: None; conversations have no questions.
     """
 
-    moves_up = True
+    moves_up, question_N = True, None
 
     def __init__(
         self,

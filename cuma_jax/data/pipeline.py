@@ -34,6 +34,10 @@ class Gatherer(Protocol):
         """int32 [N], number of each row's length bucket."""
 
     @property
+    def question_N(self) -> np.ndarray | None:
+        """int [N], number of each row's question; None where rows have none."""
+
+    @property
     def moves_up(self) -> bool:
         """Whether a row may be in a batch of a longer bucket than its own."""
 
@@ -48,7 +52,7 @@ class TrainBatches:
     """Random access to the training batches, for Grain.
 
     Every batch has one length bucket. Order `weighted`: the bucket is drawn by the mass of its rows, and its rows by
-    theirs, with replacement. Order `epochs`: see `_Epochs`.
+    theirs, with replacement (a few questions a batch: see `_ByQuestion`). Order `epochs`: see `_Epochs`.
 
     Args:
         batcher: gathers rows.
@@ -57,20 +61,30 @@ class TrainBatches:
         seed: of the draws.
         local: the rows of each global batch that this process gathers.
         order: `weighted` or `epochs`.
+        questions_per_batch: `weighted` only: how many questions a batch is about; 0: each row draws its own.
 
     Raises:
         CumaError: there are no rows, or none that is ever drawn.
     """
 
     def __init__(
-        self, batcher: Gatherer, batch_size: int, steps: int, seed: int, local: slice, order: Order = "weighted"
+        self,
+        batcher: Gatherer,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        local: slice,
+        order: Order = "weighted",
+        questions_per_batch: int = 0,
     ):
         if len(batcher) == 0:
             raise CumaError("there are no training rows; check data.questions and the shares held out in data.*")
         self._batcher, self._batch_size, self._steps, self._local = batcher, batch_size, steps, local
-        self._draws: _Weighted | _Epochs
+        self._draws: _Weighted | _ByQuestion | _Epochs
         if order == "epochs":
             self._draws = _Epochs(batcher, batch_size, seed)
+        elif questions_per_batch:
+            self._draws = _ByQuestion(batcher, batch_size, seed, questions_per_batch)
         else:
             self._draws = _Weighted(batcher, batch_size, seed)
 
@@ -122,6 +136,49 @@ class _Weighted:
         cumulative = self._cumulative[k]
         drawn_B = np.searchsorted(cumulative, rng.random(self._batch_size) * cumulative[-1], side="right")
         return int(self._buckets[k]), self._rows[k][np.minimum(drawn_B, len(cumulative) - 1)]
+
+
+class _ByQuestion:
+    """Rows drawn with replacement by their masses, but those of a batch are about few questions.
+
+    The bucket is drawn as always. Its questions, in an order that is drawn anew, lie side by side as long as their
+    masses; K points at even distances fall on them, from a place that is drawn (systematic sampling: a question is
+    expected K times its share of points, and twice only if its share is above 1/K). The points take turns in giving the
+    rows their question, starting anywhere, and each row is drawn by the masses within it. So in the long run every row
+    is drawn as often as by `_Weighted`.
+
+    Shapes: K points, Q the bucket's questions of any mass, N its rows, those of a question side by side.
+    """
+
+    def __init__(self, batcher: Gatherer, batch_size: int, seed: int, questions: int):
+        question_N = batcher.question_N
+        assert question_N is not None
+        self._plain = _Weighted(batcher, batch_size, seed)  # the bucket is drawn in one place
+        self._batch_size, self._seed, self._questions = batch_size, seed, questions
+        self._tables = {}
+        for bucket, rows in zip(*_rows_by_bucket(batcher.bucket_N), strict=True):
+            rows = rows[batcher.mass_N[rows] > 0]
+            rows = rows[np.argsort(question_N[rows], kind="stable")]
+            first_Q = np.flatnonzero(np.diff(question_N[rows], prepend=-1))
+            self._tables[int(bucket)] = rows, np.cumsum(batcher.mass_N[rows]), np.append(first_Q, len(rows))
+
+    def __call__(self, step: int) -> tuple[int, np.ndarray]:
+        bucket, _ = self._plain(step)
+        row_N, cumulative_N, first_Q = self._tables[bucket]
+        # Not the numbers that drew the bucket.
+        rng = np.random.Generator(np.random.Philox(key=[self._seed, step], counter=[0, 0, 0, 1]))
+        start_Q = np.append(0.0, cumulative_N)[first_Q]  # where each question's rows start, and the last one's end
+        order_Q = rng.permutation(len(first_Q) - 1)
+        edge_Q = np.cumsum(np.diff(start_Q)[order_Q])
+        point_K = (np.arange(self._questions) + rng.random()) / self._questions * edge_Q[-1]
+        question_K = order_Q[np.minimum(np.searchsorted(edge_Q, point_K, side="right"), len(order_Q) - 1)]
+        turn_B = (np.arange(self._batch_size) + rng.integers(self._questions)) % self._questions
+        question_B = question_K[turn_B]
+        low_B, high_B = start_Q[question_B], start_Q[question_B + 1]
+        place_B = low_B + rng.random(self._batch_size) * (high_B - low_B)
+        drawn_B = np.searchsorted(cumulative_N, place_B, side="right")
+        # By rounding a place may be on the edge of the next question.
+        return bucket, row_N[np.clip(drawn_B, first_Q[question_B], first_Q[question_B + 1] - 1)]
 
 
 class _Epochs:

@@ -86,8 +86,9 @@ class Trainer:
         self.steps = total_steps(assembly, batcher)
         self.about_rows = assembly.training.describe(batcher, self.steps * config.train.batch_size)
         local = local_rows(mesh, config.train.batch_size)
+        seed, data = config.train.seed, config.data
         self.batches = TrainBatches(
-            batcher, config.train.batch_size, self.steps, config.train.seed, local, config.data.order
+            batcher, config.train.batch_size, self.steps, seed, local, data.order, data.questions_per_batch
         )
         self.validation: list[tuple[int, Any]] = []
         if assembly.mask("validation").any() and config.train.eval_batches:

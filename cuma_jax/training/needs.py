@@ -33,6 +33,11 @@ def check_needs(config: Config, source: Survey | Preferences) -> None:
             f"profile fields by default; name some in profile.fields ({', '.join(known) or 'it has none at all'}), or "
             "choose another method"
         )
+    if config.data.questions_per_batch and not isinstance(source, Survey):
+        raise CumaError(
+            f"data.questions_per_batch is {config.data.questions_per_batch}, but {source.name!r} is read as "
+            "conversations, which have no questions; set it to 0"
+        )
     if profile.shots and not isinstance(source, Survey):
         raise CumaError(
             f"profile.shots is {profile.shots} (method persona_few_shot), which shows answers to survey questions, but "

@@ -13,6 +13,8 @@ from cuma_jax.errors import CumaError
 SIZES = (2, 3, 4)
 LENGTHS = (5, 9, 14)
 BUCKETS = Buckets((6, 10, 16))
+GOLDEN_ROWS = [(2, [39, 14, 31, 15, 45, 52, 52, 55]), (2, [24, 52, 56, 14, 17, 39, 4, 45])]
+"""The first two batches of `make_batcher()`, 8 rows by mass, seed 5."""
 
 
 def make_tokens(objective="choice"):
@@ -187,6 +189,70 @@ def test_an_epoch_read_backwards_or_from_its_middle_is_the_same():
         bucket, rows = backward.draw(step)
         assert bucket == there[step][0]
         np.testing.assert_array_equal(rows, there[step][1])
+
+
+def question_batcher(questions=9, count=120):
+    """Nine questions in two buckets, of unlike masses; question 0 is more than a quarter of its bucket."""
+    rng = np.random.default_rng(3)
+    lengths = [5, 5, 9, 5, 9, 5, 5, 9, 5]
+    tokens = dataclasses.replace(
+        make_tokens(),
+        templates=tuple(np.full(n, 100 * q, np.int32) for q, n in enumerate(lengths)),
+        template_QO=np.repeat(np.arange(questions, dtype=np.int32)[:, None], 4, axis=1),
+        labels_MS=np.ones((questions, 1), np.int32),
+        option_ids_QO=np.ones((questions, 4), np.int32),
+    )
+    question_N = rng.integers(0, questions, count).astype(np.int32)
+    mass_N = rng.uniform(0, 1, count) * np.where(question_N == 0, 6.0, 1.0)
+    mass_N[::17] = 0.0
+    rows = Rows(np.arange(count, dtype=np.int32), question_N, np.zeros(count, np.int32), None, mass_N)
+    return Batcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, False)
+
+
+@pytest.mark.parametrize("batch_size", [8, 9])
+def test_few_questions_share_a_batch_and_rows_are_drawn_by_their_masses(batch_size):
+    batcher, steps = question_batcher(), 3_000
+    batches = TrainBatches(batcher, batch_size, steps, 5, slice(0, batch_size), "weighted", 4)
+    drawn_N, many = np.zeros(len(batcher)), []
+    for step in range(steps):
+        bucket, index = batches.draw(step)
+        assert (batcher.bucket_N[index] == bucket).all()
+        np.add.at(drawn_N, index, 1)
+        many.append(len(set(batcher.question_N[index].tolist())))
+    share_N = batcher.mass_N / batcher.mass_N.sum()
+    assert not drawn_N[share_N == 0].any()
+    # Questions come in lots, so a row's count varies more than a draw of its own would: up to twice as much here.
+    sigma_N = 2 * np.sqrt(share_N / (steps * batch_size))
+    assert (np.abs(drawn_N / drawn_N.sum() - share_N) < 4.5 * sigma_N + 1e-9).all()
+    assert set(many) <= {2, 3, 4}
+    assert np.mean(many) > 2.5  # one bucket has three questions, and the other one that may take two places
+    if batch_size == 8:  # each of the four places is two rows: a question's places are its share of four, rounded
+        bucket, index = batches.draw(0)
+        in_bucket_N = batcher.bucket_N == bucket
+        for q in np.unique(batcher.question_N[in_bucket_N]):
+            share = 4 * share_N[in_bucket_N & (batcher.question_N == q)].sum() / share_N[in_bucket_N].sum()
+            assert (batcher.question_N[index] == q).sum() / 2 in (np.floor(share), np.ceil(share))
+    plain = TrainBatches(batcher, batch_size, 200, 5, slice(0, batch_size))
+    assert np.mean([len(set(batcher.question_N[plain.draw(s)[1]].tolist())) for s in range(200)]) > np.mean(many)
+    assert [plain.draw(s)[0] for s in range(200)] == [batches.draw(s)[0] for s in range(200)]
+
+
+def test_batches_of_few_questions_resume_and_are_shared_out():
+    batcher = question_batcher()
+    whole = TrainBatches(batcher, 8, 30, 5, slice(0, 8), "weighted", 3)
+    parts = [TrainBatches(batcher, 8, 90, 5, slice(i, i + 4), "weighted", 3) for i in (0, 4)]
+    for step, (bucket, batch) in enumerate(stream(whole, 7, 2), start=7):
+        for part, rows in zip(parts, (slice(0, 4), slice(4, 8)), strict=True):
+            same, own = part[step]
+            assert same == bucket
+            equal(own, {name: value[rows] for name, value in batch.items()})
+    assert any((whole[s][1]["profile"] != whole[s + 1][1]["profile"]).any() for s in range(5))
+
+
+def test_no_questions_per_batch_is_the_stream_as_it_was():
+    """Rows of the first steps, as they were drawn before there was this setting."""
+    batches = TrainBatches(make_batcher(), 8, 5, 5, slice(0, 8), "weighted", 0)
+    assert [(bucket, rows.tolist()) for bucket, rows in map(batches.draw, range(2))] == GOLDEN_ROWS
 
 
 def test_rows_that_are_never_drawn_are_one_message():
