@@ -12,7 +12,7 @@ from cuma_jax.cache import atomic_write
 from cuma_jax.config import Config, to_dict
 from cuma_jax.config_compare import Comparison, Variant
 from cuma_jax.errors import CumaError
-from cuma_jax.evaluation.results import RESULTS_FILE
+from cuma_jax.evaluation.results import RESULTS_FILE, SCHEMA
 from cuma_jax.training.run_dir import CONFIG_FILE, open_run, read_metrics
 
 RECORD_FILE, ERROR_FILE, LOG_FILE = "cell.json", "error.txt", "log.txt"
@@ -121,8 +121,8 @@ def _costs(cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluation_key(config: Config) -> str:
-    """Tells evaluation settings apart; those that only change the speed are left out."""
-    values = to_dict(config)["evaluation"]
+    """Tells evaluation settings and forms of results.json apart; settings that only change the speed are left out."""
+    values = to_dict(config)["evaluation"] | {"schema": SCHEMA}
     values.pop("batch_size")
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()[:16]
 
