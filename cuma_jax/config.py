@@ -111,6 +111,9 @@ class ProfileConfig:
     """Width of the trainable projection, if any."""
     dropout: float = 0.0
     """Dropout on the profile vector, as a probability."""
+    field_dropout: float = 0.0
+    """In training, each field of a row is left out of its profile vector with this probability, as if nobody had
+    asked: what is learned for a region then holds without the country. Granularity profile has one field."""
     in_prompt: bool = False
     """Also write the profile in the system message."""
     shots: int = 0

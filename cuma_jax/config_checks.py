@@ -32,7 +32,7 @@ _NOT_NEGATIVE = {
 _SHARE = {
     "adapter": ("dropout",),
     "router": ("dropout",),
-    "profile": ("dropout",),
+    "profile": ("dropout", "field_dropout"),
     "data": (
         *("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
         *("unseen_conversations", "validation_countries"),

@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.attention import Segments, attend, rotary_table, rotate
@@ -156,6 +157,8 @@ class Decoder(nn.Module):
         router: router settings.
         projection_layers, projection_dim: trainable projection of the profile vector (0: none).
         profile_dropout: dropout on the profile vector.
+        field_dropout, field_widths: probability that a field's block of the profile vector is set to zero, and the
+            columns of each block.
         dtype: compute dtype.
         attention, remat: see `ModelConfig`.
         deterministic: no dropout.
@@ -167,6 +170,8 @@ class Decoder(nn.Module):
     projection_layers: int = 0
     projection_dim: int = 128
     profile_dropout: float = 0.0
+    field_dropout: float = 0.0
+    field_widths: tuple[int, ...] = ()
     dtype: Any = jnp.float32
     attention: str = "auto"
     remat: str = "none"
@@ -253,13 +258,22 @@ class Decoder(nn.Module):
         segment_BT = None if segments is None else segments.segment_BT
         if profile_BXC is not None:
             if self.router.inputs != "lookup":  # there the vector is the gate
-                profile_BXC = self.drop_profile(profile_BXC)
+                profile_BXC = self.drop_profile(self._drop_fields(profile_BXC))
             if self.projection_layers:
                 profile_BXC = self.projection(profile_BXC)
             if segment_BT is not None:
                 profile_BXC = jnp.take_along_axis(profile_BXC, segment_BT[..., None], axis=1)
         rope = rotary_table(self.config, x_BTD.shape[1], segments)
         return self.adapted_layers(x_BTD, rope, valid_BT, profile_BXC, segment_BT)
+
+    def _drop_fields(self, profile_BXC: jax.Array) -> jax.Array:
+        """Profile vectors with some of their blocks at zero; not scaled up, as a field that was not asked is not."""
+        if self.deterministic or not self.field_dropout:
+            return profile_BXC
+        shape = (*profile_BXC.shape[:-1], len(self.field_widths))
+        keep_BXF = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.field_dropout, shape)
+        field_C = np.repeat(np.arange(len(self.field_widths)), self.field_widths)
+        return jnp.where(keep_BXF[..., field_C], profile_BXC, 0.0)
 
     def __call__(
         self, tokens_BT: jax.Array, lengths_B: jax.Array, profile_BC: jax.Array | None

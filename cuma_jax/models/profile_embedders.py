@@ -47,6 +47,11 @@ class ProfileEmbedder:
     sentence: Style = "natural"
     derived: tuple[str, ...] = ()
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each block."""
+        return tuple(normaliser.width(self.encoder_info["width"]) for normaliser in self.normalisers.values())
+
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Vectors of any profiles, seen before or not.
 
@@ -145,6 +150,11 @@ class CategoricalEmbedder:
     values: dict[str, tuple[str, ...]]
     lookup: bool = False
     derived: tuple[str, ...] = ()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Columns of each block."""
+        return tuple(len(self.values[field]) for field in self.fields)
 
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Vectors of any profiles, seen before or not, float32 [N, M]; see `ProfileEmbedder.embed`.

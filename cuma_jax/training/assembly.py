@@ -133,8 +133,21 @@ def compute_dtype(config: Config) -> Any:
     return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
 
 
-def make_decoder(config: Config, shape: DecoderConfig, deterministic: bool = True, experts: int = 0) -> Decoder:
-    """The decoder of a config; `experts`: how many, where `adapter.experts` leaves it to the data.
+def make_decoder(
+    config: Config,
+    shape: DecoderConfig,
+    deterministic: bool = True,
+    experts: int = 0,
+    field_widths: tuple[int, ...] = (),
+) -> Decoder:
+    """The decoder of a config.
+
+    Args:
+        config: the run's.
+        shape: of the base.
+        deterministic: no dropout.
+        experts: how many, where `adapter.experts` leaves it to the data.
+        field_widths: columns of each block of a profile vector; only `profile.field_dropout` needs them.
 
     Raises:
         CumaError: `adapter.layers` is more than the model has.
@@ -151,6 +164,8 @@ def make_decoder(config: Config, shape: DecoderConfig, deterministic: bool = Tru
         projection_layers=config.profile.projection_layers,
         projection_dim=config.profile.projection_dim,
         profile_dropout=config.profile.dropout,
+        field_dropout=config.profile.field_dropout,
+        field_widths=field_widths,
         dtype=compute_dtype(config),
         attention=config.model.attention,
         remat=config.model.remat,
@@ -253,6 +268,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         lookup, seed = config.router.inputs == "lookup", config.train.seed
         table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)
 
+    widths = () if table is None else table.embedder.widths
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
     whole = replicated(mesh)
     vectors_PM = None if table is None else jax.device_put(table.vectors_PM, whole)
@@ -281,7 +297,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         files=files,
         fingerprint=identity,
         decoder=decoder,
-        train_decoder=make_decoder(config, shape, deterministic=not _has_dropout(config), experts=experts),
+        train_decoder=make_decoder(config, shape, not _has_dropout(config), experts, widths),
         base=base,
         base_shardings=base_shardings,
         adapter_shapes=nn.meta.unbox(boxed),
@@ -293,4 +309,5 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
 
 
 def _has_dropout(config: Config) -> bool:
-    return max(config.adapter.dropout, config.router.dropout, config.profile.dropout) > 0
+    profile = config.profile
+    return max(config.adapter.dropout, config.router.dropout, profile.dropout, profile.field_dropout) > 0

@@ -311,3 +311,22 @@ def test_every_method_is_a_setting_of_one_decoder(method):
     assert any("router" in name for name in leaves) == (config.router.inputs not in ("none", "lookup"))
     assert bool(leaves) == (adapter.kind != "none")
     assert any("profile_0" in name for name in leaves) == ("profile" in config.router.inputs)
+
+
+def test_fields_are_left_out_of_profiles_whole_and_only_in_training():
+    profile_BC = jnp.asarray(np.random.default_rng(0).normal(size=(400, 6)), jnp.float32)
+    variables = make(None, RouterConfig())[1]
+
+    def dropped(deterministic):
+        decoder = Decoder(SHAPE, field_dropout=0.25, field_widths=(3, 1, 2), deterministic=deterministic)
+        rngs = {"dropout": jax.random.key(0)}
+        return np.asarray(decoder.apply(variables, profile_BC, method="_drop_fields", rngs=rngs))
+
+    np.testing.assert_array_equal(dropped(True), profile_BC)
+    out_BC = dropped(False)
+    kept_BF = np.stack([(block != 0).all(1) for block in np.split(out_BC, [3, 4], axis=1)], axis=1)
+    gone_BF = np.stack([(block == 0).all(1) for block in np.split(out_BC, [3, 4], axis=1)], axis=1)
+    assert (kept_BF ^ gone_BF).all()
+    np.testing.assert_array_equal(out_BC[out_BC != 0], np.asarray(profile_BC)[out_BC != 0])  # not scaled up
+    np.testing.assert_allclose(gone_BF.mean(0), 0.25, atol=0.08)
+    assert np.unique(gone_BF, axis=0).shape[0] == 8  # fields are dropped independently
