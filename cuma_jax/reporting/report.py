@@ -64,14 +64,8 @@ def _write_text(path: pathlib.Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def render_report(
-    results: Results,
-    metrics: Sequence[Mapping[str, Any]],
-    config: Mapping[str, Any],
-    expert_use: pd.DataFrame | None = None,
-) -> str:
-    """The page as text; see `write_report`."""
-    # Question texts, group names and the config come from files of others: everything is escaped.
+def make_environment() -> jinja2.Environment:
+    """How every page is rendered: question texts, group names and configs come from others, so all is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cuma_jax.reporting", "templates"),
         autoescape=True,
@@ -80,6 +74,17 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"figure": number, "interval": interval}
+    return environment
+
+
+def render_report(
+    results: Results,
+    metrics: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    expert_use: pd.DataFrame | None = None,
+) -> str:
+    """The page as text; see `write_report`."""
+    environment = make_environment()
     values = results.values
     if "kind" in values:  # preference data
         return environment.get_template("preferences.html").render(
@@ -92,7 +97,7 @@ def render_report(
                 for name, scores in values["splits"].items()
             ],
             training=training_plot(metrics),
-            about=_about(values["about"]),
+            about=about_rows(values["about"]),
             config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
         )
     one, many = group_words(results)
@@ -121,7 +126,7 @@ def render_report(
         scatters=mean_scatters(results.per_cell, split, questions),
         experts=None if expert_use is None or expert_use.empty else expert_map(expert_use),
         methods={name: text.format(one=one) for name, text in _METHOD_TITLES.items()},
-        about=_about(values["about"]),
+        about=about_rows(values["about"]),
         config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
     )
 
@@ -132,7 +137,7 @@ def _groups(scores: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return sorted(found, key=lambda item: -item[1]["n"]["rows"])
 
 
-def _about(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def about_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was measured, as (label, text) rows; nested values on one line each, what is not known left out."""
     rows = []
     for key, value in about.items():
