@@ -28,7 +28,8 @@ ALLOWED = {
     "objectives": FLOOR | {"models"},
     "training": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives"},
     "evaluation": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives", "training"},
-    "reporting": FLOOR | {"surveys", "evaluation"},
+    "analysis": FLOOR | {"surveys", "training", "evaluation"},
+    "reporting": FLOOR | {"surveys", "evaluation", "analysis"},
     # Reads the folders of runs and what was scored in them; how a run is made is handed in by the main.
     "comparison": FLOOR | {"config_compare", "evaluation", "training", "reporting"},
 }

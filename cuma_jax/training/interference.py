@@ -133,15 +133,17 @@ def _draw(batcher: Gatherer, rows: int, rng: np.random.Generator) -> tuple[np.nd
 
 
 def _batches(assembly: Assembly, batcher: Gatherer, index: np.ndarray) -> list[tuple[int, Batch]]:
-    """Batches of the size that training computes at a time, of one bucket each; filled up at weight 0."""
-    train = assembly.config.train
-    size = train.batch_size // train.micro_batches
-    local, found = local_rows(assembly.mesh, size), []
+    """Batches of one bucket each, of at most the rows that training computes at a time; filled up at weight 0."""
+    train, mesh, found = assembly.config.train, assembly.mesh, []
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
     for bucket in np.unique(batcher.bucket_N[index]):
         rows = index[batcher.bucket_N[index] == bucket]
+        # Powers of two: little is filled up, and few sizes are compiled.
+        fitting = ways * 2 ** int(np.ceil(np.log2(max(len(rows) / ways, 1))))
+        size = min(train.batch_size // train.micro_batches, fitting)
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            found.append((int(bucket), gather_padded(batcher, part, int(bucket), size, local)))
+            found.append((int(bucket), gather_padded(batcher, part, int(bucket), size, local_rows(mesh, size))))
     return found
 
 

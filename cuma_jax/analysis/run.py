@@ -1,0 +1,126 @@
+"""Analyses a trained run of a survey, whatever its method, and writes the figures and tables."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from cuma_jax import __version__
+from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
+from cuma_jax.analysis.conflict import conflict
+from cuma_jax.analysis.routing import Routes
+from cuma_jax.analysis.topology import profile_groups, topology
+from cuma_jax.cache import atomic_write
+from cuma_jax.evaluation.predict import Predictor
+from cuma_jax.evaluation.results import Results
+from cuma_jax.evaluation.scores import evaluate
+from cuma_jax.training.assembly import Assembly
+
+SCHEMA = 1
+"""Version of analysis.json."""
+ANALYSIS_FILE, TABLES_FOLDER = "analysis.json", "analysis"
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What was found.
+
+    Attributes:
+        values: plain JSON values: `collapse` by split; `interference` and `topology`, each with a `reason` alone where
+            the run has none; `training`, the measurements made while it trained; `step`, `about`, and so on.
+        tables: collapse, means, cosines, gates, distances, maps; those there are.
+        results: the evaluation that it stands on (not written: `evaluate` writes the run's results).
+    """
+
+    values: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    results: Results
+
+
+def analyze_run(
+    assembly: Assembly, adapters: Tree, step: int, metrics: Sequence[dict[str, Any]], rows: int
+) -> Analysis:
+    """Analyses adapters on the splits of `evaluation.splits`. All processes call this.
+
+    Args:
+        assembly: the run, of a survey.
+        adapters: its parameters, on the devices.
+        step: at which step they are.
+        metrics: the lines of metrics.jsonl.
+        rows: training rows of each group whose gradients are compared.
+    """
+    config, began = assembly.config, time.perf_counter()
+    asked: dict[str, np.ndarray] = {}
+
+    def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
+        asked.update(profile=profile_N, question=question_N)
+        return predictor(profile_N, question_N)
+
+    predictor = Predictor(assembly, adapters)
+    results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation)
+    found = collapse(results)
+    tables = {"collapse": collapse_table(found), "means": means_table(results)}
+    interference, cosine, reason = conflict(assembly, adapters, rows)
+    routing: dict[str, Any] = {"reason": "this method has no router: everybody is answered by the same parameters"}
+    if predictor.gate_NLE.size:
+        group_P, names = profile_groups(assembly.survey, assembly.profiles, config.evaluation.group_by)
+        group_N, known = group_P[asked["profile"]], group_P[asked["profile"]] >= 0
+        routes = Routes.of(group_N, asked["question"], predictor.gate_NLE)
+        vectors = None if assembly.table is None else assembly.table.vectors_PM
+        routing, more = topology(
+            results, routes, names, vectors, (asked["profile"][known], group_N[known]), assembly.decoder.n_frozen,
+            config.evaluation.seed,
+        )  # fmt: skip
+        tables |= more
+    tables |= {} if interference is None else {"cosines": cosine}
+    values = {
+        "schema": SCHEMA,
+        "run": config.name,
+        "survey": assembly.survey.name,
+        "group_by": list(config.evaluation.group_by),
+        "step": step,
+        "seed": config.evaluation.seed,
+        "about": {
+            "command": " ".join(["python", *sys.orig_argv[1:]]),
+            "model": config.model.source,
+            "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x "
+            f"{jax.devices()[0].device_kind}",
+            "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
+            "analysis_seconds": round(time.perf_counter() - began, 1),
+        },
+        "collapse": found,
+        "interference": {"reason": reason} if interference is None else interference,
+        "topology": routing,
+        "training": [m for m in metrics if "interference" in m],
+    }
+    return Analysis(values, {name: table for name, table in tables.items() if len(table)}, results)
+
+
+def write_analysis(analysis: Analysis, folder: pathlib.Path, process_index: int = 0) -> None:
+    """Writes analysis.json and analysis/*.parquet, each whole or not at all; processes other than 0 write nothing."""
+    if process_index != 0:
+        return
+    for name, table in analysis.tables.items():
+        flat = table.reset_index() if isinstance(table.index, pd.MultiIndex) else table
+        path = folder / TABLES_FOLDER / f"{name}.parquet"
+        atomic_write(path, functools.partial(_write_table, flat))
+    text = json.dumps(analysis.values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic_write(folder / ANALYSIS_FILE, lambda part: _write_text(part, text))
+
+
+def _write_table(table: pd.DataFrame, path: pathlib.Path) -> None:
+    table.to_parquet(path, index=False)
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
