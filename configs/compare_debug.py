@@ -19,8 +19,8 @@ def compare_debug() -> Comparison:
         base=dataclasses.replace(
             base,
             data=dataclasses.replace(base.data, buckets=(384,)),
-            train=dataclasses.replace(base.train, steps=6, eval_every=0, save_every=0),
-            evaluation=dataclasses.replace(base.evaluation, max_profiles=20, bootstrap=100),
+            train=dataclasses.replace(base.train, steps=6, batch_size=4, eval_every=0, eval_batches=1, save_every=0),
+            evaluation=dataclasses.replace(base.evaluation, max_profiles=10, bootstrap=100),
             run=dataclasses.replace(base.run, tensorboard=False),
         ),
         variants=(*by_method(*few, seeds=2), *by_method(*(m for m in METHOD_NAMES if m not in few))),

@@ -1,15 +1,24 @@
 """Runs variants with several seeds and compares them: `python -m cuma_jax.compare --config compare_debug`."""
 
 import dataclasses
+import os
+import pathlib
+import platform
 import sys
 
+import jax
 import tyro
 
+from cuma_jax import __version__
 from cuma_jax.cli import comparisons, load_preset
 from cuma_jax.comparison.cells import Cell, all_cells, status
+from cuma_jax.comparison.gather import gather
+from cuma_jax.comparison.output import TSV_FILE, printed_table, write_comparison
 from cuma_jax.comparison.runner import run_cells
+from cuma_jax.comparison.table import comparison_values
 from cuma_jax.config_compare import Comparison
 from cuma_jax.errors import CumaError, run_main
+from cuma_jax.reporting.comparison import write_comparison_report
 from cuma_jax.train import run
 
 _HELP = """Trains and scores every variant of a comparison with every seed, one after another, and writes one table.
@@ -31,6 +40,8 @@ class Options:
     """Run these variants only; the table shows all that is there."""
     seeds: tuple[int, ...] = ()
     """Run these seeds only."""
+    table_only: bool = False
+    """Run nothing; write the table and the page of what is there."""
     list: bool = False
     """Show the cells and where each stands; run nothing."""
 
@@ -57,6 +68,24 @@ def listing(cells: list[Cell]) -> str:
     return "\n".join(f"{c.name.ljust(width)}  {where.ljust(9)}  {why or c.folder}" for c, where, why in rows)
 
 
+def write_all(comparison: Comparison) -> None:
+    """The table and the page of all that is on disk, whichever cells were run just now.
+
+    Raises:
+        CumaError: nothing is finished.
+    """
+    about = {
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
+    }
+    values = comparison_values(comparison, gather(all_cells(comparison), comparison.reference), about)
+    folder = pathlib.Path(comparison.folder).expanduser()
+    write_comparison(values, folder)
+    page = write_comparison_report(values, folder)
+    print(f"\n{printed_table(values)}\n\ntable: {(folder / TSV_FILE).resolve()}\nreport: {page.resolve()}")
+
+
 def main() -> None:
     """Parses, runs, and says how to go on."""
     options = tyro.cli(
@@ -68,10 +97,14 @@ def main() -> None:
     if options.list:
         print(listing(cells))
         return
+    if options.table_only:
+        write_all(comparison)
+        return
     tally = run_cells(cells, run, lambda text: print(text, flush=True))
     if tally.stopped:
         print("stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+    write_all(comparison)
     if tally.troubled:
         print(f"{len(tally.troubled)} of {len(cells)} cells did not end well: {', '.join(tally.troubled)}",
               file=sys.stderr)  # fmt: skip

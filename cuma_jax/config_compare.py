@@ -178,5 +178,19 @@ class Comparison:
         yield from ((v, s) for _, v, s in sorted(kept, key=lambda cell: cell[0]))
 
 
+def changes(base: Config, config: Config) -> dict[str, tuple[object, object]]:
+    """Fields in which a cell differs from the base, but for its name, folder and seed: field -> (base's, its own)."""
+    found: dict[str, tuple[object, object]] = {}
+    for section in dataclasses.fields(base):
+        old, new = getattr(base, section.name), getattr(config, section.name)
+        if section.name == "run" or not dataclasses.is_dataclass(old):
+            continue
+        for field in dataclasses.fields(old):
+            a, b, name = getattr(old, field.name), getattr(new, field.name), f"{section.name}.{field.name}"
+            if a != b and name != "train.seed":
+                found[name] = (a, b)
+    return found
+
+
 METHOD_NAMES = tuple(METHODS)
 """Every method, for presets that compare all."""

@@ -1,0 +1,207 @@
+"""The figures of a comparison as plain JSON values: every variant and baseline, on every split, with intervals.
+
+Legend: S seeds, Q questions, B resamples.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.comparison.gather import Gathered, Scored
+from cuma_jax.comparison.statistics import Estimate, difference, mean_of_questions, over_seeds, seed_draws
+from cuma_jax.config_compare import Comparison, changes
+from cuma_jax.evaluation.bootstrap import centre
+from cuma_jax.evaluation.floor import share_closed
+
+SCHEMA = 1
+"""Version of comparison.json."""
+METRICS = ("emd", "js", "nll", "accuracy", "spread_ratio", "correlation")
+_RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "accuracy": (0.0, 1.0), "nll": (0.0, np.inf),
+          "spread_ratio": (0.0, np.inf), "correlation": (-1.0, 1.0)}  # fmt: skip
+Figure = dict[str, Any]
+
+
+def comparison_values(comparison: Comparison, gathered: Gathered, about: dict[str, Any]) -> dict[str, Any]:
+    """What comparison.json holds.
+
+    Keys: `variants` (settings, cells and cost of each), `baselines` (names), `splits[split]` with `n`, and for each
+    scope (`overall`; `several_groups`: questions with three or more groups) `rows` (one a variant or baseline, in the
+    preset's order) and for each question the same; `troubles` and `not_comparable` with reasons. A figure is
+    {value, low, high, questions}; None where it is not defined. `difference` is a row's EMD minus the reference's, and
+    `superiority` the share of paired resamples in which the row's is the smaller.
+
+    Args:
+        comparison: what was asked.
+        gathered: what is there.
+        about: how it was measured; kept.
+    """
+    first = next(iter(gathered.scored.values()))[0]
+    reference = comparison.reference if gathered.scored.get(comparison.reference) else ""
+    base = gathered.scored[reference][0] if reference else first
+    order = [*comparison.splits, *(s for s in base.values["splits"] if s not in comparison.splits)]
+    return {
+        "schema": SCHEMA,
+        "name": comparison.name,
+        "title": comparison.title or comparison.name,
+        "note": comparison.note,
+        "reference": reference,
+        **{key: base.values[key] for key in ("survey", "group_by", "min_cell", "max_profiles", "seed", "bootstrap")},
+        "interval": base.values["interval"] + "; with several seeds, these are drawn anew in every resample",
+        "about": about,
+        "baselines": [m for m in base.values["splits"][order[0]]["overall"]["methods"] if m != "model"],
+        "variants": [_variant(comparison, gathered, v.name) for v in comparison.variants],
+        "splits": {split: _split(comparison, gathered, base, reference, split) for split in order},
+        "troubles": [{"cell": cell.name, "status": where, "why": why}
+                     for cell, where, why in gathered.standing if where != "finished"],
+        "not_comparable": [{"cell": cell.name, "split": split, "why": why}
+                           for cell, split, why in gathered.not_comparable],
+        "notes": [{"cell": cell.name, "why": why} for cell, why in gathered.notes],
+    }  # fmt: skip
+
+
+def _variant(comparison: Comparison, gathered: Gathered, name: str) -> dict[str, Any]:
+    variant = next(v for v in comparison.variants if v.name == name)
+    mine = [(cell, where, why) for cell, where, why in gathered.standing if cell.variant.name == name]
+    records = [s.record for s in gathered.scored.get(name, [])]
+
+    def mean(key: str) -> float | None:
+        known = [r[key] for r in records if r.get(key) is not None]
+        return float(np.mean(known)) if known else None
+
+    return {
+        "name": name,
+        "title": variant.title or name,
+        "note": variant.note,
+        "method": variant.method,
+        "changes": {k: [str(a), str(b)] for k, (a, b) in changes(comparison.base, mine[0][0].config).items()},
+        "cells": [
+            {"seed": cell.seed, "status": where, "why": why, "folder": str(cell.folder)} for cell, where, why in mine
+        ],
+        "cost": {
+            **{key: mean(key) for key in ("training_seconds", "seconds_per_step", "evaluation_seconds", "steps",
+                                          "trainable_parameters")},
+            "peak_memory_bytes": max((r["peak_memory_bytes"] for r in records if r.get("peak_memory_bytes")),
+                                     default=None),
+            "training_estimated": any(r.get("training_estimated") for r in records),
+        },
+    }  # fmt: skip
+
+
+def _split(
+    comparison: Comparison, gathered: Gathered, base: Scored, reference: str, split: str
+) -> dict[str, Any]:  # fmt: skip
+    scores, kept = base.values["splits"][split], base.resamples
+    several_Q, count = kept[f"{split}/several_groups"].astype(bool), len(kept[f"{split}/questions"])
+    here = {v.name: gathered.of(v.name, split) for v in comparison.variants}
+    here = {name: many for name, many in here.items() if many}
+    scopes = {"overall": np.arange(count)}
+    if several_Q.any() and not several_Q.all():
+        scopes["several_groups"] = np.flatnonzero(several_Q)
+    return {
+        "n": scores["n"],
+        "headline": "several_groups" if "several_groups" in scopes else "overall",
+        "scopes": {
+            scope: {"n": _count(scores[scope]["floor"]), **_block(here, base, reference, split, rows)}
+            for scope, rows in scopes.items()
+        },
+        "questions": {
+            str(name): {
+                "text": scores["questions"][str(name)]["text"],
+                "distance": scores["questions"][str(name)]["distance"],
+                "n": _count(scores["questions"][str(name)]["floor"]),
+                **_block(here, base, reference, split, np.array([row])),
+            }
+            for row, name in enumerate(kept[f"{split}/questions"])
+        },
+    }
+
+
+def _count(floor: dict[str, Any]) -> dict[str, int]:
+    return {key: floor[key] for key in ("answers", "respondents", "cells", "questions")}
+
+
+def _block(
+    here: dict[str, list[Scored]], base: Scored, reference: str, split: str, rows: np.ndarray
+) -> dict[str, Any]:  # fmt: skip
+    """Rows of variants, then of baselines, for the mean of the questions `rows`."""
+    floor = float(base.resamples[f"{split}/floor"][rows].mean())
+    baselines = [m for m in base.values["splits"][split]["overall"]["methods"] if m != "model"]
+    of_seeds = {name: _Seeds(name, many, split, rows) for name, many in here.items()}
+    against = of_seeds[reference].estimate("model", "emd") if reference in of_seeds else None
+
+    def row(name: str, kind: str, seeds: _Seeds, method: str) -> dict[str, Any]:
+        emd = seeds.estimate(method, "emd")
+        known = {metric: _figure(seeds.estimate(method, metric), *_RANGE[metric]) for metric in METRICS}
+        gap, better = (None, np.nan) if against is None or name == reference else difference(emd, against)
+        return {
+            "name": name, "kind": kind, "seeds": len(seeds.scored) if kind == "variant" else 0,
+            "values_by_seed": seeds.by_seed(method) if kind == "variant" else [],
+            **known,
+            "share_closed": _figure(seeds.closed(method, floor)),
+            "difference": None if gap is None else _figure(gap, -1.0, 1.0),
+            "superiority": float(better) if np.isfinite(better) else None,
+        }  # fmt: skip
+
+    one = _Seeds("", [base], split, rows)
+    return {
+        "floor": floor,
+        "rows": [row(name, "variant", seeds, "model") for name, seeds in of_seeds.items()]
+        + [row(name, "baseline", one, name) for name in baselines],
+    }
+
+
+class _Seeds:
+    """The runs of one variant, on some questions of a split."""
+
+    def __init__(self, name: str, scored: list[Scored], split: str, rows: np.ndarray):
+        self.scored, self._split, self._rows = scored, split, rows
+        self._resamples = scored[0].resamples[f"{split}/emd"].shape[1]
+        self._pick_BS = seed_draws(name, len(scored), self._resamples)
+
+    def _of_each(self, method: str, metric: str) -> list[tuple[float, np.ndarray, int]]:
+        """Value, value in every resample, and number of questions, of every seed."""
+        found = []
+        for s in self.scored:
+            ids = s.resamples[f"{self._split}/questions"][self._rows]
+            questions = s.values["splits"][self._split]["questions"]
+            point = [questions[str(q)]["methods"][method][metric]["value"] for q in ids]
+            point_Q = np.array([np.nan if p is None else p for p in point], np.float64)
+            key = f"{self._split}/{metric if method == 'model' else f'{method}_{metric}'}"
+            drawn = s.resamples.get(key)  # of baselines only the EMD is kept
+            drawn_QB = np.zeros((len(ids), 0)) if drawn is None else drawn[self._rows]
+            found.append(mean_of_questions(point_Q, drawn_QB))
+        return found
+
+    def estimate(self, method: str, metric: str) -> Estimate:
+        """The mean over seeds of the mean over questions."""
+        return self._combine(self._of_each(method, metric))
+
+    def closed(self, method: str, floor: float) -> Estimate:
+        """Share of the explainable distance closed."""
+
+        def share(model: tuple[float, np.ndarray, int], pooled: tuple[float, np.ndarray, int]) -> Any:
+            (a, a_B, questions), (b, b_B, _) = model, pooled
+            # Centred before the division: the bootstrap's bias would otherwise count as distance not closed.
+            a_B, b_B = centre(np.array([a]), a_B[None])[0], centre(np.array([b]), b_B[None])[0]
+            value = share_closed(np.array(a), np.array(b), np.array(floor))
+            return float(value), share_closed(a_B, b_B, np.array(floor)), questions
+
+        both = zip(self._of_each(method, "emd"), self._of_each("pooled", "emd"), strict=True)
+        return self._combine([share(model, pooled) for model, pooled in both])
+
+    def by_seed(self, method: str) -> list[dict[str, Any]]:
+        """EMD of every seed alone."""
+        points = self._of_each(method, "emd")
+        return [{"seed": s.cell.seed, "emd": p[0]} for s, p in zip(self.scored, points, strict=True)]
+
+    def _combine(self, found: list[tuple[float, np.ndarray, int]]) -> Estimate:
+        point_S = np.array([value for value, _, _ in found])
+        return over_seeds(point_S, np.stack([b for _, b, _ in found]), self._pick_BS, min(n for _, _, n in found))
+
+
+def _figure(estimate: Estimate, low: float = -np.inf, high: float = np.inf) -> Figure:
+    number: Callable[[float], float | None] = lambda x: float(x) if np.isfinite(x) else None  # noqa: E731
+    bounds = estimate.interval(low, high)
+    return {"value": number(estimate.value), "low": number(bounds[0]), "high": number(bounds[1]),
+            "questions": estimate.questions}  # fmt: skip
