@@ -74,6 +74,24 @@ def test_sharded_loss_and_gradients_equal_unsharded(mesh, on_mesh, one_device, r
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layers", [0, 2])
+@pytest.mark.parametrize("method", ["dora", "full", "prefix"])
+def test_other_kinds_of_adapters_are_the_same_on_a_mesh(
+    method, layers, debug_config, assemble_on, random_adapters, loss_and_gradients, train_batches
+):
+    config = changed(apply_method(debug_config, method), adapter={"layers": layers})
+    one = assemble_on(config)
+    many = assemble_on(dataclasses.replace(config, mesh=MeshConfig(2, 2, 2)))
+    bucket, batch = train_batches(one)[0]
+    found, expected = (loss_and_gradients(a, random_adapters(a), batch, bucket) for a in (many, one))
+    for name, value in expected[0].items():
+        np.testing.assert_allclose(found[0][name], value, atol=1e-5, err_msg=name)
+    jax.tree.map(assert_gradients_agree, found[1], expected[1])
+    split = [s for s in jax.tree.leaves(many.adapter_shardings) if "tensor" in s.spec or "fsdp" in s.spec]
+    assert split
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", MESHES)
 def test_sharded_predictions_equal_unsharded(mesh, on_mesh, debug_assembly, random_adapters):
     profile_N = np.arange(50, dtype=np.int32)
