@@ -1,4 +1,4 @@
-"""Writes report.html of a comparison: which method comes nearest to the real answers, how sure that is, at what cost."""
+"""Writes report.html of a comparison: which method comes nearest to the real answers, how surely, at what cost."""
 
 import math
 import pathlib
@@ -133,11 +133,11 @@ def _kind(row: Values, reference: str) -> str:
 
 
 def _difference_scale(values: Values) -> Scale:
-    """Around zero, for most of the differences; the rest is drawn at the edge."""
-    found = [abs(f[k]) for r in _headline_rows(values) if (f := r["difference"]) for k in ("low", "value", "high")
+    """Zero and most of the differences; the rest is drawn at the edge."""
+    found = [f[k] for r in _headline_rows(values) if (f := r["difference"]) for k in ("low", "value", "high")
              if f[k] is not None]  # fmt: skip
-    edge = capped(found).high if found else 1.0
-    return Scale(-edge, edge)
+    edge = capped([abs(f) for f in found]).high
+    return fit([0.0, *(f for f in found if abs(f) <= edge)])
 
 
 def difference_rows(rows: Sequence[Values], scale: Scale, titles: Mapping[str, str]) -> dict[str, Any]:
@@ -209,11 +209,11 @@ def cost_plot(values: Values, split: str, titles: Mapping[str, str]) -> dict[str
     seconds = [s for _, s, _, _ in known]
     spread_out = min(seconds) > 0 and max(seconds) / min(seconds) > 4
     place: Callable[[float], float] = math.log10 if spread_out else float
-    x, y = fit([place(s) for s in seconds], zero=not spread_out, pad=0.08), capped([e for _, _, e, _ in known])
-    # The nearest method that is not slower: what is below this line is worth its time.
+    x = fit([place(s) for s in seconds], zero=not spread_out, pad=0.08)
+    y = capped([e for _, _, e, _ in known], zero=False)
     return {
         "dots": _labelled([
-            {"left": x.at(place(s)), "bottom": y.at(e), "title": titles[name],
+            {"left": x.at(place(s)), "bottom": y.at(e), "title": titles[name] + (" \u2191" if e > y.high else ""),
              "kind": "reference" if name == values["reference"] else "variant",
              "text": f"{titles[name]}: {s:,.0f} s of training, EMD {e:.4f}"}
             for name, s, e, _ in known
@@ -275,7 +275,7 @@ def _answer(found: Mapping[str, Any]) -> tuple[str, str]:
         return "It cannot be told", "unknown"
     if not wins:
         return ("No" if losses == total else f"No; {losses} of {total} beat it"), "bad"
-    return f"{wins} of {total}", "good" if not losses and wins > total / 2 else "fair"
+    return f"Than {wins} of {total}", "good" if not losses and wins > total / 2 else "fair"
 
 
 def sentence(split: Mapping[str, Any], reference: str) -> str:
@@ -297,8 +297,9 @@ def sentence(split: Mapping[str, Any], reference: str) -> str:
         side = "farther" if not gap["text"].startswith("-") else "nearer"
         text += f" The strongest other method, {title}, is {gap['text'].lstrip('+-')} {side}"
         text += f" ({gap['range']})." if gap["range"] else "."
-    for gap in split["difference"]["rows"]:
-        if gap["kind"] == "baseline" and gap["tone"] == "bad":
-            text += f" Without any language model, {gap['title']} is nearer still ({gap['text']})."
-            break
+    baselines = [g for g in split["difference"]["rows"] if g["kind"] == "baseline"]
+    nearer, beaten = ([g for g in baselines if g["tone"] == tone] for tone in ("bad", "good"))
+    if baselines:
+        text += f" Of {len(baselines)} baselines that need no language model it beats {len(beaten)}"
+        text += f", and {nearer[0]['title']} beats it ({nearer[0]['text']})." if nearer else " and loses to none."
     return text
