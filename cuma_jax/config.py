@@ -195,7 +195,8 @@ class TrainConfig:
     """Steps between measurements of how the gradients of groups of people agree (`python -m cuma_jax.analyze` shows
     them); 0: never."""
     question_cache: Literal["auto", "off"] = "auto"
-    """auto: run the layers below the first adapted one once per question, where that is exact."""
+    """auto: run the layers below the first adapted one once per question (with the profile in the prompt: once per
+    question and profile, where these are fewer than the rows of training)."""
 
 
 @dataclasses.dataclass(frozen=True)

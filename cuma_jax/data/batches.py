@@ -66,18 +66,62 @@ class Rows:
         return len(self.profile_N)
 
 
-def template_slots(tokens: RowTokens, buckets: Buckets, max_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bucket of every template and its place among the bucket's templates, both int32 [M].
+@dataclasses.dataclass(frozen=True)
+class KeptRows:
+    """Texts whose hidden states are kept in tables, one table a bucket.
 
-    Only for rows without a profile in the prompt, where a template is a whole row. The bucket of a template that is
-    too long is -1: it is in no table.
+    Shapes: K texts, M templates.
+
+    Attributes:
+        templates: M.
+        profile_K, template_K: the profile and template of each text, sorted by both; without a profile in the prompt
+            text k is template k, whoever is asked.
+        in_prompt: whether the profile is in the prompt.
+        bucket_K, slot_K: int32, its table (-1: it is too long, and in none), and its place there.
     """
-    bucket_M = buckets.of(tokens.template_lengths_M, max_length)
-    slot_M = np.zeros(len(bucket_M), np.int32)
-    for bucket in np.unique(bucket_M[bucket_M >= 0]):
-        members = np.flatnonzero(bucket_M == bucket)
-        slot_M[members] = np.arange(len(members))
-    return bucket_M, slot_M
+
+    templates: int
+    profile_K: np.ndarray
+    template_K: np.ndarray
+    in_prompt: bool
+    bucket_K: np.ndarray
+    slot_K: np.ndarray
+
+    def slots(self, profile_N: np.ndarray, template_N: np.ndarray) -> np.ndarray:
+        """Place of each row in its bucket's table, int32 [N]."""
+        if not self.in_prompt:
+            return self.slot_K[template_N]
+        keys_K = self.profile_K.astype(np.int64) * self.templates + self.template_K
+        keys_N = profile_N.astype(np.int64) * self.templates + template_N
+        place_N = np.minimum(np.searchsorted(keys_K, keys_N), len(keys_K) - 1)
+        if (keys_K[place_N] != keys_N).any():
+            raise ValueError("a row whose hidden states were not kept")
+        return self.slot_K[place_N]
+
+
+def keep_rows(
+    tokens: RowTokens, buckets: Buckets, max_length: int, profile_N: np.ndarray, template_N: np.ndarray
+) -> KeptRows:
+    """Where the hidden states of texts are kept.
+
+    Args:
+        tokens: the rows' pieces. Without a profile in the prompt, every template is kept.
+        buckets, max_length: what is kept apart, and what not at all.
+        profile_N, template_N: with a profile in the prompt, the rows there will be.
+    """
+    count = len(tokens.templates)
+    if tokens.system:
+        pairs_K = np.unique(profile_N.astype(np.int64) * count + template_N)
+        profile_K, template_K = (pair.astype(np.int32) for pair in np.divmod(pairs_K, count))
+    else:
+        template_K = np.arange(count, dtype=np.int32)
+        profile_K = np.zeros(count, np.int32)
+    bucket_K = buckets.of(tokens.lengths(profile_K, template_K), max_length)
+    slot_K = np.zeros(len(bucket_K), np.int32)
+    for bucket in np.unique(bucket_K[bucket_K >= 0]):
+        members = np.flatnonzero(bucket_K == bucket)
+        slot_K[members] = np.arange(len(members))
+    return KeptRows(count, profile_K, template_K, bool(tokens.system), bucket_K, slot_K)
 
 
 def fitting_rows(
@@ -120,7 +164,8 @@ class Batcher:
         objective: `choice` or `sft`.
         buckets: lengths that batches come in.
         max_length: longest row allowed, in tokens.
-        cached: whether batches name templates (hidden states come from a table) instead of holding tokens.
+        kept: where rows' hidden states are kept, for batches that name their places instead of holding tokens; None:
+            batches hold tokens.
 
     Attributes:
         rows: as given.
@@ -139,14 +184,14 @@ class Batcher:
         objective: str,
         buckets: Buckets,
         max_length: int,
-        cached: bool,
+        kept: KeptRows | None,
     ):
         self.tokens, self.objective, self.buckets = tokens, objective, buckets
         self._sizes_Q = np.asarray(sizes_Q, np.int32)
         fitting_rows(tokens, rows.profile_N, rows.question_N, rows.option_N, buckets.limit(max_length), "error")
         length_N = tokens.lengths(rows.profile_N, tokens.template_QO[rows.question_N, rows.option_N])
-        self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), not cached
-        self._slot_M = template_slots(tokens, buckets, max_length)[1] if cached else None
+        self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), kept is None
+        self._kept = kept
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -176,8 +221,8 @@ class Batcher:
             "positions": length_B[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
             "weight": weight_B,
         }
-        if self._slot_M is not None:
-            batch["template"] = self._slot_M[template_B]
+        if self._kept is not None:
+            batch["template"] = self._kept.slots(profile_B, template_B)
         else:
             batch["tokens"] = tokens.fill(profile_B, template_B, self.buckets.lengths[bucket])
         if self.objective == "sft":

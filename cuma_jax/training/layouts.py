@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cuma_jax.config import Config
-from cuma_jax.data.batches import Batcher, Buckets, Rows, template_slots
+from cuma_jax.data.batches import Batcher, Buckets, KeptRows, Rows, keep_rows
 from cuma_jax.data.conversations import ConversationBatcher, ConversationTokens
 from cuma_jax.data.pipeline import Gatherer
 from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, conversation_masses, describe_sampling
@@ -29,6 +29,8 @@ from cuma_jax.training.forward import Tables
 Tree = Any
 _CHUNK = 16
 """About how many rows of the question table are filled by one call."""
+_TABLE_BYTES = 1 << 30
+"""Largest table of hidden states where texts hold profiles."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Layout:
         objective: `choice` or `sft`: what is supervised.
         tokens: the rows' token pieces.
         tables: per bucket, what batches index into, on the devices.
-        cached: whether batches name templates of a question table instead of holding tokens.
+        kept: where the hidden states of texts are kept, for batches that name them instead of holding tokens.
         left_out: answers whose rows are too long, by reason; they are in no split.
     """
 
@@ -51,8 +53,13 @@ class Layout:
     objective: str
     tokens: RowTokens
     tables: dict[int, Tables]
-    cached: bool
+    kept: KeptRows | None
     left_out: dict[str, int]
+
+    @property
+    def cached(self) -> bool:
+        """Whether hidden states are kept."""
+        return self.kept is not None
 
     @property
     def sizes_Q(self) -> tuple[int, ...]:
@@ -62,7 +69,7 @@ class Layout:
     def batcher(self, rows: Rows) -> Batcher:
         """Gathers `rows` into batches."""
         data, buckets = self.config.data, Buckets(self.config.data.buckets)
-        return Batcher(rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.cached)
+        return Batcher(rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.kept)
 
     def training_rows(self, mask_A: np.ndarray) -> Batcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
@@ -145,38 +152,62 @@ def survey_layout(
     left_out: dict[str, int],
 ) -> Layout:
     """The layout of a survey, its question table filled where one is used."""
-    cached = uses_question_cache(config, decoder)
+    kept = kept_rows(config, decoder, tokens, survey, profiles)
     tables = plain_tables(config, vectors_PM)
-    if cached:
-        buckets = Buckets(config.data.buckets)
-        bucket_M, _ = template_slots(tokens, buckets, config.data.max_length)
+    if kept is not None:
+        lengths = config.data.buckets
         lower = jax.jit(
             lambda base, tokens_BT: decoder.apply({"params": base}, tokens_BT, method="lower"),
             in_shardings=(base_shardings, replicated(mesh)),
             out_shardings=replicated(mesh),
         )
-        fill = functools.partial(_question_table, tokens, lower=functools.partial(lower, base), mesh=mesh)
+        fill = functools.partial(_hidden_table, tokens, kept, lower=functools.partial(lower, base), mesh=mesh)
         tables = {
-            int(b): Tables(vectors_PM, fill(np.flatnonzero(bucket_M == b), buckets.lengths[b]))
-            for b in np.unique(bucket_M[bucket_M >= 0])
+            int(b): Tables(vectors_PM, fill(np.flatnonzero(kept.bucket_K == b), lengths[b]))
+            for b in np.unique(kept.bucket_K[kept.bucket_K >= 0])
         }
-    return Layout(config, survey, profiles, objective, tokens, tables, cached, left_out)
+    return Layout(config, survey, profiles, objective, tokens, tables, kept, left_out)
 
 
-def uses_question_cache(config: Config, decoder: Decoder) -> bool:
-    """Exact only where nothing below the first adapted layer depends on the profile; useful if layers are there."""
-    return config.train.question_cache == "auto" and not config.profile.in_prompt and decoder.n_frozen > 0
+def kept_rows(
+    config: Config, decoder: Decoder, tokens: RowTokens, survey: Survey, profiles: Profiles
+) -> KeptRows | None:
+    """The texts whose hidden states below the first adapted layer are kept; None where they are not.
+
+    They are exact: no layer below depends on the profile's vector. Without profiles in the prompt, a text is a
+    question, and there are few. With them it is a question put to a profile: kept where there are fewer of them than
+    rows to train on, and the table is not large.
+    """
+    if config.train.question_cache != "auto" or not decoder.n_frozen:
+        return None
+    buckets, longest = Buckets(config.data.buckets), config.data.max_length
+    if not tokens.system:
+        none = np.zeros(0, np.int32)
+        return keep_rows(tokens, buckets, longest, none, none)
+    most = config.train.steps * config.train.batch_size
+    if not decoder.n_adapted or len(profiles) > most:
+        return None
+    template_A = tokens.template_QO[survey.question_A, survey.option_A]
+    kept = keep_rows(tokens, buckets, longest, profiles.profile_R[survey.respondent_A], template_A)
+    width_K = np.array(buckets.lengths)[kept.bucket_K]
+    size = int(width_K.sum()) * decoder.config.width * jnp.dtype(decoder.dtype).itemsize
+    return kept if len(width_K) <= most and size <= _TABLE_BYTES else None
 
 
-def _question_table(
-    tokens: RowTokens, members_M: np.ndarray, width: int, lower: Callable[[jax.Array], jax.Array], mesh: Mesh
+def _hidden_table(
+    tokens: RowTokens,
+    kept: KeptRows,
+    members: np.ndarray,
+    width: int,
+    lower: Callable[[jax.Array], jax.Array],
+    mesh: Mesh,
 ) -> jax.Array:
-    """Hidden states below the first adapted layer, [M,T,D] on every device, in a few calls of one shape."""
+    """Hidden states below the first adapted layer, [K,T,D] on every device, in a few calls of one shape."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     chunk = ways * max(_CHUNK // ways, 1)
-    padded_M = np.resize(members_M, -(-len(members_M) // chunk) * chunk)
-    tokens_MT = tokens.fill(padded_M, padded_M, width)
+    padded_K = np.resize(members, -(-len(members) // chunk) * chunk)
+    tokens_KT = tokens.fill(kept.profile_K[padded_K], kept.template_K[padded_K], width)
     whole = replicated(mesh)
     with jax.set_mesh(mesh):
-        parts = [lower(jax.device_put(t, whole)) for t in np.split(tokens_MT, len(padded_M) // chunk)]
-        return jax.device_put(jnp.concatenate(parts)[: len(members_M)], whole)
+        parts = [lower(jax.device_put(t, whole)) for t in np.split(tokens_KT, len(padded_K) // chunk)]
+        return jax.device_put(jnp.concatenate(parts)[: len(members)], whole)

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, template_slots
+from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, keep_rows
 from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream, validation_batches
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.errors import CumaError
@@ -39,7 +39,9 @@ def make_batcher(seed=0, count=60, cached=False):
         target_NO=None,
         mass_N=rng.uniform(0.1, 3, count),
     )
-    return Batcher(rows, make_tokens(), SIZES, "choice", BUCKETS, 1024, cached)
+    tokens, none = make_tokens(), np.zeros(0, np.int32)
+    kept = keep_rows(tokens, BUCKETS, 1024, none, none) if cached else None
+    return Batcher(rows, tokens, SIZES, "choice", BUCKETS, 1024, kept)
 
 
 def source(steps=20, seed=5, local=slice(0, 8), batcher=None, order="weighted"):
@@ -126,9 +128,27 @@ def test_rows_that_are_too_long_may_be_left_out_and_are_counted():
 
 
 def test_a_template_that_is_too_long_is_in_no_table():
-    bucket_M, slot_M = template_slots(make_tokens(), BUCKETS, 12)
-    np.testing.assert_array_equal(bucket_M, [0, 1, -1])
-    np.testing.assert_array_equal(slot_M, [0, 0, 0])
+    kept = keep_rows(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
+    np.testing.assert_array_equal(kept.bucket_K, [0, 1, -1])
+    np.testing.assert_array_equal(kept.slot_K, [0, 0, 0])
+
+
+def test_a_text_with_a_profile_is_kept_once_and_found_again():
+    system = tuple(np.full(n, 7, np.int32) for n in (1, 2, 3, 1))
+    tokens = dataclasses.replace(make_tokens(), system=system)
+    profile_N, template_N = np.array([3, 0, 3, 1, 0, 3]), np.array([1, 0, 1, 1, 2, 0])
+    kept = keep_rows(tokens, BUCKETS, 1024, profile_N, template_N)
+    pairs = sorted(set(zip(profile_N.tolist(), template_N.tolist(), strict=True)))
+    assert list(zip(kept.profile_K.tolist(), kept.template_K.tolist(), strict=True)) == pairs
+    places = {}
+    for k, (profile, template) in enumerate(pairs):
+        bucket = BUCKETS.of(tokens.lengths(np.array([profile]), np.array([template])), 1024)[0]
+        assert kept.bucket_K[k] == bucket
+        assert (bucket, kept.slot_K[k]) not in places
+        places[bucket, int(kept.slot_K[k])] = k
+        assert kept.slots(np.array([profile]), np.array([template]))[0] == kept.slot_K[k]
+    with pytest.raises(ValueError, match="not kept"):
+        kept.slots(np.array([2]), np.array([0]))
 
 
 def test_in_the_long_run_a_row_is_drawn_as_often_as_its_mass_says():

@@ -9,7 +9,7 @@ import pytest
 from conftest import changed
 
 from cuma_jax.training.forward import batch_sums
-from cuma_jax.training.layouts import uses_question_cache
+from cuma_jax.training.layouts import kept_rows
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
 
@@ -69,15 +69,38 @@ def test_question_cache_equals_the_full_computation(
     jax.tree.map(close, grads, whole[1])
 
 
+@pytest.mark.slow
+def test_texts_with_profiles_are_kept_too(
+    debug_config, assemble_on, random_adapters, loss_and_gradients, train_batches
+):
+    """The same rows with and without kept hidden states: values and gradients; a larger table than rows is not made."""
+    config = changed(debug_config, profile={"in_prompt": True}, train={"steps": 200})
+    kept, full = assemble_on(config), assemble_on(changed(config, train={"question_cache": "off"}))
+    assert kept.training.cached
+    assert not full.training.cached
+    (bucket, batch), (same_bucket, same) = train_batches(kept)[0], train_batches(full)[0]
+    assert bucket == same_bucket
+    np.testing.assert_array_equal(batch["profile"], same["profile"])
+    one, other = (loss_and_gradients(a, random_adapters(a), rows, bucket) for a, rows in ((kept, batch), (full, same)))
+    for name, value in one[0].items():
+        np.testing.assert_allclose(other[0][name], value, rtol=1e-5, err_msg=name)
+    jax.tree.map(close, other[1], one[1])
+    few = changed(config, train={"steps": 1})
+    assert kept_rows(few, kept.decoder, kept.training.tokens, kept.survey, kept.profiles) is None
+
+
 def test_question_cache_is_used_exactly_where_it_is_exact(debug_assembly, debug_config):
-    decoder = debug_assembly.decoder
-    assert uses_question_cache(debug_config, decoder)
+    a = debug_assembly
+
+    def used(config, decoder=a.decoder):
+        return kept_rows(config, decoder, a.training.tokens, a.survey, a.profiles) is not None
+
+    assert used(debug_config)
     assert debug_assembly.training.cached
     assert debug_assembly.training.tables[0].hidden_MTD.shape[0] == len(debug_assembly.training.tokens.templates)
-    assert not uses_question_cache(changed(debug_config, profile={"in_prompt": True}), decoder)
-    assert not uses_question_cache(changed(debug_config, train={"question_cache": "off"}), decoder)
+    assert not used(changed(debug_config, train={"question_cache": "off"}))
     everywhere = debug_assembly.decoder.clone(adapter=changed(debug_config, adapter={"layers": 0}).adapter)
-    assert not uses_question_cache(debug_config, everywhere)
+    assert not used(debug_config, everywhere)
 
 
 @pytest.mark.slow
