@@ -226,7 +226,7 @@ def question_batcher(questions=9, count=120):
     mass_N = rng.uniform(0, 1, count) * np.where(question_N == 0, 6.0, 1.0)
     mass_N[::17] = 0.0
     rows = Rows(np.arange(count, dtype=np.int32), question_N, np.zeros(count, np.int32), None, mass_N)
-    return Batcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, False)
+    return Batcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, None)
 
 
 @pytest.mark.parametrize("batch_size", [8, 9])
