@@ -84,7 +84,7 @@ def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, 
     tokens = build_row_tokens(survey.questions, profiles if in_prompt else None, load_tokenizer(files), "choice")
     token_seconds, start = time.perf_counter() - start, time.perf_counter()
     sizes = [len(question.options) for question in survey.questions]
-    batcher = Batcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, False)
+    batcher = Batcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, None)
     batches = TrainBatches(batcher, BATCH, 1_000_000, 0, slice(0, BATCH), order)
     init_seconds = time.perf_counter() - start
     source = stream(batches, 0, data.prefetch)

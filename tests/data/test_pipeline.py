@@ -111,7 +111,7 @@ def test_a_row_that_is_too_long_is_one_message(limits):
     batcher = make_batcher()
     with pytest.raises(CumaError, match=r"number 2 .* 14 tokens, more than the 1[02] allowed; raise data\.max"):
         Batcher(
-            batcher.rows, make_tokens(), SIZES, "choice", limits.get("buckets", BUCKETS), limits["max_length"], False
+            batcher.rows, make_tokens(), SIZES, "choice", limits.get("buckets", BUCKETS), limits["max_length"], None
         )
 
 

@@ -175,7 +175,7 @@ def test_an_epoch_of_a_survey_holds_every_row_once(survey, build, tmp_path):
     tokenizer = load_tokenizer(resolve("random:tiny", "", str(tmp_path)))
     tokens = build_row_tokens(survey.questions, None, tokenizer, "choice")
     batcher = Batcher(
-        rows, tokens, [len(q.options) for q in survey.questions], "choice", Buckets((128, 160, 512)), 512, False
+        rows, tokens, [len(q.options) for q in survey.questions], "choice", Buckets((128, 160, 512)), 512, None
     )
     steps = epoch_steps(batcher, 32)
     batches = TrainBatches(batcher, 32, 2 * steps, 0, slice(0, 32), "epochs")

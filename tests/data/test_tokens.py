@@ -78,7 +78,7 @@ def test_sft_supervises_the_letter_and_the_end_of_turn_where_each_is_predicted(s
         np.zeros(5, np.int32), np.arange(5, dtype=np.int32), np.array([1, 2, 3, 4, 0], np.int32), None, np.ones(5)
     )
     sizes = [len(q.options) for q in survey.questions]
-    batcher = Batcher(rows, tokens, sizes, "sft", Buckets((256,)), 256, False)
+    batcher = Batcher(rows, tokens, sizes, "sft", Buckets((256,)), 256, None)
     batch = batcher.gather(np.arange(5), 0)
     for n, question in enumerate(survey.questions):
         chat = whole_chat(tokenizer, question, None, int(rows.option_N[n]))
