@@ -100,7 +100,10 @@ class ProfileConfig:
     normalise: Literal["whiten", "standardise", "l2", "none"] = "whiten"
     """Whiten: PCA fitted on the training profiles, unit variance, `components` kept."""
     components: int = 24
-    """Whitened components kept (a field keeps at most a quarter of its distinct training values)."""
+    """Whitened components kept, at most."""
+    values_per_component: int = 4
+    """granularity field: distinct training values that a field needs for each component; 1: every value is told apart,
+    and the texts of values never seen say nothing."""
     fields: tuple[str, ...] = ()
     """Profile fields to use; empty: all that the survey has."""
     derived: tuple[Literal["region", "language"], ...] = ()

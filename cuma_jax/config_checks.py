@@ -11,7 +11,7 @@ TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 _POSITIVE = {
     "adapter": ("rank", "alpha", "prefix_length"),
     "router": ("top_k", "layers", "hidden_dim", "temperature"),
-    "profile": ("components", "projection_dim", "max_length"),
+    "profile": ("components", "values_per_component", "projection_dim", "max_length"),
     "data": ("max_length",),
     "optimizer": ("learning_rate", "router_rate"),
     "train": ("batch_size", "micro_batches", "log_every", "keep"),

@@ -24,8 +24,6 @@ from cuma_jax.models.text_encoder import TextEncoder
 from cuma_jax.surveys.profiles import Profiles
 
 FILE = "profile_table.npz"
-VALUES_A_COMPONENT = 4
-"""Distinct training values a field needs for each whitened component: more would tell every value apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +119,7 @@ def build_profile_table(
     """Encodes all profiles and fits the normaliser on those of training; granularity `categorical`: see there.
 
     Granularity `field` fits each field's normaliser on its distinct training values, each counted once however many
-    respondents have it, and keeps at most a quarter as many components as there are values. A field with a single
+    respondents have it, and keeps one component for every `values_per_component` of them. A field with a single
     training value tells training profiles nothing: it whitens to one column of zeros.
 
     Args:
@@ -175,7 +173,7 @@ def _fit_texts(
     row, is_train = {text: number for number, text in enumerate(texts)}, train_P.tolist()
     for block in (WHOLE,) if config.granularity == "profile" else profiles.fields:
         train = sorted({row[t[block]] for t, keep in zip(texts_P, is_train, strict=True) if keep and block in t})
-        most = config.components if block == WHOLE else max(1, len(train) // VALUES_A_COMPONENT)
+        most = config.components if block == WHOLE else max(1, len(train) // config.values_per_component)
         components = min(config.components, most)
         embedder.normalisers[block] = fit_normaliser(vectors_NC[train], config.normalise, components)
     return embedder, embedder.assemble(values, texts, vectors_NC)
