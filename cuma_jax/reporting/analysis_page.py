@@ -58,7 +58,10 @@ def render_analysis(analysis: Analysis, config: Mapping[str, Any]) -> str:
         many=many,
         answers=answers(values, results),
         headline=split_title(split),
-        splits=[{"title": split_title(name), "blocks": _collapse_rows(f)} for name, f in values["collapse"].items()],
+        splits=[
+            {"title": split_title(name), "blocks": _collapse_rows(found, many)}
+            for name, found in values["collapse"].items()
+        ],
         scatters=mean_scatters(results.per_cell, split, results.values["splits"][split]["questions"]),
         conflict=_conflict(analysis),
         curves=training_curves(values["training"]),
@@ -69,13 +72,13 @@ def render_analysis(analysis: Analysis, config: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _collapse_rows(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], bool]]:
+def _collapse_rows(found: Mapping[str, Any], many: str) -> list[tuple[str, Mapping[str, Any], bool]]:
     """(name, figures, whether it is a mean over questions), those of most cells first."""
     questions = sorted(found["questions"].items(), key=lambda item: -item[1]["n"]["cells"])
     rows = [("all questions", found["overall"], True)]
     several = found["several_groups"]
     if several and several["n"]["questions"] != found["overall"]["n"]["questions"]:
-        rows.insert(0, (f"{several['n']['questions']} with 3+ groups", several, True))
+        rows.insert(0, (f"{several['n']['questions']} with 3+ {many}", several, True))
     return rows + [(name, block, False) for name, block in questions]
 
 

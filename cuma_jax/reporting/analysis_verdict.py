@@ -10,6 +10,8 @@ NOISE = 0.1
 """Where two halves of one group agree less than this (mean cosine), nothing can be said of two groups."""
 MANY, FEW = 0.4, 0.15
 """Shares of pairs of groups with a negative cosine: at least `MANY` is a conflict, below `FEW` hardly one."""
+CANCELLED = 0.05
+"""A mean cosine closer to 0 than this is what converged training shows."""
 APART = 0.05
 """Shares closer than this are called alike."""
 STRONG, WEAK, SURE = 0.3, 0.1, 0.05
@@ -52,13 +54,18 @@ def conflict_answer(interference: Values, one: str, many: str) -> dict[str, str]
     if (whole["within"] or 0.0) < NOISE:
         return {"answer": "Cannot tell", "tone": "unknown", "because": because + " That is too noisy to compare."}
     share = whole["negative_share"]
-    answer, tone = ("Yes", "bad") if share >= MANY else ("Some do", "fair") if share >= FEW else ("Hardly", "good")
+    cancelled = share >= MANY and abs(whole["mean_cosine"]) < CANCELLED
+    if cancelled:
+        because += " About half, around a mean of 0, is what any method shows once gradients cancel: see the curve."
+    answer, tone = ("Some do", "fair") if share >= FEW else ("Hardly", "good")
+    if share >= MANY:
+        answer, tone = "Yes", "fair" if cancelled else "bad"
     if experts is not None and share >= FEW:
         there = experts["negative_share"]
         if there is None or there < share - APART:
             answer, tone = f"{answer}, less on experts", "fair"
         elif there > share + APART:
-            answer, tone = f"{answer}, more on experts", "bad"
+            answer = f"{answer}, more on experts"
         else:
             answer += ", on experts too"
     return {"answer": answer, "tone": tone, "because": because}
