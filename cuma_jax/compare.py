@@ -5,19 +5,22 @@ import os
 import pathlib
 import platform
 import sys
+from typing import NoReturn
 
 import jax
 import tyro
 
 from cuma_jax import __version__
+from cuma_jax.analyze import ROWS, analyze
 from cuma_jax.cli import comparisons, load_preset
 from cuma_jax.comparison.cells import Cell, all_cells, status
 from cuma_jax.comparison.gather import gather
 from cuma_jax.comparison.output import TSV_FILE, printed_table, write_comparison
-from cuma_jax.comparison.runner import run_cells
+from cuma_jax.comparison.runner import analyze_cells, run_cells
 from cuma_jax.comparison.table import comparison_values
 from cuma_jax.config_compare import Comparison
 from cuma_jax.errors import CumaError, run_main
+from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.reporting.comparison import write_comparison_report
 from cuma_jax.train import run
 
@@ -42,6 +45,8 @@ class Options:
     """Run these seeds only."""
     table_only: bool = False
     """Run nothing; write the table and the page of what is there."""
+    analyze: bool = False
+    """Also analyse the first seed of every variant (python -m cuma_jax.analyze), for the page."""
     list: bool = False
     """Show the cells and where each stands; run nothing."""
 
@@ -86,6 +91,23 @@ def write_all(comparison: Comparison) -> None:
     print(f"\n{printed_table(values)}\n\ntable: {(folder / TSV_FILE).resolve()}\nreport: {page.resolve()}")
 
 
+def say(text: str) -> None:
+    """A line for the terminal, at once."""
+    print(text, flush=True)
+
+
+def stop() -> NoReturn:
+    """Says how to go on, and ends."""
+    print("stopped; run the same command again to go on (--table-only: what is there)", file=sys.stderr)
+    sys.exit(130)
+
+
+def analyze_cell(cell: Cell) -> None:
+    """Analyses one cell as `python -m cuma_jax.analyze` does."""
+    prepare_jax(cell.config)
+    analyze(cell.config, cell.folder, cell.config.evaluation.checkpoint, ROWS)
+
+
 def main() -> None:
     """Parses, runs, and says how to go on."""
     options = tyro.cli(
@@ -100,10 +122,14 @@ def main() -> None:
     if options.table_only:
         write_all(comparison)
         return
-    tally = run_cells(cells, run, lambda text: print(text, flush=True))
+    tally = run_cells(cells, run, say)
     if tally.stopped:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        stop()
+    if options.analyze:
+        analysed = analyze_cells(all_cells(comparison), analyze_cell, say)
+        tally.troubled += [f"{name} (analysis)" for name in analysed.troubled]
+        if analysed.stopped:
+            stop()
     write_all(comparison)
     if tally.troubled:
         print(f"{len(tally.troubled)} of {len(cells)} cells did not end well: {', '.join(tally.troubled)}",

@@ -31,7 +31,7 @@ ALLOWED = {
     "analysis": FLOOR | {"surveys", "training", "evaluation"},
     "reporting": FLOOR | {"surveys", "evaluation", "analysis"},
     # Reads the folders of runs and what was scored in them; how a run is made is handed in by the main.
-    "comparison": FLOOR | {"config_compare", "evaluation", "training", "reporting"},
+    "comparison": FLOOR | {"config_compare", "evaluation", "analysis", "training", "reporting"},
 }
 MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "serve", "plan"}
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cuma_jax.analysis.run import ANALYSIS_FILE
 from cuma_jax.cache import atomic_write
 from cuma_jax.config import Config, to_dict
 from cuma_jax.config_compare import Comparison, Variant
@@ -74,6 +75,16 @@ def read_record(cell: Cell) -> dict[str, Any] | None:
         return json.loads((cell.folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
+
+
+def read_analysis(cell: Cell) -> dict[str, Any] | None:
+    """What `python -m cuma_jax.analyze` found of the cell; None where it was not run, or of an earlier checkpoint."""
+    try:
+        found = json.loads((cell.folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    record = read_record(cell)
+    return found if record and found["step"] == record.get("steps") else None
 
 
 def write_record(cell: Cell, outcome: Status, seconds: float, **more: Any) -> dict[str, Any]:

@@ -18,11 +18,21 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from cuma_jax.comparison.cells import ERROR_FILE, LOG_FILE, Cell, Status, read_record, status, write_record
+from cuma_jax.comparison.cells import (
+    ERROR_FILE,
+    LOG_FILE,
+    Cell,
+    Status,
+    read_analysis,
+    read_record,
+    status,
+    write_record,
+)
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
 from cuma_jax.training.run_dir import CONFIG_FILE
 
+ANALYSIS_ERROR_FILE = "analysis_error.txt"
 Run = Callable[[Config], bool]
 """Trains and scores a config; False where it was asked to stop before its end, and has saved."""
 
@@ -67,6 +77,50 @@ def run_cells(cells: Sequence[Cell], run: Run, say: Callable[[str], None] = prin
         clock.done(cell)
         (tally.finished if outcome == "finished" else tally.troubled).append(cell.name)
         say(f"{head}: {outcome} {text}")
+    return tally
+
+
+def analyze_cells(
+    cells: Sequence[Cell], analyze: Callable[[Cell], Any], say: Callable[[str], None] = print
+) -> Tally:  # fmt: skip
+    """Analyses the first finished cell of every variant, where that was not done yet.
+
+    Args:
+        cells: all cells of the comparison.
+        analyze: analyses one and writes its analysis.json, as `python -m cuma_jax.analyze` does.
+        say: takes a line for the terminal.
+    """
+    first: dict[str, Cell] = {}
+    for cell in sorted(cells, key=lambda c: c.seed):
+        if status(cell)[0] == "finished":
+            first.setdefault(cell.variant.name, cell)
+    tally = Tally()
+    for number, cell in enumerate(first.values(), 1):
+        head, began = f"[analysis {number}/{len(first)}] {cell.name}", time.perf_counter()
+        if read_analysis(cell) is not None:
+            tally.skipped.append(cell.name)
+            continue
+        try:
+            with _signals(), _logged(cell.folder / LOG_FILE):
+                analyze(cell)
+        except KeyboardInterrupt:
+            tally.stopped = True
+            break
+        except CumaError as error:
+            tally.troubled.append(cell.name)
+            say(f"{head}: refused ({error})")
+        except Exception as error:  # the other variants are analysed all the same
+            path = cell.folder / ANALYSIS_ERROR_FILE
+            path.write_text(traceback.format_exc(), encoding="utf-8")
+            tally.troubled.append(cell.name)
+            say(f"{head}: failed ({type(error).__name__}: {error}; all of it in {path})")
+        else:
+            (cell.folder / ANALYSIS_ERROR_FILE).unlink(missing_ok=True)
+            tally.finished.append(cell.name)
+            say(f"{head}: finished in {duration(time.perf_counter() - began)}")
+        finally:
+            jax.clear_caches()
+            gc.collect()
     return tally
 
 

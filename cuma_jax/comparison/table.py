@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cuma_jax.comparison.cells import Cell, read_analysis
 from cuma_jax.comparison.gather import Gathered, Scored
 from cuma_jax.comparison.statistics import Estimate, difference, mean_of_questions, over_seeds, seed_draws
 from cuma_jax.config_compare import Comparison, changes
@@ -85,7 +86,32 @@ def _variant(comparison: Comparison, gathered: Gathered, name: str) -> dict[str,
                                      default=None),
             "training_estimated": any(r.get("training_estimated") for r in records),
         },
+        "analysis": _analysis([cell for cell, where, _ in mine if where == "finished"]),
     }  # fmt: skip
+
+
+def _analysis(cells: list[Cell]) -> dict[str, Any] | None:
+    """What a comparison shows of a variant's analysis.json: of its first seed that has one; None where none has.
+
+    `routing`: share of the information on groups that the routes hold, and its p; `alike`: Mantel's rho and p between
+    distances of routes and of true answers; `conflict`: cosines between groups' gradients on shared and on experts'
+    parameters. Each None where the method has no such thing.
+    """
+    for cell in sorted(cells, key=lambda c: c.seed):
+        if (found := read_analysis(cell)) is None:
+            continue
+        topology, blocks = found["topology"], found["interference"].get("blocks", {})
+        information, mantel = topology.get("information"), topology.get("mantel", {}).get("true x routes")
+        return {
+            "seed": cell.seed,
+            "routing": information and {k: information[k] for k in ("normalised", "bits", "null_bits", "p")},
+            "alike": mantel and {k: mantel[k] for k in ("rho", "p", "groups")},
+            "conflict": {
+                name: {k: blocks[name][k] for k in ("mean_cosine", "negative_share", "within", "pairs")}
+                for name in ("matrices", "experts") if name in blocks
+            },
+        }  # fmt: skip
+    return None
 
 
 def _split(

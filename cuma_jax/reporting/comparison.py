@@ -48,6 +48,7 @@ def render_comparison(values: Values) -> str:
         group=" and ".join(f.replace("_", " ") for f in values["group_by"]),
         verdict=_verdict(splits, titles.get(values["reference"], "")),
         splits=splits,
+        analysed=[v for v in values["variants"] if v["analysis"]],
         cost=cost_plot(values, headline["key"], titles),
         questions=question_plots(values, headline["key"], titles),
         left_out=max(len(values["splits"][headline["key"]]["questions"]) - MOST_QUESTIONS, 0),
