@@ -18,6 +18,7 @@ from cuma_jax.data.examples import Example, conversation_example, draw_answers, 
 from cuma_jax.data.export import check_folder, export, file_names
 from cuma_jax.data.facts import split_facts, survey_facts
 from cuma_jax.data.preference_facts import preference_facts
+from cuma_jax.data.shots import build_shots
 from cuma_jax.data.show import show_text, wants_colour
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.errors import CumaError
@@ -26,6 +27,7 @@ from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.load import cached_folder as cached_survey
 from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.splits import TRAIN, split_rows
 from cuma_jax.surveys.survey import Survey
 
 
@@ -127,8 +129,11 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
         with phases("render examples"):
             tokenizer, note = try_tokenizer(config, config.run.cache_dir)
             if isinstance(source, Survey):
-                picked = draw_answers(source, examples, seed)
-                rows = [survey_example(source, profiles, a, tokenizer, config) for a in picked]
+                picked, shots = draw_answers(source, examples, seed), None
+                if config.profile.in_prompt and config.profile.shots:
+                    train_A = split_rows(source_units(source), config.data) == TRAIN
+                    shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
+                rows = [survey_example(source, profiles, a, tokenizer, config, shots) for a in picked]
             else:
                 size = len(source.conversations)
                 picked = np.random.default_rng(seed).permutation(size)[:examples].tolist()

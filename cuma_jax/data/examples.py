@@ -11,6 +11,7 @@ import numpy as np
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import build_conversation_tokens, chat
+from cuma_jax.data.shots import Shots
 from cuma_jax.data.tokenizer import Message, Tokenizer, load_tokenizer
 from cuma_jax.data.tokens import build_row_tokens
 from cuma_jax.errors import CumaError
@@ -77,9 +78,14 @@ def draw_answers(survey: Survey, n: int, seed: int) -> list[int]:
 
 
 def survey_example(
-    survey: Survey, profiles: Profiles, answer: int, tokenizer: Tokenizer | None, config: Config
+    survey: Survey,
+    profiles: Profiles,
+    answer: int,
+    tokenizer: Tokenizer | None,
+    config: Config,
+    shots: Shots | None = None,
 ) -> Example:
-    """The row of one answer.
+    """The row of one answer; `shots`: of all profiles, where they are in the prompt.
 
     For the objective `choice` the answer's letter is supervised; for `sft` the letter and the end of the turn.
     """
@@ -88,6 +94,9 @@ def survey_example(
     row = int(profiles.profile_R[respondent])
     person = survey.respondents["respondent_id"].iloc[respondent]
     title, profile = f"{person}, {question.id}", profile_text(profiles, row)
+    if shots is not None:
+        variant = shots.variant(np.array([row]), survey.question_A[[answer]])[0]
+        profile += shots.text(row, int(variant))
     if tokenizer is None:
         system = system_message(profile if config.profile.in_prompt else None)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question_message(question)}]
@@ -95,7 +104,8 @@ def survey_example(
     # A survey of this one question and person: the same pieces as in training, and only those.
     alone = dataclasses.replace(profiles, codes_PF=profiles.codes_PF[[row]], profile_R=np.zeros(1, np.int32))
     in_prompt = alone if config.profile.in_prompt else None
-    pieces = build_row_tokens([question], in_prompt, tokenizer, config.objective.name)
+    own = None if shots is None else shots.alone(row, int(survey.question_A[answer]))
+    pieces = build_row_tokens([question], in_prompt, tokenizer, config.objective.name, own)
     first, template = np.zeros(1, np.int32), pieces.template_QO[[0], [option]]
     fed = pieces.fill(first, template, int(pieces.lengths(first, template)[0]))[0].tolist()
     letter = int(pieces.option_ids_QO[0, option])

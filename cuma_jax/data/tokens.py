@@ -2,17 +2,20 @@
 
 A row is a question (and, for `sft`, an answer) put to one profile. Without the profile in the prompt the tokens
 depend on the question alone, so one *template* serves all respondents. With it, a row is the profile's system piece
-joined to the question's piece; the join is checked against tokenising the whole.
+joined to the question's piece; the join is checked against tokenising the whole. With shots (`profile.shots`) a profile
+has a few such pieces, and the question says which.
 
-Shapes: M templates, P profiles, S supervised positions, O options.
+Shapes: M templates, P profiles, V system pieces (one a profile, or some a profile with shots), S supervised positions,
+O options.
 """
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from cuma_jax.data.shots import Shots
 from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, profile_text
@@ -35,9 +38,11 @@ class RowTokens:
         labels_MS: int32, the S supervised tokens of each template, the last S of the row; the token before each is
             where its logits are read.
         option_ids_QO: int32, tokens of the option letters, 0 past the question's options.
-        system: per profile, the tokens before the question; empty where no profile is in the prompt.
+        system: per profile (with shots, per variant of each profile), the tokens before the question; empty where no
+            profile is in the prompt.
         pad_id: token for padding.
         question_ids: the questions' names, for errors.
+        shots: of the profiles, where they are in the prompt.
     """
 
     templates: tuple[np.ndarray, ...]
@@ -47,6 +52,7 @@ class RowTokens:
     system: tuple[np.ndarray, ...]
     pad_id: int
     question_ids: tuple[str, ...] = ()
+    shots: Shots | None = None
 
     @property
     def supervised(self) -> int:
@@ -59,18 +65,31 @@ class RowTokens:
         return np.array([len(t) for t in self.templates], np.int32)
 
     @functools.cached_property
-    def system_lengths_P(self) -> np.ndarray:
-        """int32, number of tokens of each profile's piece; empty where no profile is in the prompt."""
+    def system_lengths_V(self) -> np.ndarray:
+        """int32, number of tokens of each system piece; empty where no profile is in the prompt."""
         return np.array([len(s) for s in self.system], np.int32)
 
     @functools.cached_property
     def _flat(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All pieces one after another, and where each template and each profile's piece starts."""
+        """All pieces one after another, and where each template and each system piece starts."""
         pieces = [*self.templates, *self.system]
         start = np.zeros(len(pieces) + 1, np.int64)
         np.cumsum([len(piece) for piece in pieces], out=start[1:])
         tokens = np.concatenate([*pieces, np.array([self.pad_id])]).astype(np.int32)
         return tokens, start[: len(self.templates)], start[len(self.templates) : -1]
+
+    @functools.cached_property
+    def _question_M(self) -> np.ndarray:
+        """int64, question of each template."""
+        question_M = np.zeros(len(self.templates), np.int64)
+        question_M[self.template_QO] = np.arange(len(self.template_QO))[:, None]
+        return question_M
+
+    def _piece(self, profile_N: np.ndarray, template_N: np.ndarray) -> np.ndarray:
+        """The system piece of each row, int [N]."""
+        if self.shots is None:
+            return profile_N
+        return profile_N * self.shots.variants + self.shots.variant(profile_N, self._question_M[template_N])
 
     def question_name(self, question: int) -> str:
         """How an error names a question."""
@@ -80,24 +99,29 @@ class RowTokens:
         """Tokens fed to the model for each row, int32 [N]; the last label is predicted, not fed."""
         length_N = self.template_lengths_M[template_N]
         if self.system:
-            length_N += self.system_lengths_P[profile_N]
+            length_N += self.system_lengths_V[self._piece(profile_N, template_N)]
         return length_N
 
     def fill(self, profile_N: np.ndarray, template_N: np.ndarray, width: int) -> np.ndarray:
         """Rows padded on the right to `width`, int32 [N, T]; none of them is longer."""
-        flat, template_start_M, system_start_P = self._flat
+        flat, template_start_M, system_start_V = self._flat
         place_T = np.arange(width)
         # Token t of a row is at `from + t` in the flat array: of its profile's piece first, of its template after that.
         from_NT = template_start_M[template_N][:, None] + place_T
         if self.system:
-            head_N1 = self.system_lengths_P[profile_N][:, None]
-            from_NT = np.where(place_T < head_N1, system_start_P[profile_N][:, None] + place_T, from_NT - head_N1)
+            piece_N = self._piece(profile_N, template_N)
+            head_N1 = self.system_lengths_V[piece_N][:, None]
+            from_NT = np.where(place_T < head_N1, system_start_V[piece_N][:, None] + place_T, from_NT - head_N1)
         from_NT[place_T >= self.lengths(profile_N, template_N)[:, None]] = len(flat) - 1
         return flat[from_NT]
 
 
 def build_row_tokens(
-    questions: Sequence[Question], profiles: Profiles | None, tokenizer: Tokenizer, objective: str
+    questions: Sequence[Question],
+    profiles: Profiles | None,
+    tokenizer: Tokenizer,
+    objective: str,
+    shots: Shots | None = None,
 ) -> RowTokens:
     """Renders and tokenises every piece once.
 
@@ -107,6 +131,7 @@ def build_row_tokens(
         tokenizer: the model's.
         objective: `choice`: the row ends before the answer's letter, the one supervised token. `sft`: the letter and
             the end of the turn are supervised.
+        shots: what is written after the profiles, if anything is.
 
     Raises:
         CumaError: an option letter that is not one token, or a template whose pieces do not join exactly.
@@ -114,8 +139,10 @@ def build_row_tokens(
     head = 0
     system: tuple[np.ndarray, ...] = ()
     if profiles is not None:
-        head, system = _system_pieces(questions, profiles, tokenizer)
-    text = None if profiles is None else profile_text(profiles, 0)
+        head, system = _system_pieces(
+            questions, lambda v: _text(profiles, shots, v), _pieces(profiles, shots), tokenizer
+        )
+    text = None if profiles is None else _text(profiles, shots, 0)
     letters: list[list[int]] = []
 
     def rendered() -> Iterator[str]:
@@ -146,7 +173,19 @@ def build_row_tokens(
             labels.append([letter, tokenizer.end_of_turn_id])
     ids = tuple(q.id for q in questions)
     labels_MS = np.array(labels, np.int32)
-    return RowTokens(tuple(templates), template_QO, labels_MS, option_ids_QO, system, tokenizer.pad_id, ids)
+    return RowTokens(tuple(templates), template_QO, labels_MS, option_ids_QO, system, tokenizer.pad_id, ids, shots)
+
+
+def _pieces(profiles: Profiles, shots: Shots | None) -> int:
+    return len(profiles) * (1 if shots is None else shots.variants)
+
+
+def _text(profiles: Profiles, shots: Shots | None, piece: int) -> str:
+    """What a system piece says of who is asked."""
+    if shots is None:
+        return profile_text(profiles, piece)
+    profile, variant = divmod(piece, shots.variants)
+    return profile_text(profiles, profile) + shots.text(profile, variant)
 
 
 def _chat(question: Question, profile: str | None) -> list[Message]:
@@ -162,15 +201,15 @@ def _prompt_ids(questions: Sequence[Question], profile: str | None, tokenizer: T
 
 
 def _system_pieces(
-    questions: Sequence[Question], profiles: Profiles, tokenizer: Tokenizer
+    questions: Sequence[Question], text: Callable[[int], str], count: int, tokenizer: Tokenizer
 ) -> tuple[int, tuple[np.ndarray, ...]]:
-    """Length of the first profile's piece, and the piece of every profile."""
+    """Length of the first system piece, and all `count` of them; `text(v)` is what piece v says of who is asked."""
 
     def chat(system: str, question: str) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
         return tokenizer.render(messages, add_generation_prompt=True)
 
-    texts = (system_message(profile_text(profiles, row)) for row in range(len(profiles)))
+    texts = (system_message(text(piece)) for piece in range(count))
     # Rendering takes longer than tokenising, and is the same around every profile (checked below).
     before, found, after = chat(_PROFILE, _SENTINELS[0]).partition(_PROFILE)
     chats = (
@@ -182,13 +221,11 @@ def _system_pieces(
     shared = next(i for i, (a, b) in enumerate(zip(one, two, strict=False)) if a != b)
     pieces = tuple(ids[: len(ids) - (len(one) - shared)] for ids in tokenizer.encode_batch(chats))
     head = len(pieces[0])
-    bodies = [ids[head:] for ids in _prompt_ids(questions, profile_text(profiles, 0), tokenizer)]
-    step = max(len(profiles) // _CHECKED_PROFILES, 1)
-    pairs = [(0, q) for q in range(len(questions))] + [
-        (p, p % len(questions)) for p in range(0, len(profiles), step)
-    ]  # fmt: skip
+    bodies = [ids[head:] for ids in _prompt_ids(questions, text(0), tokenizer)]
+    step = max(count // _CHECKED_PROFILES, 1)
+    pairs = [(0, q) for q in range(len(questions))] + [(p, p % len(questions)) for p in range(0, count, step)]
     for p, q in pairs:
-        whole = _prompt_ids([questions[q]], profile_text(profiles, p), tokenizer)[0]
+        whole = _prompt_ids([questions[q]], text(p), tokenizer)[0]
         if not np.array_equal(whole, np.concatenate([pieces[p], bodies[q]])):
             raise CumaError(
                 f"tokenizer {tokenizer.name}: the chat template does not split into a profile piece and a question "

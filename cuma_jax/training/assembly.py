@@ -232,8 +232,8 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     split_N = split_rows(units, config.data)
     _check_splits(config, split_N)
-    train_P = np.zeros(len(profiles), bool)
-    train_P[profiles.profile_R[units.person_N[split_N == SPLITS.index("train")]]] = True
+    train_N, train_P = split_N == SPLITS.index("train"), np.zeros(len(profiles), bool)
+    train_P[profiles.profile_R[units.person_N[train_N]]] = True
     sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
     experts = lookup_experts(config, profiles, train_P)
     decoder = make_decoder(config, shape, experts=experts)
@@ -247,7 +247,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
             f"{shape.vocab}; give the tokenizer that belongs to the model (--model.tokenizer)"
         )
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
-    tokens = tokenise(config, source, profiles, tokenizer, cache, progress)
+    tokens = tokenise(config, source, profiles, tokenizer, cache, progress, train_N)
     left_out: dict[str, int] = {}
     if isinstance(source, Survey) and isinstance(tokens, dict):
         fits_N, left_out = fitting_answers(config, source, profiles, tokens)

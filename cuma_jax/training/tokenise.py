@@ -11,6 +11,7 @@ from cuma_jax.cache import atomic_write, content_key
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets, fitting_rows
 from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens, chat
+from cuma_jax.data.shots import build_shots
 from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.data.tokens import RowTokens, build_row_tokens
 from cuma_jax.preferences.load import cached_folder
@@ -26,16 +27,27 @@ def tokenise(
     tokenizer: Tokenizer,
     cache: str = "",
     progress: bool = True,
+    train_A: np.ndarray | None = None,
 ) -> dict[str, RowTokens] | ConversationTokens:
     """Token pieces of a survey, by objective, or the tokens of all conversations.
+
+    Args:
+        config, source, profiles, tokenizer: what is tokenised, and by what.
+        cache: the cache folder.
+        progress: report progress on stderr.
+        train_A: bool [A], the training answers; needed for shots, which show some of them.
 
     Raises:
         CumaError: see `build_row_tokens` and `build_conversation_tokens`.
     """
     if isinstance(source, Survey):
         in_prompt = profiles if config.profile.in_prompt else None
+        shots = None
+        if config.profile.shots:
+            assert train_A is not None
+            shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
         return {
-            name: build_row_tokens(source.questions, in_prompt, tokenizer, name)
+            name: build_row_tokens(source.questions, in_prompt, tokenizer, name, shots)
             for name in {config.objective.name, "choice"}
         }
     return _conversation_tokens(config, source, profiles, tokenizer, cache, progress)
