@@ -126,7 +126,7 @@ def distance_rows(
     ]  # fmt: skip
     pooled = next((r["emd"]["value"] for r in rows if r["name"] == "pooled"), None)
     return {"rows": found, "ticks": scale.ticks(4), "floor": scale.at(floor), "floor_text": f"{floor:.4f}",
-            "line": None if pooled is None else scale.at(pooled)}  # fmt: skip
+            "line": None if pooled is None or pooled > scale.high else scale.at(pooled)}  # fmt: skip
 
 
 def _kind(row: Values, reference: str) -> str:
@@ -228,7 +228,7 @@ def _labelled(dots: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Labels only where they do not run into an earlier one; a dot without one has its text on hovering."""
     taken: list[tuple[float, float]] = []
     for dot in sorted(dots, key=lambda d: (d["kind"] != "reference", d["bottom"])):
-        free = all(abs(dot["bottom"] - b) > 6 or abs(dot["left"] - a) > 24 for a, b in taken)
+        free = all(abs(dot["bottom"] - b) > 6 or abs(dot["left"] - a) > 34 for a, b in taken)
         dot |= {"label": free, "flip": dot["left"] > 70}
         if free:
             taken.append((dot["left"], dot["bottom"]))

@@ -276,8 +276,8 @@ def test_a_page_without_a_bootstrap_has_values_only(made, tmp_path):
 def analysis_of(cell, **topology):
     """The shape of analysis.json, as `analysis.run` documents it."""
     block = {"mean_cosine": 0.25, "negative_share": 0.125, "within": 0.5, "pairs": 10}
-    found = {"step": 2, "topology": topology or {"reason": "none"},
-             "interference": {"blocks": {"matrices": block, "experts": block | {"negative_share": 0.0625}}}}  # fmt: skip
+    blocks = {"matrices": block, "experts": {**block, "negative_share": 0.0625}}
+    found = {"step": 2, "topology": topology or {"reason": "none"}, "interference": {"blocks": blocks}}
     (cell.folder / "analysis.json").write_text(json.dumps(found))
 
 

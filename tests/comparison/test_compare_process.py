@@ -1,0 +1,109 @@
+"""The command as users run it: real training of a tiny model, twice, with one variant that cannot run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+PRESET = """
+import dataclasses
+
+from cuma_jax.cli import load_config
+from cuma_jax.config_compare import Comparison, by_method, variant
+
+
+def mine():
+    base = load_config("debug")
+    return Comparison(
+        name="mine",
+        base=dataclasses.replace(
+            base,
+            data=dataclasses.replace(base.data, questions=("invented.tea", "invented.rain"), buckets=(256,)),
+            train=dataclasses.replace(base.train, steps=STEPS, batch_size=4, eval_every=0, save_every=0),
+            evaluation=dataclasses.replace(base.evaluation, max_profiles=10, bootstrap=50),
+            run=dataclasses.replace(base.run, tensorboard=False),
+        ),
+        variants=(*by_method("cuma", "lora", seeds=2), variant("planted", "lora", adapter={"layers": 99})),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def start(folder, cache, *argv, steps=3):
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.py").write_text(PRESET.replace("STEPS", str(steps)))
+    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "cuma_jax.compare", "--config", str(folder / "mine.py"), "--dir", str(folder), *argv],
+        env=clean | {"PYTHONPATH": str(ROOT), "CUMA_JAX_CACHE": cache},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process, code):
+    out = process.communicate(timeout=1200)[0]
+    assert process.returncode == code, out
+    return out
+
+
+def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache):
+    out = finish(start(tmp_path, cache), 1)
+    assert "[3/5] planted seed 0: refused (config field adapter.layers is 99" in out
+    assert "1 of 5 cells did not end well: planted seed 0" in out
+    assert out.count(": finished in") == 4
+    values = json.loads((tmp_path / "comparison.json").read_text())
+    rows = values["splits"]["unseen_respondent"]["scopes"]["overall"]["rows"]
+    assert {r["name"]: r["seeds"] for r in rows if r["kind"] == "variant"} == {"cuma": 2, "lora": 2}
+    assert values["variants"][0]["cost"]["steps"] == 3
+    assert values["variants"][0]["cost"]["peak_memory_bytes"] > 10**8
+    one, two = (json.loads((tmp_path / "cuma" / s / "results.json").read_text())["splits"] for s in ("seed0", "seed1"))
+    assert one != two
+    assert "planted" in (tmp_path / "report.html").read_text()
+
+    again = finish(start(tmp_path, cache), 1)
+    assert again.count("finished already") == 4
+    assert "finished in" not in again
+    assert json.loads((tmp_path / "comparison.json").read_text())["splits"] == values["splits"]
+    finish(start(tmp_path, cache, "--table-only"), 0)
+    listed = finish(start(tmp_path, cache, "--list"), 0)
+    assert listed.count("finished") == 4
+    assert "planted seed 0  refused" in listed
+
+    changed = finish(start(tmp_path, cache, "--only", "cuma", "--seeds", "0", steps=4), 1)
+    assert "train.steps was 3, now 4" in changed
+    assert "Traceback" not in out + again + listed + changed
+
+
+@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_comparison_goes_on_where_it_was(tmp_path, cache, which):
+    process = start(tmp_path, cache, "--only", "lora", "--seeds", "0", steps=4000)
+    metrics = tmp_path / "lora" / "seed0" / "metrics.jsonl"
+    deadline = time.monotonic() + 600
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(which)
+    out = finish(process, 130)
+    assert "run the same command again to go on" in out
+    saved = [int(path.name) for path in (tmp_path / "lora" / "seed0" / "checkpoints").iterdir()]
+    assert saved
+    assert 0 < max(saved) < 4000
+    assert "lora seed 0  stopped" in finish(start(tmp_path, cache, "--list", steps=4000), 0)
+
+
+def test_help_and_mistakes(tmp_path, cache):
+    shown = finish(start(tmp_path, cache, "--help"), 0)
+    for word in ("--only", "--seeds", "--table-only", "--analyze", "--list", "compare_debug"):
+        assert word.replace("-only", "_only") in shown.replace("-only", "_only"), word
+    assert "error: comparison 'mine' has no variant 'x'" in finish(start(tmp_path, cache, "--only", "x"), 2)
