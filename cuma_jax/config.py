@@ -107,7 +107,8 @@ class ProfileConfig:
     fields: tuple[str, ...] = ()
     """Profile fields to use; empty: all that the survey has."""
     derived: tuple[Literal["region", "language"], ...] = ()
-    """Fields derived from the country's name, beside it: its UN subregion, its most spoken official language."""
+    """Fields derived from the country's name, beside it: its UN subregion (field `world_region`), its most spoken
+    official language (`official_language`)."""
     projection_layers: int = 0
     """Trainable layers between the table and the routers: 0, 1 or 2."""
     projection_dim: int = 128

@@ -16,7 +16,7 @@ from cuma_jax.errors import CumaError
 BAD = [
     ("model", "dtype", "float16", "float32"),
     ("model", "remat", "some", "dots"),
-    ("adapter", "experts", 0, "positive"),
+    ("adapter", "experts", -1, "zero or more"),
     ("adapter", "rank", 0, "positive"),
     ("adapter", "rank", 2.5, "int"),
     ("adapter", "rank", True, "int"),
@@ -40,6 +40,9 @@ BAD = [
     ("data", "task", "conversations", "choice or auto"),
     ("data", "packing", True, "whole conversations"),
     ("data", "order", "shuffled", "epochs"),
+    ("data", "questions_per_batch", -1, "zero or more"),
+    ("data", "questions_per_batch", 17, "at most train.batch_size, which is 16"),
+    ("data", "validation_countries", 1.0, "below 1"),
     ("objective", "name", "dpo", "choice"),
     ("objective", "balance", -0.1, "zero or more"),
     ("optimizer", "learning_rate", 0.0, "positive"),
@@ -67,6 +70,11 @@ def test_a_bad_value_is_refused_naming_field_value_and_what_is_allowed(section, 
         assert repr(bad) in message or repr(value) in message
     assert allowed in message
     assert "\n" not in message
+
+
+def test_epochs_leave_no_questions_to_choose():
+    with pytest.raises(CumaError, match=r"data.questions_per_batch is 4; it must be 0, because data.order is epochs"):
+        changed(Config(), data={"order": "epochs", "questions_per_batch": 4})
 
 
 def test_one_expert_has_no_router():
