@@ -57,6 +57,7 @@ setup(
         "pyarrow>=17.0",
         "pyyaml>=6.0",
         "safetensors>=0.5",
+        "scikit-learn>=1.5",  # the baseline that predicts answers from the profile by logistic regression
         "scipy>=1.14",
         "tensorboardX>=2.6",
         "tokenizers>=0.22",

@@ -8,18 +8,21 @@ import dataclasses
 import numpy as np
 from scipy.special import gammaln
 
-BASELINES = ("uniform", "pooled", "group", "shrunken_group")
+MARGINALS = ("uniform", "pooled", "group", "shrunken_group")
+"""Baselines that are marginals of the training answers: one distribution a (question, group)."""
+BASELINES = (*MARGINALS, "logistic")
+"""Every baseline; `logistic` predicts by profile (`evaluation.logistic`)."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Baselines:
+class Marginals:
     """Marginals of the training answers.
 
     Attributes:
         uniform_QO: equal probabilities over each question's options.
         pooled_QO: weighted distribution of the question over all training respondents; uniform where it has none.
         group_QGO: weighted distribution of the group; the pooled one where the group has no training answers.
-        shrunken_QGO: the group's distribution shrunk towards the pooled one (see `fit_baselines`).
+        shrunken_QGO: the group's distribution shrunk towards the pooled one (see `fit_marginals`).
         n_QG: training answers behind each group's distribution, unweighted.
         concentration_Q: fitted strength of the shrinkage, in answers; inf where groups do not differ.
     """
@@ -32,7 +35,7 @@ class Baselines:
     concentration_Q: np.ndarray
 
     def predict(self, name: str, question_N: np.ndarray, group_N: np.ndarray) -> np.ndarray:
-        """Distribution [N, O] that the baseline `name` (one of `BASELINES`) gives each (question, group)."""
+        """Distribution [N, O] that the baseline `name` (one of `MARGINALS`) gives each (question, group)."""
         if name == "uniform":
             return self.uniform_QO[question_N]
         if name == "pooled":
@@ -41,18 +44,18 @@ class Baselines:
             return self.group_QGO[question_N, group_N]
         if name == "shrunken_group":
             return self.shrunken_QGO[question_N, group_N]
-        raise ValueError(f"unknown baseline {name!r}; known: {', '.join(BASELINES)}")
+        raise ValueError(f"unknown baseline {name!r}; known: {', '.join(MARGINALS)}")
 
 
-def fit_baselines(
+def fit_marginals(
     size_Q: np.ndarray,
     groups: int,
     question_A: np.ndarray,
     group_A: np.ndarray,
     option_A: np.ndarray,
     weight_A: np.ndarray,
-) -> Baselines:
-    """Fits every baseline on the given (training) answers.
+) -> Marginals:
+    """Fits every marginal on the given (training) answers.
 
     The shrunken group is the posterior mean under a Dirichlet prior centred on the pooled marginal,
     `(n_eff p_group + a p_pooled) / (n_eff + a)`, with the concentration `a` of each question the one that maximises
@@ -83,7 +86,7 @@ def fit_baselines(
     # The prior's share, a / (n + a), written so that an infinite concentration gives 1.
     prior_QG1 = (1.0 / (1.0 + effective_QG / concentration_Q[:, None]))[..., None]
     shrunken_QGO = prior_QG1 * pooled_QO[:, None] + (1.0 - prior_QG1) * group_QGO
-    return Baselines(uniform_QO, pooled_QO, group_QGO, shrunken_QGO, n_QG, concentration_Q)
+    return Marginals(uniform_QO, pooled_QO, group_QGO, shrunken_QGO, n_QG, concentration_Q)
 
 
 def _normalise(mass_NO: np.ndarray, empty_NO: np.ndarray) -> np.ndarray:

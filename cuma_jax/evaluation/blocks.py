@@ -14,8 +14,9 @@ from cuma_jax.evaluation.figures import METHODS, METRICS
 from cuma_jax.evaluation.floor import share_closed
 from cuma_jax.evaluation.grouping import SplitCells
 
-_RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "accuracy": (0.0, 1.0), "nll": (0.0, np.inf),
-          "spread_ratio": (0.0, np.inf), "correlation": (-1.0, 1.0)}  # fmt: skip
+_RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np.inf), "brier": (0.0, 2.0),
+          "accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "spread_ratio": (0.0, np.inf),
+          "correlation": (-1.0, 1.0)}  # fmt: skip
 _SPREAD = ("true_spread", "true_spread_corrected", "predicted_spread", "spread_ratio_corrected")
 
 
@@ -55,6 +56,7 @@ def block(
         floor_Q: their noise floors.
         count: what is behind the questions where a mask [Q] is true.
     """
+    every_Q, floor = np.ones(len(floor_Q), bool), floor_Q.mean()
 
     def mean(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known_Q = np.isfinite(point[key])
@@ -66,6 +68,17 @@ def block(
         mean_B[some_B] = np.nanmean(part_QB[:, some_B], axis=0)
         return known_Q, point[key][known_Q].mean(), mean_B
 
+    def calibration(method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ECE: bins are averaged over questions before the absolute value, else noise would add up as error."""
+        gap_QN, gap_QNB = point[f"{method}.gap"], resampled[f"{method}.gap"]
+        known_QB = np.isfinite(gap_QNB).all(1)
+        sum_NB = np.where(known_QB[:, None], gap_QNB, 0.0).sum(0, dtype=np.float64)
+        count_B = np.where(known_QB.any(0), known_QB.sum(0), np.nan)
+        return every_Q, np.abs(gap_QN.mean(0, dtype=np.float64)).sum(), np.abs(sum_NB / count_B).sum(0)
+
+    def score(method: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return calibration(method) if metric == "ece" else mean(f"{method}.{metric}")
+
     def figure(known_Q: np.ndarray, value: np.ndarray, drawn_B: np.ndarray, low: float, high: float) -> dict[str, Any]:
         bounds = centred_interval(np.asarray(value)[None], drawn_B[None], low, high)
         return {"value": as_json(value), "low": as_json(bounds[0][0]), "high": as_json(bounds[1][0]), **count(known_Q)}
@@ -74,8 +87,6 @@ def block(
         known_Q, a, a_B = mean(f"{method}.emd")
         _, b, b_B = mean(f"{baseline}.emd")
         return figure(known_Q, a - b, a_B - b_B, -1.0, 1.0)
-
-    every_Q, floor = np.ones(len(floor_Q), bool), floor_Q.mean()
 
     def closed(method: str) -> dict[str, Any]:
         (_, a, a_B), (_, b, b_B) = mean(f"{method}.emd"), mean("pooled.emd")
@@ -86,7 +97,7 @@ def block(
 
     return {
         "methods": {
-            method: {metric: figure(*mean(f"{method}.{metric}"), *_RANGE[metric]) for metric in METRICS}
+            method: {metric: figure(*score(method, metric), *_RANGE[metric]) for metric in METRICS}
             for method in METHODS
         },
         "floor": {"value": as_json(floor), **count(every_Q)},

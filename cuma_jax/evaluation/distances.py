@@ -56,6 +56,12 @@ def nll(p_NO: np.ndarray, option_N: np.ndarray) -> np.ndarray:
     return -np.log(np.maximum(chosen_N, PROBABILITY_FLOOR))
 
 
+def brier(p_NO: np.ndarray, option_N: np.ndarray) -> np.ndarray:
+    """Brier score: summed squared difference of the distribution and the answer as a one-hot, 0 to 2."""
+    chosen_N = np.take_along_axis(p_NO, np.asarray(option_N)[..., None], axis=-1)[..., 0]
+    return (p_NO**2).sum(-1) + 1.0 - 2.0 * chosen_N
+
+
 def accuracy(p_NO: np.ndarray, size_N: np.ndarray, option_N: np.ndarray) -> np.ndarray:
     """Credit of guessing the likeliest option: 1 when it was chosen, shared equally among tied options."""
     return np.take_along_axis(argmax_credit(p_NO, size_N), np.asarray(option_N)[..., None], axis=-1)[..., 0]

@@ -48,7 +48,7 @@ class SplitCells:
     Cells are sorted by question, then group. Answers of smaller cells and of profiles that were not sampled are gone.
 
     Attributes:
-        respondent_A, question_A, option_A, profile_A, cell_A: the answers; profiles as the model is told them.
+        respondent_A, question_A, option_A, cell_A: the answers.
         weight_A: survey weight of each answer's respondent, float64.
         question_C, group_C, count_C: question, group and number of answers of each cell.
         profiles: distinct (whole profile, question) pairs of the split, by question: {question: (kept, all)}.
@@ -60,7 +60,6 @@ class SplitCells:
     respondent_A: np.ndarray
     question_A: np.ndarray
     option_A: np.ndarray
-    profile_A: np.ndarray
     cell_A: np.ndarray
     weight_A: np.ndarray
     question_C: np.ndarray
@@ -74,7 +73,6 @@ class SplitCells:
 
 def build_split_cells(
     survey: Survey,
-    profiles: Profiles,
     whole: Profiles,
     groups: Groups,
     mask_A: np.ndarray,
@@ -129,7 +127,6 @@ def build_split_cells(
         respondent_A=respondent_A,
         question_A=question_A,
         option_A=survey.option_A[index_A].astype(np.int64),
-        profile_A=profiles.profile_R[respondent_A].astype(np.int64),
         cell_A=renumber_C[cell_A[in_large_A]],
         weight_A=weight_R[respondent_A],
         question_C=key_C[large_C] // len(groups.names),

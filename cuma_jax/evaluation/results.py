@@ -46,7 +46,9 @@ class Results:
             over the questions with three or more groups and with fewer; None where there are none) and
             `questions[id]`; these have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`.
             A figure is {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
-            Besides, a split has `paper` (`evaluation.paper_block`).
+            Besides, a split has `paper` (`evaluation.paper_block`), `equity` (`evaluation.equity`) and `calibration`
+            (`evaluation.calibration`). `values["option_order"]` (`option_orders.sensitivity`) is there where
+            `evaluation.option_orders` is above 1.
         per_cell: one row a (split, question, group) cell.
         resamples: what resamples.npz holds (see above); empty for preference data, and for results read from disk.
     """

@@ -4,8 +4,10 @@ Figures, each with its number of answers, respondents, cells and questions, and 
 
 - `emd`: earth mover's distance between the true (survey-weighted) and predicted distribution of a (group, question)
   cell, averaged over the question's cells; total variation for questions whose options have no order.
-- `js`: Jensen-Shannon divergence in bits, averaged likewise.
-- `nll` (nats) and `accuracy` (of the likeliest option): per answer, survey-weighted.
+- `js`, `tv`: Jensen-Shannon divergence in bits and total variation, averaged likewise.
+- `nll` (nats), `brier` and `accuracy` (of the likeliest option): per answer, survey-weighted.
+- `ece`: expected calibration error: answers in ten bins of equal width by the probability of the likeliest option;
+  the mean over answers of each bin's |mean probability - accuracy|, every question with the same weight.
 - `spread_ratio`, `correlation`: of group means, predicted against true (`evaluation.spread`).
 - `floor`: the EMD a perfect model would show at the cells' sizes; `share_closed`: see `floor.share_closed`.
 - `difference`: EMD of the model minus a baseline's, paired: both are computed in the same resamples.
@@ -27,7 +29,7 @@ import pandas as pd
 
 from cuma_jax.config import EvaluationConfig
 from cuma_jax.errors import CumaError
-from cuma_jax.evaluation.baselines import Baselines, fit_baselines
+from cuma_jax.evaluation.baselines import Marginals, fit_marginals
 from cuma_jax.evaluation.grouping import (
     Groups,
     SplitCells,
@@ -36,9 +38,10 @@ from cuma_jax.evaluation.grouping import (
     build_split_cells,
     whole_profiles,
 )
+from cuma_jax.evaluation.logistic import Logistic
 from cuma_jax.evaluation.results import SCHEMA, Results
 from cuma_jax.evaluation.split_scores import score_split
-from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
 
@@ -72,16 +75,21 @@ def evaluate(
     cluster_R = build_clusters(survey, groups)
     whole = whole_profiles(survey, profiles)
     by_split = {
-        name: build_split_cells(survey, profiles, whole, groups, split_A == SPLITS.index(name), config, name)
+        name: build_split_cells(survey, whole, groups, split_A == SPLITS.index(name), config, name)
         for name in config.splits
     }
-    baselines = _fit(survey, groups, split_A == SPLITS.index("train"))
-    probabilities = _Predictions(survey, profiles, predict, list(by_split.values()))
+    train_A = split_A == SPLITS.index("train")
+    marginals = _fit(survey, groups, train_A)
+    told = _told(survey, profiles)
+    logistic = Logistic(survey, told, train_A, marginals.pooled_QO, config.seed)
+    sources = {
+        "model": _Predictions(survey, profiles, predict, list(by_split.values())),
+        "logistic": _Predictions(survey, told, logistic, list(by_split.values())),
+    }
     tables, splits, resamples = [], {}, dict[str, np.ndarray]()
     for name, cells in by_split.items():
-        splits[name], table, drawn = score_split(
-            survey, groups, cells, cluster_R, baselines, probabilities.of(cells), config, name
-        )
+        predicted = {method: source.of(cells) for method, source in sources.items()}
+        splits[name], table, drawn = score_split(survey, groups, cells, cluster_R, marginals, predicted, config, name)
         tables.append(table)
         resamples |= drawn
     values = {
@@ -101,20 +109,26 @@ def evaluate(
     return Results(values, pd.concat(tables, ignore_index=True), resamples)
 
 
+def _told(survey: Survey, profiles: Profiles) -> Profiles:
+    """Profiles of all the survey's fields and of whatever else (derived fields) the model is told: for `logistic`."""
+    more = tuple(f for f in profiles.fields if f not in survey.profile_fields and f in survey.respondents)
+    return build_profiles(survey, survey.profile_fields + more) if more else whole_profiles(survey, profiles)
+
+
 class _Predictions:
-    """The model's distributions for every distinct (profile, question) pair of all splits, from one call."""
+    """A method's distributions for every distinct (profile, question) pair of all splits, from one call."""
 
     def __init__(self, survey: Survey, profiles: Profiles, predict: Predict, splits: list[SplitCells]) -> None:
-        self._profiles = len(profiles.codes_PF)
+        self._profiles = profiles
         self._key_U = np.unique(np.concatenate([self._key(c) for c in splits]))
-        question_U, profile_U = np.divmod(self._key_U, self._profiles)
+        question_U, profile_U = np.divmod(self._key_U, len(profiles))
         size_Q = np.array([len(q.options) for q in survey.questions])
         self._probs_UO = _check_probabilities(
             predict(profile_U.astype(np.int32), question_U.astype(np.int32)), size_Q[question_U], int(size_Q.max())
         )
 
     def _key(self, cells: SplitCells) -> np.ndarray:
-        return cells.question_A * self._profiles + cells.profile_A
+        return cells.question_A * len(self._profiles) + self._profiles.profile_R[cells.respondent_A]
 
     def of(self, cells: SplitCells) -> np.ndarray:
         """Distribution [A, O] for each answer of `cells`."""
@@ -136,9 +150,9 @@ def _check_probabilities(probs_UO: np.ndarray, size_U: np.ndarray, options: int)
     return probs_UO
 
 
-def _fit(survey: Survey, groups: Groups, train_A: np.ndarray) -> Baselines:
+def _fit(survey: Survey, groups: Groups, train_A: np.ndarray) -> Marginals:
     respondent_A = survey.respondent_A[train_A]
-    return fit_baselines(
+    return fit_marginals(
         np.array([len(q.options) for q in survey.questions]),
         len(groups.names),
         survey.question_A[train_A],

@@ -10,11 +10,21 @@ import pandas as pd
 
 from cuma_jax.cache import content_key
 from cuma_jax.config import EvaluationConfig
-from cuma_jax.evaluation.baselines import BASELINES, Baselines
+from cuma_jax.evaluation.baselines import BASELINES, MARGINALS, Marginals
 from cuma_jax.evaluation.blocks import Counter, block
 from cuma_jax.evaluation.bootstrap import resample_weights
-from cuma_jax.evaluation.distances import accuracy, distance, jensen_shannon, nll
-from cuma_jax.evaluation.figures import METHODS, Ingredients, cell_distributions, cluster_sums, figures
+from cuma_jax.evaluation.calibration import reliability
+from cuma_jax.evaluation.distances import distance, jensen_shannon, total_variation
+from cuma_jax.evaluation.equity import equity
+from cuma_jax.evaluation.figures import (
+    METHODS,
+    PERSONAL,
+    Ingredients,
+    cell_distributions,
+    figures,
+    personal_sums,
+    true_sums,
+)
 from cuma_jax.evaluation.floor import kish_effective_n, noise_floor
 from cuma_jax.evaluation.grouping import Groups, SplitCells
 from cuma_jax.evaluation.paper_block import paper_block
@@ -33,8 +43,8 @@ def score_split(
     groups: Groups,
     cells: SplitCells,
     cluster_R: np.ndarray,
-    baselines: Baselines,
-    predicted_AO: np.ndarray,
+    marginals: Marginals,
+    predicted: dict[str, np.ndarray],
     config: EvaluationConfig,
     name: str,
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, np.ndarray]]:
@@ -44,8 +54,8 @@ def score_split(
         survey, groups: the data.
         cells: the split's scored answers.
         cluster_R: cluster of each respondent for the bootstrap.
-        baselines: fitted on the training answers.
-        predicted_AO: the model's distribution for each answer of `cells`.
+        marginals: fitted on the training answers.
+        predicted: distribution [A, O] for each answer of `cells`, by method of `figures.PERSONAL`.
         config: what to score.
         name: of the split.
     """
@@ -54,25 +64,24 @@ def score_split(
     size_C = np.array([len(q.options) for q in asked])[question_C]
     ordered_C = np.array([q.ordered for q in asked])[question_C]
     clusters, cluster_A = np.unique(cluster_R[cells.respondent_A], return_inverse=True)
+    options = predicted["model"].shape[1]
     parts = Ingredients(
-        sums=cluster_sums(
-            cells, cluster_A, predicted_AO, nll(predicted_AO, cells.option_A),
-            accuracy(predicted_AO, size_C[cells.cell_A], cells.option_A),
-        ),
-        baseline_MCO=np.stack([baselines.predict(b, cells.question_C, cells.group_C) for b in BASELINES]),
+        true=true_sums(cells, cluster_A, options),
+        personal={m: personal_sums(cells, cluster_A, predicted[m], question_C, size_C) for m in PERSONAL},
+        marginal_MCO=np.stack([marginals.predict(m, cells.question_C, cells.group_C) for m in MARGINALS]),
         question_C=question_C,
         size_C=size_C,
         ordered_C=ordered_C,
         count_C=cells.count_C.astype(np.float64),
         n_effective_C=kish_effective_n(cells.weight_A, cells.cell_A, len(cells.question_C)),
         num_questions=len(question_Q),
-    )  # fmt: skip
+    )
     true_CO, model_CO = cell_distributions(parts)
     seed = (config.seed, SPLITS.index(name))
     floor_C = noise_floor(true_CO, parts.n_effective_C, size_C, ordered_C, seed=config.seed * len(SPLITS) + seed[1])
     floor_Q = np.bincount(question_C, floor_C) / np.bincount(question_C)
 
-    point = {key: value_Q1[:, 0] for key, value_Q1 in figures(parts, np.ones((len(clusters), 1), np.float32)).items()}
+    point = {key: value[..., 0] for key, value in figures(parts, np.ones((len(clusters), 1), np.float32)).items()}
     resampled = _bootstrap(parts, len(clusters), config.bootstrap, seed)
     count = Counter(cells, question_C)
 
@@ -91,14 +100,14 @@ def score_split(
             "options": list(question.options),
             "source": question.source,
             "distance": "emd" if question.ordered else "total_variation",
-            "train_answers": int(baselines.n_QG[index].sum()),
+            "train_answers": int(marginals.n_QG[index].sum()),
             "n_profiles_kept": kept,
             "n_profiles": every,
             **mean_of(np.array([row])),
         }
 
     several_Q = np.bincount(question_C) >= MIN_GROUPS
-    seen_C = baselines.n_QG[cells.question_C, cells.group_C] > 0
+    seen_C = marginals.n_QG[cells.question_C, cells.group_C] > 0
     summary = {
         "n": {
             **count(np.arange(len(question_Q))),
@@ -112,25 +121,27 @@ def score_split(
         "overall": mean_of(np.arange(len(question_Q))),
         "several_groups": mean_of(np.flatnonzero(several_Q)) if several_Q.any() else None,
         "few_groups": None if several_Q.all() else mean_of(np.flatnonzero(~several_Q)),
-        "paper": paper_block(survey, cells, predicted_AO),
+        "paper": paper_block(survey, cells, predicted["model"]),
+        "equity": equity(survey, cells, cluster_A, predicted["model"], config.min_cell),
+        "calibration": reliability(cells, predicted["model"], size_C[cells.cell_A]),
         "questions": {question.id: describe(row) for row, question in enumerate(asked)},
     }
+    baseline_CO = {method: cell_distributions(parts, method)[1] for method in BASELINES}
     table = pd.DataFrame({
         "split": name,
         "question": [asked[q].id for q in question_C],
         "group": [groups.names[g] for g in cells.group_C],
         "n": cells.count_C.astype(np.int64),
         "n_effective": parts.n_effective_C,
-        "n_train": baselines.n_QG[cells.question_C, cells.group_C].astype(np.int64),
+        "n_train": marginals.n_QG[cells.question_C, cells.group_C].astype(np.int64),
         "true": [row[:size].tolist() for row, size in zip(true_CO, size_C, strict=True)],
         "predicted": [row[:size].tolist() for row, size in zip(model_CO, size_C, strict=True)],
-        "pooled": [row[:size].tolist() for row, size in zip(parts.baseline_MCO[1], size_C, strict=True)],
+        "pooled": [row[:size].tolist() for row, size in zip(baseline_CO["pooled"], size_C, strict=True)],
         "emd": distance(true_CO, model_CO, size_C, ordered_C),
         "js": jensen_shannon(true_CO, model_CO),
+        "tv": total_variation(true_CO, model_CO),
         "floor": floor_C,
-        **{
-            f"emd_{b}": distance(true_CO, parts.baseline_MCO[m], size_C, ordered_C) for m, b in enumerate(BASELINES)
-        },
+        **{f"emd_{b}": distance(true_CO, p_CO, size_C, ordered_C) for b, p_CO in baseline_CO.items()},
     })  # fmt: skip
     kept = {
         "questions": np.array([question.id for question in asked]),
@@ -145,8 +156,8 @@ def score_split(
 
 
 def _bootstrap(parts: Ingredients, clusters: int, resamples: int, seed: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Every figure [Q, B] in every resample, a few resamples at a time to bound the memory."""
-    chunk = int(np.clip(_CHUNK_BYTES // (4 * max(clusters, parts.sums.shape[0])), 1, _DRAWN))
+    """Every figure [Q, ..., B] in every resample, a few resamples at a time to bound the memory."""
+    chunk = int(np.clip(_CHUNK_BYTES // (4 * max(clusters, parts.personal["model"].cells.shape[0])), 1, _DRAWN))
     drawn = [
         figures(parts, weight_KB[:, start : start + chunk])
         for weight_KB in resample_weights(clusters, resamples, seed, _DRAWN)
@@ -154,8 +165,8 @@ def _bootstrap(parts: Ingredients, clusters: int, resamples: int, seed: tuple[in
     ]
     if not drawn:
         keys = figures(parts, np.ones((clusters, 1), np.float32))
-        return {key: np.zeros((parts.num_questions, 0)) for key in keys}
-    return {key: np.concatenate([d[key] for d in drawn], axis=1) for key in drawn[0]}
+        return {key: value[..., :0] for key, value in keys.items()}
+    return {key: np.concatenate([d[key] for d in drawn], axis=-1) for key in drawn[0]}
 
 
 def _bootstrap_key(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cuma_jax.evaluation.baselines import fit_baselines
+from cuma_jax.evaluation.baselines import fit_marginals
 from cuma_jax.evaluation.floor import kish_effective_n, noise_floor, share_closed
 
 
@@ -39,7 +39,7 @@ def test_marginals_are_weighted_and_fall_back_from_group_to_pooled_to_uniform():
     # Question 0: two groups; question 1: only group 0; question 2: no training answer at all.
     question_A, group_A = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 0, 0])
     option_A, weight_A = np.array([0, 1, 1, 2, 0]), np.array([3.0, 1, 4, 1, 1])
-    found = fit_baselines(np.array([2, 3, 3]), 2, question_A, group_A, option_A, weight_A)
+    found = fit_marginals(np.array([2, 3, 3]), 2, question_A, group_A, option_A, weight_A)
     np.testing.assert_allclose(found.pooled_QO, [[3 / 8, 5 / 8, 0], [0.5, 0, 0.5], [1 / 3] * 3])
     np.testing.assert_allclose(found.group_QGO[0], [[0.75, 0.25, 0], [0, 1, 0]])
     np.testing.assert_allclose(found.group_QGO[1, 1], [0.5, 0, 0.5])
@@ -64,7 +64,7 @@ def planted(concentration: float, groups: int = 60, n: int = 30) -> tuple[np.nda
 @pytest.mark.parametrize("concentration", [3.0, 30.0])
 def test_shrinkage_recovers_the_planted_concentration_and_beats_both_parents(concentration):
     truth_GO, args = planted(concentration)
-    found = fit_baselines(*args)
+    found = fit_marginals(*args)
     assert concentration / 2 < found.concentration_Q[0] < 2 * concentration
 
     def error(p_GO):
@@ -75,11 +75,11 @@ def test_shrinkage_recovers_the_planted_concentration_and_beats_both_parents(con
 
 def test_shrinkage_is_complete_where_groups_do_not_differ():
     _, args = planted(1e9)
-    found = fit_baselines(*args)
+    found = fit_marginals(*args)
     assert np.abs(found.shrunken_QGO[0] - found.pooled_QO).max() < 0.02
 
 
 def test_nothing_to_fit_gives_uniform():
     empty = np.zeros(0, int)
-    found = fit_baselines(np.array([2, 4]), 3, empty, empty, empty, np.zeros(0))
+    found = fit_marginals(np.array([2, 4]), 3, empty, empty, empty, np.zeros(0))
     np.testing.assert_allclose(found.shrunken_QGO, np.broadcast_to(found.uniform_QO[:, None], (2, 3, 4)))

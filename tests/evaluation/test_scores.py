@@ -83,6 +83,18 @@ def slow_cells(survey: Survey) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def slow_ece(p_NO, option_N, weight_N):
+    """Expected calibration error, a bin at a time."""
+    top_N, total = p_NO.max(-1), 0.0
+    for low in np.arange(10) / 10:
+        inside = (top_N >= low) & ((top_N < low + 0.1) | (low == 0.9))
+        if inside.any():
+            right = np.average(p_NO[inside].argmax(-1) == option_N[inside], weights=weight_N[inside])
+            confidence = np.average(top_N[inside], weights=weight_N[inside])
+            total += weight_N[inside].sum() / weight_N.sum() * abs(confidence - right)
+    return total
+
+
 def test_scores_equal_a_slow_twin(survey, results):
     table = slow_cells(survey)
     held, train = table[table["split"] == "unseen_respondent"], table[table["split"] == "train"]
@@ -106,6 +118,11 @@ def test_scores_equal_a_slow_twin(survey, results):
         macro["nll"].append(np.average(nll(p_NO, cell.option.to_numpy()), weights=cell.weight))
         hits = np.average(p_NO.argmax(-1) == cell.option, weights=cell.weight)
         assert found["model"]["nll"]["value"] == pytest.approx(macro["nll"][-1], abs=1e-5)
+        onehot_NO = np.eye(4)[cell.option]
+        spoilt = np.average(((p_NO - onehot_NO) ** 2).sum(-1), weights=cell.weight)
+        assert found["model"]["brier"]["value"] == pytest.approx(spoilt, abs=1e-5)
+        size_ece = slow_ece(p_NO, cell.option.to_numpy(), cell.weight.to_numpy())
+        assert found["model"]["ece"]["value"] == pytest.approx(size_ece, abs=1e-5)
         assert found["model"]["accuracy"]["value"] == pytest.approx(hits, abs=1e-5)
         for name, method in (("emd", "model"), ("pooled", "pooled"), ("group", "group")):
             macro[name].append(np.mean(distances[name]))
@@ -143,7 +160,7 @@ def test_resampled_weights_equal_a_survey_with_the_respondents_repeated(survey, 
 
     def keep(parts, clusters, resamples, seed):
         seen["parts"] = parts
-        return {key: np.zeros((3, 0)) for key in split_scores.figures(parts, np.ones((clusters, 1), np.float32))}
+        return {key: v[..., :0] for key, v in split_scores.figures(parts, np.ones((clusters, 1), np.float32)).items()}
 
     with monkeypatch.context() as patch:
         patch.setattr(split_scores, "_bootstrap", keep)
@@ -156,7 +173,7 @@ def test_resampled_weights_equal_a_survey_with_the_respondents_repeated(survey, 
     again = run(dataclasses.replace(survey, respondents=weighted))
     questions = again.values["splits"]["unseen_respondent"]["questions"]
     for q in range(3):
-        for metric in ("emd", "js", "nll", "accuracy"):
+        for metric in ("emd", "js", "tv", "nll", "brier", "accuracy"):
             expected = questions[f"q{q}"]["methods"]["model"][metric]["value"]
             assert found[f"model.{metric}"][q, 0] == pytest.approx(expected, abs=1e-5)
 
@@ -395,3 +412,45 @@ def test_models_that_are_told_less_are_scored_on_the_same_people(survey):
         found = evaluate(survey, build_profiles(survey, fields), halves(survey), some_predictions, config)
         assert found.resamples["unseen_respondent/key"] == told_all.resamples["unseen_respondent/key"]
         assert found.values["splits"]["unseen_respondent"]["n"] == told_all.values["splits"]["unseen_respondent"]["n"]
+
+
+def test_brier_tv_and_ece_of_a_marginal_are_those_of_a_model_that_predicts_it(survey, results):
+    """Baselines are scored from counts of a cell, the model from single answers: two ways to one number."""
+    train = halves(survey) == SPLITS.index("train")
+    mass_QO = np.zeros((3, 4))
+    weight_A = survey.respondents["weight"].to_numpy()[survey.respondent_A]
+    np.add.at(mass_QO, (survey.question_A[train], survey.option_A[train]), weight_A[train])
+    pooled_QO = mass_QO / mass_QO.sum(-1, keepdims=True)
+    found = run(survey, predict=lambda p, q: pooled_QO[q]).values["splits"]["unseen_respondent"]
+    for block in (found["overall"], *found["questions"].values()):
+        for metric in ("emd", "js", "tv", "nll", "brier", "accuracy", "ece"):
+            model, pooled = (block["methods"][m][metric] for m in ("model", "pooled"))
+            for key in ("value", "low", "high"):
+                assert model[key] == pytest.approx(pooled[key], abs=1e-5), (metric, key)
+
+
+def test_calibration_over_questions_is_not_the_sum_of_their_noise(survey):
+    """Questions that are off in opposite directions, in the same bin, are calibrated together."""
+    one = np.where(survey.question_A == 1, survey.option_A, 0).astype(np.int32)  # everybody answers q0 alike
+    two = dataclasses.replace(survey, option_A=one).with_answers(survey.question_A < 2)
+
+    def half_sure(profile_N, question_N):
+        likely_N1 = (question_N == 0)[:, None]  # most answers to q1 are its first option too
+        return np.where(likely_N1, [0.55, 0.45, 0, 0], [0.45, 0.55, 0, 0]).astype(np.float32)
+
+    found = evaluate(two, build_profiles(two), halves(two), half_sure, CONFIG).values["splits"]["unseen_respondent"]
+    models = [found["questions"][q]["methods"]["model"] for q in ("q0", "q1")]
+    gaps = [0.55 - model["accuracy"]["value"] for model in models]
+    assert gaps[0] == pytest.approx(-0.45, abs=1e-6)
+    assert gaps[1] > 0
+    for gap, model in zip(gaps, models, strict=True):
+        assert model["ece"]["value"] == pytest.approx(abs(gap), abs=1e-6)
+    assert found["overall"]["methods"]["model"]["ece"]["value"] == pytest.approx(abs(np.mean(gaps)), abs=1e-6)
+
+
+def test_the_calibration_plot_and_the_papers_figures_are_of_the_same_predictions(results):
+    scores = results.values["splits"]["unseen_respondent"]
+    ece = sum(b["share"] * abs(b["confidence"] - b["accuracy"]) for b in scores["calibration"])
+    assert ece == pytest.approx(scores["overall"]["methods"]["model"]["ece"]["value"], abs=1e-6)
+    assert scores["paper"]["answers"] == scores["n"]["answers"] == sum(b["answers"] for b in scores["calibration"])
+    assert set(scores["equity"]) == {"country", "age"}
