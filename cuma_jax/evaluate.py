@@ -17,7 +17,7 @@ from cuma_jax.errors import CumaError, run_main
 from cuma_jax.evaluation.paper import question_distances, read_predictions, threshold_auc
 from cuma_jax.evaluation.preferences import preferences_table
 from cuma_jax.evaluation.results import summary_table
-from cuma_jax.evaluation.run import evaluate_run
+from cuma_jax.evaluation.run import Scored, evaluate_run
 from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.reporting import write_report
 from cuma_jax.training.assembly import Assembly, assemble
@@ -25,11 +25,12 @@ from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.loop import Trainer
 from cuma_jax.training.run_dir import read_config, read_metrics
 
-CHECKPOINTS = ("last", "best")
+_CHECKPOINTS = ("last", "best")
 _HELP = """Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
 
 --run DIR             the run's folder (needed)
---checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: last)
+--checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: what the config
+                        says, evaluation.checkpoint)
 
 Or, without a run, computes WorldValuesBench's own figure for a file of predictions:
 
@@ -48,9 +49,55 @@ class Overrides:
     mesh: MeshConfig
 
 
-def score(assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: float | None) -> None:
-    """Evaluates, writes the report, and prints the table. All processes call this."""
-    results, use = evaluate_run(assembly, adapters, folder, seconds)
+def check_checkpoint(assembly: Assembly) -> None:
+    """Before any training: a checkpoint to score that there will not be.
+
+    Raises:
+        CumaError: `evaluation.checkpoint` is best, and nothing will be validated.
+    """
+    config = assembly.config
+    validated = assembly.mask("validation").any() and config.train.eval_batches
+    if config.evaluation.checkpoint == "best" and not validated:
+        raise CumaError(
+            "config field evaluation.checkpoint is best, but there is nothing to validate on: hold people or countries "
+            "out for it (data.validation_respondents, data.validation_countries; train.eval_batches above 0), or "
+            "set it to last"
+        )
+
+
+def restore(assembly: Assembly, folder: pathlib.Path, which: str) -> tuple[Any, Scored]:
+    """The adapters of a run's newest or best checkpoint, on the devices, and which these are.
+
+    Raises:
+        CumaError: there is no such checkpoint, or it does not belong to the run.
+    """
+    trainer, checkpoints = Trainer(assembly), Checkpoints(folder, assembly, read_only=True)
+    latest = checkpoints.latest()
+    step = latest if which == "last" else checkpoints.best()
+    if step is None or latest is None:
+        checkpoints.close()
+        how = (
+            "validated checkpoint (--checkpoint last takes the newest)" if which == "best" and latest else "checkpoint"
+        )
+        raise CumaError(f"{folder} has no {how} yet; train it first")
+    state = checkpoints.restore(step, trainer.abstract())
+    checkpoints.close()
+    return state.adapters, Scored(which, step, latest, trainer.steps)
+
+
+def score(
+    assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: Scored | None = None
+) -> None:
+    """Evaluates, writes the report, and prints the table. All processes call this.
+
+    Args:
+        assembly: the run.
+        adapters: what is scored, on the devices.
+        folder: the run's folder.
+        seconds: time spent training, for the record.
+        scored: which checkpoint `adapters` are.
+    """
+    results, use = evaluate_run(assembly, adapters, folder, seconds, scored)
     report = write_report(
         folder, results, read_metrics(folder), to_dict(assembly.config), use, jax.process_index()
     )  # fmt: skip
@@ -92,11 +139,11 @@ def main() -> None:
     args = sys.argv[1:]
     if any(arg.partition("=")[0] in (_PAPER, "--paper-metrics") for arg in args):
         return paper_metrics(args)
-    run, which = take_option(args, "--run"), take_option(args, "--checkpoint") or "last"
+    run, which = take_option(args, "--run"), take_option(args, "--checkpoint")
     if not run and not {"-h", "--help"} & set(args):
         raise CumaError("which run? give its folder: python -m cuma_jax.evaluate --run runs/quickstart")
-    if which not in CHECKPOINTS:
-        raise CumaError(f"--checkpoint is {which!r}; it must be one of {', '.join(CHECKPOINTS)}")
+    if which and which not in _CHECKPOINTS:
+        raise CumaError(f"--checkpoint is {which!r}; it must be one of {', '.join(_CHECKPOINTS)}")
     folder = pathlib.Path(run)
     saved = read_config(folder) if run else None
     defaults = Overrides(saved.evaluation, saved.mesh) if saved else Overrides(EvaluationConfig(), MeshConfig())
@@ -108,13 +155,8 @@ def main() -> None:
     config = dataclasses.replace(saved, evaluation=given.evaluation, mesh=given.mesh)
     prepare_jax(config)
     assembly = assemble(config)
-    trainer, checkpoints = Trainer(assembly), Checkpoints(folder, assembly, read_only=True)
-    step = checkpoints.latest() if which == "last" else checkpoints.best()
-    if step is None:
-        raise CumaError(f"{folder} has no {'validated ' if which == 'best' else ''}checkpoint yet; train it first")
-    state = checkpoints.restore(step, trainer.abstract())
-    checkpoints.close()
-    score(assembly, state.adapters, folder, None)
+    adapters, scored = restore(assembly, folder, which or config.evaluation.checkpoint)
+    score(assembly, adapters, folder, None, scored)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Trains adapters and scores them: `python -m cuma_jax.train`. See `--help` for every setting."""
 
+import jax
+
 from cuma_jax.cli import parse_config
 from cuma_jax.config import Config
 from cuma_jax.errors import run_main
-from cuma_jax.evaluate import score
+from cuma_jax.evaluate import check_checkpoint, restore, score
+from cuma_jax.evaluation.run import Scored
 from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.training.assembly import assemble
 from cuma_jax.training.loop import train
@@ -22,9 +25,15 @@ def run(config: Config) -> bool:
     prepare_jax(config)
     folder = open_run(config)
     assembly = assemble(config)
+    if config.evaluation.after_training:
+        check_checkpoint(assembly)
     trained = train(assembly, folder)
     if trained.finished and config.evaluation.after_training:
-        score(assembly, trained.state.adapters, folder, trained.seconds)
+        steps = int(jax.device_get(trained.state.step))
+        adapters, scored = trained.state.adapters, Scored("last", steps, steps, steps)
+        if config.evaluation.checkpoint == "best":
+            adapters, scored = restore(assembly, folder, "best")
+        score(assembly, adapters, folder, trained.seconds, scored)
     return trained.finished
 
 

@@ -13,9 +13,11 @@ from tqdm import tqdm
 
 from cuma_jax.data.batches import Rows
 from cuma_jax.data.pipeline import in_order
+from cuma_jax.evaluation.option_orders import in_listed_order, option_orders, reordered_layout, sensitivity
 from cuma_jax.sharding import batch_sharding, local_rows, put_batch, replicated
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import predict
+from cuma_jax.training.layouts import Layout
 
 
 @dataclasses.dataclass
@@ -26,11 +28,14 @@ class Predictor:
         assembly: the run.
         adapters: its trained adapters, on the devices.
         gate_NLE: mean gate of each expert for the pairs of the last call, [N,0,0] without a router.
+        sensitivity: how much the order of the options matters (`option_orders.sensitivity`); empty where
+            `evaluation.option_orders` is 1.
     """
 
     assembly: Assembly
     adapters: Any
     gate_NLE: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    sensitivity: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         a = self.assembly
@@ -42,7 +47,7 @@ class Predictor:
         )
 
     def __call__(self, profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
-        """Predicts every pair once.
+        """Predicts every pair, once for each order of the options; the mean over orders.
 
         Args:
             profile_N: int32, rows of the run's profiles.
@@ -51,8 +56,23 @@ class Predictor:
         Returns:
             float32 [N,O], zero past each question's options.
         """
-        a, layout = self.assembly, self.assembly.prediction
-        assert layout is not None, "conversations have no options to predict"
+        a, config = self.assembly, self.assembly.config.evaluation
+        assert a.prediction is not None, "conversations have no options to predict"
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
+        for order_QO in option_orders(a.prediction.sizes_Q, config.option_orders, config.seed):
+            listed = not parts  # the first order is the one that the survey lists
+            layout = a.prediction if listed else reordered_layout(a, order_QO)
+            probs_NO, gate_NLE = self._predict(layout, profile_N, question_N)
+            parts.append((probs_NO if listed else in_listed_order(probs_NO, order_QO[question_N]), gate_NLE))
+        if len(parts) > 1:
+            self.sensitivity = sensitivity([probs_NO for probs_NO, _ in parts])
+            parts = [(_mean([probs_NO for probs_NO, _ in parts]), _mean([gate_NLE for _, gate_NLE in parts]))]
+        probs_NO, self.gate_NLE = parts[0]
+        return probs_NO
+
+    def _predict(self, layout: Layout, profile_N: np.ndarray, question_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distributions [N,O] over the options as `layout` lists them, and mean gates [N,L,E]."""
+        a = self.assembly
         size = a.config.evaluation.batch_size
         rows = Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))
         batcher = layout.batcher(rows)
@@ -71,5 +91,8 @@ class Predictor:
                 probs_NO[index_N], gates[index_N] = probs_BO[: len(index_N)], gate_BLE[: len(index_N)]
                 bar.update(len(index_N))
         bar.close()
-        self.gate_NLE = np.zeros((0, 0, 0), np.float32) if gates is None else gates
-        return probs_NO
+        return probs_NO, np.zeros((0, 0, 0), np.float32) if gates is None else gates
+
+
+def _mean(arrays: list[np.ndarray]) -> np.ndarray:
+    return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)

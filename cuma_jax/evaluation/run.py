@@ -1,5 +1,6 @@
 """Scores a run: predictions, figures, files, the report, and the table that is printed."""
 
+import dataclasses
 import pathlib
 import platform
 import sys
@@ -21,8 +22,38 @@ from cuma_jax.preferences.load import SOURCES
 from cuma_jax.training.assembly import Assembly
 
 
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """Which state of a run is scored.
+
+    Attributes:
+        checkpoint: `last` or `best`.
+        step: the step it was saved at.
+        latest: the step that training has come to.
+        steps: the step that training ends at.
+    """
+
+    checkpoint: str
+    step: int
+    latest: int
+    steps: int
+
+    def about(self) -> dict[str, Any]:
+        """What results.json says of it: `checkpoint` in words, `step`, `steps`, and whether training is unfinished."""
+        return {
+            "checkpoint": f"{self.checkpoint}, step {self.step} of {self.steps}",
+            "step": self.step,
+            "steps": self.steps,
+            "unfinished": self.latest < self.steps,
+        }
+
+
 def evaluate_run(
-    assembly: Assembly, adapters: Any, folder: pathlib.Path, seconds: float | None = None
+    assembly: Assembly,
+    adapters: Any,
+    folder: pathlib.Path,
+    seconds: float | None = None,
+    scored: Scored | None = None,
 ) -> tuple[Results, pd.DataFrame | None]:
     """Scores adapters and writes results.json and per_cell.parquet. All processes call this.
 
@@ -31,6 +62,7 @@ def evaluate_run(
         adapters: trained adapters, on the devices.
         folder: the run's folder.
         seconds: time spent training, for the record.
+        scored: which state of the run the adapters are.
 
     Returns:
         The results, and how much each group uses each expert (None without a router, or on preference data).
@@ -50,6 +82,7 @@ def evaluate_run(
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
         "training_seconds": seconds,
         "trainable_parameters": assembly.trainable_parameters,
+        **(scored.about() if scored else {}),
     }
     if config.data.source in SOURCES:
         results = evaluate_preferences(assembly, adapters, about)
@@ -59,6 +92,8 @@ def evaluate_run(
     predictor = Predictor(assembly, adapters)
     results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation, about)
     results.values["about"].update(_spent(began))
+    if predictor.sensitivity:
+        results.values["option_order"] = predictor.sensitivity
     write_results(results, folder, jax.process_index())
     return results, expert_use(assembly, asked["profile"], predictor.gate_NLE)
 
