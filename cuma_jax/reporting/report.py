@@ -18,6 +18,7 @@ from cuma_jax.reporting.charts import (
     overall_blocks,
     training_plot,
 )
+from cuma_jax.reporting.measures import equity_rows, paper_rows, reliability_plot
 from cuma_jax.reporting.verdict import (
     group_words,
     headline_split,
@@ -30,7 +31,9 @@ from cuma_jax.reporting.verdict import (
 
 REPORT_FILE = "report.html"
 _METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",
-                  "shrunken_group": "{one}'s average, shrunk"}  # fmt: skip
+                  "shrunken_group": "{one}'s average, shrunk", "logistic": "regression on the profile"}  # fmt: skip
+
+_SAID = ("step", "steps", "unfinished")  # of the checkpoint, in words beside it
 
 
 def write_report(
@@ -117,10 +120,15 @@ def render_report(
                 "scores": scores,
                 "plot": distance_plot(scores, many),
                 "overall": overall_blocks(scores, many),
+                "reliability": reliability_plot(scores["calibration"], scores["overall"]["methods"]["model"]["ece"]),
+                "equity": equity_rows(scores["equity"]),
             }
             for name, scores in values["splits"].items()
         ],
         headline=split,
+        paper=paper_rows(values["splits"]),
+        order=values.get("option_order"),
+        unfinished=values["about"].get("checkpoint") if values["about"].get("unfinished") else None,
         training=training_plot(metrics),
         answers=answer_panels(results.per_cell, split, questions),
         scatters=mean_scatters(results.per_cell, split, questions),
@@ -141,7 +149,7 @@ def about_rows(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How it was measured, as (label, text) rows; nested values on one line each, what is not known left out."""
     rows = []
     for key, value in about.items():
-        if value is None:
+        if value is None or key in _SAID:
             continue
         if key.endswith("_seconds") and isinstance(value, (int, float)):
             key, value = key.removesuffix("_seconds") + "_time", f"{value:,.1f} s"

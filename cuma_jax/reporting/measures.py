@@ -1,0 +1,70 @@
+"""Values for the report's sections on calibration, on groups of people, and on the paper's own figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cuma_jax.evaluation.results import as_text
+from cuma_jax.reporting.scales import Scale
+
+_WHOLE = Scale(0.0, 1.0)
+_PAPER = (
+    ("accuracy", "accuracy", "{:.1%}"),
+    ("macro_f1", "macro-F1 over letters", "{:.3f}"),
+    ("emd", "EMD of likeliest options", "{:.3f}"),
+    ("emd_auc", "AUC of EMD (60 is best)", "{:.2f}"),
+    ("country_accuracy", "country macro-accuracy", "{:.1%}"),
+    ("sigma_inequity", "sigma-inequity", "{:.3f}"),
+)
+
+
+def reliability_plot(bins: Sequence[Mapping[str, Any]], ece: Mapping[str, Any]) -> dict[str, Any]:
+    """Share right against the probability of the likeliest option, a dot a bin; larger dots hold more answers."""
+    largest = max(b["share"] for b in bins)
+    return {
+        "ticks": _WHOLE.ticks(4),
+        "ece": as_text(ece["value"]),
+        "answers": sum(b["answers"] for b in bins),
+        "line": " ".join(f"{_WHOLE.at(b['confidence'])},{100 - _WHOLE.at(b['accuracy'])}" for b in bins),
+        "dots": [
+            {"left": _WHOLE.at(b["confidence"]), "bottom": _WHOLE.at(b["accuracy"]),
+             "size": round(5 + 11 * (b["share"] / largest) ** 0.5, 1),
+             "text": f"said {b['confidence']:.0%}, right {b['accuracy']:.0%}: {b['answers']:,} answers"}
+            for b in bins
+        ],
+    }  # fmt: skip
+
+
+def equity_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a profile field: worst and best group and the spread, of accuracy and of distance."""
+
+    def cells(part: Mapping[str, Any] | None, style: str) -> dict[str, Any] | None:
+        if part is None:
+            return None
+        ends = {
+            end: {"group": part[end]["group"], "answers": f"{part[end]['answers']:,}",
+                  "score": as_text(part[end]["score"], style)}
+            for end in ("worst", "best")
+        }  # fmt: skip
+        return {**ends, "std": as_text(part["std"], "{:.3f}"), "corrected": as_text(part["std_corrected"], "{:.3f}")}
+
+    return [
+        {
+            "field": field.replace("_", " "),
+            "groups": part["groups"],
+            "accuracy": cells(part["accuracy"], "{:.1%}"),
+            "distance": cells(part["distance"], "{:.3f}"),
+        }
+        for field, part in fields.items()
+    ]
+
+
+def paper_rows(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The paper's figures, one column a split, and the fields that sigma-inequity is of."""
+    return {
+        "splits": list(splits),
+        "rows": [
+            {"label": label, "values": [as_text(scores["paper"][key], style) for scores in splits.values()]}
+            for key, label, style in _PAPER
+        ],
+        "fields": next(iter(splits.values()))["paper"]["sigma_fields"],
+    }
