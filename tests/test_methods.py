@@ -14,12 +14,14 @@ from cuma_jax.training.checkpoint import Checkpoints, adapter_shapes
 from cuma_jax.training.loop import Trainer, train
 
 UNTRAINED = ("base", "persona", "persona_few_shot")
-# The first has not been in any test of the loop; the others differ in what a step compiles to.
+# Each method compiles a step of its own.
 pytestmark = pytest.mark.slow
 
 
 def method_config(debug_config, method):
     config = apply_method(debug_config, method)
+    if config.profile.shots:
+        config = changed(config, data={"buckets": (256, 384)})
     return changed(config, train={"steps": 3, "batch_size": 8, "eval_every": 0, "eval_batches": 1})
 
 
