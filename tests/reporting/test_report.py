@@ -11,6 +11,7 @@ from cuma_jax.config import Config, DataConfig, EvaluationConfig, to_dict
 from cuma_jax.evaluation import Results, evaluate, read_results, summary_table, write_results
 from cuma_jax.reporting import render_report, write_report
 from cuma_jax.reporting.charts import answer_panels, distance_plot, expert_map, mean_scatters, training_plot
+from cuma_jax.reporting.measures import equity_rows, paper_rows, reliability_plot
 from cuma_jax.reporting.scales import Scale, fit, round_step
 from cuma_jax.reporting.verdict import verdict
 from cuma_jax.surveys.invented import make_invented
@@ -95,7 +96,8 @@ def test_page_is_well_formed_self_contained_and_holds_every_part(results):
     assert "url(" not in page
     assert "default-src 'none'" in page
     for text in ("Did the model collapse?", "What people answered", "Mean answer of each country", "Which experts",
-                 "Training", "All scores", "How it was measured", "12.3 s", "python -m cuma_jax.train"):  # fmt: skip
+                 "Training", "All scores", "When it is sure", "Whom does it serve worst", "As the paper measures",
+                 "regression on the profile", "How it was measured", "12.3 s", "python -m cuma_jax.train"):  # fmt: skip
         assert text in page, text
     assert "gone" not in page.split("How it was measured")[1].split("Config of the run")[0]
     overall = results.values["splits"]["unseen_respondent"]["overall"]
@@ -244,3 +246,42 @@ def test_scales_hold_their_values_and_ticks_are_round():
     assert fit([]) == Scale(0.0, 1.0)
     assert fit([2.0, 2.0]).at(2.0) == pytest.approx(50)
     assert re.fullmatch(r"[\d.]+", fit([0.5, 0.5001]).ticks()[0].text)
+
+
+def test_calibration_groups_and_the_papers_figures_are_shown(results):
+    split = results.values["splits"]["unseen_respondent"]
+    plot = reliability_plot(split["calibration"], split["overall"]["methods"]["model"]["ece"])
+    assert [d["left"] for d in plot["dots"]] == sorted(d["left"] for d in plot["dots"])
+    assert max(d["size"] for d in plot["dots"]) == 16
+    for dot, part in zip(plot["dots"], split["calibration"], strict=True):
+        assert dot["left"] == pytest.approx(100 * part["confidence"] / 1.05, abs=1e-3)
+        assert dot["bottom"] == pytest.approx(100 * part["accuracy"] / 1.05, abs=1e-3)
+    rows = {row["field"]: row for row in equity_rows(split["equity"])}
+    worst = split["equity"]["country"]["accuracy"]["worst"]
+    assert rows["country"]["accuracy"]["worst"] == {
+        "group": worst["group"], "answers": str(worst["answers"]), "score": f"{worst['score']:.1%}"
+    }  # fmt: skip
+    paper = paper_rows(results.values["splits"])
+    assert paper["splits"] == ["unseen_respondent", "unseen_country"]
+    assert paper["rows"][0]["values"][0] == f"{split['paper']['accuracy']:.1%}"
+    page = render_report(results, METRICS, CONFIG)
+    assert worst["group"] in page.split("Whom does it serve worst")[1]
+    assert "unfinished" not in page
+    assert "orders of the options" not in page
+
+
+def test_an_unfinished_run_and_the_order_of_options_are_said(results):
+    values = json.loads(json.dumps(results.values))
+    values["about"] |= {"checkpoint": f"last, step 20 of 40 {ATTACK}", "step": 20, "steps": 40, "unfinished": True}
+    values["option_order"] = {"orders": 3, "rows": 1234, "total_variation": 0.0521, "flips": 0.123}
+    for split in values["splits"].values():
+        for part in split["equity"].values():
+            part["accuracy"]["worst"]["group"] = ATTACK
+        split["equity"][ATTACK] = split["equity"].pop("sex")
+    page = render_report(Results(values, results.per_cell), METRICS, CONFIG)
+    assert "script" not in {tag for tag, _ in parse(page).tags}
+    assert "unfinished run" in page
+    assert "step 20 of 40" in page
+    assert "0.052" in page
+    assert "12.3% of" in " ".join(page.split())
+    assert "<dt>steps</dt>" not in page
