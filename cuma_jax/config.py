@@ -99,9 +99,9 @@ class ProfileConfig:
     """Tokens to vector; mean_padded averages padding in (reference)."""
     normalise: Literal["whiten", "standardise", "l2", "none"] = "whiten"
     """Whiten: PCA fitted on the training profiles, unit variance, `components` kept."""
-    components: int = 24
+    components: int = 128
     """Whitened components kept, at most."""
-    values_per_component: int = 4
+    values_per_component: int = 1
     """granularity field: distinct training values that a field needs for each component; 1: every value is told apart,
     and the texts of values never seen say nothing."""
     fields: tuple[str, ...] = ()

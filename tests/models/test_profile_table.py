@@ -37,7 +37,7 @@ def profiles():
 
 @pytest.fixture
 def config():
-    return ProfileConfig(components=5)
+    return ProfileConfig(components=5, values_per_component=4)
 
 
 def held_out(profiles, country="Hestia"):
@@ -129,8 +129,8 @@ def test_a_field_keeps_at_most_a_quarter_of_its_training_values(tmp_path):
     codes_PF = np.arange(17, dtype=np.int32)[:, None]
     profiles = Profiles(("country",), {"country": tuple("ABCDEFGHIJKLMNOPQ")}, codes_PF, np.arange(17))
     train_P = np.arange(17) < 15
-    assert build(profiles, ProfileConfig(components=24), tmp_path, train_P=train_P).width == 3
-    assert build(profiles, ProfileConfig(components=2), tmp_path, train_P=train_P).width == 2
+    assert build(profiles, ProfileConfig(components=24, values_per_component=4), tmp_path, train_P=train_P).width == 3
+    assert build(profiles, ProfileConfig(components=2, values_per_component=4), tmp_path, train_P=train_P).width == 2
     with pytest.raises(CumaError, match="no profile has training answers"):
         build(profiles, ProfileConfig(), tmp_path, train_P=train_P & False)
 
