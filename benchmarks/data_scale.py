@@ -19,6 +19,8 @@ import tempfile
 import time
 from typing import Any
 
+from cuma_jax.memory import host_peak_bytes
+
 LIMITS = {"build s": 90.0, "build GB": 3.0, "disk MB": 400.0, "open s": 3.0, "rows/s": 20_000.0}
 BATCH, SECONDS = 256, 8.0
 
@@ -66,7 +68,7 @@ def stage_build(raw: str, wvb: str, cache: str, cells: bool) -> dict[str, Any]:
         facts["cells"] = len(cell_rows(survey, profiles, mask_A, 0.5))
         seconds["cells"] = time.perf_counter() - before
     total = time.perf_counter() - start
-    return {"seconds": total, "by step": seconds, "GB": peak_bytes() / 1e9, **facts}
+    return {"seconds": total, "by step": seconds, "GB": host_peak_bytes() / 1e9, **facts}
 
 
 def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, order: str) -> dict[str, Any]:
@@ -99,16 +101,8 @@ def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, 
     seconds = time.perf_counter() - start
     return {
         "rows/s": drawn / seconds, "tokens": fed / drawn, "width": cells / drawn, "tokenise s": token_seconds,
-        "init s": init_seconds, "GB": peak_bytes() / 1e9,
+        "init s": init_seconds, "GB": host_peak_bytes() / 1e9,
     }  # fmt: skip
-
-
-def peak_bytes() -> int:
-    """The most memory this process has had. Not getrusage: on Linux that counts the process that started it, too."""
-    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no VmHWM in /proc/self/status")
 
 
 def child(stage: str, **arguments: Any) -> dict[str, Any]:

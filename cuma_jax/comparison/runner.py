@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import io
 import pathlib
-import resource
 import shutil
 import signal
 import sys
@@ -30,6 +29,7 @@ from cuma_jax.comparison.cells import (
 )
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
+from cuma_jax.memory import peak_bytes, reset_host_peak
 from cuma_jax.training.run_dir import CONFIG_FILE
 
 ANALYSIS_ERROR_FILE = "analysis_error.txt"
@@ -126,7 +126,7 @@ def analyze_cells(
 
 def _run_one(cell: Cell, run: Run) -> tuple[Status, str]:
     cell.folder.mkdir(parents=True, exist_ok=True)
-    began, fresh = time.perf_counter(), _reset_peak_memory()
+    began, fresh = time.perf_counter(), reset_host_peak()
     error_file = cell.folder / ERROR_FILE
     try:
         with _signals(), _logged(cell.folder / LOG_FILE):
@@ -151,7 +151,7 @@ def _run_one(cell: Cell, run: Run) -> tuple[Status, str]:
     if not ended:
         return "stopped", ""
     error_file.unlink(missing_ok=True)
-    peak = {"peak_memory_bytes": peak_memory(), "peak_memory_of": "the cell" if fresh else "the process so far"}
+    peak = {"peak_memory_bytes": peak_bytes(jax.local_devices()), "peak_memory_of": "the cell" if fresh else "the process so far"}
     record = write_record(cell, "finished", time.perf_counter() - began, **peak)
     step = record["seconds_per_step"]
     speed = f", {step:.2f} s a step" if step else ""
@@ -247,24 +247,3 @@ def _logged(path: pathlib.Path) -> Iterator[None]:
                 yield
         finally:
             log.close_line()
-
-
-def _reset_peak_memory() -> bool:
-    """Starts the kernel's high-water mark of this process anew; whether that can be done here (Linux)."""
-    try:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def peak_memory() -> int:
-    """Most memory the process held at once since the mark was reset: on an accelerator the device's, else resident."""
-    device = jax.devices()[0]
-    if device.platform != "cpu" and (stats := device.memory_stats()):
-        return int(stats.get("peak_bytes_in_use", 0))
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

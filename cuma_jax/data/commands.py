@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import resource
 import shlex
 import sys
 import threading
@@ -22,6 +21,7 @@ from cuma_jax.data.shots import build_shots
 from cuma_jax.data.show import show_text, wants_colour
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.errors import CumaError
+from cuma_jax.memory import host_peak_bytes
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
@@ -107,7 +107,7 @@ def build(config: Config) -> Result:
         "cache_bytes": _bytes(folder) if folder else 0,
         "was_cached": not fresh,
         "seconds": {name: round(seconds, 2) for name, seconds in phases.seconds.items()},
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": host_peak_bytes(),
     }
     return Result(build_text(facts), facts)
 
@@ -194,7 +194,7 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
     with phases("write"):
         rows = export(source, config.data, out, form, overwrite)
     facts: dict[str, Any] = {"source": config.data.source, "out": str(out), "rows": rows}
-    facts |= {"bytes": {name: (out / name).stat().st_size for name in rows}, "peak_memory_bytes": peak_memory()}
+    facts |= {"bytes": {name: (out / name).stat().st_size for name in rows}, "peak_memory_bytes": host_peak_bytes()}
     width = max(len(name) for name in rows)
     lines = [f"  {name:<{width}}  {n:>12,} rows  {_size((out / name).stat().st_size):>10}" for name, n in rows.items()]
     return Result("\n".join([f"{config.data.source} as tables in {out}", *lines]), facts)
@@ -226,17 +226,6 @@ def build_text(facts: dict[str, Any]) -> str:
     rows.append(("seconds", ", ".join(f"{name} {seconds:.1f}" for name, seconds in facts["seconds"].items())))
     rows.append(("memory", f"{_size(facts['peak_memory_bytes'])} at most"))
     return "\n".join([f"{facts['source']} is ready", *(f"  {name:<13} {value}" for name, value in rows)])
-
-
-def peak_memory() -> int:
-    """The most memory this process has had, in bytes."""
-    status = pathlib.Path("/proc/self/status")
-    if status.is_file():  # rusage counts the parent's pages too, when a large process started this one
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
 
 
 def _bytes(folder: pathlib.Path) -> int:

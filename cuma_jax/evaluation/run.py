@@ -13,11 +13,11 @@ import pandas as pd
 
 from cuma_jax import __version__
 from cuma_jax.evaluation.grouping import build_groups
-from cuma_jax.evaluation.memory import peak_memory_bytes
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.preferences import evaluate_preferences
 from cuma_jax.evaluation.results import Results, write_results
 from cuma_jax.evaluation.scores import evaluate
+from cuma_jax.memory import peak_bytes
 from cuma_jax.preferences.load import SOURCES
 from cuma_jax.training.assembly import Assembly
 
@@ -100,7 +100,7 @@ def evaluate_run(
 
 def _spent(began: float) -> dict[str, Any]:
     seconds = round(time.perf_counter() - began, 1)
-    return {"evaluation_seconds": seconds, "peak_memory_bytes": peak_memory_bytes()}
+    return {"evaluation_seconds": seconds, "peak_memory_bytes": peak_bytes(jax.local_devices())}
 
 
 def expert_use(assembly: Assembly, profile_N: np.ndarray, gate_NLE: np.ndarray) -> pd.DataFrame | None:

@@ -16,7 +16,7 @@ from cuma_jax.cli import load_config
 from cuma_jax.config import Config
 from cuma_jax.config_data import DataConfig
 from cuma_jax.data.__main__ import HELP, main, parse
-from cuma_jax.data.commands import peak_memory
+from cuma_jax.memory import host_peak_bytes
 from cuma_jax.errors import run_main
 from cuma_jax.surveys.invented import make_invented
 
@@ -64,7 +64,7 @@ def test_build_prints_a_page(capsys):
     out = run(capsys, "build", "--source", "invented")
     assert out.out.startswith("invented is ready\n  respondents   480\n")
     assert re.search(r"read invented: \d+\.\d s", out.err)
-    assert peak_memory() > 10e6
+    assert host_peak_bytes() > 10e6
 
 
 def test_check_of_another_source_reads_it_whole(capsys):
