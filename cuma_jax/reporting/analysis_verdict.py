@@ -11,7 +11,7 @@ NOISE = 0.1
 MANY, FEW = 0.4, 0.15
 """Shares of pairs of groups with a negative cosine: at least `MANY` is a conflict, below `FEW` hardly one."""
 CANCELLED = 0.05
-"""A mean cosine closer to 0 than this is what converged training shows."""
+"""A mean cosine this close to between 0 and -1/(G-1), for G groups, is what converged training shows of any method."""
 APART = 0.05
 """Shares closer than this are called alike."""
 STRONG, WEAK, SURE = 0.3, 0.1, 0.05
@@ -54,9 +54,10 @@ def conflict_answer(interference: Values, one: str, many: str) -> dict[str, str]
     if (whole["within"] or 0.0) < NOISE:
         return {"answer": "Cannot tell", "tone": "unknown", "because": because + " That is too noisy to compare."}
     share = whole["negative_share"]
-    cancelled = share >= MANY and abs(whole["mean_cosine"]) < CANCELLED
+    expected = -1.0 / max(len(interference["groups"]) - 1, 1)
+    cancelled = share >= MANY and expected - CANCELLED < whole["mean_cosine"] < CANCELLED
     if cancelled:
-        because += " About half, around a mean of 0, is what any method shows once gradients cancel: see the curve."
+        because += " That is what any method shows once the gradients cancel: see the curve."
     answer, tone = ("Some do", "fair") if share >= FEW else ("Hardly", "good")
     if share >= MANY:
         answer, tone = "Yes", "fair" if cancelled else "bad"

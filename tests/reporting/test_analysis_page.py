@@ -193,6 +193,7 @@ def block(negative, mean=0.2, within=0.5, unused=0):
     [
         (block(0.5, -0.2), None, "Yes", "bad"),
         (block(0.5, 0.01), None, "Yes", "fair"),
+        (block(0.5, -0.07), None, "Yes", "fair"),
         (block(0.5, -0.2), block(0.2), "Yes, less on experts", "fair"),
         (block(0.5, -0.2), block(0.52), "Yes, on experts too", "bad"),
         (block(0.2), block(0.4), "Some do, more on experts", "fair"),
@@ -203,7 +204,7 @@ def block(negative, mean=0.2, within=0.5, unused=0):
 )
 def test_conflict_in_words(whole, experts, answer, tone):
     blocks = {"matrices": whole} | ({"experts": experts} if experts else {})
-    said = conflict_answer({"blocks": blocks}, "country", "countries")
+    said = conflict_answer({"blocks": blocks, "groups": [{}] * 16}, "country", "countries")
     assert (said["answer"], said["tone"]) == (answer, tone)
 
 

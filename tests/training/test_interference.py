@@ -185,3 +185,23 @@ def test_halves_add_up_to_their_group():
     whole = vectors.reshape(3, 2, 5).sum(1)
     unit = whole / np.linalg.norm(whole, axis=1, keepdims=True)
     np.testing.assert_allclose(cosines(grams_of(vectors).blocks()["all"])[0], unit @ unit.T)
+
+
+@pytest.mark.slow
+def test_training_logs_what_is_measured_on_its_own_state_and_readers_do_not_trip(debug_assembly, tmp_path):
+    from cuma_jax.reporting.charts import training_plot
+    from cuma_jax.training.loop import train
+    from cuma_jax.training.run_dir import read_metrics, trim_metrics
+
+    steps = {"steps": 2, "eval_every": 0, "eval_batches": 0, "save_every": 0, "interference_every": 1}
+    config = changed(debug_assembly.config, train=steps)
+    assembly = dataclasses.replace(debug_assembly, config=config)
+    state = train(assembly, tmp_path).state
+    lines = read_metrics(tmp_path)
+    measured = [line for line in lines if "interference" in line]
+    assert [line["step"] for line in measured] == [1, 2]
+    assert measured[-1]["interference"] == module.measure(while_training(assembly), state.adapters)
+    assert measured[-1]["interference"].keys() == {"all", "matrices", "layers", "experts", "router"}
+    assert training_plot(lines)["steps"] == 2
+    trim_metrics(tmp_path, 1)
+    assert [line["step"] for line in read_metrics(tmp_path) if "interference" in line] == [1]
