@@ -151,8 +151,13 @@ def _run_one(cell: Cell, run: Run) -> tuple[Status, str]:
     if not ended:
         return "stopped", ""
     error_file.unlink(missing_ok=True)
-    peak = {"peak_memory_bytes": peak_bytes(jax.local_devices()), "peak_memory_of": "the cell" if fresh else "the process so far"}
-    record = write_record(cell, "finished", time.perf_counter() - began, **peak)
+    record = write_record(
+        cell,
+        "finished",
+        time.perf_counter() - began,
+        peak_memory_bytes=peak_bytes(jax.local_devices()),
+        peak_memory_of="the cell" if fresh else "the process so far",
+    )
     step = record["seconds_per_step"]
     speed = f", {step:.2f} s a step" if step else ""
     return "finished", f"in {duration(record['seconds'])}{speed}"

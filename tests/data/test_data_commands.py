@@ -16,8 +16,8 @@ from cuma_jax.cli import load_config
 from cuma_jax.config import Config
 from cuma_jax.config_data import DataConfig
 from cuma_jax.data.__main__ import HELP, main, parse
-from cuma_jax.memory import host_peak_bytes
 from cuma_jax.errors import run_main
+from cuma_jax.memory import host_peak_bytes
 from cuma_jax.surveys.invented import make_invented
 
 INVENTED = ["--source", "invented", "--model", "random:tiny"]
