@@ -39,8 +39,8 @@ def paper_block(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> 
     choice_A = predicted_AO.argmax(-1)
     hit_A = choice_A == cells.option_A
     emd_Q = _question_emds(survey, cells, choice_A)
-    fields = sigma_fields(survey)
-    sigmas = [s for field in fields if (s := _sigma(survey, cells, hit_A, field)) is not None]
+    found = {field: _sigma(survey, cells, hit_A, field) for field in sigma_fields(survey)}
+    sigmas = {field: sigma for field, sigma in found.items() if sigma is not None}
     country = next((c for c in ("country", REFERENCE_FIELDS["country"]) if c in survey.respondents), None)
     right_G = np.zeros(0) if country is None else _subgroup_accuracy(survey, cells, hit_A, country, 1)
     return {
@@ -52,8 +52,8 @@ def paper_block(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> 
         "emd_questions": len(emd_Q),
         "country_accuracy": float(right_G.mean()) if len(right_G) else None,
         "countries": len(right_G),
-        "sigma_inequity": float(np.mean(sigmas)) if sigmas else None,
-        "sigma_fields": list(fields),
+        "sigma_inequity": float(np.mean(list(sigmas.values()))) if sigmas else None,
+        "sigma_fields": list(sigmas),
     }
 
 
