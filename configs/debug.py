@@ -13,7 +13,7 @@ def debug() -> Config:
         name="debug",
         model=ModelConfig(source="random:tiny", dtype="float32"),
         adapter=AdapterConfig(layers=2, rank=4),
-        profile=ProfileConfig(encoder="backbone", components=8),
+        profile=ProfileConfig(encoder="backbone", components=8, values_per_component=4),
         data=DataConfig(source="invented", unseen_respondents=0.2, unseen_countries=0.15, buckets=(128, 192, 256, 384)),
         train=TrainConfig(steps=40, batch_size=16, log_every=1, eval_every=20, save_every=20),
         evaluation=EvaluationConfig(min_cell=5, bootstrap=200, batch_size=32),

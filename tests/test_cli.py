@@ -94,7 +94,7 @@ def test_every_method_is_a_valid_config_and_overrides_come_after_it():
     for method in METHODS:
         assert parse("--config", "debug", "--method", method) == apply_method(load_config("debug"), method)
     assert parse("--method", "lora", "--adapter.rank", "3").adapter.rank == 3
-    with pytest.raises(CumaError, match="must be one of lora, rslora"):
+    with pytest.raises(CumaError, match="must be one of base, persona"):
         parse("--method", "dora2")
 
 
