@@ -158,6 +158,13 @@ def summary_table(results: Results) -> str:
         "from pooled to floor.",
         "spread: predicted over true spread of group means (1 is right, 0 is mean collapse). corr: of group means.",
     ]
+    for split, scores in results.values["splits"].items():
+        if other := (scores.get("over_groups") or {}).get("pooled"):
+            notes.append(
+                f"{split}: EMD minus pooled's {as_text(other['value'], '{:+.4f}')}, nearer in {other['nearer']} of "
+                f"{other['groups']} groups; with the groups drawn anew "
+                f"[{as_text(other['low'], '{:+.4f}')}, {as_text(other['high'], '{:+.4f}')}]."
+            )
     if any("*" in row[1] for row in rows):
         notes.append("* options without an order: total variation instead of EMD.")
     return "\n".join([line(header), rule, *(line(row) for row in rows), "", *notes])

@@ -27,6 +27,7 @@ from cuma_jax.evaluation.figures import (
 )
 from cuma_jax.evaluation.floor import kish_effective_n, noise_floor
 from cuma_jax.evaluation.grouping import Groups, SplitCells
+from cuma_jax.evaluation.over_groups import over_groups
 from cuma_jax.evaluation.paper_block import paper_block
 from cuma_jax.evaluation.spread import MIN_GROUPS
 from cuma_jax.surveys.splits import SPLITS
@@ -143,6 +144,7 @@ def score_split(
         "floor": floor_C,
         **{f"emd_{b}": distance(true_CO, p_CO, size_C, ordered_C) for b, p_CO in baseline_CO.items()},
     })  # fmt: skip
+    summary["over_groups"] = over_groups(table, config.bootstrap, config.seed)
     kept = {
         "questions": np.array([question.id for question in asked]),
         "several_groups": several_Q,
