@@ -21,8 +21,7 @@ CURVES = {
     "whole_raw": "whole profile, as encoded",
     "components_4": "fields, 4 components",
     "cuma": "fields, 16 components",
-    "all_components": "fields, every country apart",
-    "all_components_both": "the same + region, language",
+    "all_components_both": "fields, every country apart + region, language",
     "categorical_both": "categorical + region, language",
 }
 
