@@ -26,6 +26,8 @@ class ModelConfig:
     """Where the tokenizer is, if not with the weights; same forms as `source`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype and storage of the frozen weights; auto: bfloat16 on accelerators, float32 on CPU."""
+    quantize: Literal["none", "int8"] = "none"
+    """Storage of the frozen linears: none: in `dtype`; int8: one byte a number and one scale an output channel."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes: nothing, all but matrix products, or every layer."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
@@ -58,6 +60,9 @@ class AdapterConfig:
     """How many of the top layers carry experts; 0 means all."""
     dropout: float = 0.0
     """Dropout on the experts' input, as a probability; one mask a layer, off in evaluation."""
+    init_from: str = ""
+    """Start from these adapters: a folder in the official format (adapter_config.json, adapter_model.safetensors), or
+    the folder of a run of this package; empty: from new ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,6 +257,9 @@ class RunConfig:
     """auto: go on from the newest checkpoint; never: an existing run is an error."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
+    trace_steps: int = 0
+    """Record this many steps with JAX's profiler, from the tenth on, in the run's folder (`trace/`, for TensorBoard or
+    Perfetto)."""
     wandb: str = ""
     """Weights & Biases project; empty: off."""
     cache_dir: str = ""
