@@ -87,6 +87,9 @@ class RouterConfig:
     """Scale of the profile's part of the first layer at initialisation, times one over the square root of its width."""
     shared: bool = True
     """One router for q/k/v and one for gate/up, or one for every linear."""
+    shared_gate_up: Literal["same", "yes", "no"] = "same"
+    """Gate and up apart from q/k/v (the official format has two settings): same: as `shared` says; yes: one router for
+    both; no: one for each."""
     dropout: float = 0.0
     """Dropout on the router's input, as a probability."""
 

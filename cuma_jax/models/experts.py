@@ -6,7 +6,7 @@ exactly 0 for experts not selected, so this dense form equals the sparse one; it
 Shapes: B batch, T tokens, I input width, O output width, E experts, R rank, N adapted linears of the group.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,14 @@ from cuma_jax.models.router import Router, RouterStats, lookup_gate, trainable, 
 def lora_scale(adapter: AdapterConfig) -> float:
     """What the product of A and B is multiplied by: alpha over the rank, or over its square root."""
     return adapter.alpha / (adapter.rank if adapter.scaling == "rank" else adapter.rank**0.5)
+
+
+def router_names(router: RouterConfig, linears: Iterable[str]) -> dict[str, str]:
+    """Adapted linear -> the name of its router, for the linears of one group."""
+    linears = tuple(linears)
+    apart = router.shared_gate_up != "same" and bool({"gate", "up"} & set(linears))
+    shared = router.shared_gate_up == "yes" if apart else router.shared
+    return {name: "router" if shared else f"{name}_router" for name in linears}
 
 
 class Experts(nn.Module):
@@ -86,7 +94,7 @@ class Experts(nn.Module):
             return dict.fromkeys(self.outputs, gate_BTE), {"router": sums}
         gates: dict[str, jax.Array | None] = {}
         stats = {}
-        owner = {name: "router" if self.router.shared else f"{name}_router" for name in self.outputs}
+        owner = router_names(self.router, self.outputs)
         for router_name in dict.fromkeys(owner.values()):
             router = Router(self.router, self.adapter.experts, self.input_axis, name=router_name)
             gate_BTE, stats[router_name] = router(x_BTI, profile_BXC, valid_BT, deterministic)

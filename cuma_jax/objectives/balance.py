@@ -6,12 +6,14 @@ Transformers, eq. 4). Both are sums over valid tokens of the whole global batch,
 Shapes: L layers, E experts.
 """
 
+import math
 from collections.abc import Mapping
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from cuma_jax.config import RouterConfig
 from cuma_jax.models.router import RouterStats
 
 
@@ -41,16 +43,21 @@ def router_sums(stats: Mapping[str, Mapping[str, RouterStats]]) -> dict[str, Rou
     }
 
 
-def balance_loss(routers: Mapping[str, RouterSums], form: str) -> jax.Array:
+def balance_loss(routers: Mapping[str, RouterSums], form: str, router: RouterConfig | None = None) -> jax.Array:
     """The load-balancing loss, a scalar; 0 without routers.
 
     Args:
         routers: sums over the whole batch.
         form: `switch`: P is the mean of the full softmax, and routers are averaged. `reference`: P is the mean of
             the gate weights after top-K, and routers are summed (as the official code does).
+        router: settings of the routers. The official code takes the gates of `topk_unnormalised` before top-K, and
+            counts every expert as selected: its loss is then the constant E/K of every router.
     """
     if not routers:
         return jnp.zeros(())
+    if form == "reference" and router is not None and router.gate == "topk_unnormalised":
+        constant = sum(math.prod(s.selected_LE.shape) for s in routers.values()) / router.top_k
+        return jnp.asarray(constant, jnp.float32)
     losses = []
     for s in routers.values():
         p_LE = s.probability_LE if form == "switch" else s.gate_LE

@@ -10,7 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from cuma_jax.config import ObjectiveConfig
+from cuma_jax.config import ObjectiveConfig, RouterConfig
 from cuma_jax.models.attention import Segments
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.balance import RouterSums, balance_loss, router_sums, router_z_loss
@@ -125,9 +125,11 @@ def row_choices(
     return -jnp.sum(batch["target"] * logp_BO, -1) * batch["weight"], hit_B * batch["weight"], batch["weight"]
 
 
-def total_loss(sums: Sums, objective: ObjectiveConfig) -> tuple[jax.Array, dict[str, jax.Array]]:
+def total_loss(
+    sums: Sums, objective: ObjectiveConfig, router: RouterConfig | None = None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The loss that is minimised, and the metrics that are logged, from the sums of a whole global batch."""
-    balance = balance_loss(sums.routers, objective.balance_form)
+    balance = balance_loss(sums.routers, objective.balance_form, router)
     loss = sums.objective["loss"].mean()
     total = loss + objective.balance * balance
     if objective.z_loss:

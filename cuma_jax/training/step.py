@@ -61,7 +61,7 @@ def loss_of_batch(
         shapes = jax.eval_shape(run, base, adapters, tables, first, key)
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         sums, _ = jax.lax.scan(body, zeros, (jnp.arange(parts), split))
-    total, metrics = total_loss(sums, config.objective)
+    total, metrics = total_loss(sums, config.objective, config.router)
     return total, (sums, metrics)
 
 
