@@ -22,12 +22,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from cuma_jax.cache import atomic_write
 from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream, validation_batches
 from cuma_jax.errors import CumaError
-from cuma_jax.sharding import local_rows, put_batch, replicated
+from cuma_jax.sharding import local_rows, put_batch
 from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.checkpoint import Checkpoints
@@ -35,6 +34,7 @@ from cuma_jax.training.interference import measure, while_training
 from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.run_dir import trim_metrics, write_config
+from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
 from cuma_jax.training.step import TrainState, make_eval_step, make_train_step
 
 SPLIT_FILE = "split.parquet"
@@ -98,7 +98,7 @@ class Trainer:
             )
         self.schedule = make_schedule(config.optimizer, self.steps)
         self.optimizer = make_optimizer(config.optimizer, self.schedule)
-        self.shardings = self._state_shardings()
+        self.shardings = state_shardings(self.optimizer, assembly.adapter_shapes, assembly.adapter_shardings, mesh)
         self.train_step = make_train_step(
             assembly.train_decoder, config, self.optimizer, self.schedule, mesh, self.shardings, assembly.base_shardings
         )
@@ -106,30 +106,9 @@ class Trainer:
             assembly.decoder, config, mesh, assembly.adapter_shardings, assembly.base_shardings
         )
 
-    def _abstract_state(self) -> Any:
-        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-        opt_state = jax.eval_shape(self.optimizer.init, self.assembly.adapter_shapes)
-        step: Any = jax.ShapeDtypeStruct((), jnp.int32)
-        return TrainState(step, self.assembly.adapter_shapes, opt_state, key)
-
-    def _state_shardings(self) -> Any:
-        abstract = self._abstract_state()
-        whole: Any = replicated(self.assembly.mesh)
-        moments = optax.tree_utils.tree_map_params(
-            self.optimizer,
-            lambda _, sharding: sharding,
-            abstract.opt_state,
-            self.assembly.adapter_shardings,
-            transform_non_params=lambda _: whole,
-        )
-        return TrainState(whole, self.assembly.adapter_shardings, moments, whole)
-
     def abstract(self) -> Any:
         """Shapes and shardings of the state, for restoring."""
-        return jax.tree.map(
-            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-            self._abstract_state(), self.shardings,
-        )  # fmt: skip
+        return with_shardings(abstract_state(self.optimizer, self.assembly.adapter_shapes), self.shardings)
 
     def fresh(self) -> TrainState:
         """The state at step 0."""
