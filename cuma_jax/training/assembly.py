@@ -185,7 +185,12 @@ def abstract_variables(decoder: Decoder, profile_width: int) -> Tree:
     return jax.eval_shape(functools.partial(_init, decoder, profile_width), jax.random.key(0))
 
 
-def _check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig) -> None:
+def check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig) -> None:
+    """Batches and heads against the mesh.
+
+    Raises:
+        CumaError: one that does not divide.
+    """
     rows = config.train.batch_size // config.train.micro_batches
     check_divisible(
         mesh,
@@ -223,7 +228,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     files = resolve(config.model.source, config.model.revision, cache)
     shape = decoder_config(files)
     mesh = make_mesh(config.mesh)
-    _check_mesh(config, mesh, shape)
+    check_mesh(config, mesh, shape)
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
 
     source = load_source(config.data, config.objective.name, cache, config.profile.derived)
@@ -297,7 +302,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
         files=files,
         fingerprint=identity,
         decoder=decoder,
-        train_decoder=make_decoder(config, shape, not _has_dropout(config), experts, widths),
+        train_decoder=make_decoder(config, shape, not has_dropout(config), experts, widths),
         base=base,
         base_shardings=base_shardings,
         adapter_shapes=nn.meta.unbox(boxed),
@@ -308,6 +313,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     )
 
 
-def _has_dropout(config: Config) -> bool:
+def has_dropout(config: Config) -> bool:
+    """Whether training draws masks."""
     profile = config.profile
     return max(config.adapter.dropout, config.router.dropout, profile.dropout, profile.field_dropout) > 0
