@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cuma_jax.config import MeshConfig
@@ -38,8 +39,12 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
     """The (data, fsdp, tensor) mesh over all devices.
 
+    Devices in several slices (TPU slices joined by the data-centre network, GPU machines) are laid out so that only the
+    data axis crosses the network: a gradient is small, weights and activations are not.
+
     Raises:
-        CumaError: the product of the axes is not the number of devices.
+        CumaError: the product of the axes is not the number of devices, or the data axis is not a multiple of the
+            number of TPU slices.
     """
     devices = jax.devices() if devices is None else devices
     fixed = config.fsdp * config.tensor
@@ -50,8 +55,23 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
             f"{len(devices)} devices here; set --mesh.data, --mesh.fsdp, --mesh.tensor so that their product is "
             f"{len(devices)} (0 for data means: what is left)"
         )
+    slices = len({getattr(device, "slice_index", None) for device in devices})
+    if data % slices and devices[0].platform == "tpu":
+        raise CumaError(
+            f"mesh.data is {data}, which is not divisible by the {slices} slices here; only the data axis may cross "
+            f"the network between slices: make fsdp x tensor at most {len(devices) // slices}, the devices of one slice"
+        )
+    shape = (data, config.fsdp, config.tensor)
+    if slices == 1 or data % slices:
+        # Split: an axis of 32 may be a side of 16 and half of another.
+        split = devices[0].platform == "tpu"
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=split)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (data // slices, *shape[1:]), (slices, 1, 1), devices, allow_split_physical_axes=True
+        )
     # Auto: the compiler propagates shardings; Linen's logical constraints need it (the default became Explicit).
-    return jax.make_mesh((data, config.fsdp, config.tensor), MESH_AXES, (AxisType.Auto,) * 3, devices=devices)
+    return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:

@@ -90,7 +90,22 @@ SHAPES: dict[str, DecoderConfig] = {
     "llama-3.1-8b": DecoderConfig(
         128256, 4096, 32, 32, 8, 128, 14336, 1e-5, 5e5, RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
     ),
+    "qwen3-32b": DecoderConfig(151936, 5120, 64, 64, 8, 128, 25600, 1e-6, 1e6, qk_norm=True, family="qwen3"),
+    "llama-3.3-70b": DecoderConfig(
+        128256, 8192, 80, 64, 8, 128, 28672, 1e-5, 5e5, RopeScaling("llama3", 8.0, 1.0, 4.0, 8192)
+    ),
 }  # fmt: skip
+
+
+HUB_SHAPES = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2-135m",
+    "Qwen/Qwen3-0.6B": "qwen3-0.6b",
+    "Qwen/Qwen3-8B": "qwen3-8b",
+    "Qwen/Qwen3-32B": "qwen3-32b",
+    "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
+    "meta-llama/Llama-3.3-70B-Instruct": "llama-3.3-70b",
+}
+"""Hub names whose shape is known here: planning needs no network and no token for them."""
 
 
 def num_params(config: DecoderConfig) -> int:
