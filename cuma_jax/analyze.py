@@ -10,14 +10,16 @@ import tyro
 from cuma_jax.analysis import Analysis, analyze_run, write_analysis
 from cuma_jax.cli import take_option
 from cuma_jax.config import Config, EvaluationConfig, MeshConfig, to_dict
+from cuma_jax.distributed import HELP, joined
 from cuma_jax.errors import CumaError, run_main
 from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.preferences.load import SOURCES
 from cuma_jax.reporting.analysis_page import analysis_table, write_analysis_page
+from cuma_jax.training.agreement import check_config, check_data
 from cuma_jax.training.assembly import assemble
 from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.loop import Trainer
-from cuma_jax.training.run_dir import read_config, read_metrics
+from cuma_jax.training.run_dir import local_folder, read_config, read_metrics
 
 CHECKPOINTS = ("last", "best")
 ROWS = 32
@@ -27,7 +29,8 @@ interrupted run of a survey; writes analysis.json, analysis/*.parquet and analys
 --run DIR             the run's folder (needed)
 --checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: the run's own
                       evaluation.checkpoint)
---rows N              training rows of each group whose gradients are compared (default: {ROWS})"""
+--rows N              training rows of each group whose gradients are compared (default: {ROWS})
+{HELP}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> Anal
             "(python -m cuma_jax.evaluate scores this run)"
         )
     assembly = assemble(config)
+    check_data(assembly)
     trainer, checkpoints = Trainer(assembly), Checkpoints(folder, assembly, read_only=True)
     step = checkpoints.latest() if which == "last" else checkpoints.best()
     if step is None:
@@ -74,10 +78,15 @@ def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> Anal
 def main() -> None:
     """Reads the command line and analyses the run."""
     args = sys.argv[1:]
+    with joined(args):
+        _analyze(args)
+
+
+def _analyze(args: list[str]) -> None:
     run, which, rows = (take_option(args, name) for name in ("--run", "--checkpoint", "--rows"))
     if not run and not {"-h", "--help"} & set(args):
         raise CumaError("which run? give its folder: python -m cuma_jax.analyze --run runs/quickstart")
-    folder = pathlib.Path(run)
+    folder = local_folder(run, "--run")
     saved = read_config(folder) if run else Config()
     which = which or saved.evaluation.checkpoint
     if which not in CHECKPOINTS:
@@ -89,6 +98,7 @@ def main() -> None:
         default=Overrides(saved.evaluation, saved.mesh), args=args, use_underscores=True,
     )  # fmt: skip
     config = dataclasses.replace(saved, evaluation=given.evaluation, mesh=given.mesh)
+    check_config(config)
     prepare_jax(config)
     analyze(config, folder, which, int(rows or ROWS))
 

@@ -40,8 +40,10 @@ def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> 
     try:
         part = scratch / path.name
         writer(part)
-        if part.is_dir() and path.exists():
-            return
-        os.replace(part, path)
+        try:
+            os.replace(part, path)
+        except OSError:  # a folder with files in it is never replaced
+            if not (part.is_dir() and path.is_dir()):
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

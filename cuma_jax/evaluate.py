@@ -13,6 +13,7 @@ import tyro
 from cuma_jax.cache import atomic_write
 from cuma_jax.cli import take_option
 from cuma_jax.config import EvaluationConfig, MeshConfig, to_dict
+from cuma_jax.distributed import HELP, joined
 from cuma_jax.errors import CumaError, run_main
 from cuma_jax.evaluation.paper import question_distances, read_predictions, threshold_auc
 from cuma_jax.evaluation.preferences import preferences_table
@@ -20,24 +21,26 @@ from cuma_jax.evaluation.results import summary_table
 from cuma_jax.evaluation.run import Scored, evaluate_run
 from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.reporting import write_report
+from cuma_jax.training.agreement import check_config, check_data
 from cuma_jax.training.assembly import Assembly, assemble
 from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.loop import Trainer
-from cuma_jax.training.run_dir import read_config, read_metrics
+from cuma_jax.training.run_dir import local_folder, read_config, read_metrics
 
 _CHECKPOINTS = ("last", "best")
-_HELP = """Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
+_HELP = f"""Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
 
 --run DIR             the run's folder (needed)
 --checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: what the config
                         says, evaluation.checkpoint)
+{HELP}
 
 Or, without a run, computes WorldValuesBench's own figure for a file of predictions:
 
 --paper-metrics FILE  a tsv or csv with the columns QUESTION_ID, PARTICIPANT_ID, SCORE
 --source wvb          whose figure (default: wvb, the only one)
 --wvb DIR             your checkout of WorldValuesBench with its generated tables
---out FILE            where to write {question: EMD}; without it, it is printed"""
+--out FILE            where to write {{question: EMD}}; without it, it is printed"""
 _PAPER = "--paper_metrics"
 
 
@@ -98,10 +101,8 @@ def score(
         scored: which checkpoint `adapters` are.
     """
     results, use = evaluate_run(assembly, adapters, folder, seconds, scored)
-    report = write_report(
-        folder, results, read_metrics(folder), to_dict(assembly.config), use, jax.process_index()
-    )  # fmt: skip
     if jax.process_index() == 0:
+        report = write_report(folder, results, read_metrics(folder), to_dict(assembly.config), use)
         print(preferences_table(results) if "kind" in results.values else summary_table(results))
         print(f"\nreport: {report.resolve()}")
 
@@ -139,12 +140,17 @@ def main() -> None:
     args = sys.argv[1:]
     if any(arg.partition("=")[0] in (_PAPER, "--paper-metrics") for arg in args):
         return paper_metrics(args)
+    with joined(args):
+        _evaluate(args)
+
+
+def _evaluate(args: list[str]) -> None:
     run, which = take_option(args, "--run"), take_option(args, "--checkpoint")
     if not run and not {"-h", "--help"} & set(args):
         raise CumaError("which run? give its folder: python -m cuma_jax.evaluate --run runs/quickstart")
     if which and which not in _CHECKPOINTS:
         raise CumaError(f"--checkpoint is {which!r}; it must be one of {', '.join(_CHECKPOINTS)}")
-    folder = pathlib.Path(run)
+    folder = local_folder(run, "--run")
     saved = read_config(folder) if run else None
     defaults = Overrides(saved.evaluation, saved.mesh) if saved else Overrides(EvaluationConfig(), MeshConfig())
     given = tyro.cli(
@@ -153,8 +159,10 @@ def main() -> None:
     )  # fmt: skip
     assert saved is not None
     config = dataclasses.replace(saved, evaluation=given.evaluation, mesh=given.mesh)
+    check_config(config)
     prepare_jax(config)
     assembly = assemble(config)
+    check_data(assembly)
     adapters, scored = restore(assembly, folder, which or config.evaluation.checkpoint)
     score(assembly, adapters, folder, None, scored)
 

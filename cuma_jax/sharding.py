@@ -150,14 +150,22 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Global arrays from this process's rows of a batch."""
     sharding = batch_sharding(mesh)
-    return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+    with jax.transfer_guard_host_to_device("allow"):  # with several processes, JAX counts this as implicit
+        return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
-def local_rows(mesh: Mesh, batch_size: int) -> slice:
-    """The rows of a global batch that this process' devices hold (they are contiguous)."""
+def put_whole(array: np.ndarray, mesh: Mesh) -> jax.Array:
+    """A copy of `array`, which every process has, on every device (`jax.device_put` would gather all of them first)."""
+    return jax.make_array_from_callback(array.shape, replicated(mesh), lambda index: array[index])
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that this process' devices hold, int [B'], in order.
+
+    Not always side by side: on a TPU slice a mesh follows the chips' rows, and a host has a square of them.
+    """
     indices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    spans = [index[0].indices(batch_size) for index in indices if index is not None]
-    return slice(min(s[0] for s in spans), max(s[1] for s in spans))
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in indices if index is not None]))
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

@@ -20,6 +20,8 @@ from cuma_jax.data.sampling import cell_rows as cell_rows
 from cuma_jax.errors import CumaError
 
 Order = Literal["weighted", "epochs"]
+LocalRows = np.ndarray | slice
+"""The rows of each global batch that a process gathers, in order."""
 
 
 class Gatherer(Protocol):
@@ -73,7 +75,7 @@ class TrainBatches:
         batch_size: int,
         steps: int,
         seed: int,
-        local: slice,
+        local: LocalRows,
         order: Order = "weighted",
         questions_per_batch: int = 0,
     ):
@@ -101,12 +103,12 @@ class TrainBatches:
         return bucket, gather_padded(self._batcher, index, bucket, self._batch_size, self._local)
 
 
-def gather_padded(batcher: Gatherer, index: np.ndarray, bucket: int, batch_size: int, local: slice) -> Batch:
+def gather_padded(batcher: Gatherer, index: np.ndarray, bucket: int, batch_size: int, local: LocalRows) -> Batch:
     """This process's part of a batch of rows `index`, filled up with the first of them at weight 0."""
     if len(index) == batch_size:
         return batcher.gather(index[local], bucket)
     padded = np.concatenate([index, np.full(batch_size - len(index), index[0])])
-    return batcher.gather(padded[local], bucket, max(len(index) - (local.start or 0), 0))
+    return batcher.gather(padded[local], bucket, int(np.searchsorted(np.arange(batch_size)[local], len(index))))
 
 
 def _rows_by_bucket(bucket_N: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -239,14 +241,14 @@ def stream(source: TrainBatches, start: int, prefetch: int) -> Iterator[tuple[in
 
 
 def validation_batches(
-    batcher: Gatherer, batch_size: int, count: int, seed: int, local: slice
+    batcher: Gatherer, batch_size: int, count: int, seed: int, local: LocalRows
 ) -> list[tuple[int, Batch]]:
     """`count` fixed batches of held-out rows, drawn as training batches are."""
     source = TrainBatches(batcher, batch_size, count, seed, local)
     return [source[step] for step in range(count)]
 
 
-def in_order(batcher: Gatherer, batch_size: int, local: slice) -> Iterator[tuple[np.ndarray, int, Batch]]:
+def in_order(batcher: Gatherer, batch_size: int, local: LocalRows) -> Iterator[tuple[np.ndarray, int, Batch]]:
     """Every row once, by bucket: (row numbers of the whole batch, bucket, this process's part of it).
 
     A bucket's last batch is filled up with a row of its own, at weight 0.

@@ -17,6 +17,7 @@ import numpy as np
 
 from cuma_jax.cache import atomic_write, cache_dir, content_key
 from cuma_jax.config import ProfileConfig
+from cuma_jax.distributed import broadcast, decide, process_index
 from cuma_jax.errors import CumaError
 from cuma_jax.models.normalise import fit_normaliser
 from cuma_jax.models.profile_embedders import WHOLE, CategoricalEmbedder, ProfileEmbedder, completed, fit_categorical
@@ -64,9 +65,14 @@ class ProfileTable:
             vectors_NM[row_N < 0] = self.embedder.embed([p for p, row in zip(values, row_N, strict=True) if row < 0])
         return vectors_NM
 
+    @property
+    def keys(self) -> list[tuple[str | None, ...]]:
+        """The values of each row's profile, one a field; None where missing."""
+        return _keys(self.embedder.fields, self.vocab, self.codes_PF)
+
     @functools.cached_property
     def _rows(self) -> dict[tuple[str | None, ...], int]:
-        return {key: row for row, key in enumerate(_keys(self.embedder.fields, self.vocab, self.codes_PF))}
+        return {key: row for row, key in enumerate(self.keys)}
 
     def save(self, folder: pathlib.Path) -> None:
         """Writes the table and the normalisers' statistics to one file in `folder` (arrays and JSON, no pickle)."""
@@ -189,17 +195,25 @@ def encode_cached(
     settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
     key = content_key(json.dumps([settings, list(texts)]))
     path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
-    if path.is_file():
-        try:
-            vectors_NC = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            vectors_NC = np.zeros(0)  # damaged from outside: encode again and replace it
-        if vectors_NC.shape == (len(texts), encoder.width):
-            return vectors_NC
-    vectors_NC = encoder.encode(texts, progress)
+    kept = _kept(path, (len(texts), encoder.width)) if process_index() == 0 else None
+    # Encoding with the base takes all processes, so that process 0 alone says whether there is any.
+    if decide("" if kept is None else "kept"):
+        return broadcast(kept, (len(texts), encoder.width))
+    vectors_NC = broadcast(encoder.encode(texts, progress), (len(texts), encoder.width))
     encoder.release()
-    atomic_write(path, lambda part: np.save(part, vectors_NC))
+    if process_index() == 0:
+        atomic_write(path, lambda part: np.save(part, vectors_NC))
     return vectors_NC
+
+
+def _kept(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    try:
+        vectors_NC = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # damaged from outside: encode again and replace it
+        return None
+    return vectors_NC if vectors_NC.shape == shape else None
 
 
 def _deranged(keys: Sequence[tuple[str | None, ...]], seed: int) -> np.ndarray:

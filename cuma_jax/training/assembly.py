@@ -28,7 +28,7 @@ from cuma_jax.models.profile_table import ProfileTable, build_profile_table
 from cuma_jax.models.sources import ModelFiles, resolve
 from cuma_jax.models.weights import fingerprint, load_params
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.sharding import check_divisible, make_mesh, replicated, tree_shardings
+from cuma_jax.sharding import check_divisible, make_mesh, put_whole, tree_shardings
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
@@ -113,8 +113,11 @@ class Assembly:
         """Adapters with which the model is its base: fresh ones, or a prefix of no tokens."""
         if self.config.adapter.kind != "prefix":
             return self.init_adapters(seed)
-        none = jax.tree.map(lambda s: jnp.zeros((len(s), 0, *s.shape[2:]), s.dtype), self.adapter_shapes)
-        return jax.device_put(none, self.adapter_shardings)
+        none = jax.tree.map(lambda s: np.zeros((len(s), 0, *s.shape[2:]), s.dtype), self.adapter_shapes)
+        return jax.tree.map(
+            lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),
+            none, self.adapter_shardings,
+        )  # fmt: skip
 
     @property
     def trainable_parameters(self) -> int:
@@ -275,8 +278,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
 
     widths = () if table is None else table.embedder.widths
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
-    whole = replicated(mesh)
-    vectors_PM = None if table is None else jax.device_put(table.vectors_PM, whole)
+    vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
     training: Layout | ConversationLayout
     prediction: Layout | None = None
     if isinstance(tokens, ConversationTokens):

@@ -4,6 +4,7 @@ Orbax writes to a temporary folder and renames it when it is whole, so a half-wr
 The base is not saved; its fingerprint is, and a checkpoint of another base or another adapter shape is refused.
 """
 
+import json
 import pathlib
 from typing import Any
 
@@ -12,6 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from cuma_jax.config import to_dict
+from cuma_jax.distributed import decide
 from cuma_jax.errors import CumaError
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.step import TrainState
@@ -65,8 +67,8 @@ class Checkpoints:
         self._manager.save(step, args=args, metrics=metrics)
 
     def latest(self) -> int | None:
-        """Step of the newest whole checkpoint, or None."""
-        return self._manager.latest_step()
+        """Step of the newest whole checkpoint, or None; what process 0 sees is so for all."""
+        return json.loads(decide(json.dumps(self._manager.latest_step())))
 
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation loss, or None where none has one."""
@@ -75,7 +77,7 @@ class Checkpoints:
             for step in self._manager.all_steps()
             if (info := self._manager.metrics(step)) and "validation_loss" in info
         }
-        return min(found, key=found.__getitem__) if found else None
+        return json.loads(decide(json.dumps(min(found, key=found.__getitem__) if found else None)))
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state saved at `step`, laid out as `abstract` says (any mesh, any number of processes).

@@ -21,7 +21,7 @@ from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, conversation
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.sharding import replicated
+from cuma_jax.sharding import put_whole, replicated
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.forward import Tables
@@ -209,5 +209,5 @@ def _hidden_table(
     tokens_KT = tokens.fill(kept.profile_K[padded_K], kept.template_K[padded_K], width)
     whole = replicated(mesh)
     with jax.set_mesh(mesh):
-        parts = [lower(jax.device_put(t, whole)) for t in np.split(tokens_KT, len(padded_K) // chunk)]
+        parts = [lower(put_whole(t, mesh)) for t in np.split(tokens_KT, len(padded_K) // chunk)]
         return jax.device_put(jnp.concatenate(parts)[: len(members)], whole)

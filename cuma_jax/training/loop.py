@@ -22,9 +22,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from cuma_jax.cache import atomic_write
 from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream, validation_batches
+from cuma_jax.distributed import process_count
 from cuma_jax.errors import CumaError
 from cuma_jax.sharding import local_rows, put_batch
 from cuma_jax.surveys.splits import split_table
@@ -185,7 +187,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
                     log.write({"step": done, "eval": "validation", **validation})
                     progress.say(f"step {done}: validation loss {validation['loss']:.4f}")
                 meter.restart_clock()
-            stopping = _agreed(stop)
+            stopping = _agreed(stop, done)
             if last or stopping or (config.train.save_every and done % config.train.save_every == 0):
                 meter.flush()  # a state whose loss is not finite is not saved
                 checkpoints.save(state, (validation or {}).get("loss"))
@@ -260,22 +262,25 @@ class _Meter:
 
 @contextmanager
 def _stop_on_sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets: the loop then saves and ends. Signals reach only the main thread."""
+    """An event that SIGTERM sets: the loop then saves and ends. Signals reach only the main thread.
+
+    Where there are several processes, JAX's own handler hears SIGTERM from the start, so that they can agree.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    several = process_count() > 1
+    before = signal.SIG_DFL if several else signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _agreed(stop: threading.Event) -> bool:
-    """Whether any process was asked to stop: all of them must save the same step."""
-    if jax.process_count() == 1:
+def _agreed(stop: threading.Event, done: int) -> bool:
+    """Whether to save and stop after step `done`: soon after any process was asked to, at the same step in all."""
+    if process_count() == 1:
         return stop.is_set()
-    from jax.experimental import multihost_utils
-
-    return bool(np.any(multihost_utils.process_allgather(np.array(stop.is_set()))))
+    # No collective on the devices: the step is agreed on in the background, and nothing waits for it.
+    return bool(multihost_utils.reached_preemption_sync_point(done))

@@ -1,15 +1,21 @@
 """The folder of a run: whose it is, and what is in it."""
 
+import contextlib
 import json
 import os
 import pathlib
+import time
+import uuid
 from typing import Any
 
 from cuma_jax.cache import atomic_write
 from cuma_jax.config import Config, from_dict, to_dict
+from cuma_jax.distributed import barrier, decide, gather, process_count, process_index
 from cuma_jax.errors import CumaError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
+_SEEN_S = 20.0
+"""How long a file may take to be seen by another host."""
 # Fields that may change between the start of a run and its resumption: they do not change what is learned.
 _FREE = (
     *("run.", "mesh.", "evaluation.", "data.prefetch", "model.remat", "model.attention", "train.question_cache"),
@@ -19,8 +25,64 @@ _FREE = (
 
 
 def run_dir(config: Config) -> pathlib.Path:
-    """Folder of the run: `run.dir`, or runs/<name>."""
-    return pathlib.Path(config.run.dir or f"runs/{config.name}").expanduser()
+    """Folder of the run: `run.dir`, or runs/<name>.
+
+    Raises:
+        CumaError: an address of a bucket.
+    """
+    return local_folder(config.run.dir or f"runs/{config.name}", "run.dir")
+
+
+def local_folder(name: str, option: str) -> pathlib.Path:
+    """The folder that an option names.
+
+    Raises:
+        CumaError: an address of a bucket.
+    """
+    if "://" in name:
+        raise CumaError(
+            f"{option} is {name!r}; it must be a folder. Mount the bucket (for gs://: gcsfuse) and give the folder "
+            "where it is mounted; see docs/distributed.md"
+        )
+    return pathlib.Path(name).expanduser()
+
+
+def check_shared(folder: pathlib.Path) -> None:
+    """Checks that all processes see one folder: each writes its part of a checkpoint there. Leaves nothing behind.
+
+    Raises:
+        CumaError: names the processes that do not see what process 0 writes.
+    """
+    if process_count() == 1:
+        return
+    mark = folder / f".seen-{decide(uuid.uuid4().hex)}"
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    if process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    barrier()
+    until = time.monotonic() + _SEEN_S
+    # Listing a folder, unlike asking for a file, makes a network disk look again.
+    while not (seen := folder.is_dir() and mark.name in os.listdir(folder)) and time.monotonic() < until:
+        time.sleep(0.5)
+    blind = [i for i, sees in enumerate(gather("seen" if seen else "")) if not sees]
+    if process_index() == 0:
+        mark.unlink()
+        with contextlib.suppress(OSError):  # somebody else has put something there
+            for parent in made:
+                parent.rmdir()
+    if blind:
+        raise CumaError(
+            f"run.dir {folder.absolute()} is not one folder for all processes: what process 0 writes, "
+            f"{_named(blind)} {'does' if len(blind) == 1 else 'do'} not see. Give a folder on a disk that all hosts "
+            "share (NFS, Filestore, or a mounted bucket)"
+        )
+    barrier()
+
+
+def _named(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+    return f"process {shown}" if len(numbers) == 1 else f"processes {shown}"
 
 
 def read_config(folder: pathlib.Path) -> Config:
