@@ -26,6 +26,7 @@ _NOT_NEGATIVE = {
     "objective": ("balance", "z_loss"),
     "optimizer": ("weight_decay", "clip"),
     "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every", "interference_every"),
+    "run": ("trace_steps",),
     "evaluation": ("bootstrap",),
     "mesh": ("data",),
 }
@@ -133,6 +134,10 @@ def _validate_experts(config: Any) -> None:
     if adapter.kind != "lora":
         _require(router.inputs == "none", "router.inputs", router.inputs,
                  f"none, because adapter.kind is {adapter.kind} (no experts to choose from)")  # fmt: skip
+    _require(
+        config.model.quantize == "none" or adapter.kind != "full", "model.quantize", config.model.quantize,
+        "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot follow)",
+    )  # fmt: skip
     _require(profile.shots == 0 or profile.in_prompt, "profile.shots", profile.shots,
              "0 unless profile.in_prompt is set (the answers are written after the profile)")  # fmt: skip
 

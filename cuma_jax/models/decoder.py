@@ -23,6 +23,7 @@ from cuma_jax.models.dora import Dora
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.profile_projection import ProfileProjection
+from cuma_jax.models.quantised import Int8, as_float, product
 from cuma_jax.models.router import RouterStats, trainable
 from cuma_jax.sharding import constrain
 
@@ -55,6 +56,7 @@ class Layer(nn.Module):
         adapter: None for a layer that is only frozen.
         router: router settings.
         deterministic: no dropout.
+        quantize: how the linears are stored, see `ModelConfig.quantize`.
     """
 
     config: DecoderConfig
@@ -63,6 +65,7 @@ class Layer(nn.Module):
     adapter: AdapterConfig | None
     router: RouterConfig
     deterministic: bool = True
+    quantize: str = "none"
 
     @nn.compact
     def __call__(
@@ -83,8 +86,8 @@ class Layer(nn.Module):
             """The linears that share the input `x`, with what their adapters add."""
             weights, products, y = {}, {}, {}
             for name, (out, out_axis) in outputs.items():
-                weights[name] = self._base(name, nn.initializers.normal(0.02), (axis, out_axis), (x.shape[-1], out))
-                y[name] = products[name] = x @ weights[name]
+                weights[name] = self._linear(name, (axis, out_axis), (x.shape[-1], out))
+                y[name] = products[name] = product(x, weights[name])
                 if bias:
                     bias_O = self._base(f"{name}_bias", nn.initializers.zeros, (out_axis,), (out,))
                     y[name] = y[name] + bias_O[None, None, :]
@@ -98,7 +101,7 @@ class Layer(nn.Module):
                 added, stats[group] = experts(x, profile_BXC, valid_BT, self.deterministic)
             elif self.adapter.kind == "dora":
                 dora = Dora(self.adapter, targets, axis, name=f"{group}_dora")
-                added = dora(x, {n: (weights[n], products[n]) for n in targets}, self.deterministic)
+                added = dora(x, {n: (as_float(weights[n]), products[n]) for n in targets}, self.deterministic)
             y.update({name: y[name] + delta for name, delta in added.items()})
             return y
 
@@ -137,6 +140,14 @@ class Layer(nn.Module):
         k_PGK = trainable(self, "prefix_k", nn.initializers.normal(1.0), shape, axes)
         return k_PGK, trainable(self, "prefix_v", nn.initializers.normal(0.02), shape, axes)
 
+    def _linear(self, name: str, axes: tuple[str, str], shape: tuple[int, int]) -> jax.Array | Int8:
+        if self.quantize == "none":
+            return self._base(name, nn.initializers.normal(0.02), axes, shape)
+        box = nn.with_logical_partitioning
+        q_IO: Any = self.param(name, box(nn.initializers.zeros, axes), shape, jnp.int8)
+        scale_O: Any = self.param(f"{name}_scale", box(nn.initializers.ones, axes[1:]), shape[1:], jnp.float32)
+        return Int8(q_IO, scale_O)
+
     def _base(self, name: str, init: Any, axes: tuple[str | None, ...], shape: tuple[int, ...]) -> jax.Array:
         """A weight of the base, with its trained offset where all of the layer is trained."""
         weight: Any = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.dtype)
@@ -160,7 +171,7 @@ class Decoder(nn.Module):
         field_dropout, field_widths: probability that a field's block of the profile vector is set to zero, and the
             columns of each block.
         dtype: compute dtype.
-        attention, remat: see `ModelConfig`.
+        attention, remat, quantize: see `ModelConfig`.
         deterministic: no dropout.
     """
 
@@ -176,6 +187,7 @@ class Decoder(nn.Module):
     attention: str = "auto"
     remat: str = "none"
     deterministic: bool = True
+    quantize: str = "none"
 
     @property
     def n_adapted(self) -> int:
@@ -225,7 +237,7 @@ class Decoder(nn.Module):
             length=length,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return scan(self.config, self.dtype, self.attention, adapter, self.router, self.deterministic)
+        return scan(self.config, self.dtype, self.attention, adapter, self.router, self.deterministic, self.quantize)
 
     def lower(self, tokens_BT: jax.Array, segments: Segments | None = None) -> jax.Array:
         """Embedding and frozen layers, [B,T,D]: all that does not depend on the profile's vector."""

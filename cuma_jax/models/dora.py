@@ -64,7 +64,9 @@ class Dora(nn.Module):
             b_RO = trainable(self, f"{name}_b", nn.initializers.zeros, (rank, out), ("rank", out_axis))
             magnitude_O = trainable(self, f"{name}_magnitude", nn.initializers.zeros, (out,), (out_axis,))
             w_IO, y_BTO = frozen[name]
-            f_O = (1 + magnitude_O) / jax.lax.stop_gradient(relative_norm(w_IO, a_IR, b_RO, scale))
+            # Stopped before the norm: after it, the backward pass would still keep what the norm's own would need.
+            stopped_IR, stopped_RO = jax.lax.stop_gradient((a_IR, b_RO))
+            f_O = (1 + magnitude_O) / relative_norm(w_IO, stopped_IR, stopped_RO, scale)
             lora_BTO = dropped_BTI @ a_IR.astype(dtype) @ b_RO.astype(dtype)
             added[name] = (f_O - 1).astype(dtype)[None, None] * y_BTO + (scale * f_O).astype(dtype)[
                 None, None

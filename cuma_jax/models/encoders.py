@@ -50,7 +50,7 @@ class Backbone:
         fingerprint: hash of its weights.
         source: its name in messages.
         dtype: compute dtype.
-        attention: kernel name, see `ModelConfig.attention`.
+        attention, quantize: see `ModelConfig`.
     """
 
     config: DecoderConfig
@@ -60,6 +60,7 @@ class Backbone:
     source: str = "backbone"
     dtype: Any = jnp.float32
     attention: str = "auto"
+    quantize: str = "none"
 
 
 def load_encoder(config: ProfileConfig, cache_dir: str = "", backbone: Backbone | None = None) -> TextEncoder:
@@ -129,7 +130,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:1]), ("device",))
         here = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         params = load_params(files, shape, abstract, jax.tree.map(lambda _: here, abstract), shape.layers)
-        return functools.partial(_decoder_hidden, shape, dtype, "auto"), params
+        return functools.partial(_decoder_hidden, Decoder(shape, dtype=dtype)), params
 
     return TextEncoder(
         source=config.encoder,
@@ -146,10 +147,14 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
 
 
 def _backbone_encoder(config: ProfileConfig, backbone: Backbone) -> TextEncoder:
-    hidden = functools.partial(_decoder_hidden, backbone.config, backbone.dtype, backbone.attention)
+    base = Decoder(
+        backbone.config, dtype=backbone.dtype, attention=backbone.attention, quantize=backbone.quantize
+    )  # fmt: skip
+    stored = "" if backbone.quantize == "none" else f" in {backbone.quantize}"  # vectors of another storage differ
+    hidden = functools.partial(_decoder_hidden, base)
     return TextEncoder(
         source=backbone.source,
-        fingerprint=backbone.fingerprint,
+        fingerprint=backbone.fingerprint + stored,
         width=backbone.config.width,
         pooling=config.pooling,
         max_length=config.max_length,
@@ -161,9 +166,7 @@ def _backbone_encoder(config: ProfileConfig, backbone: Backbone) -> TextEncoder:
     )
 
 
-def _decoder_hidden(
-    config: DecoderConfig, dtype: Any, attention: str, params: Any, tokens_BT: jax.Array, lengths_B: jax.Array
-) -> jax.Array:
+def _decoder_hidden(base: Decoder, params: Any, tokens_BT: jax.Array, lengths_B: jax.Array) -> jax.Array:
     """The bare base, whichever way its layers are split; lengths are not needed, because attention is causal."""
     del lengths_B
     ends = {name: value for name, value in params.items() if not name.endswith("_layers")}
@@ -171,9 +174,9 @@ def _decoder_hidden(
     for stack in ("frozen_layers", "adapted_layers"):
         if stack in params:
             layers = len(params[stack]["attn_norm"])
-            part = Decoder(dataclasses.replace(config, layers=layers), dtype=dtype, attention=attention)
+            part = base.clone(config=dataclasses.replace(base.config, layers=layers))
             x_BTD = part.apply({"params": ends | {"frozen_layers": params[stack]}}, tokens_BT, x_BTD, method=_through)
-    return rms_norm(x_BTD, params["final_norm"], config.norm_eps)
+    return rms_norm(x_BTD, params["final_norm"], base.config.norm_eps)
 
 
 def _through(decoder: Decoder, tokens_BT: jax.Array, x_BTD: jax.Array | None) -> jax.Array:

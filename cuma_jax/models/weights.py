@@ -1,6 +1,7 @@
 """The frozen weights: from files straight to the devices that hold them, strict both ways.
 
-Every leaf is read shard by shard; what a process holds on the host at any time is its own share of one leaf.
+Every leaf is read shard by shard; what a process holds on the host at any time is its own share of one leaf. A linear
+kept in int8 is two leaves, itself and `<name>_scale`, made together, tensor by tensor, as the files are read.
 """
 
 import hashlib
@@ -11,12 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
 from cuma_jax.errors import CumaError
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.gguf import GGUFTensors, read_fields
+from cuma_jax.models.quantised import output_scales, quantise_into
 from cuma_jax.models.safetensors_files import SafetensorsFolder
 from cuma_jax.models.sources import ModelFiles
 
@@ -122,16 +125,21 @@ def _load(
     plan: "list[_Leaf]",
     progress: Progress | None,
 ) -> dict[str, Any]:
-    total, done, arrays = sum(len(leaf.names) for leaf in plan), 0, []
+    total, done, arrays = sum(len(leaf.names) for leaf in plan), 0, {}
+    where = {_path(entries): s for entries, s in jax.tree_util.tree_flatten_with_path(shardings)[0]}
     quiet = True if progress is not None or jax.process_index() else None  # None: quiet unless stderr is a terminal
     with tqdm.tqdm(total=total, desc="weights", unit="tensor", delay=2, leave=False, disable=quiet) as bar:
-        for leaf, sharding in zip(plan, jax.tree.leaves(shardings), strict=True):
-            arrays.append(_load_leaf(tensors, leaf, sharding))
+        for leaf in plan:
+            if leaf.dtype == jnp.int8:
+                scale = (*leaf.path[:-1], f"{leaf.path[-1]}_scale")
+                arrays[leaf.path], arrays[scale] = _load_int8(tensors, leaf, where[leaf.path], where[scale])
+            else:
+                arrays[leaf.path] = _load_leaf(tensors, leaf, where[leaf.path])
             done += len(leaf.names)
             bar.update(len(leaf.names))
             if progress is not None:
                 progress(done, total)
-    return jax.tree.unflatten(jax.tree.structure(abstract), arrays)
+    return jax.tree.unflatten(jax.tree.structure(abstract), [arrays[path] for path in where])
 
 
 def open_tensors(files: ModelFiles, config: DecoderConfig) -> StoredTensors:
@@ -174,6 +182,7 @@ def fingerprint(files: ModelFiles) -> str:
 class _Leaf(NamedTuple):
     """A leaf of the tree: the tensors that make it, and whether they are stacked along a leading axis."""
 
+    path: tuple[str, ...]
     names: list[str]
     stacked: bool
     shape: tuple[int, ...]
@@ -182,22 +191,29 @@ class _Leaf(NamedTuple):
 
 def _plan(abstract: Mapping[str, Any], n_frozen: int) -> list[_Leaf]:
     plan = []
-    for path, leaf in jax.tree_util.tree_flatten_with_path(abstract)[0]:
-        group, *rest = (str(entry.key) for entry in path)
+    for entries, leaf in jax.tree_util.tree_flatten_with_path(abstract)[0]:
+        path = _path(entries)
+        group, *rest = path
         if not rest:
-            plan.append(_Leaf([_TOP[group]], False, leaf.shape, leaf.dtype))
+            plan.append(_Leaf(path, [_TOP[group]], False, leaf.shape, leaf.dtype))
+            continue
+        if rest[0].endswith("_scale"):  # comes with its linear
             continue
         first = {"frozen_layers": 0, "adapted_layers": n_frozen}[group]
         names = [layer_tensor(rest[0], first + i) for i in range(leaf.shape[0])]
-        plan.append(_Leaf(names, True, leaf.shape, leaf.dtype))
+        plan.append(_Leaf(path, names, True, leaf.shape, leaf.dtype))
     return plan
+
+
+def _path(entries: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(entry.key) for entry in entries)
 
 
 def layer_tensor(leaf: str, layer: int) -> str:
     """The Hugging Face name of a layer's parameter, e.g. (`q_bias`, 3) -> model.layers.3.self_attn.q_proj.bias."""
     if leaf in _NORMS:
         return f"model.layers.{layer}.{_NORMS[leaf]}.weight"
-    linear, bias = leaf.removesuffix("_bias"), leaf.endswith("_bias")
+    linear, bias = leaf.removesuffix("_bias").removesuffix("_scale"), leaf.endswith("_bias")
     return f"model.layers.{layer}.{_LINEARS[linear]}.{'bias' if bias else 'weight'}"
 
 
@@ -244,7 +260,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _load_leaf(tensors: Tensors, leaf: _Leaf, sharding: jax.sharding.Sharding) -> jax.Array:
-    names, stacked, shape, dtype = leaf
+    _, names, stacked, shape, dtype = leaf
     indices = {_bounds(index, shape) for index in sharding.addressable_devices_indices_map(shape).values()}
     # Tensors are the outer loop and shards the inner one, so that a quantised tensor is dequantised once.
     buffers = {bounds: np.empty([stop - start for start, stop in bounds], dtype) for bounds in indices}
@@ -259,6 +275,30 @@ def _load_leaf(tensors: Tensors, leaf: _Leaf, sharding: jax.sharding.Sharding) -
             else:
                 buffers[bounds][...] = values[tuple(slice(*b) for b in bounds)]
     return jax.make_array_from_callback(shape, sharding, lambda index: buffers[_bounds(index, shape)])
+
+
+def _load_int8(
+    tensors: Tensors, leaf: _Leaf, sharding: jax.sharding.Sharding, scale_sharding: jax.sharding.Sharding
+) -> tuple[jax.Array, jax.Array]:
+    """A stack of linears in int8, and its scales.
+
+    The scale is of all inputs of an output, so where the mesh splits the inputs, every process still reads whole rows.
+    """
+    shape = leaf.shape
+    indices = {_bounds(index, shape) for index in sharding.addressable_devices_indices_map(shape).values()}
+    buffers = {bounds: np.empty([stop - start for start, stop in bounds], np.int8) for bounds in indices}
+    outputs = {bounds[2] for bounds in indices}
+    scale_LO = np.ones((shape[0], shape[2]), np.float32)  # only the outputs of this process are filled in
+    for layer, name in enumerate(leaf.names):
+        stored_OI = tensors.read(name)
+        for start, stop in outputs:
+            scale_LO[layer, start:stop] = output_scales(stored_OI[start:stop])
+        for ((first, last), inputs, (start, stop)), buffer in buffers.items():
+            if first <= layer < last:
+                part_OI = stored_OI[start:stop, slice(*inputs)]
+                quantise_into(buffer[layer - first], part_OI, scale_LO[layer, start:stop])
+    weights = jax.make_array_from_callback(shape, sharding, lambda index: buffers[_bounds(index, shape)])
+    return weights, jax.make_array_from_callback(scale_LO.shape, scale_sharding, lambda index: scale_LO[index])
 
 
 def transpose_into(out: np.ndarray, stored: np.ndarray) -> None:

@@ -172,6 +172,7 @@ def make_decoder(
         dtype=compute_dtype(config),
         attention=config.model.attention,
         remat=config.model.remat,
+        quantize=config.model.quantize,
         deterministic=deterministic,
     )
 
@@ -271,7 +272,9 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     if sees_profile:
         encoder = None
         if config.profile.granularity != "categorical":
-            backbone = Backbone(shape, base, tokenizer, identity, config.model.source, decoder.dtype)
+            backbone = Backbone(
+                shape, base, tokenizer, identity, config.model.source, decoder.dtype, quantize=config.model.quantize
+            )
             encoder = load_encoder(config.profile, cache, backbone)
         lookup, seed = config.router.inputs == "lookup", config.train.seed
         table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)

@@ -24,9 +24,11 @@ def abstract_params(model: Decoder, mesh=None):
     return abstract, jax.tree.map(lambda _: one, abstract)
 
 
-def load(files: ModelFiles, config: DecoderConfig | None = None, top: int = 0, mesh=None, dtype=jnp.float32):
+def load(
+    files: ModelFiles, config: DecoderConfig | None = None, top: int = 0, mesh=None, dtype=jnp.float32, quantize="none"
+):
     """Decoder and parameters of `files`; the `top` layers are adapted ones (0: none)."""
     config = config or decoder_config(files)
-    model = Decoder(config, AdapterConfig(layers=top) if top else None, dtype=dtype)
+    model = Decoder(config, AdapterConfig(layers=top) if top else None, dtype=dtype, quantize=quantize)
     abstract, shardings = abstract_params(model, mesh)
     return model, load_params(files, config, abstract, shardings, model.n_frozen)
