@@ -134,6 +134,8 @@ def _validate_experts(config: Any) -> None:
     if adapter.kind != "lora":
         _require(router.inputs == "none", "router.inputs", router.inputs,
                  f"none, because adapter.kind is {adapter.kind} (no experts to choose from)")  # fmt: skip
+    _require(config.model.attention != "cudnn" or config.model.dtype != "float32", "model.attention", "cudnn",
+             "auto or xla, because model.dtype is float32 (cudnn's kernel takes 16 bits)")  # fmt: skip
     _require(
         config.model.quantize == "none" or adapter.kind != "full", "model.quantize", config.model.quantize,
         "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot follow)",

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cuma_jax.errors import CumaError
 from cuma_jax.models.families import DecoderConfig, llama3_divisors
 
 
@@ -74,15 +75,19 @@ def attend(
 
     Args:
         q_BTHK, k_BTGK, v_BTGK: after rotary embedding.
-        implementation: `xla`, `cudnn`, or `auto` (cudnn on GPU in 16 bits without a prefix, else xla).
+        implementation: `xla`, `cudnn`, or `auto` (cudnn where it runs and there is no prefix, else xla).
         segment_BT: tokens see only their own segment; None: the whole row.
         prefix: keys and values [P,G,K] that every token of every segment sees, beside those of the text.
+
+    Raises:
+        CumaError: `cudnn` is asked for where it does not run.
     """
-    if implementation == "auto":
-        sixteen_bits = q_BTHK.dtype in (jnp.bfloat16, jnp.float16)
-        cudnn = sixteen_bits and jax.default_backend() == "gpu" and prefix is None
-        implementation = "cudnn" if cudnn else "xla"
     kernel: Any = implementation
+    if implementation != "xla":
+        length, virtual, masked = q_BTHK.shape[1], 0 if prefix is None else len(prefix[0]), segment_BT is not None
+        lengths = (length, length + virtual) if masked or prefix is not None else ()
+        runs = check_attention(implementation, q_BTHK.dtype, q_BTHK.shape[-1], lengths)
+        kernel = "cudnn" if runs and (implementation == "cudnn" or prefix is None) else "xla"
     mask_B1TS = None
     if segment_BT is not None:
         mask_B1TS = segment_BT[:, None, :, None] == segment_BT[:, None, None, :]
@@ -95,6 +100,55 @@ def attend(
     return jax.nn.dot_product_attention(
         q_BTHK, k_BTGK, v_BTGK, mask=mask_B1TS, is_causal=prefix is None, implementation=kernel
     )
+
+
+def cuda_capability() -> tuple[int, int] | None:
+    """Compute capability of the NVIDIA GPU that JAX uses here, e.g. (9, 0); None where it uses none."""
+    if jax.default_backend() != "gpu":
+        return None
+    device = jax.local_devices()[0]
+    if "cuda" not in device.client.platform_version:  # AMD's GPUs are the backend `gpu`, too
+        return None
+    major, minor = str(device.compute_capability).split(".")
+    return int(major), int(minor)
+
+
+def cudnn_refuses(dtype: Any, head_dim: int, masked: tuple[int, ...], capability: tuple[int, int] | None) -> str:
+    """Why cudnn's flash attention, forward and backward, cannot run; empty where it can.
+
+    The limits are those of jax 0.10.2 (`check_is_flash_attention` of its cudnn/fused_attention_stablehlo.py), where a
+    mask becomes a bias, and cuDNN's own support matrix (SM80 or newer).
+
+    Args:
+        dtype: of queries, keys and values.
+        head_dim: width of a head.
+        masked: numbers of queries and of keys where there is a mask beside the causal one, else empty.
+        capability: see `cuda_capability`.
+    """
+    if capability is None:
+        return "needs an NVIDIA GPU"
+    if capability < (8, 0):
+        return f"needs a GPU of compute capability 8.0 (Ampere) or newer; here it is {capability[0]}.{capability[1]}"
+    if jnp.dtype(dtype) not in (jnp.bfloat16, jnp.float16):
+        return f"needs model.dtype bfloat16; here it is {jnp.dtype(dtype)}"
+    widest = 256 if capability >= (9, 0) else 128
+    if head_dim % 8 or head_dim > widest:
+        return f"needs heads of a multiple of 8 and at most {widest} on this GPU; here they are {head_dim} wide"
+    if any(length % 2 for length in masked):
+        return f"needs even lengths where rows are packed or have a prefix; here they are {masked}"
+    return ""
+
+
+def check_attention(implementation: str, dtype: Any, head_dim: int, masked: tuple[int, ...] = ()) -> bool:
+    """Whether cudnn's kernel runs here; the arguments are those of `cudnn_refuses`.
+
+    Raises:
+        CumaError: it does not, and `implementation` is `cudnn`.
+    """
+    refused = cudnn_refuses(dtype, head_dim, masked, cuda_capability())
+    if refused and implementation == "cudnn":
+        raise CumaError(f"config field model.attention is 'cudnn', which {refused}; use auto or xla")
+    return not refused
 
 
 def _prepend(prefix_PGK: jax.Array, x_BTGK: jax.Array) -> jax.Array:

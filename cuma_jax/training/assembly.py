@@ -21,6 +21,7 @@ from cuma_jax.data.conversations import ConversationTokens
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.data.tokenizer import Tokenizer, load_tokenizer
 from cuma_jax.errors import CumaError
+from cuma_jax.models.attention import check_attention
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.encoders import Backbone, load_encoder
 from cuma_jax.models.families import DecoderConfig, decoder_config
@@ -234,6 +235,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     mesh = make_mesh(config.mesh)
     check_mesh(config, mesh, shape)
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
+    check_attention(config.model.attention, decoder.dtype, shape.head_dim)
 
     source = load_source(config.data, config.objective.name, cache, config.profile.derived)
     check_needs(config, source)
