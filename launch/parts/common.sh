@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# Shared by the launch scripts; sourced, not run. Written for bash 3.2, which macOS still ships.
+# SCRIPT and ROOT are set by whoever sources this.
+
+DRY_RUN=0
+TRAIN_ARGS=()
+
+die() { # MESSAGE: one line on stderr, exit code 2
+  printf '%s: %s\n' "${SCRIPT:-launch}" "$1" >&2
+  exit 2
+}
+
+quoted() { # WORDS...: the words as one line that can be pasted into a shell
+  local word line="" escaped="'\\''"
+  for word in "$@"; do
+    if [[ -z $word || $word == *[!A-Za-z0-9_@%+=:,./-]* ]]; then
+      word=${word//\'/$escaped}
+      word="'$word'"
+    fi
+    line+="${line:+ }$word"
+  done
+  printf '%s' "$line"
+}
+
+run() { # COMMAND...: runs it; under --dry-run only prints it
+  if [[ $DRY_RUN == 1 ]]; then
+    printf '%s\n' "$(quoted "$@")"
+  else
+    "$@"
+  fi
+}
+
+note() { # TEXT: under --dry-run a comment between the commands, else a line of progress
+  printf '# %s\n' "$1"
+}
+
+need_tool() { # NAME HOW: the tool must be there, unless nothing is going to be run
+  [[ $DRY_RUN == 1 ]] || command -v "$1" >/dev/null 2>&1 || die "$1 is not installed; $2"
+}
+
+need() { # FLAG VALUE WHAT: a flag that must have been given
+  [[ -n $2 ]] || die "$1 is missing; $3 (see --help)"
+}
+
+value_of() { # FLAG [VALUE]: the value after a flag; call it as a plain assignment: VALUE="$(value_of "$@")"
+  [[ $# -ge 2 && $2 != --* && -n $2 ]] || die "$1 needs a value (see --help)"
+  printf '%s' "$2"
+}
+
+need_name() { # NAME: what clouds and Kubernetes take as a name
+  [[ $1 =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] ||
+    die "the name '$1' is not allowed; use at most 40 lower-case letters, digits and dashes, a letter first"
+}
+
+has_arg() { # FLAG: whether the training arguments hold FLAG or FLAG=VALUE
+  local arg
+  for arg in ${TRAIN_ARGS[@]+"${TRAIN_ARGS[@]}"}; do
+    [[ $arg != "$1" && $arg != "$1="* ]] || return 0
+  done
+  return 1
+}
+
+# What --machine says about the hardware to ask for: the names are those of `python -m cuma_jax.train --machine`.
+# Cloud names count the chips of v5e and v6e, but the cores of v5p, two a chip.
+machine_facts() { # MACHINE: sets KIND SLICES, for TPU: TPU_TYPE RUNTIME GKE_TPU TOPOLOGY HOSTS, for GPU: GPUS
+  KIND=tpu SLICES=1 GPUS=0 TPU_TYPE="" RUNTIME="" GKE_TPU="" TOPOLOGY="" HOSTS=1
+  case $1 in
+    v5e-16) TPU_TYPE=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite GKE_TPU=tpu-v5-lite-podslice TOPOLOGY=4x4 HOSTS=4 ;;
+    v5e-256 | 2xv5e-256)
+      TPU_TYPE=v5litepod-256 RUNTIME=v2-alpha-tpuv5-lite GKE_TPU=tpu-v5-lite-podslice TOPOLOGY=16x16 HOSTS=64
+      [[ $1 == v5e-256 ]] || SLICES=2
+      ;;
+    v6e-256) TPU_TYPE=v6e-256 RUNTIME=v2-alpha-tpuv6e GKE_TPU=tpu-v6e-slice TOPOLOGY=16x16 HOSTS=64 ;;
+    v5p-64) TPU_TYPE=v5p-64 RUNTIME=v2-alpha-tpuv5 GKE_TPU=tpu-v5p-slice TOPOLOGY=2x4x4 HOSTS=8 ;;
+    1xh100) KIND=gpu GPUS=1 ;;
+    8xh100) KIND=gpu GPUS=8 ;;
+    "") die "--machine is missing; one of v5e-16, v5e-256, 2xv5e-256, v6e-256, v5p-64, 1xh100, 8xh100 (see --help)" ;;
+    *) die "--machine $1 is unknown; one of v5e-16, v5e-256, 2xv5e-256, v6e-256, v5p-64, 1xh100, 8xh100" ;;
+  esac
+  export KIND SLICES GPUS TPU_TYPE RUNTIME GKE_TPU TOPOLOGY HOSTS
+}
+
+need_tpu() { # MACHINE
+  machine_facts "$1"
+  [[ $KIND == tpu ]] || die "--machine $1 is a GPU; use launch/gpu_node.sh, launch/slurm.sh or launch/jobset.sh"
+}
+
+need_gpu() { # MACHINE
+  machine_facts "$1"
+  [[ $KIND == gpu ]] || die "--machine $1 is a TPU; use launch/tpu_vm.sh, launch/xpk.sh or launch/jobset.sh"
+}
+
+# The training command, in TRAIN. Every process runs the same one, and running it again resumes the run: so the run's
+# folder has to be named, on a disk that all hosts and the next attempt see.
+train_command() { # MACHINE DISTRIBUTED WHERE: WHERE is an example of a folder that all hosts see
+  local flag
+  [[ ${#TRAIN_ARGS[@]} -gt 0 ]] || die "no training arguments; give them after --, e.g. -- --config qwen3_8b_wvb --run.dir $3"
+  for flag in --machine --distributed; do
+    ! has_arg "$flag" || die "$flag stands after --; the script sets it (see --help)"
+  done
+  has_arg --run.dir || die "--run.dir is missing after --; a run resumes from its folder: name one that outlives the job, e.g. $3"
+  TRAIN=(python -m cuma_jax.train)
+  [[ -z $1 ]] || TRAIN+=(--machine "$1")
+  TRAIN+=(--distributed "$2" "${TRAIN_ARGS[@]}")
+}

@@ -1,0 +1,686 @@
+"""The launch scripts: what they would run, that a dry run runs nothing, and that stopped jobs are started again."""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from cuma_jax.cli import parse_config, take_option
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAUNCH = ROOT / "launch"
+SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("parts/*.sh"), LAUNCH / "slurm.sbatch"])
+COMMANDS = [path for path in SCRIPTS if path.parent == LAUNCH and path.suffix == ".sh"]
+TOOLS = (
+    *("gcloud", "gcsfuse", "xpk", "kubectl", "docker", "nohup", "sudo", "apt-get", "curl"),
+    *("sbatch", "srun", "scancel", "squeue", "scontrol"),
+)
+TOKEN = "hf_thisMustNotBePrinted"
+TRAIN = ("--", "--config", "qwen3_8b_wvb", "--data.wvb", "/mnt/my data", "--run.dir", "/mnt/cuma/runs/c1")
+TRAINED = "--config qwen3_8b_wvb --data.wvb '/mnt/my data' --run.dir /mnt/cuma/runs/c1"
+QUEUED = "gcloud compute tpus queued-resources"
+PARTS = "cuma/src/launch/parts"
+
+
+def tool(folder, name, body):
+    """An executable bash script in `folder`."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!{shutil.which('bash')}\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def launch(script, *args, path=None, **env):
+    """Runs a launch script; `path` stands before everything else on PATH."""
+    search = f"{path}{os.pathsep}{os.environ['PATH']}" if path else os.environ["PATH"]
+    command = ["bash", str(LAUNCH / script), *map(str, args)]
+    environ = {**os.environ, "PATH": search, **env}
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    """Runs a script with --dry-run where every tool that could do something notes that it was called."""
+    folder = tmp_path_factory.mktemp("tools")
+    for name in TOOLS:
+        tool(folder / "bin", name, f'echo "{name} $*" >>"{folder}/called"; exit 97')
+
+    def dry_run(script, *args):
+        at = args.index("--") if "--" in args else len(args)
+        done = launch(script, *args[:at], "--dry-run", *args[at:], path=folder / "bin", HF_TOKEN=TOKEN)
+        assert not (folder / "called").exists(), (folder / "called").read_text()
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert TOKEN not in done.stdout
+        return done.stdout
+
+    return dry_run
+
+
+def commands(text):
+    """The commands of a dry run as lists of words, comments left out; a heredoc's body is left out too."""
+    text = re.sub(r" <<'YAML'\n.*?\nYAML\n", "\n", text, flags=re.DOTALL)
+    return [shlex.split(line) for line in text.splitlines() if not line.startswith("#")]
+
+
+def training(words):
+    """The arguments of every `python -m cuma_jax.train` in a command, however deep it is quoted."""
+    if words[:3] == ["python", "-m", "cuma_jax.train"]:
+        return [words[3:]]
+    for i in range(1, len(words) - 2):
+        if words[i : i + 3] == ["python", "-m", "cuma_jax.train"]:
+            return [words[i + 3 :]]
+    inner = [shlex.split(word.partition("=")[2]) for word in words if "cuma_jax.train" in word and "=" in word]
+    return [found for command in inner for found in training(command)]
+
+
+def parsed(args):
+    """The config of training arguments, and what --distributed and --machine were."""
+    args = [arg.replace("$(JOB_COMPLETION_INDEX)", "0") for arg in args]
+    distributed, machine = take_option(args, "--distributed"), take_option(args, "--machine")
+    assert re.fullmatch(r"auto|none|[a-z0-9.-]+:\d+,\d+,\d+", distributed)
+    return parse_config("cuma_jax.train", "", args), distributed, machine
+
+
+# What is printed
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_bash_reads_every_script(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+def test_shellcheck_finds_nothing():
+    search = f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shellcheck = shutil.which("shellcheck", path=search)
+    assert shellcheck, "shellcheck is missing: pip install -e '.[test]'"
+    done = subprocess.run(
+        [shellcheck, "-x", "--extended-analysis=false", *map(str, SCRIPTS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if path.name != "common.sh"], ids=lambda path: path.name)
+def test_every_script_has_help(path):
+    done = launch(path.relative_to(LAUNCH), "--help")
+    assert done.returncode == 0
+    assert not done.stderr
+    assert path.name in done.stdout
+
+
+SSH = f"{QUEUED} ssh c1 --node=all --worker=all --batch-size=all"
+TPU = ("--zone", "z1", "--machine", "v5e-16")
+START = f"bash {PARTS}/tpu_worker.sh start --bucket b --mount /mnt/cuma -- python -m cuma_jax.train"
+
+
+def test_tpu_vm_create(dry):
+    spot = dry("tpu_vm.sh", "create", "c1", *TPU, "--project", "p", "--spot")
+    assert spot == (
+        f"{QUEUED} create c1 --accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --node-id=c1 --spot "
+        "--zone=z1 --project=p\n"
+    )
+    slices = dry("tpu_vm.sh", "create", "c1", "--zone", "z1", "--machine", "2xv5e-256", "--wait")
+    assert slices == (
+        f"{QUEUED} create c1 --accelerator-type=v5litepod-256 --runtime-version=v2-alpha-tpuv5-lite --node-count=2 "
+        "--node-prefix=c1 --zone=z1\n"
+        "# every minute, until it prints ACTIVE:\n"
+        f"{QUEUED} describe c1 '--format=value(state.state)' --zone=z1\n"
+    )
+
+
+def test_tpu_vm_setup(dry):
+    assert commands(dry("tpu_vm.sh", "setup", "c1", "--zone", "z1", "--bucket", "gs://b"))[1:] == [
+        shlex.split(line)
+        for line in (
+            f"{QUEUED} scp {os.environ.get('TMPDIR', '/tmp')}/cuma_jax.tar.gz c1:cuma_jax.tar.gz "
+            "--node=all --worker=all --batch-size=all --zone=z1",
+            f"{SSH} '--command=rm -rf cuma/src && mkdir -p cuma/src && tar -xzf cuma_jax.tar.gz -C cuma/src' --zone=z1",
+            f"{SSH} '--command=bash {PARTS}/tpu_worker.sh install --bucket b' --zone=z1",
+        )
+    ]
+
+
+def test_tpu_vm_run(dry):
+    (command,) = commands(dry("tpu_vm.sh", "run", "c1", *TPU, "--bucket", "b", *TRAIN))
+    assert command == [
+        *shlex.split(SSH),
+        f"--command={START} --machine v5e-16 --distributed auto {TRAINED}",
+        "--zone=z1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ("logs", [f"{QUEUED} ssh c1 --node=0 --worker=3 '--command=bash {PARTS}/tpu_worker.sh logs' --zone=z1"]),
+        (
+            "status",
+            [
+                f"{QUEUED} describe c1 '--format=value(state.state)' --zone=z1",
+                f"{SSH} '--command=bash {PARTS}/tpu_worker.sh status' --zone=z1",
+            ],
+        ),
+        ("stop", [f"{SSH} '--command=bash {PARTS}/tpu_worker.sh stop' --zone=z1"]),
+        ("delete", [f"{QUEUED} delete c1 --force --quiet --zone=z1"]),
+    ],
+)
+def test_tpu_vm_other_commands(dry, action, expected):
+    assert dry("tpu_vm.sh", action, "c1", "--zone", "z1", "--worker", "3").splitlines() == expected
+
+
+def test_tpu_vm_resume_shows_both_ways(dry):
+    text = dry("tpu_vm.sh", "resume", "c1", *TPU, "--spot", "--bucket", "b", *TRAIN)
+    actions = [words[4] for words in commands(text) if words[0] == "gcloud"]
+    assert actions == ["describe", "delete", "create", "describe", "scp", "ssh", "ssh", "ssh", "ssh"]
+    assert dry("tpu_vm.sh", "run", "c1", *TPU, "--bucket", "b", *TRAIN) == text.splitlines(keepends=True)[-1]
+
+
+def test_tpu_worker_mounts_and_frees_the_tpu_before_it_starts(dry):
+    text = dry(
+        "parts/tpu_worker.sh", "start", "--bucket", "b", "--hf-secret", "s", "--", "python", "-m", "cuma_jax.train"
+    )
+    found = [" ".join(words[:3]) for words in commands(text)]
+    assert found[2] == "gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0"
+    assert found[3] == "sudo rm -f"
+    assert text.splitlines()[-1].endswith("/cuma/job python -m cuma_jax.train")
+    installed = dry("parts/tpu_worker.sh", "install", "--bucket", "b")
+    assert f"'{ROOT}[tpu]'" in installed
+    assert "apt-get -o DPkg::Lock::Timeout=600 install --quiet --yes gcsfuse" in installed
+
+
+XPK = ("--cluster", "k1", "--zone", "z1", "--image", "i:tpu", "--storage", "runs", "--machine")
+
+
+def test_xpk(dry):
+    (create,) = commands(dry("xpk.sh", "run", "c1", *XPK, "2xv5e-256", *TRAIN))
+    assert " ".join(create[:-3]) == (
+        "xpk workload create --workload=c1 --docker-image=i:tpu --storage=runs --tpu-type=v5litepod-256 --num-slices=2 "
+        "--max-restarts=50 --restart-on-exit-codes=1 --termination-grace-period-seconds=300"
+    )
+    assert create[-3:] == [
+        "--command=exec bash /app/launch/parts/worker.sh python -m cuma_jax.train "
+        f"--machine 2xv5e-256 --distributed auto {TRAINED}",
+        "--cluster=k1",
+        "--zone=z1",
+    ]
+    gpu = dry("xpk.sh", "run", "c1", *XPK, "8xh100", *TRAIN)
+    assert "--device-type=h100-80gb-8 --num-nodes=1" in gpu
+    assert "--distributed none" in gpu
+    delete = "xpk workload delete --workload=c1 --force --cluster=k1"
+    assert dry("xpk.sh", "delete", "c1", "--cluster", "k1") == delete + "\n"
+    resumed = dry("xpk.sh", "resume", "c1", *XPK, "2xv5e-256", *TRAIN)
+    assert commands(resumed) == [shlex.split(f"{delete} --zone=z1"), create]
+    assert dry("xpk.sh", "status", "c1", "--cluster", "k1") == "xpk workload list --filter-by-job=c1 --cluster=k1\n"
+    assert dry("xpk.sh", "logs", "c1", "--cluster", "k1").startswith(
+        "kubectl logs --follow --selector=jobset.sigs.k8s.io/"
+    )
+
+
+def test_slurm(dry, tmp_path):
+    common = (
+        f"--chdir={ROOT} --nodes={{}} --ntasks-per-node={{}} --gpus-per-node=8 --cpus-per-task={{}} --time=24:00:00"
+    )
+    log = f"--output={tmp_path}/c1.log"
+    submit = ("slurm.sh", "run", "c1", "--machine", "8xh100", "--log-dir", tmp_path)
+    _, job = commands(dry(*submit, *TRAIN))
+    assert " ".join(job).startswith(
+        f"sbatch --job-name=c1 {common.format(1, 1, 64)} {log} --export=ALL,CUMA_JAX_GPUS=8 "
+    )
+    assert [" ".join(args[:4]) for args in training(job)] == ["--machine 8xh100 --distributed none"]
+    _, job = commands(dry(*submit, "--nodes", "2", "--per", "gpu", "--partition", "g", *TRAIN))
+    assert " ".join(job).startswith(f"sbatch --job-name=c1 {common.format(2, 8, 8)} {log} --partition=g ")
+    # Two nodes are another machine than the one named: the mesh is then the user's.
+    assert [" ".join(args[:3]) for args in training(job)] == ["--distributed auto --config"]
+    assert dry("slurm.sh", "resume", *submit[2:], *TRAIN) == dry(*submit, *TRAIN)
+    assert dry("slurm.sh", "status", "c1") == "squeue --me --name=c1 --long\n"
+    assert dry("slurm.sh", "stop", "c1") == "scancel --me --name=c1 --signal=TERM\n"
+    assert dry("slurm.sh", "delete", "c1") == "scancel --me --name=c1\n"
+    assert dry("slurm.sh", "logs", "c1", "--log-dir", "/l") == "tail -n 100 -F /l/c1.log\n"
+
+
+def test_gpu_node(dry):
+    plain = f"python -m cuma_jax.train --machine 8xh100 --distributed none {TRAINED}\n"
+    assert dry("gpu_node.sh", "run", "--machine", "8xh100", *TRAIN) == plain
+    detached = f"bash {LAUNCH}/parts/detached.sh"
+    start = dry("gpu_node.sh", "start", "c1", "--machine", "any", "--gpus", "0,2", *TRAIN)
+    assert start == (
+        f"env CUDA_VISIBLE_DEVICES=0,2 {detached} start {ROOT}/runs/launch/c1 "
+        f"python -m cuma_jax.train --distributed none {TRAINED}\n"
+    )
+    assert dry("gpu_node.sh", "resume", "c1", "--machine", "any", "--gpus", "0,2", *TRAIN) == start
+    for action in ("logs", "status", "stop"):
+        assert dry("gpu_node.sh", action, "c1") == f"{detached} {action} {ROOT}/runs/launch/c1\n"
+
+
+def test_docker(dry):
+    build = ("docker.sh", "build", "--for")
+    assert dry(*build, "cuda12", "--tag", "t") == (
+        f"docker build --file {LAUNCH}/Dockerfile --build-arg EXTRA=cuda12 --build-arg RUN_AS=cuma --tag t {ROOT}\n"
+    )
+    pushed = dry(*build, "tpu", "--tag", "t", "--push", "--root")
+    assert "RUN_AS=root" in pushed
+    assert pushed.endswith("docker push t\n")
+    run = ("docker.sh", "run", "c1", "--tag", "t", "--volume", "/d", "--for")
+    gpu = dry(*run, "cuda", "--machine", "1xh100", *TRAIN)
+    assert gpu.startswith("docker container prune --force --filter label=cuma_jax=c1\ndocker run --detach --name c1 ")
+    assert "--env HF_TOKEN " in gpu
+    assert "--gpus all " in gpu
+    tpu = dry(*run, "tpu", *TRAIN)
+    assert "--privileged --network host " in tpu
+    assert "--distributed auto" in tpu
+    assert dry("docker.sh", "logs", "c1") == "docker logs --follow --tail 100 c1\n"
+    assert dry("docker.sh", "stop", "c1") == "docker stop c1\n"
+
+
+def test_dockerfile_and_setup_agree_on_the_extras():
+    extras = re.search(r"extras_require=\{(.*?)\n    \}", (ROOT / "setup.py").read_text(), re.DOTALL)
+    assert extras
+    for name in ("tpu", "cuda", "cuda12"):
+        assert f'"{name}":' in extras[1]
+    text = (LAUNCH / "Dockerfile").read_text()
+    assert "USER ${RUN_AS}" in text
+    assert not re.search(r"token|secret|password", text, re.IGNORECASE)
+    kept = [line[1:] for line in (LAUNCH / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)
+    assert sorted(kept) == sorted(name for names in copied for name in names.split())
+    assert all((ROOT / name).exists() for name in kept)
+
+
+# What is launched
+
+LAUNCHED = [
+    ("tpu_vm.sh", "run", "c1", *TPU),
+    ("tpu_vm.sh", "resume", "c1", *TPU),
+    ("xpk.sh", "run", "c1", *XPK, "v6e-256"),
+    ("slurm.sh", "run", "c1", "--machine", "8xh100", "--nodes", "4"),
+    ("slurm.sh", "run", "c1", "--machine", "1xh100"),
+    ("gpu_node.sh", "start", "c1", "--machine", "8xh100"),
+    ("docker.sh", "run", "c1", "--for", "cuda", "--tag", "t", "--volume", "/d", "--machine", "1xh100"),
+]
+
+
+@pytest.mark.parametrize("args", LAUNCHED, ids=lambda args: " ".join(args[:2]))
+def test_the_launched_command_parses(dry, args):
+    found = [one for words in commands(dry(*args, *TRAIN)) for one in training(words)]
+    assert len(found) == 1
+    config, distributed, machine = parsed(found[0])
+    assert (config.name, config.data.wvb, config.run.dir) == ("qwen3_8b_wvb", "/mnt/my data", "/mnt/cuma/runs/c1")
+    several = "--nodes" in args
+    assert machine == ("" if several else args[args.index("--machine") + 1] if "--machine" in args else "v6e-256")
+    assert distributed == ("none" if "h100" in machine else "auto")
+
+
+def examples():
+    """Every launch command of the docs and of the scripts' help."""
+    for path in (*COMMANDS, ROOT / "docs" / "launch.md", LAUNCH / "README.md"):
+        joined = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in joined.splitlines():
+            if re.match(r"\s*launch/\w+\.sh [a-z]+ ", line) and "NAME" not in line and "IMAGE" not in line:
+                words = [os.path.expanduser(word) for word in shlex.split(line, comments=True)]
+                yield pytest.param(words, id=f"{path.name}: {line.strip()[:40]}")
+
+
+@pytest.mark.parametrize("words", examples())
+def test_examples_in_docs_and_help(dry, words):
+    for command in commands(dry(words[0].removeprefix("launch/"), *words[1:])):
+        for args in training(command):
+            parsed(args)
+
+
+def test_machines_are_those_of_training():
+    from cuma_jax.machines import MACHINES
+
+    known = launch("tpu_vm.sh", "create", "c1", "--zone", "z", "--machine", "none").stderr.partition("one of ")[2]
+    assert set(known.strip().split(", ")) == set(MACHINES)
+    facts = 'source "$0"; machine_facts "$1"; echo $((SLICES * (HOSTS * 4 * (GPUS == 0) + GPUS))) "$TOPOLOGY"'
+    for name, machine in MACHINES.items():
+        command = ["bash", "-c", facts, str(LAUNCH / "parts" / "common.sh"), name]
+        devices, topology = (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip("\n").split(" ")
+        )
+        assert (int(devices), topology) == (machine.devices, machine.topology.partition(":")[2])
+
+
+# JobSet
+
+# From the custom resource definition jobset.x-k8s.io/v1alpha2 of JobSet 0.9.1, and batch/v1, core/v1.
+FIELDS = {
+    "": {"apiVersion", "kind", "metadata", "spec"},
+    "spec": {"network", "failurePolicy", "replicatedJobs", "successPolicy", "suspend", "ttlSecondsAfterFinished"},
+    "spec.network": {"enableDNSHostnames", "publishNotReadyAddresses", "subdomain"},
+    "spec.failurePolicy": {"maxRestarts", "restartStrategy", "rules"},
+    "spec.failurePolicy.rules.0": {"name", "action", "onJobFailureReasons", "targetReplicatedJobs"},
+    "spec.replicatedJobs.0": {"name", "replicas", "template", "groupName", "dependsOn"},
+    "spec.replicatedJobs.0.template": {"metadata", "spec"},
+    "spec.replicatedJobs.0.template.spec": {
+        *("parallelism", "completions", "completionMode", "backoffLimit", "podFailurePolicy", "template"),
+    },
+    "spec.replicatedJobs.0.template.spec.podFailurePolicy.rules.0": {"action", "onExitCodes", "onPodConditions"},
+    "spec.replicatedJobs.0.template.spec.template": {"metadata", "spec"},
+    "spec.replicatedJobs.0.template.spec.template.spec": {
+        *("restartPolicy", "terminationGracePeriodSeconds", "serviceAccountName", "nodeSelector", "tolerations"),
+        *("containers", "volumes"),
+    },
+    "spec.replicatedJobs.0.template.spec.template.spec.containers.0": {
+        *("name", "image", "command", "args", "securityContext", "ports", "env", "resources", "volumeMounts"),
+    },
+}
+
+
+def at(tree, path):
+    for part in path.split(".") if path else []:
+        tree = tree[int(part)] if part.isdigit() else tree[part]
+    return tree
+
+
+def manifest(dry, *args):
+    """A rendered JobSet, checked against FIELDS; with its pod and container."""
+    text = dry("jobset.sh", "render", "c1", "--image", "i:tag", *args, *TRAIN)
+    assert "@" not in text
+    assert "# if" not in text
+    jobset = yaml.safe_load(text)
+    for path, known in FIELDS.items():
+        assert set(at(jobset, path)) <= known, path
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    # What JobSet and the Job controller ask for where pods find each other by index and failures are told apart.
+    assert job["completionMode"] == "Indexed"
+    assert job["parallelism"] == job["completions"]
+    assert job["backoffLimit"] == 0
+    assert pod["restartPolicy"] == "Never"
+    assert job["podFailurePolicy"]["rules"][0]["onExitCodes"]["containerName"] == container["name"]
+    mounted = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert set(mounted) == {volume["name"] for volume in pod["volumes"]}
+    return jobset, job, pod, container
+
+
+def test_jobset_for_slices(dry):
+    jobset, job, pod, container = manifest(
+        dry, "--machine", "2xv5e-256", "--bucket", "gs://b", "--spot", "--queue", "q", "--service-account", "sa"
+    )
+    assert jobset["spec"]["replicatedJobs"][0]["replicas"] == 2
+    assert job["parallelism"] * container["resources"]["limits"]["google.com/tpu"] == 256
+    assert jobset["metadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "q"}
+    assert jobset["metadata"]["annotations"] == {
+        "alpha.jobset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"
+    }
+    assert job["template"]["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}
+    assert pod["nodeSelector"] == {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+        "cloud.google.com/gke-tpu-topology": "16x16",
+        "cloud.google.com/gke-spot": "true",
+    }
+    assert pod["serviceAccountName"] == "sa"
+    assert "metadata-cache-ttl-secs=0" in pod["volumes"][1]["csi"]["volumeAttributes"]["mountOptions"]
+    config, distributed, machine = parsed(training(container["args"])[0])
+    assert (config.data.wvb, distributed, machine) == ("/mnt/my data", "auto", "2xv5e-256")
+
+
+@pytest.mark.parametrize("machine", ["v5e-16", "v5e-256", "v6e-256", "v5p-64"])
+def test_jobset_has_the_chips_of_its_topology(dry, machine):
+    _, job, pod, container = manifest(dry, "--machine", machine, "--claim", "c")
+    sides = pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")
+    chips = int(sides[0]) * int(sides[1]) * (int(sides[2]) if len(sides) == 3 else 1)
+    assert job["parallelism"] * container["resources"]["limits"]["google.com/tpu"] == chips
+    # The clouds' names count two cores a chip of v5p.
+    assert int(machine.split("-")[1]) == chips * (2 if machine.startswith("v5p") else 1)
+
+
+def test_jobset_for_gpu_nodes(dry):
+    _, job, pod, container = manifest(
+        dry, "--machine", "8xh100", "--nodes", "2", "--claim", "disk", "--hf-secret", "hf"
+    )
+    assert job["parallelism"] == 2
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": 8}
+    assert "securityContext" not in container
+    assert container["env"][0]["valueFrom"] == {"secretKeyRef": {"name": "hf", "key": "token"}}
+    assert pod["volumes"][1]["persistentVolumeClaim"] == {"claimName": "disk"}
+    (args,) = training(container["args"])
+    # JobSet's name for the first pod: <JobSet>-<replicated job>-<job>-<pod>.<subdomain, the JobSet's name>.
+    assert args[:2] == ["--distributed", "c1-slice-0-0.c1:8476,2,$(JOB_COMPLETION_INDEX)"]
+    assert container["ports"] == [{"containerPort": 8476}]
+    assert parsed(args)[2] == ""
+    _, _, _, single = manifest(dry, "--machine", "1xh100", "--claim", "disk")
+    assert parsed(training(single["args"])[0])[1:] == ("none", "1xh100")
+
+
+def test_jobset_quotes_what_yaml_and_kubernetes_read(dry):
+    odd = "/a \"b\" 'c' \\d: #e $(HOME)"
+    text = dry(
+        "jobset.sh", "render", "c1", "--image", "i", "--machine", "1xh100", "--claim", "c", "--", "--run.dir", odd
+    )
+    container = at(yaml.safe_load(text), "spec.replicatedJobs.0.template.spec.template.spec.containers.0")
+    assert container["args"][-1] == odd.replace("$(", "$$(")  # Kubernetes turns $$( into $(
+
+
+def test_jobset_commands(dry):
+    args = ("--image", "i", "--machine", "1xh100", "--claim", "c", *TRAIN)
+    rendered = dry("jobset.sh", "render", "c1", *args)
+    applied = dry("jobset.sh", "run", "c1", *args)
+    assert applied == f"kubectl apply --filename=- <<'YAML'\n{rendered}YAML\n"
+    delete = "kubectl delete jobset c1 --namespace=default"
+    assert dry("jobset.sh", "resume", "c1", *args) == f"{delete} --ignore-not-found --wait\n{applied}"
+    assert dry("jobset.sh", "delete", "c1") == f"{delete} --wait\n"
+    selector = "--selector=jobset.sigs.k8s.io/jobset-name=c1"
+    assert dry("jobset.sh", "status", "c1", "--namespace", "n").splitlines() == [
+        "kubectl get jobset c1 --namespace=n --output=wide",
+        f"kubectl get pods --namespace=n {selector}",
+    ]
+    assert f"--container=train {selector},jobset.sigs.k8s.io/job-index=0" in dry("jobset.sh", "logs", "c1")
+
+
+# Mistakes
+
+BAD = [
+    ("tpu_vm.sh", (), "no command"),
+    ("tpu_vm.sh", ("launch",), "no such command: launch"),
+    ("tpu_vm.sh", ("create",), "the TPU's name is missing"),
+    ("tpu_vm.sh", ("create", "c1"), "--zone is missing"),
+    ("tpu_vm.sh", ("create", "C_1", "--zone", "z"), "the name 'C_1' is not allowed"),
+    ("tpu_vm.sh", ("create", "c1", "--zone"), "--zone needs a value"),
+    ("tpu_vm.sh", ("create", "c1", "--zone", "--spot"), "--zone needs a value"),
+    ("tpu_vm.sh", ("create", "c1", "--zone", "z"), "--machine is missing"),
+    ("tpu_vm.sh", ("create", "c1", "--zone", "z", "--machine", "v9"), "--machine v9 is unknown"),
+    ("tpu_vm.sh", ("create", "c1", "--zone", "z", "--machine", "1xh100"), "is a GPU"),
+    ("tpu_vm.sh", ("create", "c1", *TPU, "--spot", "--reserved"), "exclude each other"),
+    ("tpu_vm.sh", ("create", "c1", *TPU, "--sppot"), "unknown argument: --sppot"),
+    ("tpu_vm.sh", ("run", "c1", *TPU), "no training arguments"),
+    ("tpu_vm.sh", ("run", "c1", *TPU, "--", "--config", "debug"), "--run.dir is missing"),
+    ("tpu_vm.sh", ("run", "c1", *TPU, "--", "--run.dir", "r", "--machine=v5e-16"), "--machine stands after --"),
+    (
+        "tpu_vm.sh",
+        ("resume", "c1", *TPU, "--", "--run.dir", "r", "--distributed", "none"),
+        "--distributed stands after",
+    ),
+    ("xpk.sh", ("run", "c1"), "--cluster is missing"),
+    ("xpk.sh", ("run", "c1", "--cluster", "k", "--machine", "1xh100"), "XPK gives whole machines"),
+    ("xpk.sh", ("run", "c1", "--cluster", "k", "--machine", "v5e-16"), "--image is missing"),
+    ("xpk.sh", ("run", "c1", "--cluster", "k", "--machine", "v5e-16", "--image", "i"), "--storage is missing"),
+    ("xpk.sh", ("run", "c1", *XPK, "v5e-16", "--env-file", "/nowhere", *TRAIN), "/nowhere: no such file"),
+    ("jobset.sh", ("run", "c1", "--machine", "v5e-16"), "--image is missing"),
+    ("jobset.sh", ("run", "c1", "--machine", "v5e-16", "--image", "i"), "--bucket or --claim is missing"),
+    ("jobset.sh", ("run", "c1", "--machine", "v5e-16", "--nodes", "2"), "--nodes is for GPUs"),
+    ("jobset.sh", ("run", "c1", "--machine", "1xh100", "--nodes", "two"), "--nodes two: give a whole number"),
+    (
+        "jobset.sh",
+        ("render", "c1", "--machine", "1xh100", "--image", "i", "--claim", "c", "--grace", "5m"),
+        "--grace 5m",
+    ),
+    (
+        "jobset.sh",
+        ("render", "c1", "--machine", "1xh100", "--image", "i", "--claim", "c", "--", "--run.dir", "a\nb"),
+        "a training argument holds a line break",
+    ),
+    ("slurm.sh", ("run", "c1"), "--machine is missing"),
+    ("slurm.sh", ("run", "c1", "--machine", "v5e-16"), "is a TPU"),
+    ("slurm.sh", ("run", "c1", "--machine", "1xh100", "--per", "core"), "--per core: give node or gpu"),
+    ("slurm.sh", ("run", "c1", "--machine", "1xh100", "--setup", "/nowhere"), "/nowhere: no such file"),
+    ("slurm.sbatch", (), "no command"),
+    ("slurm.sbatch", ("python",), "not inside a SLURM job"),
+    ("gpu_node.sh", ("start",), "the job's name is missing"),
+    ("gpu_node.sh", ("run", "--machine", "8xh100", "--gpus", "0,1"), "--gpus 0,1 is not the 8"),
+    ("gpu_node.sh", ("run", "--machine", "any", "--gpus", "all"), "--gpus all: give numbers"),
+    ("docker.sh", ("build", "--tag", "t"), "--for is missing"),
+    ("docker.sh", ("build", "--for", "cuda"), "--tag is missing"),
+    ("docker.sh", ("run", "c1", "--for", "cuda", "--tag", "t"), "--volume is missing"),
+    ("docker.sh", ("run", "c1", "--for", "cuda", "--tag", "t", "--volume", "d"), "give an absolute path"),
+    ("docker.sh", ("run", "c1", "--for", "cuda", "--tag", "t", "--volume", "/d", "--machine", "v5e-16"), "does not go"),
+    ("parts/worker.sh", (), "no command"),
+    ("parts/detached.sh", ("start",), "an action and a folder"),
+    ("parts/tpu_worker.sh", ("start",), "no command"),
+]
+
+
+@pytest.mark.parametrize(("script", "args", "message"), BAD, ids=lambda value: str(value)[:60])
+def test_a_mistake_is_one_line(script, args, message):
+    done = launch(script, *args, SLURM_JOB_ID="", HF_TOKEN=TOKEN)
+    assert done.returncode == 2
+    assert not done.stdout
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"{pathlib.Path(script).name}: ")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "args", "missing"),
+    [
+        ("tpu_vm.sh", ("run", "c1", *TPU, *TRAIN), "gcloud"),
+        ("xpk.sh", ("run", "c1", *XPK, "v5e-16", *TRAIN), "xpk"),
+        ("xpk.sh", ("logs", "c1", "--cluster", "k"), "kubectl"),
+        ("jobset.sh", ("status", "c1"), "kubectl"),
+        ("slurm.sh", ("run", "c1", "--machine", "1xh100", *TRAIN), "sbatch"),
+        ("gpu_node.sh", ("run", "--machine", "1xh100", *TRAIN), "python"),
+        ("docker.sh", ("logs", "c1"), "docker"),
+    ],
+)
+def test_a_missing_tool_is_one_line_that_says_how_to_get_it(tmp_path, script, args, missing):
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    command = [shutil.which("bash"), str(LAUNCH / script), *args]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert not done.stdout
+    assert re.fullmatch(rf"{re.escape(script)}: {missing} is not installed; .{{20,}}\n", done.stderr)
+
+
+# Stopped, preempted, started again
+
+SAVES_ON_SIGTERM = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def wait_for(condition, seconds=10.0):
+    """Waits until `condition()` holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 134])
+def test_worker_passes_exit_codes_on(code):
+    assert launch("parts/worker.sh", "bash", "-c", f"exit {code}").returncode == code
+
+
+def test_worker_turns_a_saved_stop_into_143(tmp_path):
+    # Training that was stopped exits with 0; Kubernetes and SLURM would take that for done.
+    command = ["bash", str(LAUNCH / "parts" / "worker.sh"), "bash", "-c", SAVES_ON_SIGTERM]
+    environ = {**os.environ, "CUMA_JAX_EXIT_FILE": str(tmp_path / "exit")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as worker:
+        assert worker.stdout.readline() == "ready\n"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.stdout.read() == "saved\n"
+    assert worker.returncode == 143
+    assert (tmp_path / "exit").read_text() == "143\n"
+
+
+def test_a_detached_job_is_started_once_and_stopped_with_a_save(tmp_path):
+    def detached(action, *command):
+        return launch("parts/detached.sh", action, tmp_path / "job", *command).stdout
+
+    assert detached("status") == "not started\n"
+    assert detached("start", "bash", "-c", SAVES_ON_SIGTERM).startswith("started")
+    log = tmp_path / "job" / "train.log"
+    try:
+        wait_for(lambda: "ready" in log.read_text())
+        assert detached("status").startswith("running ")
+        assert detached("start", "bash", "-c", "exit 1").startswith("running already")
+    finally:
+        assert detached("stop") == "asked to stop (it saves first)\n"
+    wait_for(lambda: not detached("status").startswith("running"))
+    assert detached("status") == "ended 143\n"
+    assert "saved" in log.read_text()
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(143, True), (0, False), (1, False), (2, False)])
+def test_slurm_requeues_what_was_stopped_and_nothing_else(tmp_path, code, requeued):
+    calls = tmp_path / "calls"
+    tool(tmp_path / "bin", "srun", f'echo "srun $* ids=${{JAX_LOCAL_DEVICE_IDS:-}}" >>{calls}; exit {code}')
+    tool(tmp_path / "bin", "scontrol", f'echo "scontrol $*" >>{calls}')
+    job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS_PER_NODE": "1", "CUMA_JAX_GPUS": "8", "SLURM_CPUS_PER_TASK": "64"}
+    done = launch("slurm.sbatch", "python", "-m", "cuma_jax.train", path=tmp_path / "bin", **job)
+    options = "--gpu-bind=none --kill-on-bad-exit=0 --cpus-per-task=64"
+    step = f"srun {options} bash launch/parts/worker.sh python -m cuma_jax.train"
+    # One process a node has to be told to use all GPUs: under SLURM JAX takes one a process.
+    expected = [f"{step} ids=0,1,2,3,4,5,6,7", *(["scontrol requeue 7"] if requeued else [])]
+    assert calls.read_text().splitlines() == expected
+    assert done.returncode == (0 if requeued else code)
+
+
+GCLOUD = """
+echo "$4 ${5:-}" >>"$CALLS"
+case "$4" in
+  describe) cat "$STATE"; [[ -s $STATE ]] || { echo "ERROR: $ERROR" >&2; exit 1; } ;;
+  create) echo ACTIVE >"$STATE" ;;
+  delete) : >"$STATE" ;;
+  ssh) case "$*" in *"tpu_worker.sh status"*) echo "$JOB" ;; *"tpu_worker.sh start"*) echo start >>"$CALLS" ;; esac ;;
+esac
+"""
+TAKEN_ANEW = ["create c1", "describe c1", "scp", "ssh c1", "ssh c1", "ssh c1", "ssh c1", "start"]
+
+
+@pytest.mark.parametrize(
+    ("state", "job", "expected"),
+    [
+        ("SUSPENDED", "not started", ["describe c1", "delete c1", *TAKEN_ANEW]),
+        ("FAILED", "not started", ["describe c1", "delete c1", *TAKEN_ANEW]),
+        ("", "not started", ["describe c1", *TAKEN_ANEW]),
+        ("ACTIVE", "running 12", ["describe c1", "ssh c1"]),
+        ("ACTIVE", "ended 0", ["describe c1", "ssh c1"]),
+        ("ACTIVE", "ended 143", ["describe c1", "ssh c1", "ssh c1", "start"]),
+        ("ACTIVE", "killed", ["describe c1", "ssh c1", "ssh c1", "start"]),
+    ],
+)
+def test_tpu_vm_resume_takes_a_preempted_tpu_anew(tmp_path, state, job, expected):
+    tool(tmp_path / "bin", "gcloud", GCLOUD)
+    tool(tmp_path / "bin", "git", "exit 0")
+    (tmp_path / "state").write_text(f"{state}\n" if state else "")
+    env = {"CALLS": str(tmp_path / "calls"), "STATE": str(tmp_path / "state"), "JOB": job, "ERROR": "NOT_FOUND: none"}
+    done = launch("tpu_vm.sh", "resume", "c1", *TPU, "--spot", *TRAIN, path=tmp_path / "bin", **env)
+    assert done.returncode == 0, done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call if not call.startswith("scp") else "scp" for call in calls] == expected
+
+
+def test_tpu_vm_resume_takes_nothing_where_the_state_is_unknown(tmp_path):
+    tool(tmp_path / "bin", "gcloud", GCLOUD)
+    (tmp_path / "state").write_text("")
+    env = {"CALLS": str(tmp_path / "calls"), "STATE": str(tmp_path / "state"), "JOB": "", "ERROR": "PERMISSION_DENIED"}
+    done = launch("tpu_vm.sh", "resume", "c1", *TPU, *TRAIN, path=tmp_path / "bin", **env)
+    assert done.returncode == 2
+    assert done.stderr == "tpu_vm.sh: gcloud cannot tell the state of c1: ERROR: PERMISSION_DENIED\n"
+    assert (tmp_path / "calls").read_text() == "describe c1\n"
