@@ -28,8 +28,11 @@ ALLOWED = {
     # The text encoders read profiles and tokens: models stand on surveys, and on the tokenizer of data.
     "models": FLOOR | {"distributed", "sharding", "surveys", "data"},
     "data": FLOOR | {"surveys", "preferences", "models"},
+    # Files of other programs.
+    "formats": FLOOR | {"models"},
     "objectives": FLOOR | {"models"},
-    "training": FLOOR | {"distributed", "sharding", "surveys", "preferences", "models", "data", "objectives"},
+    "training": FLOOR
+    | {"distributed", "sharding", "surveys", "preferences", "models", "data", "objectives", "formats"},
     "evaluation": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives", "training"},
     "analysis": FLOOR | {"surveys", "training", "evaluation"},
     "reporting": FLOOR | {"surveys", "evaluation", "analysis"},

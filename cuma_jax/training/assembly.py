@@ -36,6 +36,7 @@ from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units
 from cuma_jax.training.layouts import ConversationLayout, Layout, plain_tables, survey_layout
 from cuma_jax.training.needs import check_needs, lookup_experts
+from cuma_jax.training.start import start_adapters
 from cuma_jax.training.tokenise import fitting_answers, tokenise
 
 Tree = Any
@@ -103,7 +104,17 @@ class Assembly:
         return self.split_N == SPLITS.index(split)
 
     def init_adapters(self, seed: int) -> Tree:
-        """Fresh adapters, made on their devices: the model starts as its base (with a prefix, near it)."""
+        """Adapters to start training from, on their devices: those of `adapter.init_from`, or fresh ones."""
+        if not self.config.adapter.init_from:
+            return self.fresh_adapters(seed)
+        start = start_adapters(self.config, self.files, self.decoder_config, self.adapter_shapes, self.table)
+        return jax.tree.map(
+            lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),
+            start, self.adapter_shardings,
+        )  # fmt: skip
+
+    def fresh_adapters(self, seed: int) -> Tree:
+        """New adapters, made on their devices: the model starts as its base (with a prefix, near it)."""
 
         def init(key: jax.Array) -> Tree:
             return nn.meta.unbox(_init(self.decoder, self._profile_width, key)["adapters"])
@@ -113,7 +124,7 @@ class Assembly:
     def idle_adapters(self, seed: int) -> Tree:
         """Adapters with which the model is its base: fresh ones, or a prefix of no tokens."""
         if self.config.adapter.kind != "prefix":
-            return self.init_adapters(seed)
+            return self.fresh_adapters(seed)
         none = jax.tree.map(lambda s: np.zeros((len(s), 0, *s.shape[2:]), s.dtype), self.adapter_shapes)
         return jax.tree.map(
             lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),

@@ -16,9 +16,9 @@ from cuma_jax.config import to_dict
 from cuma_jax.distributed import decide
 from cuma_jax.errors import CumaError
 from cuma_jax.training.assembly import Assembly
+from cuma_jax.training.saved_adapters import FOLDER
 from cuma_jax.training.step import TrainState
 
-FOLDER = "checkpoints"
 Tree = Any
 
 
