@@ -1,0 +1,26 @@
+"""Files in the cache are whole, whoever else writes them."""
+
+import pytest
+
+from cuma_jax.cache import atomic_write
+
+
+def test_two_processes_that_finish_the_same_folder_at_once_both_succeed(tmp_path):
+    target = tmp_path / "survey"
+
+    def write(part):
+        part.mkdir()
+        (part / "mine").touch()
+        target.mkdir()  # the other one has come first
+        (target / "theirs").touch()
+
+    atomic_write(target, write)
+    assert [path.name for path in target.iterdir()] == ["theirs"]
+    assert [path.name for path in tmp_path.iterdir()] == ["survey"]
+
+
+def test_a_file_that_cannot_be_put_in_place_is_an_error_and_leaves_nothing(tmp_path):
+    (tmp_path / "taken" / "by").mkdir(parents=True)
+    with pytest.raises(OSError, match="taken"):
+        atomic_write(tmp_path / "taken", lambda part: part.write_text("x"))
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
