@@ -10,8 +10,9 @@ Shapes: B rows, S positions of a row, D model width, V vocabulary, C positions o
 import jax
 import jax.numpy as jnp
 
-CHUNK = 32
-"""Positions of every row whose logits are held at once."""
+CHUNK, CHUNK_ROWS = 32, 512
+"""Positions of every row whose logits are held at once: the first, or with few rows as many as make the second in all
+(each chunk reads the whole unembedding, which is most of the time on a small batch)."""
 
 
 @jax.custom_vjp
@@ -66,23 +67,33 @@ def _over_chunks(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, w
 
     def one(h_BCD: jax.Array, label_BC: jax.Array) -> tuple:
         logits_BCV = _logits(h_BCD, unembed_VD)
-        norm_BC = jax.nn.logsumexp(logits_BCV, axis=-1)
+        best_BC = jnp.max(logits_BCV, axis=-1)
         picked_BC = jnp.take_along_axis(logits_BCV, label_BC[..., None], axis=-1)[..., 0]
-        hit_BC = (picked_BC >= jnp.max(logits_BCV, axis=-1)).astype(jnp.float32)
+        # Divided by its sum only after the product: the table of logits is passed over once less.
+        e_BCV = jnp.exp(logits_BCV - best_BC[..., None])
+        sum_BC = jnp.sum(e_BCV, axis=-1)
+        loss_BC = jnp.log(sum_BC) + best_BC - picked_BC
+        hit_BC = (picked_BC >= best_BC).astype(jnp.float32)
         if not with_gradient:
-            return norm_BC - picked_BC, hit_BC
-        p_BCV = jnp.exp(logits_BCV - norm_BC[..., None]).astype(unembed_VD.dtype)
-        mean_BCD = jnp.einsum("bcv,vd->bcd", p_BCV, unembed_VD, preferred_element_type=jnp.float32)
-        return norm_BC - picked_BC, hit_BC, mean_BCD - unembed_VD[label_BC].astype(jnp.float32)
+            return loss_BC, hit_BC
+        mean_BCD = jnp.einsum(
+            "bcv,vd->bcd", e_BCV.astype(unembed_VD.dtype), unembed_VD, preferred_element_type=jnp.float32
+        )  # fmt: skip
+        return loss_BC, hit_BC, mean_BCD / sum_BC[..., None] - unembed_VD[label_BC].astype(jnp.float32)
 
-    if positions <= CHUNK:
+    if positions <= chunk_positions(len(h_BSD)):
         return one(h_BSD, label_BS)
     found = jax.lax.map(lambda part: one(*part), (_chunks(h_BSD), _chunks(label_BS)))
     return tuple(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])[:, :positions] for x in found)
 
 
+def chunk_positions(rows: int) -> int:
+    """Positions of each of `rows` rows whose logits are held at once."""
+    return max(CHUNK, CHUNK_ROWS // rows)
+
+
 def _chunks(x: jax.Array) -> jax.Array:
     """[B,S,...] as [chunks,B,C,...], filled up with zeros."""
-    size = min(CHUNK, x.shape[1])
+    size = min(chunk_positions(len(x)), x.shape[1])
     x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), *((0, 0),) * (x.ndim - 2)))
     return jnp.moveaxis(x.reshape(x.shape[0], -1, size, *x.shape[2:]), 1, 0)
