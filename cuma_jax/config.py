@@ -27,11 +27,13 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype and storage of the frozen weights; auto: bfloat16 on accelerators, float32 on CPU."""
     quantize: Literal["none", "int8"] = "none"
-    """Storage of the frozen linears: none: in `dtype`; int8: one byte a number and one scale an output channel."""
+    """Storage of the frozen linears: none: in `dtype`; int8: one byte a number and one scale an output channel
+    (embeddings, norms and biases stay in `dtype`). Not with adapter.kind full."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes: nothing, all but matrix products, or every layer."""
     attention: Literal["auto", "xla", "cudnn"] = "auto"
-    """Attention kernel; auto: cudnn on GPU in bfloat16, xla elsewhere."""
+    """Attention kernel; auto: cudnn where it runs (NVIDIA from Ampere on, bfloat16, heads of a multiple of 8 and at
+    most 128, from Hopper on 256), xla elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,8 +263,8 @@ class RunConfig:
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     trace_steps: int = 0
-    """Record this many steps with JAX's profiler, from the tenth on, in the run's folder (`trace/`, for TensorBoard or
-    Perfetto)."""
+    """Record this many steps with JAX's profiler, from the tenth on, in the run's folder (`trace/`, for Perfetto or
+    xprof)."""
     wandb: str = ""
     """Weights & Biases project; empty: off."""
     cache_dir: str = ""

@@ -38,6 +38,7 @@ from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.run_dir import trim_metrics, write_config
 from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
 from cuma_jax.training.step import TrainState, make_eval_step, make_train_step
+from cuma_jax.training.trace import StepTrace
 
 SPLIT_FILE = "split.parquet"
 PLAIN_LINES = 20
@@ -166,15 +167,21 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
             progress.say(text)
 
     began, validation, done, stopping = time.perf_counter(), None, start, False
+    trace = StepTrace(folder, config.run.trace_steps, start, progress, writes)
     meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size, trainer.rows)
     with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
         if not trainer.steps and latest is None:  # a checkpoint like any other, so that readers need no special case
             checkpoints.save(state, trainer.validate(state.adapters).get("loss"))
         for bucket, batch in stream(trainer.batches, start, config.data.prefetch) if trainer.steps else ():
             placed = put_batch(batch, mesh)
-            state, metrics = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
+            with trace.step(done + 1):
+                state, metrics = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
             done += 1
             meter.push(done, metrics)
+            if trace.due(done):
+                meter.flush()
+                trace.stop()
+                meter.restart_clock()
             last, validation = done == trainer.steps, None
             if interference is not None and done % config.train.interference_every == 0:
                 meter.flush()
@@ -195,6 +202,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
             if stopping and not last:
                 break
     meter.flush()
+    trace.stop()
     checkpoints.close()
     progress.close()
     log.close()

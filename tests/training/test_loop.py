@@ -1,8 +1,12 @@
 """The loop: what it learns, what it logs, how it stops and how it goes on. In one process; see test_processes.py."""
 
 import dataclasses
+import gzip
 import json
+import logging
 import os
+import pathlib
+import re
 import shutil
 import signal
 
@@ -16,6 +20,7 @@ from cuma_jax.config import MeshConfig
 from cuma_jax.errors import CumaError
 from cuma_jax.sharding import put_batch
 from cuma_jax.training import loop
+from cuma_jax.training import trace as loop_trace
 from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.loop import Trainer, train
 from cuma_jax.training.metrics_log import MetricsLog
@@ -203,8 +208,11 @@ def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(assemb
     assert {step for step, _ in losses(tmp_path)} == {1, 2}
 
 
-def test_compiles_once_a_bucket(assembly, uninterrupted):
-    """Fresh, stepped and restored states are laid out alike, so none of them compiles again."""
+def test_compiles_once_a_bucket_and_gives_the_old_state_up(assembly, uninterrupted):
+    """Fresh, stepped and restored states are laid out alike, so none of them compiles again.
+
+    The old state's buffers become the new one's: a step needs no second copy of adapters and moments.
+    """
     trainer = Trainer(assembly)
     checkpoints = Checkpoints(uninterrupted[0], assembly, read_only=True)
     restored = checkpoints.restore(3, trainer.abstract())
@@ -212,25 +220,128 @@ def test_compiles_once_a_bucket(assembly, uninterrupted):
     for state in (trainer.fresh(), restored):
         for step in range(3):
             bucket, batch = trainer.batches[step]
+            old = state
             with jax.set_mesh(assembly.mesh):
                 placed = put_batch(batch, assembly.mesh)
-                state, _ = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
+                state, _ = trainer.train_step(old, assembly.base, assembly.training.tables[bucket], placed)
+            assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+            assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, assembly.base, placed)))
     assert trainer.train_step._cache_size() == 1
 
 
-def test_every_bucket_compiles_once(debug_config, debug_assembly, assemble_on):
+@dataclasses.dataclass
+class Watched:
+    """What happened in a run of two buckets, in order.
+
+    Attributes:
+        folder: of the run.
+        seen: bucket of every step started, in order.
+        events: ("start", step), ("log", step) and ("compiled", name of a program).
+        said: what the user was told.
+    """
+
+    folder: pathlib.Path
+    seen: list = dataclasses.field(default_factory=list)
+    events: list = dataclasses.field(default_factory=list)
+    said: list = dataclasses.field(default_factory=list)
+
+    def watch(self, trainer, patch):
+        step, write = trainer.train_step, MetricsLog.write
+
+        def started(state, base, tables, batch):
+            self.events.append(("start", int(jax.device_get(state.step)) + 1))
+            self.seen.append(next(b for b, t in trainer.assembly.training.tables.items() if t is tables))
+            return step(state, base, tables, batch)
+
+        def logged(log, line):
+            self.events.append(("log", line["step"]))
+            write(log, line)
+
+        class Compiled(logging.Handler):
+            def emit(_, record):  # noqa: N805
+                found = re.match(r"Finished XLA compilation of (\S+)", record.getMessage())
+                if found:
+                    self.events.append(("compiled", found[1]))
+
+        patch.setattr(loop, "Trainer", lambda assembly: trainer)
+        patch.setattr(trainer, "train_step", started)
+        patch.setattr(MetricsLog, "write", logged)
+        patch.setattr(loop.Progress, "say", lambda _, text: self.said.append(text))
+        return Compiled()
+
+
+WATCHED, TRACED = 24, 2
+
+
+@pytest.fixture(scope="module")
+def watched(debug_config, debug_assembly, assemble_on, tmp_path_factory):
+    """One run of 24 steps with two buckets and a trace, its last checkpoint taken away, then resumed at step 20."""
     shorter = sorted(len(t) for t in debug_assembly.training.tokens.templates)[1]
-    assembly = assemble_on(changed(settings(debug_config), data={"buckets": (shorter, 256)}))
-    trainer = Trainer(assembly)
-    state, seen = trainer.fresh(), set()
-    for step in range(24):
-        bucket, batch = trainer.batches[step]
-        seen.add(bucket)
-        with jax.set_mesh(assembly.mesh):
-            placed = put_batch(batch, assembly.mesh)
-            state, _ = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
-    assert len(seen) == 2
-    assert trainer.train_step._cache_size() == 2
+    config = changed(
+        debug_config,
+        data={"buckets": (shorter, 256)},
+        train={"steps": WATCHED, "eval_every": 0, "eval_batches": 0, "save_every": 20, "keep": 9},
+        run={"trace_steps": TRACED},
+    )
+    assembly = assemble_on(config)
+    trainer, first = Trainer(assembly), Watched(tmp_path_factory.mktemp("watched"))
+    logger, compiled_step = logging.getLogger("jax"), trainer.train_step
+    resumed = Watched(first.folder)
+    for run in (first, resumed):
+        trainer.train_step = compiled_step
+        with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
+            handler = run.watch(trainer, patch)
+            logger.addHandler(handler)
+            try:
+                train(assembly, first.folder)
+            finally:
+                logger.removeHandler(handler)
+        if run is first:
+            shutil.rmtree(first.folder / "checkpoints" / str(WATCHED))
+    return first, resumed
+
+
+def test_every_bucket_compiles_once(watched):
+    """Once both were seen nothing is compiled, of whatever size, and a resumed run finds the same program."""
+    first, resumed = watched
+    assert set(first.seen) == {0, 1}
+    assert len(first.seen) == WATCHED
+    assert [name for kind, name in first.events if kind == "compiled"].count("jit(step)") == 2
+    both = max(first.seen.index(0), first.seen.index(1)) + 1
+    later = first.events[first.events.index(("start", both + 1)) : first.events.index(("start", 20))]
+    assert len(later) > 20
+    assert not [name for kind, name in later if kind == "compiled"]
+    assert resumed.seen == first.seen[20:]
+    assert "jit(step)" not in [name for kind, name in resumed.events if kind == "compiled"]
+
+
+def test_metrics_are_read_when_the_next_step_is_under_way(watched):
+    """So that the device always has work. The last of a trace and of a checkpoint are read at once."""
+    events, at_once = watched[0].events, {20, loop_trace.FIRST + TRACED - 1, WATCHED}
+    for step in set(range(1, WATCHED + 1)) - at_once:
+        assert events.index(("start", step + 1)) < events.index(("log", step)), step
+        assert events.index(("log", step)) < events.index(("start", step + 2) if step + 2 <= WATCHED else events[-1])
+
+
+def test_a_trace_has_the_parts_of_a_step_and_the_user_is_told_where(watched):
+    first, resumed = watched
+    files = list((first.folder / "trace").rglob("*.xplane.pb"))
+    assert len(files) == 1
+    scopes = files[0].read_bytes()
+    assert [name for name in (b"attention", b"mlp", b"optimizer", b"train_step") if name not in scopes] == []
+    (perfetto,) = (first.folder / "trace").rglob("perfetto_trace.json.gz")
+    spans = json.loads(gzip.decompress(perfetto.read_bytes()))["traceEvents"]
+    steps = {int(span["args"]["step_num"]) for span in spans if span.get("name") == "train_step"}
+    assert steps == {loop_trace.FIRST, loop_trace.FIRST + 1}
+    assert [text for text in first.said if f"trace of steps 10 to 11 in {first.folder / 'trace'}" in text]
+    assert [text for text in resumed.said if "no trace, because fewer than 10 steps ran here" in text]
+
+
+def test_an_implicit_transfer_in_the_loop_is_an_error(assembly, tmp_path, monkeypatch):
+    """A batch that was not put on the devices: JAX would copy it, and wait, at every step."""
+    monkeypatch.setattr(loop, "put_batch", lambda batch, mesh: dict(batch))
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train(assembly, tmp_path)
 
 
 def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(
