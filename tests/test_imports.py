@@ -34,6 +34,7 @@ ALLOWED = {
     "training": FLOOR
     | {"distributed", "sharding", "surveys", "preferences", "models", "data", "objectives", "formats"},
     "evaluation": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives", "training"},
+    "exporting": FLOOR | {"sharding", "surveys", "models", "data", "formats", "training"},
     "analysis": FLOOR | {"surveys", "training", "evaluation"},
     "reporting": FLOOR | {"surveys", "evaluation", "analysis"},
     # Reads the folders of runs and what was scored in them; how a run is made is handed in by the main.

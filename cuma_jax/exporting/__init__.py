@@ -1,0 +1,1 @@
+"""From a run to adapters that other programs load."""
