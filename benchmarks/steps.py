@@ -11,7 +11,7 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,18 +45,17 @@ class Step:
         return time.perf_counter() - began
 
 
-def config_of(args: argparse.Namespace, method: str, rank: int, objective: str) -> Config:
-    """The config of a method as it is timed: q and v of every layer, float32, alpha = 2R."""
+def config_of(args: argparse.Namespace, method: str, rank: int, objective: str, **adapter: Any) -> Config:
+    """The config of a method as it is timed: every layer, alpha = 2R; `adapter`: further fields of that section."""
     config = Config(
         name="benchmark",
-        model=ModelConfig(source=f"random:{args.shape}", dtype="float32"),
+        model=ModelConfig(source=f"random:{args.shape}", dtype=args.dtype, remat=args.remat, quantize=args.quantize),
         objective=ObjectiveConfig(name=objective, aggregate="respondent"),  # type: ignore[arg-type]
         train=TrainConfig(batch_size=args.batch),
     )
     config = apply_method(config, method)
-    return dataclasses.replace(
-        config, adapter=dataclasses.replace(config.adapter, rank=rank, alpha=2.0 * rank, targets=("q", "v"))
-    )
+    fields = {"rank": rank, "alpha": 2.0 * rank, "targets": tuple(args.targets)} | adapter
+    return dataclasses.replace(config, adapter=dataclasses.replace(config.adapter, **fields))
 
 
 def survey_batch(args: argparse.Namespace, vocab: int, supervised: str) -> dict[str, np.ndarray]:
@@ -90,9 +89,14 @@ def survey_batch(args: argparse.Namespace, vocab: int, supervised: str) -> dict[
 
 
 class Bench:
-    """One random base on one device, shared by every step that is timed on it."""
+    """One random base, shared by every step that is timed on it.
 
-    def __init__(self, args: argparse.Namespace):
+    Args:
+        args: from `shape_arguments`.
+        devices: how many to use; 0: all there are, of all processes.
+    """
+
+    def __init__(self, args: argparse.Namespace, devices: int = 1):
         import jax
 
         from cuma_jax.jax_setup import prepare_jax
@@ -105,30 +109,65 @@ class Bench:
         self.files = resolve(f"random:{args.shape}")
         shape = decoder_config(self.files)
         self.shape = dataclasses.replace(shape, layers=args.layers or shape.layers)
-        self.mesh = make_mesh(Config().mesh, jax.devices()[:1])
-        self.base: Any = None
+        self.mesh = make_mesh(Config().mesh, jax.devices()[: devices or None])
+        self._bases: dict[int, Any] = {}
 
-    def step(self, method: str, rank: int, supervised: str) -> Step:
-        """A step of `method`, with fresh adapters."""
+    def useful_flops(self, batch: int, length: int, supervised: str) -> float:
+        """Arithmetic of a step that counts as useful: 4 a token and weight of the layers (forward, and backward to the
+        activations), 4 a supervised position and weight of the unembedding. Not counted: adapters, attention scores,
+        what is computed again.
+        """
+        from cuma_jax.models.families import num_params
+
+        top = self.shape.vocab * self.shape.width
+        layers = num_params(self.shape) - top * (1 if self.shape.tied else 2)
+        positions = {"option": 0, "answer": 2, "all": length - 1}[supervised]
+        return 4.0 * batch * (length * layers + positions * top)
+
+    def step(
+        self,
+        method: str,
+        rank: int,
+        supervised: str,
+        batch: int = 0,
+        length: int = 0,
+        profiles: int = PROFILES,
+        questions: int = 0,
+        **adapter: Any,
+    ) -> Step:
+        """A step of `method`, with fresh adapters.
+
+        Args:
+            method, rank, supervised: see `config_of` and `survey_batch`.
+            batch, length: rows and tokens a row; 0: those of the arguments.
+            profiles: rows of the profile table.
+            questions: the layers below the first adapted one are kept for that many questions; 0: not kept.
+            **adapter: further fields of the config's adapter section.
+        """
         import flax.linen as nn
         import jax
         import jax.numpy as jnp
 
         from cuma_jax.models.weights import load_params
-        from cuma_jax.sharding import put_batch, replicated, tree_shardings
+        from cuma_jax.sharding import local_rows, put_batch, replicated, tree_shardings
         from cuma_jax.training.assembly import abstract_variables, make_decoder
         from cuma_jax.training.forward import Tables
         from cuma_jax.training.optimizer import make_optimizer, make_schedule
         from cuma_jax.training.step import TrainState, make_train_step
 
-        config = config_of(self.args, method, rank, "choice" if supervised == "option" else "sft")
+        args = argparse.Namespace(
+            **vars(self.args) | {"batch": batch or self.args.batch, "length": length or self.args.length}
+        )
+        config = config_of(args, method, rank, "choice" if supervised == "option" else "sft", **adapter)
         decoder, whole = make_decoder(config, self.shape), replicated(self.mesh)
-        width = self.args.profile_width if "profile" in config.router.inputs else 0
+        width = args.profile_width if "profile" in config.router.inputs else 0
         boxed = abstract_variables(decoder, width)
         base_shardings = tree_shardings(boxed["params"], self.mesh)
-        if self.base is None:
+        if decoder.n_frozen not in self._bases:
+            self._bases.clear()  # one base in memory at a time
             abstract = nn.meta.unbox(boxed["params"])
-            self.base = load_params(self.files, self.shape, abstract, base_shardings, decoder.n_frozen)
+            base = load_params(self.files, self.shape, abstract, base_shardings, decoder.n_frozen)
+            self._bases[decoder.n_frozen] = base
         schedule = make_schedule(config.optimizer, 1000)
         optimizer = make_optimizer(config.optimizer, schedule)
 
@@ -138,15 +177,78 @@ class Bench:
             adapters = nn.meta.unbox(decoder.init(keys, tokens_BT, jnp.full((1,), 8), profile_BC)["adapters"])
             return TrainState(jnp.zeros((), jnp.int32), adapters, optimizer.init(adapters), jax.random.key_data(key))
 
+        def table(key: jax.Array) -> Tables:
+            vectors_PC = jax.random.normal(key, (profiles, width)) if width else None
+            size = (questions, args.length, self.shape.width)
+            return Tables(vectors_PC, jax.random.normal(key, size, decoder.dtype) if questions else None)
+
+        rows = survey_batch(args, self.shape.vocab, supervised)
+        rows["profile"] %= profiles
+        if questions:
+            rows.pop("tokens")
+            rows["template"] = np.arange(args.batch, dtype=np.int32) % questions
+        mine = local_rows(self.mesh, args.batch)
         with jax.set_mesh(self.mesh):
-            state = jax.jit(start)(jax.random.key(0))
-            state = jax.device_put(state, whole)
-            vectors_PC = jax.random.normal(jax.random.key(1), (PROFILES, width)) if width else None
-            batch = put_batch(survey_batch(self.args, self.shape.vocab, supervised), self.mesh)
+            state = jax.jit(start, out_shardings=whole)(jax.random.key(0))
+            tables = jax.jit(table, out_shardings=whole)(jax.random.key(1))
+            placed = put_batch({name: value[mine] for name, value in rows.items()}, self.mesh)
         shardings = jax.tree.map(lambda _: whole, state)
         step = make_train_step(decoder, config, optimizer, schedule, self.mesh, shardings, base_shardings)
-        tables = jax.device_put(Tables(vectors_PC), whole)
-        return Step(step, state, (self.base, tables, batch))
+        return Step(step, state, (self._bases[decoder.n_frozen], tables, placed))
+
+
+def times_in_turns(made: Mapping[str, Step], repeats: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds of each step, taken in turns, and of each one's first, which compiles; the second does not count."""
+    first = {name: step() for name, step in made.items()}
+    for step in made.values():
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in made}
+    for _ in range(repeats):
+        for name, step in made.items():
+            seconds[name].append(step())
+    return seconds, first
+
+
+def peak_bytes() -> int:
+    """The most memory that this process' devices (on a CPU: this process) have needed so far."""
+    import jax
+
+    from cuma_jax import memory
+
+    return memory.peak_bytes(jax.local_devices()) or 0
+
+
+_KINDS = {"h100": "h100", "h200": "h200", "a100": "a100", "rtx 4090": "rtx4090", "rtx 3090": "rtx3090", "l4": "l4",
+          "v5 lite": "v5e", "v5e": "v5e", "v6": "v6e", "v5": "v5p", "v4": "v4"}  # fmt: skip
+"""Part of a JAX device kind -> name in `planning/chips.py`; the first that fits counts."""
+
+
+def chip_peak(dtype: str) -> float | None:
+    """FLOP/s that the maker gives for one chip of this kind in bfloat16; None for other dtypes and unknown chips."""
+    import jax
+
+    from cuma_jax.planning.chips import GPUS, TPUS
+
+    kind = jax.devices()[0].device_kind.lower()
+    name = next((name for part, name in _KINDS.items() if part in kind), "")
+    chips = GPUS | TPUS
+    return chips[name].flops if dtype == "bfloat16" and name in chips and jax.default_backend() != "cpu" else None
+
+
+def matmul_ceiling(args: argparse.Namespace, width: int, ffn: int) -> float:
+    """FLOP/s of this device on one large product of the step's kind, the best of several: what a step can hope for."""
+    import jax
+    import jax.numpy as jnp
+
+    rows = args.batch * args.length
+    x, w = (jax.random.normal(jax.random.key(i), s, args.dtype) for i, s in enumerate([(rows, width), (width, ffn)]))
+    product = jax.jit(jnp.dot)
+    best = float("inf")
+    for _ in range(12):
+        began = time.perf_counter()
+        product(x, w).block_until_ready()
+        best = min(best, time.perf_counter() - began)
+    return 2 * rows * width * ffn / best
 
 
 def shape_arguments(description: str) -> argparse.ArgumentParser:
@@ -158,6 +260,10 @@ def shape_arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--layers", type=int, default=0, help="use only this many layers of the shape; 0: all")
     parser.add_argument("--batch", type=int, default=4, help="rows a step")
     parser.add_argument("--length", type=int, default=128, help="tokens a row")
+    parser.add_argument("--targets", nargs="+", default=["q", "v"], help="adapted linears: of q k v o gate up down")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="compute dtype, both sides")
+    parser.add_argument("--remat", choices=("none", "dots", "full"), default="none", help="what is computed again")
+    parser.add_argument("--quantize", choices=("none", "int8"), default="none", help="storage of the frozen linears")
     parser.add_argument("--profile-width", type=int, default=1024, help="width of the profile vectors")
     parser.add_argument("--repeats", type=int, default=7, help="timed steps of each kind, taken in turns")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")

@@ -1,8 +1,8 @@
 """Training speed beside Hugging Face PEFT in torch, on the same shapes, in one run.
 
     pip install -e '.[peers]'
-    python benchmarks/vs_torch_peft.py                              Qwen3-0.6B shape, batch 4 x 128, float32
-    python benchmarks/vs_torch_peft.py --layers 2 --repeats 3       a short look
+    python benchmarks/vs_torch.py                              Qwen3-0.6B shape, batch 4 x 128, float32
+    python benchmarks/vs_torch.py --layers 2 --repeats 3       a short look
 
 Ours is CuMA (E=8, K=2, R=8, a router in every layer) and plain LoRA; theirs is plain LoRA of the same rank on the
 same linears (q and v of every layer). A step on either side is: loss, gradient of the adapters, clipping at norm 1,
@@ -41,6 +41,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # both share one GPU, if there is one
         )
         self.about = self._read()
 
@@ -105,16 +106,18 @@ def torch_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str
         tie_word_embeddings=shape.tied,
         use_cache=False,
     )
-    base = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.device(device):
+        base = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, args.dtype))
     model: Any = peft.get_peft_model(
-        base, peft.LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=["q_proj", "v_proj"])
+        base, peft.LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=[f"{n}_proj" for n in args.targets])
     )
     model.train()
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-3)
 
     def take(method: str, task: str) -> tuple[float, float]:
-        tokens_BT = torch.from_numpy(steps.survey_batch(args, shape.vocab, "all")["tokens"]).long()
+        tokens_BT = torch.from_numpy(steps.survey_batch(args, shape.vocab, "all")["tokens"]).long().to(device)
         labels_BT = tokens_BT.clone()
         if task == "survey":
             labels_BT[:, :-2] = -100
@@ -124,7 +127,10 @@ def torch_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
-        return time.perf_counter() - began, float(loss.detach())
+        value = float(loss.detach())
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - began, value
 
     attention = str(getattr(model.config, "_attn_implementation", "?"))
     versions = {"torch": torch.__version__, "peft": peft.__version__, "transformers": transformers.__version__}
