@@ -1,5 +1,7 @@
 """The launch scripts: what they would run, that a dry run runs nothing, and that stopped jobs are started again."""
 
+import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -83,12 +85,18 @@ def training(words):
     return [found for command in inner for found in training(command)]
 
 
+@functools.cache
+def config_of(args):
+    """Parsing takes a tenth of a second, and many commands have the same arguments."""
+    return parse_config("cuma_jax.train", "", list(args))
+
+
 def parsed(args):
     """The config of training arguments, and what --distributed and --machine were."""
     args = [arg.replace("$(JOB_COMPLETION_INDEX)", "0") for arg in args]
     distributed, machine = take_option(args, "--distributed"), take_option(args, "--machine")
     assert re.fullmatch(r"auto|none|[a-z0-9.-]+:\d+,\d+,\d+", distributed)
-    return parse_config("cuma_jax.train", "", args), distributed, machine
+    return config_of(tuple(args)), distributed, machine
 
 
 # What is printed
@@ -600,10 +608,14 @@ def test_worker_turns_a_saved_stop_into_143(tmp_path):
     # Training that was stopped exits with 0; Kubernetes and SLURM would take that for done.
     command = ["bash", str(LAUNCH / "parts" / "worker.sh"), "bash", "-c", SAVES_ON_SIGTERM]
     environ = {**os.environ, "CUMA_JAX_EXIT_FILE": str(tmp_path / "exit")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as worker:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ, start_new_session=True) as worker:
         assert worker.stdout.readline() == "ready\n"
         worker.send_signal(signal.SIGTERM)
-        assert worker.stdout.read() == "saved\n"
+        try:
+            assert worker.communicate(timeout=20)[0] == "saved\n"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)
     assert worker.returncode == 143
     assert (tmp_path / "exit").read_text() == "143\n"
 

@@ -24,16 +24,21 @@ case ${1:-} in
   "") printf 'worker.sh: no command to run (see --help)\n' >&2 && exit 2 ;;
 esac
 
-child="" stopped=0
+child="" stopped=0 told=0
 # shellcheck disable=SC2329  # called by the trap
 stop() {
-  [[ $stopped == 1 ]] || [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true
   stopped=1
+  if [[ -n $child && $told == 0 ]]; then
+    told=1
+    kill -TERM "$child" 2>/dev/null || true
+  fi
 }
 trap stop TERM
 
 "$@" &
 child=$!
+# The signal may have come between these two lines.
+if [[ $stopped == 1 ]]; then stop; fi
 status=0
 wait "$child" || status=$?
 # A trapped signal ends `wait` early; the process itself is still saving.
