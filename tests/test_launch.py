@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from cuma_jax.cli import parse_config, take_option
+from cuma_jax.clusters import parse_distributed
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
@@ -95,7 +96,12 @@ def parsed(args):
     """The config of training arguments, and what --distributed and --machine were."""
     args = [arg.replace("$(JOB_COMPLETION_INDEX)", "0") for arg in args]
     distributed, machine = take_option(args, "--distributed"), take_option(args, "--machine")
-    assert re.fullmatch(r"auto|none|[a-z0-9.-]+:\d+,\d+,\d+", distributed)
+    parse_distributed(distributed)
+    if machine:
+        from cuma_jax.machines import setting_of
+
+        if setting_of(machine, config_of(tuple(args)).model.source):  # else --machine has nothing to say of this model
+            args = ["--machine", machine, *args]
     return config_of(tuple(args)), distributed, machine
 
 
