@@ -14,6 +14,7 @@ from cuma_jax.data.batches import Rows
 from cuma_jax.data.pipeline import in_order
 from cuma_jax.exporting.fold import Gates
 from cuma_jax.formats.official_tensors import GROUPS
+from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.experts import router_names
 from cuma_jax.models.profile_projection import ProfileProjection
 from cuma_jax.models.router import Router
@@ -25,9 +26,10 @@ from cuma_jax.training.layouts import Layout
 Tree = Any
 
 
-def owners(assembly: Assembly) -> dict[str, tuple[str, str]]:
+def owners(decoder: Decoder) -> dict[str, tuple[str, str]]:
     """Adapted linear -> (its group in the routers' statistics, its router)."""
-    targets, router = assembly.config.adapter.targets, assembly.decoder.router
+    assert decoder.adapter is not None
+    targets, router = decoder.adapter.targets, decoder.router
     found: dict[str, tuple[str, str]] = {}
     for group in GROUPS:
         names = router_names(router, [linear for linear in group if linear in targets])
@@ -35,15 +37,15 @@ def owners(assembly: Assembly) -> dict[str, tuple[str, str]]:
     return found
 
 
-def profile_gates(assembly: Assembly, adapters: Tree, vectors_NM: np.ndarray) -> list[Gates]:
+def profile_gates(decoder: Decoder, adapters: Tree, vectors_NM: np.ndarray) -> list[Gates]:
     """The gates of profiles under a router that sees only the profile (or a lookup), one entry a profile.
 
     Args:
-        assembly: the run.
+        decoder: of the run.
         adapters: numpy leaves.
         vectors_NM: profile vectors.
     """
-    decoder, config = assembly.decoder, assembly.decoder.router
+    config = decoder.router
     assert decoder.adapter is not None
     if config.inputs == "lookup":
         return [
@@ -61,10 +63,10 @@ def profile_gates(assembly: Assembly, adapters: Tree, vectors_NM: np.ndarray) ->
         return _apply(router, weights, nothing, profile_NC, valid, True)[0][:, 0]
 
     gate_of: dict[tuple[str, str], np.ndarray] = {}
-    for group, name in owners(assembly).values():
+    for group, name in owners(decoder).values():
         weights = adapters["adapted_layers"][f"{group}_experts"][name]
         gate_of[group, name] = np.asarray(jax.vmap(of_layer)(weights))  # [L,N,E]
-    return [{t: gate_of[owner][:, n] for t, owner in owners(assembly).items()} for n in range(len(vectors_NM))]
+    return [{t: gate_of[owner][:, n] for t, owner in owners(decoder).items()} for n in range(len(vectors_NM))]
 
 
 def _apply(module: Any, weights: Tree, *args: Any) -> Any:
@@ -87,7 +89,7 @@ def averaged_gates(assembly: Assembly, adapters: Tree, pairs: list[tuple[np.ndar
             total = sums.setdefault(owner, np.zeros((len(pairs), *gate_BLE.shape[1:])))
             np.add.at(total, of_N[index_B], gate_BLE[: len(index_B)])
     counts = [len(questions) for _, questions in pairs]
-    return [{t: sums[owner][n] / counts[n] for t, owner in owners(assembly).items()} for n in range(len(pairs))]
+    return [{t: sums[owner][n] / counts[n] for t, owner in owners(assembly.decoder).items()} for n in range(len(pairs))]
 
 
 def _gate_step(assembly: Assembly) -> Callable[..., Any]:

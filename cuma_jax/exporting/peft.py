@@ -121,7 +121,9 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
         gates = averaged_gates(assembly, on_devices, [_pair(person, asked) for person in people])
     else:
         assert assembly.table is not None
-        gates = profile_gates(assembly, saved.adapters, assembly.table.embed_profiles([p.values for p in people]))
+        gates = profile_gates(
+            assembly.decoder, saved.adapters, assembly.table.embed_profiles([p.values for p in people])
+        )
     assert assembly.decoder.adapter is not None
     settings, layers = assembly.decoder.adapter, assembly.decoder_config.layers
     parity = Parity(assembly, on_devices) if asked else None
@@ -148,9 +150,7 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
 
     atomic_write(out, write)
     trained = len(set(assembly.profiles.profile_R[assembly.units.person_N[assembly.mask("train")]].tolist()))
-    lines = [
-        f"{len(people)} adapters of step {saved.step} (training has {trained:,} profiles); {MANIFEST} says whose each is"
-    ]
+    lines = [f"{len(people)} adapters of step {saved.step} (training has {trained:,} profiles); {MANIFEST} says whose"]
     if not choice.profiles and trained > len(people):
         lines.append("these are the most frequent ones; --profiles N, all or FILE exports others")
     return [*lines, table(entries)]

@@ -61,26 +61,29 @@ def differences(config: Config, fields: Fields, shape: DecoderConfig) -> list[st
     wanted = dataclasses.replace(
         config, **{name: dataclasses.replace(getattr(config, name), **new) for name, new in fields.items()}
     )
-    here, there = _meaning(config, shape), _meaning(wanted, shape)
+    here, there = (_meaning(c, shape, wanted.adapter.rank) for c in (config, wanted))
     flags = []
     for section, new in fields.items():
         for name, value in new.items():
-            meant = f"{section}.{name}"
-            same = here[meant] == there[meant] if meant in here else getattr(getattr(config, section), name) == value
-            if not same:
+            meant, same = f"{section}.{name}", getattr(getattr(config, section), name) == value
+            if not same and (meant not in here or here[meant] != there[meant]):
                 flags.append(flag(meant, value))
     return flags
 
 
-def _meaning(config: Config, shape: DecoderConfig) -> dict[str, Any]:
-    """What stands for a field when two configs are compared, where they may differ in letters only."""
+def _meaning(config: Config, shape: DecoderConfig, rank: int) -> dict[str, Any]:
+    """What stands for a field when two configs are compared, where they may differ in letters only.
+
+    The scale is that of `rank`: where ranks differ, that alone is said.
+    """
     adapter, router = config.adapter, config.router
     targets, soft = set(adapter.targets), router.gate == "soft"
     qkv, gate_up = targets & {"q", "k", "v"}, targets & {"gate", "up"}
     own = router.shared if router.shared_gate_up == "same" else router.shared_gate_up == "yes"
+    scale = round(lora_scale(dataclasses.replace(adapter, rank=rank)), 9)
     return {
-        "adapter.alpha": round(lora_scale(adapter), 9),
-        "adapter.scaling": None,
+        "adapter.alpha": scale,
+        "adapter.scaling": scale,
         "adapter.targets": targets,
         "adapter.layers": adapter.layers or shape.layers,
         # All experts by their probability: the official code has it as the E largest, not normalised again.
