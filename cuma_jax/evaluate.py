@@ -20,6 +20,7 @@ from cuma_jax.evaluation.preferences import preferences_table
 from cuma_jax.evaluation.results import summary_table
 from cuma_jax.evaluation.run import Scored, evaluate_run
 from cuma_jax.jax_setup import prepare_jax
+from cuma_jax.machines import apply_machine
 from cuma_jax.reporting import write_report
 from cuma_jax.training.agreement import check_config, check_data
 from cuma_jax.training.assembly import Assembly, assemble
@@ -31,6 +32,7 @@ _CHECKPOINTS = ("last", "best")
 _HELP = f"""Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
 
 --run DIR             the run's folder (needed)
+--machine NAME        as in training: sets the mesh (and the batch, so that it divides)
 --checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: what the config
                         says, evaluation.checkpoint)
 {HELP}
@@ -146,13 +148,15 @@ def main() -> None:
 
 def _evaluate(args: list[str]) -> None:
     run, which = take_option(args, "--run"), take_option(args, "--checkpoint")
+    machine = take_option(args, "--machine")
     if not run and not {"-h", "--help"} & set(args):
         raise CumaError("which run? give its folder: python -m cuma_jax.evaluate --run runs/quickstart")
     if which and which not in _CHECKPOINTS:
         raise CumaError(f"--checkpoint is {which!r}; it must be one of {', '.join(_CHECKPOINTS)}")
     folder = local_folder(run, "--run")
     saved = read_config(folder) if run else None
-    defaults = Overrides(saved.evaluation, saved.mesh) if saved else Overrides(EvaluationConfig(), MeshConfig())
+    start = apply_machine(saved, machine) if saved and machine else saved
+    defaults = Overrides(start.evaluation, start.mesh) if start else Overrides(EvaluationConfig(), MeshConfig())
     given = tyro.cli(
         Overrides, prog="python -m cuma_jax.evaluate", description=_HELP, default=defaults, args=args,
         use_underscores=True,

@@ -111,12 +111,9 @@ def setting_of(machine: str, source: str) -> Setting | None:
     return SETTINGS.get((machine, size or ""))
 
 
-def named(topology: str, slices: int) -> str:
-    """The machine of a topology, or an empty string."""
-    for name, machine in MACHINES.items():
-        if (machine.topology, machine.slices) == (topology, slices):
-            return name
-    return ""
+def named(machine: Machine) -> str:
+    """The name of a machine of the table, or an empty string."""
+    return next((name for name, known in MACHINES.items() if known == machine), "")
 
 
 def mesh_of(machine: str, setting: Setting) -> MeshConfig:

@@ -77,9 +77,10 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "mesh": dataclasses.asdict(config.mesh), "batch_size": config.train.batch_size,
         "micro_batches": config.train.micro_batches, "remat": config.model.remat, "quantize": config.model.quantize,
         "length": plan.length, "fits": plan.fits, "peak_bytes": plan.peak, "memory_bytes": plan.machine.chip.hbm,
-        "arithmetic_bytes": dataclasses.asdict(plan.need) | {"total": plan.need.total},
+        "arithmetic_bytes": {**dataclasses.asdict(plan.need), "total": plan.need.total},
         "predicted_seconds": dataclasses.asdict(plan.times) | {"step": plan.times.step},
-        "predicted_mfu": plan.mfu, "predicted_mfu_layers": plan.layers_mfu, "bound": plan.times.bound, "advice": list(plan.advice),
+        "predicted_mfu": plan.mfu, "predicted_mfu_layers": plan.layers_mfu, "bound": plan.times.bound,
+        "advice": list(plan.advice),
         "measured": plan.measured, "compile_seconds": round(plan.seconds, 1),
     }  # fmt: skip
     if compiled:
@@ -137,7 +138,8 @@ def as_text(plan: Plan) -> str:
     )
     lines += [
         "",
-        f"  predicted step  {_milliseconds(plan.times.step)}, bound by {plan.times.bound}; MFU {plan.mfu:.0%}",
+        f"  predicted step  {_milliseconds(plan.times.step)}, bound by {plan.times.bound}; MFU {plan.layers_mfu:.0%} "
+        f"(4Nn, N of the layers; {plan.mfu:.0%} with the embedding tables)",
     ]
     lines.append(
         f"    compute {_milliseconds(plan.times.compute)}, memory {_milliseconds(plan.times.memory)}, "

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
-from cuma_jax.machines import MACHINES, SETTINGS, apply_machine, named, setting_of
+from cuma_jax.machines import MACHINES, apply_machine, named, setting_of
+from cuma_jax.machines import Machine as Row
 from cuma_jax.models.families import HUB_SHAPES, SHAPES, DecoderConfig, decoder_config
 from cuma_jax.models.sources import resolve
 from cuma_jax.planning import topology
@@ -102,6 +103,8 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     if config.model.dtype == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
     tries, settings = _tries(config, shape, machine, target, length, say)
+    if target.gpu and target.compiles and jax.default_backend() == "gpu" and jax.device_count() == count:
+        return _here(tries[0], shape, machine, length, settings, target.profiles, say)
     if not devices or not target.compiles:
         return _with_advice(_plan(tries[0], shape, machine, length, settings), target.profiles)
     for number, tried in enumerate(tries[:MOST_COMPILED]):
@@ -127,7 +130,7 @@ def _tries(
         check_mesh(own, abstract_mesh(own.mesh), shape)  # type: ignore[arg-type]
         where = f"machine {target.machine}, cuma_jax/machines.py" if target.machine else "as given"
         return [judge(own, shape, machine, length, target.profiles)], where
-    known = named(target.topology, target.slices)
+    known = named(Row(machine.devices, target.topology, target.slices, target.gpu))
     if not target.search and known and setting_of(known, config.model.source):
         say(f"batch {config.train.batch_size} and the preset's mesh do not fill {machine.devices} devices: "
             f"planning --machine {known}")  # fmt: skip
@@ -189,18 +192,33 @@ def _plan(
     return Plan(tried.config, shape, machine, length, tried.need, times, compiled, {}, settings, (), seconds)
 
 
+def _here(
+    tried: Candidate,
+    shape: DecoderConfig,
+    machine: Machine,
+    length: int,
+    settings: str,
+    profiles: int,
+    say: Callable[[str], None],
+) -> Plan:
+    """A plan for the devices that are here: compiled for them, and run on zeros if it fits."""
+    kind = jax.devices()[0].device_kind
+    say(f"compiling for what is here: {jax.device_count()} x {kind}")
+    program = build(tried.config, shape, make_mesh(tried.config.mesh, jax.devices()), length, profiles)
+    began = time.perf_counter()
+    compiled = topology.compile_program(program)
+    plan = _plan(tried, shape, machine, length, settings, compiled, time.perf_counter() - began)
+    if plan.fits:
+        say("running it on zeros")
+        plan = dataclasses.replace(plan, measured=measure(program, length))
+    return _with_advice(plan, profiles)
+
+
 def _with_advice(plan: Plan, profiles: int) -> Plan:
     if plan.fits:
         return plan
     lines = advice(plan.config, plan.shape, plan.machine, plan.length, profiles)
     return dataclasses.replace(plan, advice=tuple(lines))
-
-
-def presets_on_machines() -> list[tuple[str, str]]:
-    """(machine, model) of every row of the table."""
-    from cuma_jax.machines import SIZES
-
-    return [(machine, model) for machine, size in SETTINGS for model, of in SIZES.items() if of == size]
 
 
 def measure(program: Program, length: int, steps: int = 3) -> dict[str, float]:
