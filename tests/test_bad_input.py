@@ -48,9 +48,9 @@ def run(argv, tmp_path, monkeypatch, capsys):
 
 DEBUG = ["--config", str(ROOT / "configs" / "debug.py")]
 CASES = {
-    "processes": (["--distributed", "two"], ["--distributed is 'two'", "auto, none or HOST:PORT,N,I"]),
-    "a process too many": (["--distributed", "host:1234,2,2"], ["host:1234,2,2", "from 0 to N - 1"]),
-    "a bucket's address": (["--run.dir", "gs://bucket/run"], ["'gs://bucket/run'", "Mount the bucket"]),
+    "not_processes": (["--distributed", "two"], ["--distributed is 'two'", "auto, none or HOST:PORT,N,I"]),
+    "process_too_many": (["--distributed", "host:1234,2,2"], ["host:1234,2,2", "from 0 to N - 1"]),
+    "address_of_a_bucket": (["--run.dir", "gs://bucket/run"], ["'gs://bucket/run'", "Mount the bucket"]),
     "missing_model_folder": (["--model.source", "./nowhere"], ["nowhere"]),
     "top_k_above_experts": (["--router.top_k", "9"], ["router.top_k is 9", "adapter.experts, which is 8"]),
     "unknown_target": (["--adapter.targets", "q", "qkv"], ["adapter.targets is 'qkv'", "q, k, v, o, gate, up, down"]),
