@@ -178,14 +178,27 @@ def times(
 
 
 def program_flops(config: Config, shape: DecoderConfig, length: int) -> float:
-    """Operations of a step, roughly: 4 N n, and what `model.remat` runs again.
+    """Operations of a step: 4 n for every weight of the layers, attention, experts, and logits where they are read.
 
-    Of a layer run again, the last product (down, about a quarter) is not: nothing in the backward pass reads it.
+    Of a layer run again (remat full) the last product, down, is not: nothing in the backward pass reads it.
     """
-    tokens = config.train.batch_size * length
-    again = 0.75 if config.model.remat == "full" else 0.0
-    again += 1.0 if config.train.micro_batches > 1 else 0.0  # a micro-batch's forward pass is run again as a whole
-    return useful_flops(shape, tokens) * (1 + again / 2)
+    rows, adapter = config.train.batch_size, config.adapter
+    tables = shape.vocab * shape.width * (1 if shape.tied else 2)
+    forward = 2.0 * (num_params(shape) - tables) * rows * length
+    down = 2.0 * shape.layers * shape.width * shape.ffn * rows * length
+    scores = 4.0 * shape.layers * rows * length**2 * shape.heads * shape.head_dim
+    layers = min(adapter.layers, shape.layers) or shape.layers
+    experts = 2.0 * layers * rows * length * max(adapter.experts, 1) * adapter.rank * 2 * shape.width
+    extra = experts * len(adapter.targets) if adapter.kind == "lora" else 0.0
+    logits = 0.0 if config.objective.name == "choice" else 2.0 * rows * supervised(config, length)
+    total = 2 * forward + 3 * scores + 3 * extra + 2 * logits * shape.vocab * shape.width
+    if config.model.remat != "none":
+        total += scores
+    if config.model.remat == "full":
+        total += forward - down + extra
+    if config.train.micro_batches > 1:  # a micro-batch's forward pass is run again as a whole
+        total += forward + scores + extra
+    return total
 
 
 def _base_bytes(config: Config, shape: DecoderConfig) -> float:

@@ -152,12 +152,19 @@ def as_text(plan: Plan) -> str:
             for kind, row in _by_kind(compiled).items()
         ]
         largest = max(compiled.collectives, key=lambda item: item.bytes)
-        lines.append(f"    largest at once: {largest.kind} of {largest.shape}, {_gib(largest.bytes)} ({largest.where})")
+        lines.append(
+            f"    largest at once: {largest.kind} of {largest.shape}, {_gib(largest.bytes)} ({_last(largest.where)})"
+        )
     if plan.measured:
         lines += ["", "  measured here"] + [f"    {name:<24} {value:,.4g}" for name, value in plan.measured.items()]
     if plan.advice:
         lines += ["", "  would fit with"] + [f"    {line}" for line in plan.advice]
     return "\n".join(lines)
+
+
+def _last(where: str) -> str:
+    """The end of one of JAX's names, which says most."""
+    return "/".join(where.split("/")[-3:])
 
 
 def _gib(size: float) -> str:

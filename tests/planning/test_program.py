@@ -10,7 +10,7 @@ from conftest import changed
 from cuma_jax.config import Config, MeshConfig
 from cuma_jax.methods import apply_method
 from cuma_jax.models.families import HUB_SHAPES, SHAPES
-from cuma_jax.planning.arithmetic import Need, memory, useful_flops
+from cuma_jax.planning.arithmetic import Need, memory, program_flops, useful_flops
 from cuma_jax.planning.program import build, matmul_flops
 from cuma_jax.planning.run import measure
 from cuma_jax.planning.topology import compile_program
@@ -82,6 +82,7 @@ def test_operations_are_four_times_parameters_times_tokens_and_what_is_run_again
     layers = useful_flops(shape, 8 * 128) / 4 * passes * (1 - 2 * shape.vocab * shape.width / 8190735360)
     found = matmul_flops(program.trace().jaxpr.jaxpr)
     assert layers < found < 1.06 * layers
+    assert program_flops(config, shape, 128) == pytest.approx(found, rel=0.03)
 
 
 def test_products_are_counted_with_scans_and_branches():
