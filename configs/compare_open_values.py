@@ -35,10 +35,10 @@ def compare_open_values() -> Comparison:
         name="compare_open_values",
         base=base,
         variants=(
-            *by_method("cuma", "lora", "mixlora", "hydralora", "cuma_profile", "lora_persona", seeds=3),
+            *by_method("cuma", "lora", "mixlora", "hydralora", "cuma_profile", "lora_persona", "cuma_persona", seeds=3),
             *by_method(
                 "base", "per_country", "categorical", "shuffled", "soft", "no_balance", "full", "prefix", "rslora",
-                "dora", "reference", "mixlora_persona", "cuma_persona", "persona", "persona_few_shot",
+                "dora", "reference", "mixlora_persona", "persona", "persona_few_shot",
             ),
             variant("cuma_360", "cuma", seeds=3, title="CuMA, 360 steps", train={"steps": 360, "eval_every": 90}),
             variant("lora_360", "lora", title="LoRA, 360 steps", train={"steps": 360, "eval_every": 90}),
