@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from cuma_jax.errors import CumaError
 from cuma_jax.formats.official_config import CONFIG_FILE, OfficialConfig, check_base, read_config
@@ -84,7 +84,7 @@ def write_official(folder: pathlib.Path, official: Official) -> None:
     for name, value in official.tensors.items():
         _, manager, router = name.partition(f"._{TOP}")
         tensors[f"{TOP}{router}" if official.top and manager else name] = np.ascontiguousarray(value, dtype)
-    save_file(tensors, folder / WEIGHTS_FILE)
+    (folder / WEIGHTS_FILE).write_bytes(save(tensors))  # `save_file` lets nobody but the owner read it
     text = json.dumps(official.config.to_json(), indent=1) + "\n"
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
 

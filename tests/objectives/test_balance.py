@@ -98,6 +98,16 @@ def test_uniform_use_of_experts_costs_one_and_all_on_one_expert_costs_e():
     np.testing.assert_allclose(balance_loss(collapsed, "switch"), 8.0, rtol=1e-6)
 
 
+def test_the_official_loss_without_top_k_routing_is_a_constant():
+    """It counts every expert as selected by gates that add up to 1: E/K of each router, whatever they do."""
+    sharp = jnp.zeros((3, 8)).at[:, 2].set(40.0)
+    collapsed = RouterSums(sharp, sharp, sharp, jnp.zeros(3), jnp.full((3,), 40.0))
+    sums = {"a/router": collapsed, "b/router": uniform()["a/router"]}
+    router = RouterConfig(gate="topk_unnormalised", top_k=2)
+    np.testing.assert_allclose(balance_loss(sums, "reference", router), 6 * 8 / 2)
+    assert float(balance_loss(sums, "switch", router)) == pytest.approx((3 * 8 + 3) / 6)
+
+
 def test_soft_gates_select_every_expert_alike():
     s_NE = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
     _, _, mask = gate_weights(jnp.asarray(s_NE), "soft", 2)
