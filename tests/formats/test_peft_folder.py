@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 
 from cuma_jax.formats.peft_folder import write_peft
 
-pytestmark = pytest.mark.parametrize("name", CASES)
+SLOW = [name for name in CASES if name != "lora"]
+pytestmark = pytest.mark.parametrize("name", ["lora", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 
 
 def test_peft_in_torch_computes_our_logits(name, tmp_path):
