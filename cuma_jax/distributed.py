@@ -36,7 +36,7 @@ HELP = f"""--distributed auto|none|HOST:PORT,N,I  how the processes of a run fin
                       that dies ends the others within ${HEARTBEAT} seconds (100). See docs/distributed.md"""
 _ROOT, _FAILED, _GONE = "cuma_jax", "cuma_jax/failed/", "cuma_jax/gone/"
 _POLL, _LINGER, _LONGEST = 1.0, 5.0, 6 * 3600.0
-_LOST = re.compile(r"gloo|nccl|heartbeat|coordination|peer|socket|connection|unavailable", re.IGNORECASE)
+_LOST = re.compile(r"\bgloo\b|\bnccl\b|heartbeat|coordination service|connection (closed|reset)|socket closed", re.I)
 _calls = itertools.count()
 
 
@@ -209,7 +209,7 @@ class _Watch(threading.Thread):
             code, text, shown = int(error.code or 0), "see what it printed", ""
         elif failed := self._wait_for_reason():  # a broken connection is the consequence of another's failure
             code, shown = 2, f"error: {failed}"
-        elif isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
+        elif isinstance(error, (jax.errors.JaxRuntimeError, ValueError)) and _LOST.search(str(error)):
             text = "lost another process of this run; run the same command again: it resumes from the last checkpoint"
             shown = f"error: process {self._index} {text} ({str(error).partition(chr(10))[0][:200]})"
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody may be left to tell

@@ -3,9 +3,11 @@
 The runs, each used by several tests (P processes x D devices, all on the mesh 2 x 2 x 2):
 
     whole    1 x 8, from start to end: what all others must come to
-    killed   4 x 2, one of them killed in the middle of a step;  restarted  2 x 4, in a copy of its folder
-    stopped  2 x 4, SIGTERM to both;  on_four  4 x 2 and  on_one  1 x 8, each in a copy of its folder
+    killed   2 x 4, one of them killed in the middle of a step; restarted  4 x 2 and on_one  1 x 8, in copies of it
+    stopped  2 x 4, SIGTERM to both; on_two  2 x 4, in a copy of its folder
     refused  2 x 1, three commands that cannot work: nothing is compiled
+
+All groups share one cache of compiled programs, so that each program is compiled once a number of processes.
 """
 
 import json
@@ -28,7 +30,7 @@ TRAIN = ["-m", "cuma_jax.train", "--config", str(ROOT / "configs" / "debug.py"),
          "--data.buckets", "256", "--evaluation.max_profiles", "20", "--evaluation.bootstrap", "50",
          "--evaluation.splits", "unseen_country"]  # fmt: skip
 MESH = ["--mesh.data", "2", "--mesh.fsdp", "2", "--mesh.tensor", "2"]
-HEARTBEAT_S = 20
+HEARTBEAT_S = 30
 
 
 def free_port():
@@ -64,20 +66,25 @@ class Group:
         """Exit codes, when all have ended."""
         until = time.monotonic() + timeout
         try:
-            return [p.wait(max(until - time.monotonic(), 0.1)) for p in self.processes]
+            return [process.wait(max(until - time.monotonic(), 0.1)) for process in self.processes]
         finally:
-            for p in self.processes:
-                p.kill()
+            for process in self.processes:
+                process.kill()
 
     def succeed(self):
         assert self.end() == [0] * len(self.processes), "\n".join(self.said(i) for i in range(len(self.processes)))
 
     def wait_for(self, condition):
         until = time.monotonic() + 240
-        while not condition():
-            assert all(p.poll() is None for p in self.processes), self.said(0)
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        try:
+            while not condition():
+                assert all(p.poll() is None for p in self.processes), self.said(0)
+                assert time.monotonic() < until
+                time.sleep(0.02)
+        except BaseException:
+            for process in self.processes:
+                process.kill()
+            raise
 
 
 @pytest.fixture(scope="module")
@@ -122,10 +129,10 @@ def scores(folder):
     return found
 
 
-def resumed(place, source, name, processes):
+def resumed(place, source, name, processes, *more):
     """A copy of a run's folder, gone on with by other processes."""
     shutil.copytree(place / source, place / name)
-    run = group(place, name, processes)
+    run = group(place, name, processes, *more)
     run.succeed()
     assert re.search(r"resuming .* at step \d+", run.said(0)), run.said(0)
     return place / name
@@ -139,18 +146,18 @@ def whole(place):
 
 @pytest.fixture(scope="module")
 def killed(place):
-    """Exit codes and seconds until the last of the others had ended; nobody told them."""
-    run, folder = group(place, "killed", 4), place / "killed"
+    """The group, its exit codes, and the seconds until the other had ended; nobody told it."""
+    run, folder = group(place, "killed", 2), place / "killed"
     run.wait_for(lambda: (5, "train") in losses(folder))
     began = time.monotonic()
-    run.processes[2].kill()
+    run.processes[1].kill()
     codes = run.end()
     return run, codes, time.monotonic() - began
 
 
 @pytest.fixture(scope="module")
 def restarted(place, killed):
-    return resumed(place, "killed", "restarted", 2)
+    return resumed(place, "killed", "restarted", 4)
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +169,14 @@ def stopped(place):
     return run, run.end()
 
 
-@pytest.mark.parametrize("name", ["killed", "restarted", "stopped", "on_four"])
-def test_losses_are_those_of_one_process(name, place, whole, restarted, stopped, on_four):
-    """From the start (killed, stopped) and from a checkpoint of other processes (restarted, on_four)."""
+@pytest.fixture(scope="module")
+def on_two(place, stopped):
+    return resumed(place, "stopped", "on_two", 2)
+
+
+@pytest.mark.parametrize("name", ["killed", "stopped", "restarted", "on_two"])
+def test_losses_are_those_of_one_process(name, place, whole, killed, stopped, restarted, on_two):
+    """From the start (killed, stopped), and from a checkpoint of two processes on four and on two."""
     expected, found = losses(whole), losses(place / name)
     assert found
     assert len(expected) == STEPS + 2
@@ -173,13 +185,13 @@ def test_losses_are_those_of_one_process(name, place, whole, restarted, stopped,
         assert abs(loss - expected[step]) <= 1e-5, step
 
 
-@pytest.fixture(scope="module")
-def on_four(place, stopped):
-    return resumed(place, "stopped", "on_four", 4)
+def test_a_checkpoint_of_two_processes_is_restored_on_one(place, whole, killed):
+    folder = resumed(place, "killed", "on_one", 1, "--evaluation.no-after_training")
+    assert losses(folder) == pytest.approx(losses(whole), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["restarted", "on_four"])
-def test_scores_are_those_of_one_process(name, place, whole, restarted, on_four):
+@pytest.mark.parametrize("name", ["restarted", "on_two"])
+def test_scores_are_those_of_one_process(name, place, whole, restarted, on_two):
     expected, found = scores(whole), scores(place / name)
     assert found.keys() == expected.keys()
     assert len(found) > 50
@@ -187,18 +199,12 @@ def test_scores_are_those_of_one_process(name, place, whole, restarted, on_four)
         assert value == (pytest.approx(expected[where], abs=1e-4) if isinstance(value, float) else expected[where])
 
 
-def test_a_checkpoint_of_two_processes_is_restored_on_one(place, whole, stopped):
-    expected, found = losses(whole), losses(resumed(place, "stopped", "on_one", 1))
-    assert found == pytest.approx(expected, abs=1e-5)
-
-
 def test_a_killed_process_ends_the_others_with_an_error_in_time(killed):
     run, codes, seconds = killed
-    assert codes[2] == -signal.SIGKILL
-    assert all(code not in (0, None) for code in codes)
-    assert seconds < 2 * HEARTBEAT_S + 20
-    for i in (0, 1, 3):
-        assert "another process" in run.said(i) or "heartbeat" in run.said(i), run.said(i)
+    assert codes[1] == -signal.SIGKILL
+    assert codes[0] != 0
+    assert seconds < HEARTBEAT_S + 30
+    assert "another process" in run.said(0) or "heartbeat" in run.said(0), run.said(0)
 
 
 def test_sigterm_to_all_saves_once_and_exits_with_code_zero(stopped, place):
