@@ -200,7 +200,7 @@ def test_a_weight_that_does_not_divide_is_named():
 
 def test_a_global_batch_is_put_together_from_the_rows_of_this_process():
     mesh = mesh_of(2, 2, 2)
-    assert local_rows(mesh, 16) == slice(0, 16)
+    assert local_rows(mesh, 16).tolist() == list(range(16))
     batch = {"tokens": np.arange(32, dtype=np.int32).reshape(16, 2)}
     placed = put_batch(batch, mesh)["tokens"]
     assert placed.sharding == batch_sharding(mesh)
