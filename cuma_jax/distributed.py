@@ -189,7 +189,7 @@ class _Watch(threading.Thread):
             except jax.errors.JaxRuntimeError:
                 return  # process 0 is gone; JAX ends this process
             if failed and self._ending.acquire(blocking=False):
-                self._exit(f"error: {failed}", 2)
+                self._exit(f"error: {failed[1]}", failed[0])
 
     def stop(self) -> None:
         """Ends the thread, before JAX shuts the connection."""
@@ -208,26 +208,30 @@ class _Watch(threading.Thread):
         elif isinstance(error, SystemExit):
             code, text, shown = int(error.code or 0), "see what it printed", ""
         elif failed := self._wait_for_reason():  # a broken connection is the consequence of another's failure
-            code, shown = 2, f"error: {failed}"
+            code, shown = failed[0], f"error: {failed[1]}"
         elif isinstance(error, (jax.errors.JaxRuntimeError, ValueError)) and _LOST.search(str(error)):
             text = "lost another process of this run; run the same command again: it resumes from the last checkpoint"
             shown = f"error: process {self._index} {text} ({str(error).partition(chr(10))[0][:200]})"
         with contextlib.suppress(jax.errors.JaxRuntimeError):  # nobody may be left to tell
-            self._client.key_value_set(f"{_FAILED}{self._index}", f"process {self._index} stopped: {text}")
+            self._client.key_value_set(f"{_FAILED}{self._index}", f"{code} process {self._index} stopped: {text}")
         self._exit(shown, code)
 
-    def _failed(self) -> str:
+    def _failed(self) -> tuple[int, str] | None:
+        """Exit code and reason of a process that has failed: all end with the same code, which schedulers act on."""
         found = self._client.key_value_dir_get(_FAILED)
-        return found[0][1] if found else ""
+        if not found:
+            return None
+        code, _, reason = found[0][1].partition(" ")
+        return int(code), reason
 
-    def _wait_for_reason(self) -> str:
+    def _wait_for_reason(self) -> tuple[int, str] | None:
         until = time.monotonic() + 2 * _POLL
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             while time.monotonic() < until:
                 if failed := self._failed():
                     return failed
                 time.sleep(_POLL / 10)
-        return ""
+        return None
 
     def _exit(self, text: str, code: int) -> NoReturn:
         """Ends the process at once: an orderly exit would wait for the others, and they wait for this one."""
