@@ -15,6 +15,7 @@ from cuma_jax.training.agreement import check_config, check_data
 from cuma_jax.training.assembly import assemble
 from cuma_jax.training.loop import train
 from cuma_jax.training.run_dir import check_shared, open_run, run_dir
+from cuma_jax.training.saved_adapters import has_checkpoint
 from cuma_jax.training.start import check_start
 
 
@@ -37,6 +38,8 @@ def run(config: Config) -> bool:
     check_start(config, folder)
     assembly = assemble(config)
     check_data(assembly)
+    if not has_checkpoint(folder):
+        _ = assembly.start  # profile vectors that do not fit it are found before anything is written
     if config.evaluation.after_training:
         check_checkpoint(assembly)
     trained = train(assembly, folder)

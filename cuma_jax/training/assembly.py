@@ -107,11 +107,17 @@ class Assembly:
         """Adapters to start training from, on their devices: those of `adapter.init_from`, or fresh ones."""
         if not self.config.adapter.init_from:
             return self.fresh_adapters(seed)
-        start = start_adapters(self.config, self.files, self.decoder_config, self.adapter_shapes, self.table)
         return jax.tree.map(
             lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),
-            start, self.adapter_shardings,
+            self.start, self.adapter_shardings,
         )  # fmt: skip
+
+    @functools.cached_property
+    def start(self) -> Tree:
+        """The adapters of `adapter.init_from`, checked, in host memory; None where it is empty."""
+        if not self.config.adapter.init_from:
+            return None
+        return start_adapters(self.config, self.files, self.decoder_config, self.adapter_shapes, self.table)
 
     def fresh_adapters(self, seed: int) -> Tree:
         """New adapters, made on their devices: the model starts as its base (with a prefix, near it)."""
