@@ -139,11 +139,11 @@ def _saved(config: Config, shape: DecoderConfig, t: int, rows: int, length: int,
 
 
 def _layer(shape: DecoderConfig, mesh: MeshConfig, rows: int, length: int, item: int) -> int:
-    """One layer's intermediate results in the backward pass, and two layers' gathered weights."""
+    """One layer's intermediate results in the backward pass, and its gathered weights with half of the next's."""
     n = rows * length
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     weights = (2 * shape.width * q + 2 * shape.width * kv + 3 * shape.width * shape.ffn) * item // mesh.tensor
-    gathered = 2 * weights if mesh.fsdp > 1 else 0
+    gathered = weights * 3 // 2 if mesh.fsdp > 1 else 0
     mlp = n * shape.ffn // mesh.tensor * (4 + 2 * item)
     scores = rows * shape.heads // mesh.tensor * length * length * (4 + item)
     return gathered + max(mlp, scores) + 4 * n * shape.width * 4
