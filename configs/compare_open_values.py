@@ -40,7 +40,7 @@ def compare_open_values() -> Comparison:
                 "base", "per_country", "categorical", "shuffled", "soft", "no_balance", "full", "prefix", "rslora",
                 "dora", "reference", "mixlora_persona", "persona", "persona_few_shot",
             ),
-            variant("cuma_360", "cuma", seeds=3, title="CuMA, 360 steps", train={"steps": 360, "eval_every": 90}),
+            variant("cuma_360", "cuma", title="CuMA, 360 steps", train={"steps": 360, "eval_every": 90}),
             variant("lora_360", "lora", title="LoRA, 360 steps", train={"steps": 360, "eval_every": 90}),
             variant(
                 "whitened_24", "cuma", title="CuMA, as before this study",

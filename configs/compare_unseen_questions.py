@@ -31,8 +31,8 @@ def compare_unseen_questions() -> Comparison:
         name="compare_unseen_questions",
         base=base,
         variants=(
-            *by_method("cuma", "lora", "lora_persona", seeds=3),
-            *by_method("base", "persona", "mixlora", "hydralora", "cuma_profile", "cuma_persona"),
+            *by_method("cuma", "lora", seeds=3),
+            *by_method("base", "mixlora", "cuma_profile", "lora_persona"),
         ),
         title="Questions never seen",
     )
