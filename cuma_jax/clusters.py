@@ -73,8 +73,8 @@ def found_by_jax(environ: Mapping[str, str] = os.environ) -> bool:
     hosts = environ.get("TPU_PROCESS_ADDRESSES", environ.get("TPU_WORKER_HOSTNAMES", ""))
     slices = environ.get("MEGASCALE_NUM_SLICES", "1")
     if hosts:
-        return _has_tpu() and ("," in hosts or int(slices) > 1)
-    if _has_tpu() and "TPU_SKIP_MDS_QUERY" not in environ:
+        return has_tpu() and ("," in hosts or int(slices) > 1)
+    if has_tpu() and "TPU_SKIP_MDS_QUERY" not in environ:
         listed = re.search(r"^MEGASCALE_NUM_SLICES: '?(\d+)", _metadata("tpu-env"), re.MULTILINE)
         return "," in _metadata("worker-network-endpoints") or (listed is not None and int(listed[1]) > 1)
     if "KUBERNETES_SERVICE_HOST" in environ and "JOB_COMPLETION_INDEX" in environ:
@@ -89,11 +89,18 @@ def found_by_jax(environ: Mapping[str, str] = os.environ) -> bool:
     return False
 
 
-def _has_tpu() -> bool:
+def has_tpu() -> bool:
     """Whether JAX would look for other TPU hosts: there are Google's devices, and the TPU library."""
     vendors = pathlib.Path("/sys/bus/pci/devices").glob("*/vendor")
     google = any(vendor.read_text().strip() == _GOOGLE for vendor in vendors)
     return google and (importlib.util.find_spec("libtpu") is not None or "TPU_LIBRARY_PATH" in os.environ)
+
+
+def may_have_tpu() -> bool:
+    """Whether anything at all speaks of a TPU, also in a container that does not see the PCI bus."""
+    nodes = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev/vfio").glob("[0-9]*")]
+    named = [name for name in os.environ if name.startswith(("TPU_", "MEGASCALE_")) and name != "TPU_SKIP_MDS_QUERY"]
+    return bool(nodes or named) or has_tpu()
 
 
 def _metadata(name: str) -> str:

@@ -1,6 +1,12 @@
 """`--distributed`: what it may be, and where `auto` finds several processes."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+
 import pytest
+from conftest import ROOT
 
 from cuma_jax import clusters
 from cuma_jax.clusters import Processes, found_by_jax, parse_distributed
@@ -57,7 +63,7 @@ def test_auto_joins_only_where_there_are_several(environ, several):
     ],
 )
 def test_auto_on_a_tpu(environ, metadata, several, monkeypatch):
-    monkeypatch.setattr(clusters, "_has_tpu", lambda: True)
+    monkeypatch.setattr(clusters, "has_tpu", lambda: True)
     monkeypatch.setattr(clusters, "_metadata", lambda name: metadata.get(name, ""))
     assert found_by_jax(environ) is several
 
@@ -72,3 +78,15 @@ def test_a_lone_pod_of_a_job_says_that_it_is_alone(monkeypatch, capsys):
     monkeypatch.setattr(clusters.importlib.util, "find_spec", lambda name: None)
     assert not found_by_jax(pod)
     assert "runs by itself" in capsys.readouterr().err
+
+
+def test_a_tpu_library_without_a_tpu_is_not_tried():
+    """It is there for `plan`; JAX would try it at every start and complain. A run says nothing of it."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed (pip install 'cuma_jax[plan]')")
+    if clusters.may_have_tpu():
+        pytest.skip("this machine speaks of a TPU")
+    code = "import jax; from cuma_jax import config, jax_setup; jax_setup.prepare_jax(config.Config()); jax.devices()"
+    clean = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

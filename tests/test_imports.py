@@ -20,7 +20,7 @@ ALLOWED = {
     "config_compare": {"config", "errors", "methods"},
     "machines": {"config", "errors"},
     "cli": {"config", "errors", "methods", "machines"},
-    "jax_setup": FLOOR,
+    "jax_setup": FLOOR | {"clusters"},
     "clusters": {"errors"},
     "distributed": {"errors", "cli", "clusters"},
     "surveys": FLOOR,
