@@ -99,7 +99,8 @@ def has_tpu() -> bool:
 def may_have_tpu() -> bool:
     """Whether anything at all speaks of a TPU, also in a container that does not see the PCI bus."""
     nodes = [*pathlib.Path("/dev").glob("accel*"), *pathlib.Path("/dev/vfio").glob("[0-9]*")]
-    named = [name for name in os.environ if name.startswith(("TPU_", "MEGASCALE_")) and name != "TPU_SKIP_MDS_QUERY"]
+    own = re.compile(r"TPU_(ML_\w+|SKIP_MDS_QUERY|LIBRARY_PATH)")  # set by JAX wherever there is a library
+    named = [n for n in os.environ if n.startswith(("TPU_", "MEGASCALE_")) and not own.fullmatch(n)]
     return bool(nodes or named) or has_tpu()
 
 
