@@ -97,10 +97,10 @@ SETTINGS: dict[tuple[str, str], Setting] = {
     ("v5p-64", "32b"): Setting(2, 1, 64, 1, "dots", _SPLIT),
     ("2xv5e-256", "32b"): Setting(8, 1, 1024, 1, "full", _TIGHT),
     ("8xh100", "32b"): Setting(4, 1, 32, 1, "dots", _SPLIT),
-    ("v5e-256", "70b"): Setting(64, 1, 512, 1, "full", _TIGHT),
+    ("v5e-256", "70b"): Setting(32, 1, 256, 1, "full", _TIGHT),
     ("v6e-256", "70b"): Setting(16, 1, 1024, 1, "full", _TIGHT),
     ("v5p-64", "70b"): Setting(4, 1, 128, 1, "full", _TIGHT),
-    ("2xv5e-256", "70b"): Setting(64, 1, 1024, 1, "full", _TIGHT),
+    ("2xv5e-256", "70b"): Setting(32, 1, 512, 1, "full", _TIGHT),
     ("8xh100", "70b"): Setting(8, 1, 16, 1, "full", _TIGHT),
 }
 

@@ -1,11 +1,13 @@
-"""What a chip can do, from its makers' pages. A plan's times are predictions from these, nothing is measured.
+"""What a chip can do. A plan's times are predictions from these figures; nothing is measured.
 
-Sources. TPU: cloud.google.com/tpu/docs/v4, v5e, v5p and v6e (bf16 FLOP/s, HBM, HBM bandwidth, links); the one-way speed
-of a link and the data-centre network's share of a chip: the tables of "How to Scale Your Model"
-(jax-ml.github.io/scaling-book/tpus). The HBM that a program may use is what libtpu 0.0.42 says when a program is too
-large. GPU: the data sheets of NVIDIA's H100 SXM, H200 SXM, A100 80GB SXM, L4 and the Ada and Ampere whitepapers (RTX
-4090 and 3090); dense bf16 with float32 sums, not the figure "with sparsity". NVLink and PCIe are one way, half the
-figure in the data sheets.
+Looked up: bf16 FLOP/s, HBM and its speed of v4, v5e, v5p and v6e, and the network of v5e and v5p, on Google's pages
+(cloud.google.com/tpu/docs/v4, v5e, v5p, v6e); the HBM that a program may use is what libtpu 0.0.42.1 says when one is too
+large. FLOP/s and memory of H100, H200, A100 and L4, and NVLink of H100 and A100, against secondary pages that quote
+NVIDIA's data sheets (dense bf16, not "with sparsity"; NVLink one way, half the figure given).
+
+Not looked up, and to be checked before a figure rests on them: the one-way speed of a TPU link (Google gives 50 GB/s on
+v5e, 100 on v5p and v6e by its totals; a tenth less is assumed here), v4's links, the network of v4, v6e and of GPUs, and
+the RTX cards.
 """
 
 import dataclasses
@@ -41,7 +43,7 @@ class Chip:
 TPUS = {
     # libtpu's topologies of v4 have two devices a chip (one a core): half of everything each.
     "v4": Chip("TPU v4 core", 1.375e14, int(15.25 * GIB), 0.6e12, 4.5e10, 2, 3.1e9),
-    "v5e": Chip("TPU v5e", 1.97e14, int(15.75 * GIB), 8.1e11, 4.5e10, 2, 3.1e9),
+    "v5e": Chip("TPU v5e", 1.97e14, int(15.75 * GIB), 8.19e11, 4.5e10, 2, 3.1e9),
     "v5p": Chip("TPU v5p", 4.59e14, int(95.74 * GIB), 2.765e12, 9.0e10, 2, 6.2e9),
     "v6e": Chip("TPU v6e", 9.18e14, int(31.25 * GIB), 1.64e12, 9.0e10, 2, 1.25e10),
 }

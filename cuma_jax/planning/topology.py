@@ -14,8 +14,8 @@ from cuma_jax.planning.hlo import Collective, collectives
 from cuma_jax.planning.program import Program, matmul_flops
 
 FAST = {"exec_time_optimization_effort": -1.0}
-"""Compiler options that leave out the search for the fastest schedule: a quarter of the time; memory and collectives
-are within 1% of the full compilation's (docs/plan.md)."""
+"""Compiler options that leave out the search for the fastest schedule: a quarter of the time. On the one mesh compared,
+temporaries came out 1.1% lower than the full compilation's, bytes received 0.5% higher (docs/plan.md)."""
 _ENVIRONMENT = {
     # Without these libtpu looks for the TPU that it runs on, which is not there, and locks it for other processes.
     "TPU_SKIP_MDS_QUERY": "1",
