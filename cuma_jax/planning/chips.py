@@ -5,9 +5,9 @@ Looked up: bf16 FLOP/s, HBM and its speed of v4, v5e, v5p and v6e, and the netwo
 is too large. FLOP/s and memory of H100, H200, A100 and L4, and NVLink of H100 and A100, against secondary pages
 that quote NVIDIA's data sheets (dense bf16, not "with sparsity"; NVLink one way, half the figure given).
 
-Not looked up, and to be checked before a figure rests on them: the one-way speed of a TPU link (Google gives 50 GB/s on
-v5e, 100 on v5p and v6e by its totals; a tenth less is assumed here), v4's links, the network of v4, v6e and of GPUs, and
-the RTX cards.
+Not looked up, and to be checked before a figure rests on them: the one-way speed of a TPU link (Google gives 50
+GB/s on v5e, 100 on v5p and v6e by its totals; a tenth less is assumed here), v4's links, the network of v4, v6e and
+of GPUs, and the RTX cards.
 """
 
 import dataclasses
