@@ -37,7 +37,9 @@ TEXT
 }
 
 build() {
-  run docker build --file "$ROOT/launch/Dockerfile" --build-arg "EXTRA=$DEVICE" --build-arg "RUN_AS=${AS_ROOT:-cuma}" \
+  local user=cuma
+  [[ -z $AS_ROOT ]] || user=root
+  run docker build --file "$ROOT/launch/Dockerfile" --build-arg "EXTRA=$DEVICE" --build-arg "RUN_AS=$user" \
     --tag "$TAG" "$ROOT"
   if [[ -n $PUSH ]]; then run docker push "$TAG"; fi
 }
@@ -59,36 +61,10 @@ start() {
   run docker run "${args[@]}" --label "cuma_jax=$NAME" "$TAG" "${TRAIN[@]}"
 }
 
+# shellcheck disable=SC2034  # parse_line sets and others read them by name
 parse() {
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "") die "no command; one of build, run, logs, stop (see --help)" ;;
-    build | run | logs | stop) COMMAND=$1 && shift ;;
-    *) die "no such command: $1 (see --help)" ;;
-  esac
-  NAME="" DEVICE="" TAG="" PUSH="" AS_ROOT="" MACHINE="" VOLUME=""
-  if [[ $COMMAND != build ]]; then
-    case ${1:-} in
-      --help | -h) usage && exit 0 ;;
-      "" | -*) die "the container's name is missing; it stands after $COMMAND (see --help)" ;;
-    esac
-    NAME=$1 && shift
-    need_name "$NAME"
-  fi
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --for) DEVICE="$(value_of "$@")"; shift 2 ;;
-      --tag) TAG="$(value_of "$@")"; shift 2 ;;
-      --machine) MACHINE="$(value_of "$@")"; shift 2 ;;
-      --volume) VOLUME="$(value_of "$@")"; shift 2 ;;
-      --push) PUSH=1 && shift ;;
-      --root) AS_ROOT=root && shift ;;
-      --dry-run) DRY_RUN=1 && shift ;;
-      --help | -h) usage && exit 0 ;;
-      --) shift && TRAIN_ARGS=("$@") && break ;;
-      *) die "unknown argument: $1; training arguments stand after -- (see --help)" ;;
-    esac
-  done
+  DEVICE="" TAG="" PUSH="" AS_ROOT="" MACHINE="" VOLUME=""
+  parse_line "container" "build run logs stop" "build" "--for=DEVICE --tag=TAG --machine=MACHINE --volume=VOLUME --push:PUSH --root:AS_ROOT" "$@"
 }
 
 main() {

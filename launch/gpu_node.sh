@@ -34,32 +34,10 @@ Example
 TEXT
 }
 
+# shellcheck disable=SC2034  # parse_line sets and others read them by name
 parse() {
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "") die "no command; one of run, start, resume, logs, status, stop (see --help)" ;;
-    run | start | resume | logs | status | stop) COMMAND=$1 && shift ;;
-    *) die "no such command: $1 (see --help)" ;;
-  esac
-  NAME="" MACHINE="" DEVICES=""
-  if [[ $COMMAND != run ]]; then
-    case ${1:-} in
-      --help | -h) usage && exit 0 ;;
-      "" | -*) die "the job's name is missing; it stands after $COMMAND (see --help)" ;;
-    esac
-    NAME=$1 && shift
-    need_name "$NAME"
-  fi
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --machine) MACHINE="$(value_of "$@")"; shift 2 ;;
-      --gpus) DEVICES="$(value_of "$@")"; shift 2 ;;
-      --dry-run) DRY_RUN=1 && shift ;;
-      --help | -h) usage && exit 0 ;;
-      --) shift && TRAIN_ARGS=("$@") && break ;;
-      *) die "unknown argument: $1; training arguments stand after -- (see --help)" ;;
-    esac
-  done
+  MACHINE="" DEVICES=""
+  parse_line "job" "run start resume logs status stop" "run" "--machine=MACHINE --gpus=DEVICES" "$@"
 }
 
 train() {

@@ -124,43 +124,15 @@ apply() {
   fi
 }
 
-# shellcheck disable=SC2034  # the template's words are read by name
+# shellcheck disable=SC2034  # parse_line sets and others read them by name
 parse() {
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "") die "no command; one of render, run, resume, logs, status, delete (see --help)" ;;
-    render | run | resume | logs | status | delete) COMMAND=$1 && shift ;;
-    *) die "no such command: $1 (see --help)" ;;
-  esac
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "" | -*) die "the JobSet's name is missing; it stands after $COMMAND (see --help)" ;;
-  esac
-  NAME=$1 && shift
-  MACHINE="" NODES="" GKE_GPU=nvidia-h100-80gb IMAGE="" BUCKET="" CLAIM="" MOUNT=/mnt/cuma NAMESPACE=default ACCOUNT=""
-  SECRET="" QUEUE="" SPOT="" RESTARTS=50 GRACE=300 ARGS=""
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --machine) MACHINE="$(value_of "$@")"; shift 2 ;;
-      --nodes) NODES="$(value_of "$@")"; shift 2 ;;
-      --gpu-type) GKE_GPU="$(value_of "$@")"; shift 2 ;;
-      --image) IMAGE="$(value_of "$@")"; shift 2 ;;
-      --bucket) BUCKET="$(value_of "$@")"; BUCKET="${BUCKET#gs://}"; shift 2 ;;
-      --claim) CLAIM="$(value_of "$@")"; shift 2 ;;
-      --mount) MOUNT="$(value_of "$@")"; shift 2 ;;
-      --namespace) NAMESPACE="$(value_of "$@")"; shift 2 ;;
-      --service-account) ACCOUNT="$(value_of "$@")"; shift 2 ;;
-      --hf-secret) SECRET="$(value_of "$@")"; shift 2 ;;
-      --queue) QUEUE="$(value_of "$@")"; shift 2 ;;
-      --restarts) RESTARTS="$(value_of "$@")"; shift 2 ;;
-      --grace) GRACE="$(value_of "$@")"; shift 2 ;;
-      --spot) SPOT=1 && shift ;;
-      --dry-run) DRY_RUN=1 && shift ;;
-      --help | -h) usage && exit 0 ;;
-      --) shift && TRAIN_ARGS=("$@") && break ;;
-      *) die "unknown argument: $1; training arguments stand after -- (see --help)" ;;
-    esac
-  done
+  MACHINE="" NODES="" GKE_GPU=nvidia-h100-80gb IMAGE="" BUCKET="" CLAIM="" MOUNT=/mnt/cuma NAMESPACE=default
+  ACCOUNT="" SECRET="" QUEUE="" SPOT="" RESTARTS=50 GRACE=300 ARGS=""
+  parse_line "JobSet" "render run resume logs status delete" "" "
+    --machine=MACHINE --nodes=NODES --gpu-type=GKE_GPU --image=IMAGE --bucket=BUCKET --claim=CLAIM
+    --mount=MOUNT --namespace=NAMESPACE --service-account=ACCOUNT --hf-secret=SECRET --queue=QUEUE
+    --restarts=RESTARTS --grace=GRACE --spot:SPOT" "$@"
+  BUCKET="${BUCKET#gs://}"
 }
 
 check_manifest() {
@@ -178,7 +150,6 @@ check_manifest() {
 
 main() {
   parse "$@"
-  need_name "$NAME"
   case $COMMAND in render | run | resume) check_manifest ;; esac
   [[ $COMMAND == render ]] || need_tool kubectl "see https://kubernetes.io/docs/tasks/tools"
   case $COMMAND in

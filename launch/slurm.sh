@@ -55,37 +55,13 @@ submit() {
   run sbatch "${args[@]}" "$ROOT/launch/slurm.sbatch" "${TRAIN[@]}"
 }
 
+# shellcheck disable=SC2034  # parse_line sets and others read them by name
 parse() {
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "") die "no command; one of run, resume, logs, status, stop, delete (see --help)" ;;
-    run | resume | logs | status | stop | delete) COMMAND=$1 && shift ;;
-    *) die "no such command: $1 (see --help)" ;;
-  esac
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "" | -*) die "the job's name is missing; it stands after $COMMAND (see --help)" ;;
-  esac
-  NAME=$1 && shift
-  MACHINE="" NODES=1 PER=node PARTITION="" ACCOUNT="" QOS="" TIME=24:00:00 CPUS="" SETUP="" LOG_DIR="$ROOT/runs/launch"
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --machine) MACHINE="$(value_of "$@")"; shift 2 ;;
-      --nodes) NODES="$(value_of "$@")"; shift 2 ;;
-      --per) PER="$(value_of "$@")"; shift 2 ;;
-      --partition) PARTITION="$(value_of "$@")"; shift 2 ;;
-      --account) ACCOUNT="$(value_of "$@")"; shift 2 ;;
-      --qos) QOS="$(value_of "$@")"; shift 2 ;;
-      --time) TIME="$(value_of "$@")"; shift 2 ;;
-      --cpus) CPUS="$(value_of "$@")"; shift 2 ;;
-      --setup) SETUP="$(value_of "$@")"; shift 2 ;;
-      --log-dir) LOG_DIR="$(value_of "$@")"; shift 2 ;;
-      --dry-run) DRY_RUN=1 && shift ;;
-      --help | -h) usage && exit 0 ;;
-      --) shift && TRAIN_ARGS=("$@") && break ;;
-      *) die "unknown argument: $1; training arguments stand after -- (see --help)" ;;
-    esac
-  done
+  MACHINE="" NODES=1 PER=node PARTITION="" ACCOUNT="" QOS="" TIME=24:00:00 CPUS="" SETUP=""
+  LOG_DIR="$ROOT/runs/launch"
+  parse_line "job" "run resume logs status stop delete" "" "
+    --machine=MACHINE --nodes=NODES --per=PER --partition=PARTITION --account=ACCOUNT --qos=QOS
+    --time=TIME --cpus=CPUS --setup=SETUP --log-dir=LOG_DIR" "$@"
 }
 
 check_job() {
@@ -103,7 +79,6 @@ check_job() {
 
 main() {
   parse "$@"
-  need_name "$NAME"
   case $COMMAND in run | resume) check_job ;; esac
   if [[ $COMMAND != logs ]]; then
     need_tool sbatch "call this on a login node of the cluster (SLURM's own package, slurm-client, holds it)"

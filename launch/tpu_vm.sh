@@ -169,46 +169,19 @@ resume() {
   esac
 }
 
+# shellcheck disable=SC2034  # parse_line sets and others read them by name
 parse() {
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "") die "no command; one of create, setup, run, logs, status, stop, resume, delete (see --help)" ;;
-    create | setup | run | logs | status | stop | resume | delete) COMMAND=$1 && shift ;;
-    *) die "no such command: $1 (see --help)" ;;
-  esac
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "" | -*) die "the TPU's name is missing; it stands after $COMMAND (see --help)" ;;
-  esac
-  NAME=$1 && shift
   ZONE="" PROJECT="" MACHINE="" SPOT="" RESERVED="" ACCOUNT="" NETWORK="" WAIT="" BUCKET="" MOUNT=/mnt/cuma
   HF_SECRET="" WORKER=0 IAP=""
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --zone) ZONE="$(value_of "$@")"; shift 2 ;;
-      --project) PROJECT="$(value_of "$@")"; shift 2 ;;
-      --machine) MACHINE="$(value_of "$@")"; shift 2 ;;
-      --service-account) ACCOUNT="$(value_of "$@")"; shift 2 ;;
-      --network) NETWORK="$(value_of "$@")"; shift 2 ;;
-      --bucket) BUCKET="$(value_of "$@")"; BUCKET="${BUCKET#gs://}"; shift 2 ;;
-      --mount) MOUNT="$(value_of "$@")"; shift 2 ;;
-      --hf-secret) HF_SECRET="$(value_of "$@")"; shift 2 ;;
-      --worker) WORKER="$(value_of "$@")"; shift 2 ;;
-      --spot) SPOT=1 && shift ;;
-      --reserved) RESERVED=1 && shift ;;
-      --wait) WAIT=1 && shift ;;
-      --iap) IAP=1 && shift ;;
-      --dry-run) DRY_RUN=1 && shift ;;
-      --help | -h) usage && exit 0 ;;
-      --) shift && TRAIN_ARGS=("$@") && break ;;
-      *) die "unknown argument: $1; training arguments stand after -- (see --help)" ;;
-    esac
-  done
+  parse_line "TPU" "create setup run logs status stop resume delete" "" "
+    --zone=ZONE --project=PROJECT --machine=MACHINE --service-account=ACCOUNT --network=NETWORK
+    --bucket=BUCKET --mount=MOUNT --hf-secret=HF_SECRET --worker=WORKER --spot:SPOT --reserved:RESERVED
+    --wait:WAIT --iap:IAP" "$@"
+  BUCKET="${BUCKET#gs://}"
 }
 
 main() {
   parse "$@"
-  need_name "$NAME"
   need --zone "$ZONE" "the zone of the TPU, e.g. us-central1-a"
   [[ -z $SPOT || -z $RESERVED ]] || die "--spot and --reserved exclude each other"
   case $COMMAND in create | run | resume) need_tpu "$MACHINE" ;; esac

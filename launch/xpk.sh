@@ -62,42 +62,16 @@ create() {
   xpk_run workload create "${args[@]}"
 }
 
+# shellcheck disable=SC2034  # parse_line sets and others read them by name
 parse() {
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "") die "no command; one of run, resume, logs, status, delete (see --help)" ;;
-    run | resume | logs | status | delete) COMMAND=$1 && shift ;;
-    *) die "no such command: $1 (see --help)" ;;
-  esac
-  case ${1:-} in
-    --help | -h) usage && exit 0 ;;
-    "" | -*) die "the workload's name is missing; it stands after $COMMAND (see --help)" ;;
-  esac
-  NAME=$1 && shift
   CLUSTER="" ZONE="" PROJECT="" MACHINE="" DEVICE=h100-80gb-8 IMAGE="" STORAGE="" ENV_FILE="" RESTARTS=50 GRACE=300
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --cluster) CLUSTER="$(value_of "$@")"; shift 2 ;;
-      --zone) ZONE="$(value_of "$@")"; shift 2 ;;
-      --project) PROJECT="$(value_of "$@")"; shift 2 ;;
-      --machine) MACHINE="$(value_of "$@")"; shift 2 ;;
-      --device-type) DEVICE="$(value_of "$@")"; shift 2 ;;
-      --image) IMAGE="$(value_of "$@")"; shift 2 ;;
-      --storage) STORAGE="$(value_of "$@")"; shift 2 ;;
-      --env-file) ENV_FILE="$(value_of "$@")"; shift 2 ;;
-      --restarts) RESTARTS="$(value_of "$@")"; shift 2 ;;
-      --grace) GRACE="$(value_of "$@")"; shift 2 ;;
-      --dry-run) DRY_RUN=1 && shift ;;
-      --help | -h) usage && exit 0 ;;
-      --) shift && TRAIN_ARGS=("$@") && break ;;
-      *) die "unknown argument: $1; training arguments stand after -- (see --help)" ;;
-    esac
-  done
+  parse_line "workload" "run resume logs status delete" "" "
+    --cluster=CLUSTER --zone=ZONE --project=PROJECT --machine=MACHINE --device-type=DEVICE --image=IMAGE
+    --storage=STORAGE --env-file=ENV_FILE --restarts=RESTARTS --grace=GRACE" "$@"
 }
 
 main() {
   parse "$@"
-  need_name "$NAME"
   need --cluster "$CLUSTER" "the cluster that XPK made"
   case $COMMAND in
     run | resume)

@@ -47,6 +47,50 @@ value_of() { # FLAG [VALUE]: the value after a flag; call it as a plain assignme
   printf '%s' "$2"
 }
 
+# What every script reads: COMMAND, NAME, options, and after -- the training's own arguments.
+parse_line() { # WHAT COMMANDS NAMELESS OPTIONS ARGUMENTS...
+  # WHAT is a NAME's, in messages; NAMELESS are the commands without one. OPTIONS are words: --flag=VARIABLE takes a
+  # value, --flag:VARIABLE sets it to 1. Sets COMMAND, NAME, DRY_RUN, TRAIN_ARGS and those variables.
+  local what=$1 commands=$2 nameless=$3 options=$4 word variable value
+  shift 4
+  case ${1:-} in
+    --help | -h) usage && exit 0 ;;
+    "") die "no command; one of ${commands// /, } (see --help)" ;;
+  esac
+  [[ " $commands " == *" $1 "* ]] || die "no such command: $1 (see --help)"
+  COMMAND=$1 NAME="" && shift
+  if [[ " $nameless " != *" $COMMAND "* ]]; then
+    case ${1:-} in
+      --help | -h) usage && exit 0 ;;
+      "" | -*) die "the $what's name is missing; it stands after $COMMAND (see --help)" ;;
+    esac
+    NAME=$1 && shift
+    need_name "$NAME"
+  fi
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --dry-run) DRY_RUN=1 && shift && continue ;;
+      --help | -h) usage && exit 0 ;;
+      --) shift && TRAIN_ARGS=("$@") && break ;;
+    esac
+    variable="" value=1
+    for word in $options; do
+      case $word in
+        "$1="*)
+          variable=${word#*=}
+          value="$(value_of "$@")"
+          shift
+          break
+          ;;
+        "$1:"*) variable=${word#*:} ;;
+      esac
+    done
+    [[ -n $variable ]] || die "unknown argument: $1; training arguments stand after -- (see --help)"
+    printf -v "$variable" '%s' "$value"
+    shift
+  done
+}
+
 need_name() { # NAME: what clouds and Kubernetes take as a name
   [[ $1 =~ ^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$ ]] ||
     die "the name '$1' is not allowed; use at most 40 lower-case letters, digits and dashes, a letter first"
