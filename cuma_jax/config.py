@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from cuma_jax.config_checks import validate
 from cuma_jax.config_data import DataConfig
+from cuma_jax.config_preferences import DpoConfig, GrpoConfig, JudgeConfig, RewardConfig, SamplingConfig
 from cuma_jax.errors import CumaError
 
 
@@ -145,8 +146,9 @@ class ProfileConfig:
 class ObjectiveConfig:
     """What training minimises."""
 
-    name: Literal["choice", "sft"] = "choice"
-    """choice: cross-entropy over the option letters; sft: cross-entropy over the answer's tokens."""
+    name: Literal["choice", "sft", "dpo", "grpo"] = "choice"
+    """choice: cross-entropy over the option letters; sft: cross-entropy over the answer's tokens; dpo: pairs of a
+    preferred and another reply (section `dpo`); grpo: replies of its own, weighed by rewards (section `grpo`)."""
     aggregate: Literal["cell", "respondent"] = "cell"
     """cell: the answers of all respondents with one profile, as a distribution; respondent: one answer a row."""
     loss: Literal["cross_entropy", "emd"] = "cross_entropy"
@@ -283,6 +285,11 @@ class Config:
     profile: ProfileConfig = ProfileConfig()
     data: DataConfig = DataConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    dpo: DpoConfig = DpoConfig()
+    grpo: GrpoConfig = GrpoConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    reward: RewardConfig = RewardConfig()
+    judge: JudgeConfig = JudgeConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -17,6 +17,10 @@ _POSITIVE = {
     "train": ("batch_size", "micro_batches", "log_every", "keep"),
     "evaluation": ("max_profiles", "min_cell", "option_orders", "batch_size"),
     "mesh": ("fsdp", "tensor"),
+    "dpo": ("beta", "min_margin"),
+    "grpo": ("updates", "clip"),
+    "sampling": ("max_new_tokens",),
+    "judge": ("concurrency", "timeout", "max_tokens"),
 }
 _NOT_NEGATIVE = {
     "adapter": ("experts", "layers"),
@@ -29,6 +33,11 @@ _NOT_NEGATIVE = {
     "run": ("trace_steps",),
     "evaluation": ("bootstrap",),
     "mesh": ("data",),
+    "dpo": ("nll",),
+    "grpo": ("clip_high", "kl"),
+    "sampling": ("temperature", "top_k"),
+    "reward": ("survey", "judge"),
+    "judge": ("requests_per_minute", "max_requests", "retries"),
 }
 _SHARE = {
     "adapter": ("dropout",),
@@ -39,6 +48,9 @@ _SHARE = {
         *("unseen_conversations", "validation_countries"),
     ),
     "optimizer": ("warmup", "b1", "b2"),
+    "dpo": ("label_smoothing",),
+    "reward": ("max_failed",),
+    "judge": ("max_failed",),
 }
 SPLITS = (
     *("train", "validation", "test", "probe", "unseen_respondent", "unseen_country", "unseen_question"),
@@ -79,17 +91,18 @@ def validate(config: Any) -> None:
     _require(train.steps > 0 or train.epochs > 0, "train.steps", train.steps, "a positive number, or train.epochs > 0")
     _require(
         config.objective.name == "choice" or config.objective.loss == "cross_entropy", "objective.loss",
-        config.objective.loss, "cross_entropy when objective.name is sft",
+        config.objective.loss, f"cross_entropy when objective.name is {config.objective.name}",
     )  # fmt: skip
     _require(
-        config.objective.name == "choice" or config.objective.aggregate == "respondent", "objective.aggregate",
-        config.objective.aggregate, "respondent when objective.name is sft",
+        config.objective.name in ("choice", "grpo") or config.objective.aggregate == "respondent",
+        "objective.aggregate", config.objective.aggregate, f"respondent when objective.name is {config.objective.name}",
     )  # fmt: skip
     data = config.data
     _require(
-        data.task != "conversations" or config.objective.name == "sft", "data.task", data.task,
-        "choice or auto, because objective.name is choice (whole conversations are for sft)",
+        data.task != "conversations" or config.objective.name != "choice", "data.task", data.task,
+        "choice or auto, because objective.name is choice (whole conversations are for sft, dpo and grpo)",
     )  # fmt: skip
+    _validate_preferences(config)
     _require(
         not data.packing or (data.task != "choice" and config.objective.name == "sft"), "data.packing", data.packing,
         "False: only whole conversations are packed (objective.name sft)",
@@ -104,6 +117,31 @@ def validate(config: Any) -> None:
     )  # fmt: skip
     for split in config.evaluation.splits:
         _require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
+
+
+def _validate_preferences(config: Any) -> None:
+    name, dpo, grpo, sampling, reward = config.objective.name, config.dpo, config.grpo, config.sampling, config.reward
+    _require(0 < sampling.top_p <= 1, "sampling.top_p", sampling.top_p, "above 0 and at most 1")
+    _require(dpo.label_smoothing == 0 or dpo.loss == "sigmoid", "dpo.label_smoothing", dpo.label_smoothing,
+             "0, because dpo.loss is ipo")  # fmt: skip
+    _require(
+        dpo.label_smoothing < 0.5, "dpo.label_smoothing", dpo.label_smoothing, "below 0.5 (at half, nothing is said)"
+    )
+    _require(not config.judge.url or bool(config.judge.model), "judge.model", config.judge.model,
+             "the name of a model at judge.url")  # fmt: skip
+    _require(reward.judge == 0 or bool(config.judge.url), "judge.url", config.judge.url,
+             f"the address of a judge, because reward.judge is {reward.judge}")  # fmt: skip
+    if name != "grpo":
+        return
+    _require(grpo.samples >= 2, "grpo.samples", grpo.samples, "at least 2: a reply is weighed against the others")
+    _require(config.train.batch_size % grpo.samples == 0, "train.batch_size", config.train.batch_size,
+             f"a multiple of grpo.samples, which is {grpo.samples} (replies a step)")  # fmt: skip
+    _require(reward.survey > 0 or reward.judge > 0 or bool(reward.function), "reward.survey", reward.survey,
+             "above 0, or reward.judge, or reward.function set, because objective.name is grpo")  # fmt: skip
+    _require(reward.survey == 0 or grpo.samples >= 3, "grpo.samples", grpo.samples,
+             "at least 3, because reward.survey compares a reply with two others")  # fmt: skip
+    _require(sampling.temperature > 0, "sampling.temperature", sampling.temperature,
+             "above 0, because objective.name is grpo (greedy replies are all the same)")  # fmt: skip
 
 
 def _validate_experts(config: Any) -> None:

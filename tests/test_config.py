@@ -43,7 +43,10 @@ BAD = [
     ("data", "questions_per_batch", -1, "zero or more"),
     ("data", "questions_per_batch", 17, "at most train.batch_size, which is 16"),
     ("data", "validation_countries", 1.0, "below 1"),
-    ("objective", "name", "dpo", "choice"),
+    ("objective", "name", "ppo", "choice"),
+    ("sampling", "top_p", 0.0, "above 0"),
+    ("dpo", "label_smoothing", 0.5, "below 0.5"),
+    ("judge", "url", "http://localhost:1/v1", "the name of a model"),
     ("objective", "balance", -0.1, "zero or more"),
     ("optimizer", "learning_rate", 0.0, "positive"),
     ("optimizer", "learning_rate", "fast", "a number"),
@@ -118,7 +121,7 @@ def test_a_config_cannot_be_changed_in_place():
 
 
 def test_every_field_has_a_help_text():
-    files = [ROOT / "cuma_jax" / name for name in ("config.py", "config_data.py")]
+    files = [ROOT / "cuma_jax" / name for name in ("config.py", "config_data.py", "config_preferences.py")]
     source = "\n".join(file.read_text() for file in files)
     for section in dataclasses.fields(Config):
         value = getattr(Config(), section.name)

@@ -20,7 +20,8 @@ _SEEN_S = 20.0
 _FREE = (
     *("run.", "mesh.", "evaluation.", "data.prefetch", "model.remat", "model.attention", "train.question_cache"),
     *("train.log_every", "train.save_every", "train.keep", "train.eval_every", "train.eval_batches"),
-    "train.interference_every",
+    *("train.interference_every", "reward.max_failed", "judge.url", "judge.key_env", "judge.concurrency"),
+    *("judge.requests_per_minute", "judge.max_requests", "judge.timeout", "judge.retries", "judge.max_failed"),
 )
 
 
