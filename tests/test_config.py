@@ -46,7 +46,6 @@ BAD = [
     ("objective", "name", "ppo", "choice"),
     ("sampling", "top_p", 0.0, "above 0"),
     ("dpo", "label_smoothing", 0.5, "below 0.5"),
-    ("judge", "url", "http://localhost:1/v1", "the name of a model"),
     ("objective", "balance", -0.1, "zero or more"),
     ("optimizer", "learning_rate", 0.0, "positive"),
     ("optimizer", "learning_rate", "fast", "a number"),
