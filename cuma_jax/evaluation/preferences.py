@@ -8,25 +8,22 @@ Shapes: N rows (conversations or choices), R annotators with some of them, K res
 """
 
 import dataclasses
-import sys
 from typing import Any
 
-import jax
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from cuma_jax.data.batches import Rows
-from cuma_jax.data.pipeline import Gatherer, in_order
+from cuma_jax.data.pipeline import Gatherer
 from cuma_jax.errors import CumaError
 from cuma_jax.evaluation.bootstrap import centred_interval, resample_weights
 from cuma_jax.evaluation.grouping import MISSING
 from cuma_jax.evaluation.results import SCHEMA, Results
-from cuma_jax.sharding import batch_sharding, local_rows, put_batch, replicated
 from cuma_jax.surveys.survey import other_fields
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import row_choices, row_losses
 from cuma_jax.training.layouts import ConversationLayout
+from cuma_jax.training.rows import ask_rows, row_step
 
 CONVERSATIONS, CHOICES = "conversations", "choices"
 """`values["kind"]` of such results."""
@@ -126,24 +123,13 @@ def _scores(
     assembly: Assembly, adapters: Any, batcher: Gatherer, what: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Summed loss in nats, what was right, and the number of tokens or choices of every row, float64 [N]."""
-    a, whole = assembly, replicated(assembly.mesh)
-    score, layout = (row_losses, a.training) if a.prediction is None else (row_choices, a.prediction)
-    step = jax.jit(
-        lambda adapters, base, tables, batch: score(a.decoder, base, adapters, tables, batch),
-        in_shardings=(a.adapter_shardings, a.base_shardings, whole, batch_sharding(a.mesh)),
-        out_shardings=whole,
-    )
-    size = a.config.evaluation.batch_size
+    asked, layout = (row_losses, assembly.training)
+    if assembly.prediction is not None:
+        asked, layout = row_choices, assembly.prediction
     found = np.zeros((3, len(batcher)))
-    pace = 0.1 if sys.stderr.isatty() else 30.0
-    quiet = jax.process_index() != 0
-    bar = tqdm(total=len(batcher), desc=what, unit="row", disable=quiet, mininterval=pace, dynamic_ncols=True)
-    with jax.set_mesh(a.mesh):
-        for index_N, bucket, batch in in_order(batcher, size, local_rows(a.mesh, size)):
-            sums = jax.device_get(step(adapters, a.base, layout.tables[bucket], put_batch(batch, a.mesh)))
-            found[:, index_N] = [sum_B[: len(index_N)] for sum_B in sums]
-            bar.update(len(index_N))
-    bar.close()
+    step = row_step(assembly, asked)
+    for index_B, sums in ask_rows(assembly, step, adapters, batcher, layout.tables, what):
+        found[:, index_B] = sums
     return found[0], found[1], found[2]
 
 

@@ -3,7 +3,6 @@
 Shapes: N profiles, M profile vector, L adapted layers, E experts, B rows, C projected profile width.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,17 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.data.batches import Rows
-from cuma_jax.data.pipeline import in_order
 from cuma_jax.exporting.fold import Gates
 from cuma_jax.formats.official_tensors import GROUPS
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.experts import router_names
 from cuma_jax.models.profile_projection import ProfileProjection
 from cuma_jax.models.router import Router
-from cuma_jax.sharding import batch_sharding, local_rows, put_batch, replicated
 from cuma_jax.training.assembly import Assembly
-from cuma_jax.training.forward import hidden
-from cuma_jax.training.layouts import Layout
+from cuma_jax.training.forward import Tables, hidden
+from cuma_jax.training.rows import ask_rows, row_step
 
 Tree = Any
 
@@ -82,46 +79,29 @@ def averaged_gates(assembly: Assembly, adapters: Tree, pairs: list[tuple[np.ndar
         pairs: of each profile (its row, repeated; the questions that it is asked).
     """
     of_N = np.concatenate([np.full(len(questions), n) for n, (_, questions) in enumerate(pairs)])
-    step = _gate_step(assembly)
+    layout = assembly.prediction
+    assert layout is not None, "conversations have no questions to ask"
+    batcher = layout.batcher(rows_of(*(np.concatenate(part) for part in zip(*pairs, strict=True))))
     sums: dict[tuple[str, str], np.ndarray] = {}
-    for index_B, found in _run(assembly, pairs, step, adapters):
+    for index_B, found in ask_rows(assembly, row_step(assembly, _mean_gates), adapters, batcher, layout.tables):
         for owner, gate_BLE in found.items():
             total = sums.setdefault(owner, np.zeros((len(pairs), *gate_BLE.shape[1:])))
-            np.add.at(total, of_N[index_B], gate_BLE[: len(index_B)])
+            np.add.at(total, of_N[index_B], gate_BLE)
     counts = [len(questions) for _, questions in pairs]
     return [{t: sums[owner][n] / counts[n] for t, owner in owners(assembly.decoder).items()} for n in range(len(pairs))]
 
 
-def _gate_step(assembly: Assembly) -> Callable[..., Any]:
-    a = assembly
-
-    def step(adapters: Tree, base: Tree, tables: Any, batch: Tree) -> dict[str, dict[str, jax.Array]]:
-        _, stats = hidden(a.decoder, base, adapters, tables, batch, None)
-        return {
-            group: {
-                name: jnp.swapaxes(s.gate_BE, 0, 1) / batch["lengths"][:, None, None] for name, s in routers.items()
-            }
-            for group, routers in stats.items()
-        }
-
-    whole = replicated(a.mesh)
-    return jax.jit(
-        step, in_shardings=(a.adapter_shardings, a.base_shardings, whole, batch_sharding(a.mesh)), out_shardings=whole
-    )
-
-
-def _run(
-    assembly: Assembly, pairs: list[tuple[np.ndarray, np.ndarray]], step: Callable[..., Any], adapters: Tree
-) -> Any:
-    layout = assembly.prediction
-    assert isinstance(layout, Layout)
-    size = assembly.config.evaluation.batch_size
-    batcher = layout.batcher(rows_of(*(np.concatenate(part) for part in zip(*pairs, strict=True))))
-    with jax.set_mesh(assembly.mesh):
-        for index_B, bucket, batch in in_order(batcher, size, local_rows(assembly.mesh, size)):
-            placed = put_batch(batch, assembly.mesh)
-            found = jax.device_get(step(adapters, assembly.base, layout.tables[bucket], placed))
-            yield index_B, {(group, name): g for group, routers in found.items() for name, g in routers.items()}
+def _mean_gates(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
+) -> dict[tuple[str, str], jax.Array]:
+    """Mean gates over each row's tokens [B,L,E], by group and router."""
+    _, stats = hidden(decoder, base, adapters, tables, batch, None)
+    length_B11 = batch["lengths"][:, None, None]
+    return {
+        (group, name): jnp.swapaxes(s.gate_BE, 0, 1) / length_B11
+        for group, routers in stats.items()
+        for name, s in routers.items()
+    }
 
 
 def rows_of(profile_N: np.ndarray, question_N: np.ndarray) -> Rows:

@@ -9,17 +9,15 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
-from cuma_jax.data.pipeline import in_order
 from cuma_jax.exporting.fold import as_plain_lora
 from cuma_jax.exporting.gates import rows_of
 from cuma_jax.formats.peft_folder import PeftAdapter
-from cuma_jax.models.decoder import Decoder
-from cuma_jax.sharding import batch_sharding, local_rows, put_batch, replicated
+from cuma_jax.sharding import replicated
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import predict
+from cuma_jax.training.rows import Step, ask_rows, row_step
 
 Tree = Any
 FILE = "parity.json"
@@ -35,40 +33,27 @@ class Parity:
 
     def __init__(self, assembly: Assembly, adapters: Tree):
         self._assembly, self._adapters = assembly, adapters
-        self._exact = self._step(assembly.decoder, assembly.adapter_shardings)
-        self._plain: dict[int, Any] = {}
+        self._exact = row_step(assembly, predict)
+        self._plain: dict[int, Step] = {}
 
     def of(self, peft: PeftAdapter, row: int, questions: np.ndarray) -> dict[str, float]:
         """KL(run || exported) in nats over `questions` put to profile `row`: mean, largest, and how many."""
         adapter, router, tree = as_plain_lora(peft)
         if peft.rank not in self._plain:
             plain = self._assembly.decoder.clone(adapter=adapter, router=router, projection_layers=0)
-            self._plain[peft.rank] = self._step(plain, replicated(self._assembly.mesh))
+            self._plain[peft.rank] = row_step(self._assembly, predict, plain, replicated(self._assembly.mesh))
         p_NO = self._predict(self._exact, self._adapters, row, questions)
         q_NO = self._predict(self._plain[peft.rank], tree, row, questions)
         kl_N = kl_divergence(p_NO, q_NO)
         return {"kl_mean": float(kl_N.mean()), "kl_max": float(kl_N.max()), "n": len(kl_N)}
 
-    def _step(self, decoder: Decoder, shardings: Any) -> Any:
-        a = self._assembly
-        whole = replicated(a.mesh)
-        return jax.jit(
-            lambda adapters, base, tables, batch: predict(decoder, base, adapters, tables, batch)[0],
-            in_shardings=(shardings, a.base_shardings, whole, batch_sharding(a.mesh)),
-            out_shardings=whole,
-        )
-
-    def _predict(self, step: Any, adapters: Tree, row: int, questions: np.ndarray) -> np.ndarray:
+    def _predict(self, step: Step, adapters: Tree, row: int, questions: np.ndarray) -> np.ndarray:
         layout = self._assembly.prediction
         assert layout is not None
-        size = self._assembly.config.evaluation.batch_size
         batcher = layout.batcher(rows_of(np.full(len(questions), row, np.int32), questions))
         probs_NO = np.zeros((len(questions), max(layout.sizes_Q)))
-        with jax.set_mesh(self._assembly.mesh):
-            for index_B, bucket, batch in in_order(batcher, size, local_rows(self._assembly.mesh, size)):
-                placed = put_batch(batch, self._assembly.mesh)
-                found_BO = jax.device_get(step(adapters, self._assembly.base, layout.tables[bucket], placed))
-                probs_NO[index_B] = found_BO[: len(index_B)]
+        for index_B, (found_BO, _) in ask_rows(self._assembly, step, adapters, batcher, layout.tables):
+            probs_NO[index_B] = found_BO
         return probs_NO
 
 
