@@ -117,12 +117,10 @@ class Bench:
         activations), 4 a supervised position and weight of the unembedding. Not counted: adapters, attention scores,
         what is computed again.
         """
-        from cuma_jax.models.families import num_params
+        from cuma_jax.models.families import layer_params
 
-        top = self.shape.vocab * self.shape.width
-        layers = num_params(self.shape) - top * (1 if self.shape.tied else 2)
         positions = {"option": 0, "answer": 2, "all": length - 1}[supervised]
-        return 4.0 * batch * (length * layers + positions * top)
+        return 4.0 * batch * (length * layer_params(self.shape) + positions * self.shape.vocab * self.shape.width)
 
     def step(
         self,

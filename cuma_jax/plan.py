@@ -57,16 +57,15 @@ def main() -> None:
     )
     if not target.gpu:
         jax.config.update("jax_platforms", "cpu")  # a slice is described; an accelerator that is here is left alone
-    plans = [plan_run(config, target, say)]
-    print(as_text(plans[0]))
+    plan = plan_run(config, target, say)
+    print(as_text(plan))
     if named["--json"]:
-        write_json(named["--json"], plans)
+        write_json(named["--json"], plan)
 
 
-def write_json(path: str, plans: list[Plan]) -> None:
-    """One object, or a list of them."""
-    values = [as_json(plan) for plan in plans]
-    text = json.dumps(values if len(values) > 1 else values[0], indent=1) + "\n"
+def write_json(path: str, plan: Plan) -> None:
+    """Writes the plan as one JSON object."""
+    text = json.dumps(as_json(plan), indent=1) + "\n"
 
     def write(part: pathlib.Path) -> None:
         part.write_text(text, encoding="utf-8")

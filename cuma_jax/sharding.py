@@ -47,14 +47,7 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
             number of TPU slices.
     """
     devices = jax.devices() if devices is None else devices
-    fixed = config.fsdp * config.tensor
-    data = config.data or max(len(devices) // fixed, 1)
-    if data * fixed != len(devices):
-        raise CumaError(
-            f"mesh data={config.data or 'auto'} x fsdp={config.fsdp} x tensor={config.tensor} does not use exactly the "
-            f"{len(devices)} devices here; set --mesh.data, --mesh.fsdp, --mesh.tensor so that their product is "
-            f"{len(devices)} (0 for data means: what is left)"
-        )
+    data = data_ways(config, len(devices), "here")
     slices = len({getattr(device, "slice_index", None) for device in devices})
     if data % slices and devices[0].platform == "tpu":
         raise CumaError(
@@ -72,6 +65,23 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         )
     # Auto: the compiler propagates shardings; Linen's logical constraints need it (the default became Explicit).
     return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def data_ways(config: MeshConfig, devices: int, where: str) -> int:
+    """Size of the data axis: `mesh.data`, or where it is 0 what the other axes leave of the devices.
+
+    Raises:
+        CumaError: the product of the axes is not the number of devices; `where` ends "the 8 devices ...".
+    """
+    fixed = config.fsdp * config.tensor
+    data = config.data or max(devices // fixed, 1)
+    if data * fixed != devices:
+        raise CumaError(
+            f"mesh data={config.data or 'auto'} x fsdp={config.fsdp} x tensor={config.tensor} does not use exactly the "
+            f"{devices} devices {where}; set --mesh.data, --mesh.fsdp, --mesh.tensor so that their product is "
+            f"{devices} (0 for data means: what is left)"
+        )
+    return data
 
 
 def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:
@@ -154,9 +164,16 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
         return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
 
 
+def put_tree(tree: Any, shardings: Any) -> Any:
+    """Arrays on the devices from numpy leaves that every process has; each device gets its own part only."""
+    return jax.tree.map(
+        lambda leaf, at: jax.make_array_from_callback(leaf.shape, at, lambda index: leaf[index]), tree, shardings
+    )
+
+
 def put_whole(array: np.ndarray, mesh: Mesh) -> jax.Array:
     """A copy of `array`, which every process has, on every device (`jax.device_put` would gather all of them first)."""
-    return jax.make_array_from_callback(array.shape, replicated(mesh), lambda index: array[index])
+    return put_tree(array, replicated(mesh))
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:

@@ -119,6 +119,11 @@ def num_params(config: DecoderConfig) -> int:
     return c.vocab * c.width * (1 if c.tied else 2) + c.width + c.layers * layer
 
 
+def layer_params(config: DecoderConfig) -> int:
+    """Those of `num_params` that are in no embedding table: the layers', and the last norm's."""
+    return num_params(config) - config.vocab * config.width * (1 if config.tied else 2)
+
+
 def model_type(files: ModelFiles) -> str:
     """The `model_type` of a Hugging Face folder, or the architecture of a GGUF file or a named shape."""
     if files.kind == "random":

@@ -18,8 +18,8 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from cuma_jax.config import Config, MeshConfig
-from cuma_jax.models.families import DecoderConfig, num_params
-from cuma_jax.objectives.linear_cross_entropy import CHUNK
+from cuma_jax.models.families import DecoderConfig, layer_params, num_params
+from cuma_jax.objectives.linear_cross_entropy import chunk_positions
 from cuma_jax.planning.chips import Chip
 from cuma_jax.planning.hlo import Collective
 from cuma_jax.planning.program import boxed_variables, profile_width, supervised, variables_of
@@ -153,7 +153,7 @@ def _logits(config: Config, shape: DecoderConfig, mesh: MeshConfig, rows: int, l
     """Logits of the positions held at once, and the unembedding where its columns are gathered for them."""
     if config.objective.name == "choice":
         return 0
-    positions = min(supervised(config, length), CHUNK)
+    positions = min(supervised(config, length), chunk_positions(rows))
     gathered = shape.vocab * shape.width * item // mesh.tensor if mesh.fsdp > 1 else 0
     return rows * positions * shape.vocab // mesh.tensor * (4 + item) + gathered
 
@@ -183,8 +183,7 @@ def program_flops(config: Config, shape: DecoderConfig, length: int) -> float:
     Of a layer run again (remat full) the last product, down, is not: nothing in the backward pass reads it.
     """
     rows, adapter = config.train.batch_size, config.adapter
-    tables = shape.vocab * shape.width * (1 if shape.tied else 2)
-    forward = 2.0 * (num_params(shape) - tables) * rows * length
+    forward = 2.0 * layer_params(shape) * rows * length
     down = 2.0 * shape.layers * shape.width * shape.ffn * rows * length
     scores = 4.0 * shape.layers * rows * length**2 * shape.heads * shape.head_dim
     layers = min(adapter.layers, shape.layers) or shape.layers
@@ -203,7 +202,7 @@ def program_flops(config: Config, shape: DecoderConfig, length: int) -> float:
 
 def _base_bytes(config: Config, shape: DecoderConfig) -> float:
     per = 1 if config.model.quantize == "int8" else 4 if config.model.dtype == "float32" else 2
-    return per * (num_params(shape) - (1 if shape.tied else 2) * shape.vocab * shape.width)
+    return per * layer_params(shape)
 
 
 def _hbm_bytes(config: Config, shape: DecoderConfig, mesh: MeshConfig, length: int) -> float:

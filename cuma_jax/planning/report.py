@@ -5,10 +5,10 @@ from collections import defaultdict
 from typing import Any
 
 from cuma_jax.config import Config
-from cuma_jax.models.families import DecoderConfig, num_params
+from cuma_jax.models.families import DecoderConfig, layer_params, num_params
 from cuma_jax.planning.arithmetic import Need, Times, useful_flops
 from cuma_jax.planning.chips import GIB
-from cuma_jax.planning.search import Machine
+from cuma_jax.planning.search import Hardware
 from cuma_jax.planning.topology import Compiled
 
 
@@ -32,7 +32,7 @@ class Plan:
 
     config: Config
     shape: DecoderConfig
-    machine: Machine
+    machine: Hardware
     length: int
     need: Need
     times: Times
@@ -64,8 +64,7 @@ class Plan:
     @property
     def layers_mfu(self) -> float:
         """The same with N the parameters of the layers alone."""
-        tables = self.shape.vocab * self.shape.width * (1 if self.shape.tied else 2)
-        return self.mfu * (1 - tables / num_params(self.shape))
+        return self.mfu * layer_params(self.shape) / num_params(self.shape)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
-from cuma_jax.machines import MACHINES, apply_machine, named, setting_of
-from cuma_jax.machines import Machine as Row
+from cuma_jax.machines import MACHINES, Machine, apply_machine, named, setting_of
 from cuma_jax.models.families import HUB_SHAPES, SHAPES, DecoderConfig, decoder_config
 from cuma_jax.models.sources import resolve
 from cuma_jax.planning import topology
@@ -20,8 +19,8 @@ from cuma_jax.planning.arithmetic import Times, abstract_mesh, interconnect_seco
 from cuma_jax.planning.chips import Chip, gpu_of, tpu_of
 from cuma_jax.planning.program import Program, build
 from cuma_jax.planning.report import Plan
-from cuma_jax.planning.search import Candidate, Machine, advice, judge, next_multiple, search
-from cuma_jax.sharding import make_mesh
+from cuma_jax.planning.search import Candidate, Hardware, advice, judge, next_multiple, search
+from cuma_jax.sharding import data_ways, make_mesh
 from cuma_jax.training.assembly import check_mesh
 
 MOST_COMPILED = 3
@@ -98,7 +97,7 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     devices = topology.devices_of(target.topology, target.slices) if target.topology else []
     count, name = len(devices) or target.gpus, target.topology or f"{target.gpus} x {chip.name}"
     name = f"{target.slices} x {name}" if target.slices > 1 else name
-    machine = Machine(chip, count, target.slices, f"{name} ({count} x {chip.name})" if devices else name)
+    machine = Hardware(chip, count, target.slices, f"{name} ({count} x {chip.name})" if devices else name)
     shape, length = shape_of(config), target.length or min(config.data.buckets[-1], config.data.max_length)
     if config.model.dtype == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
@@ -122,7 +121,7 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
 
 
 def _tries(
-    config: Config, shape: DecoderConfig, machine: Machine, target: Target, length: int, say: Callable[[str], None]
+    config: Config, shape: DecoderConfig, machine: Hardware, target: Target, length: int, say: Callable[[str], None]
 ) -> tuple[list[Candidate], str]:
     """What to plan, best first, and where it comes from."""
     own = None if target.search else _filled(config, machine)
@@ -130,7 +129,7 @@ def _tries(
         check_mesh(own, abstract_mesh(own.mesh), shape)  # type: ignore[arg-type]
         where = f"machine {target.machine}, cuma_jax/machines.py" if target.machine else "as given"
         return [judge(own, shape, machine, length, target.profiles)], where
-    known = named(Row(machine.devices, target.topology, target.slices, target.gpu))
+    known = named(Machine(machine.devices, target.topology, target.slices, target.gpu))
     if not target.search and known and setting_of(known, config.model.source):
         say(f"batch {config.train.batch_size} and the preset's mesh do not fill {machine.devices} devices: "
             f"planning --machine {known}")  # fmt: skip
@@ -152,17 +151,9 @@ def _tries(
     return found, settings
 
 
-def _filled(config: Config, machine: Machine) -> Config:
+def _filled(config: Config, machine: Hardware) -> Config:
     """`config` with data where it is 0, and an evaluation batch that divides: scoring is not what is planned."""
-    mesh = config.mesh
-    data = mesh.data or max(machine.devices // (mesh.fsdp * mesh.tensor), 1)
-    mesh = dataclasses.replace(mesh, data=data)
-    if data * mesh.fsdp * mesh.tensor != machine.devices:
-        raise CumaError(
-            f"mesh data={config.mesh.data or 'auto'} x fsdp={mesh.fsdp} x tensor={mesh.tensor} does not use exactly "
-            f"the {machine.devices} devices of {machine.name}; set --mesh.data, --mesh.fsdp, --mesh.tensor so that "
-            f"their product is {machine.devices} (0 for data means: what is left)"
-        )
+    mesh = dataclasses.replace(config.mesh, data=data_ways(config.mesh, machine.devices, f"of {machine.name}"))
     ways = mesh.data * mesh.fsdp
     evaluation = dataclasses.replace(config.evaluation, batch_size=next_multiple(config.evaluation.batch_size, ways))
     return dataclasses.replace(config, mesh=mesh, evaluation=evaluation)
@@ -179,7 +170,7 @@ def _divides(config: Config, shape: DecoderConfig) -> bool:
 def _plan(
     tried: Candidate,
     shape: DecoderConfig,
-    machine: Machine,
+    machine: Hardware,
     length: int,
     settings: str,
     compiled: topology.Compiled | None = None,
@@ -195,7 +186,7 @@ def _plan(
 def _here(
     tried: Candidate,
     shape: DecoderConfig,
-    machine: Machine,
+    machine: Hardware,
     length: int,
     settings: str,
     profiles: int,

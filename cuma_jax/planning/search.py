@@ -15,7 +15,7 @@ REMATS = ("none", "dots", "full")
 
 
 @dataclasses.dataclass(frozen=True)
-class Machine:
+class Hardware:
     """What is planned for.
 
     Attributes:
@@ -54,7 +54,7 @@ def with_mesh(config: Config, mesh: MeshConfig, micro_batches: int, remat: str) 
     return dataclasses.replace(config, mesh=mesh, train=train, model=model)
 
 
-def judge(config: Config, shape: DecoderConfig, machine: Machine, length: int, profiles: int) -> Candidate:
+def judge(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> Candidate:
     """A config's own mesh by arithmetic.
 
     Raises:
@@ -66,7 +66,7 @@ def judge(config: Config, shape: DecoderConfig, machine: Machine, length: int, p
     return Candidate(config, need, seconds, need.total <= MARGIN * machine.chip.hbm)
 
 
-def meshes(config: Config, shape: DecoderConfig, machine: Machine) -> Iterator[MeshConfig]:
+def meshes(config: Config, shape: DecoderConfig, machine: Hardware) -> Iterator[MeshConfig]:
     """All (data, fsdp, tensor) that use every device and divide batch, heads and widths."""
     inside = machine.devices // machine.slices
     for tensor in _divisors(inside):
@@ -79,7 +79,7 @@ def meshes(config: Config, shape: DecoderConfig, machine: Machine) -> Iterator[M
 
 
 def search(
-    config: Config, shape: DecoderConfig, machine: Machine, length: int, profiles: int
+    config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int
 ) -> list[Candidate]:  # fmt: skip
     """Ways to run `config`, those that fit first, then by predicted time; of equals, the simpler.
 
@@ -116,7 +116,7 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-def advice(config: Config, shape: DecoderConfig, machine: Machine, length: int, profiles: int) -> list[str]:
+def advice(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> list[str]:
     """Flags that would make a config fit, each alone, then the best of all; empty where nothing helps."""
     lines, mesh = [], config.mesh
     changes: list[tuple[str, Config]] = []
@@ -150,7 +150,7 @@ def advice(config: Config, shape: DecoderConfig, machine: Machine, length: int, 
     return lines
 
 
-def _smaller(config: Config, shape: DecoderConfig, machine: Machine, length: int, profiles: int) -> list[str]:
+def _smaller(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> list[str]:
     """Where no mesh fits: int8, shorter rows, or what is missing."""
     model = dataclasses.replace(config.model, quantize="int8")
     tries = [("shorter rows, --length 256 (data.buckets and data.max_length)", config, 256)]

@@ -29,7 +29,7 @@ from cuma_jax.models.profile_table import ProfileTable, build_profile_table
 from cuma_jax.models.sources import ModelFiles, resolve
 from cuma_jax.models.weights import fingerprint, load_params
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.sharding import check_divisible, make_mesh, put_whole, tree_shardings
+from cuma_jax.sharding import check_divisible, make_mesh, put_tree, put_whole, tree_shardings
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
@@ -107,10 +107,7 @@ class Assembly:
         """Adapters to start training from, on their devices: those of `adapter.init_from`, or fresh ones."""
         if not self.config.adapter.init_from:
             return self.fresh_adapters(seed)
-        return jax.tree.map(
-            lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),
-            self.start, self.adapter_shardings,
-        )  # fmt: skip
+        return put_tree(self.start, self.adapter_shardings)
 
     @functools.cached_property
     def start(self) -> Tree:
@@ -132,10 +129,7 @@ class Assembly:
         if self.config.adapter.kind != "prefix":
             return self.fresh_adapters(seed)
         none = jax.tree.map(lambda s: np.zeros((len(s), 0, *s.shape[2:]), s.dtype), self.adapter_shapes)
-        return jax.tree.map(
-            lambda x, sharding: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]),
-            none, self.adapter_shardings,
-        )  # fmt: skip
+        return put_tree(none, self.adapter_shardings)
 
     @property
     def trainable_parameters(self) -> int:

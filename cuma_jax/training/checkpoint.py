@@ -16,7 +16,7 @@ from cuma_jax.config import to_dict
 from cuma_jax.distributed import decide
 from cuma_jax.errors import CumaError
 from cuma_jax.training.assembly import Assembly
-from cuma_jax.training.saved_adapters import FOLDER
+from cuma_jax.training.saved_adapters import FOLDER, best_step, shape_differences, tensor_shapes
 from cuma_jax.training.step import TrainState
 
 Tree = Any
@@ -59,7 +59,7 @@ class Checkpoints:
         metrics = None if validation_loss is None else {"validation_loss": float(validation_loss)}
         belongs = {
             "base": self._assembly.fingerprint,
-            "adapters": adapter_shapes(self._assembly.adapter_shapes),
+            "adapters": tensor_shapes(self._assembly.adapter_shapes),
             "data_position": step,
             "config": to_dict(self._assembly.config),
         }
@@ -72,12 +72,7 @@ class Checkpoints:
 
     def best(self) -> int | None:
         """Step of the checkpoint with the lowest validation loss, or None where none has one."""
-        found = {
-            step: info["validation_loss"]
-            for step in self._manager.all_steps()
-            if (info := self._manager.metrics(step)) and "validation_loss" in info
-        }
-        return json.loads(decide(json.dumps(min(found, key=found.__getitem__) if found else None)))
+        return json.loads(decide(json.dumps(best_step(self._manager))))
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state saved at `step`, laid out as `abstract` says (any mesh, any number of processes).
@@ -92,9 +87,9 @@ class Checkpoints:
                 f"checkpoint {where} was trained on another base model (fingerprint {belongs['base'][:12]}, here "
                 f"{self._assembly.fingerprint[:12]}); use the same model.source, or another run.dir"
             )
-        here = adapter_shapes(self._assembly.adapter_shapes)
+        here = tensor_shapes(self._assembly.adapter_shapes)
         if belongs["adapters"] != here:
-            raise CumaError(f"checkpoint {where} has other adapters: {_difference(belongs['adapters'], here)}")
+            raise CumaError(f"checkpoint {where} has other adapters: {shape_differences(belongs['adapters'], here)}")
         return self._read(step, "state", ocp.args.StandardRestore(abstract))
 
     def _read(self, step: int, item: str, how: Any) -> Any:
@@ -112,17 +107,3 @@ class Checkpoints:
 
 def _validation_loss(metrics: Any) -> float:
     return metrics["validation_loss"]
-
-
-def adapter_shapes(tree: Tree) -> dict[str, list[int]]:
-    """Shape of every adapter tensor by its path."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
-
-
-def _difference(saved: dict[str, list[int]], here: dict[str, list[int]]) -> str:
-    wrong = [f"{k} is {saved[k]} there and {here[k]} here" for k in saved.keys() & here.keys() if saved[k] != here[k]]
-    only = [f"{k} is only there" for k in saved.keys() - here.keys()] + [
-        f"{k} is only here" for k in here.keys() - saved.keys()
-    ]
-    return "; ".join(sorted(wrong + only)[:6])

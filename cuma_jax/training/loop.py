@@ -201,9 +201,9 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
                 meter.restart_clock()
             if stopping and not last:
                 break
-    meter.flush()
-    trace.stop()
-    checkpoints.close()
+        meter.flush()
+        trace.stop()
+        checkpoints.close()  # a second SIGTERM must not end what the first asked to save
     progress.close()
     log.close()
     finished = done == trainer.steps and not stopping

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -28,6 +29,31 @@ class SavedAdapters:
     base: str
 
 
+def tensor_shapes(tree: Tree) -> dict[str, list[int]]:
+    """Shape of every tensor of a tree by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): list(leaf.shape) for path, leaf in leaves}
+
+
+def shape_differences(there: dict[str, list[int]], here: dict[str, list[int]]) -> str:
+    """Where two sets of adapters differ, in words (six at most); empty where they do not."""
+    both = there.keys() & here.keys()
+    wrong = [f"{k} is {there[k]} there and {here[k]} here" for k in both if there[k] != here[k]]
+    only = [f"{k} is only there" for k in there.keys() - here.keys()]
+    only += [f"{k} is only here" for k in here.keys() - there.keys()]
+    return "; ".join(sorted(wrong + only)[:6])
+
+
+def best_step(manager: ocp.CheckpointManager) -> int | None:
+    """Step of the checkpoint with the lowest validation loss, or None where none has one."""
+    found = {
+        step: info["validation_loss"]
+        for step in manager.all_steps()
+        if (info := manager.metrics(step)) and "validation_loss" in info
+    }
+    return min(found, key=found.__getitem__) if found else None
+
+
 def has_checkpoint(run_dir: pathlib.Path) -> bool:
     """Whether a run has saved anything."""
     return any(path.name.isdigit() for path in (run_dir / FOLDER).glob("*"))
@@ -46,11 +72,9 @@ def read_adapters(run_dir: pathlib.Path, which: str = "last") -> SavedAdapters:
     with ocp.CheckpointManager(folder, options=options) as manager:
         step = manager.latest_step()
         if which == "best":
-            losses = {s: info.get("validation_loss") for s in manager.all_steps() if (info := manager.metrics(s))}
-            known = {s: loss for s, loss in losses.items() if loss is not None}
-            if not known:
+            step = best_step(manager)
+            if step is None:
                 raise CumaError(f"{run_dir} has no validated checkpoint (--checkpoint last takes the newest)")
-            step = min(known, key=known.__getitem__)
     assert step is not None
     try:
         with ocp.StandardCheckpointer() as reader:

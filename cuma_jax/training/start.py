@@ -23,7 +23,13 @@ from cuma_jax.models.profile_table import ProfileTable
 from cuma_jax.models.sources import ModelFiles, resolve
 from cuma_jax.models.weights import fingerprint
 from cuma_jax.training.run_dir import CONFIG_FILE, read_config
-from cuma_jax.training.saved_adapters import SavedAdapters, has_checkpoint, read_adapters
+from cuma_jax.training.saved_adapters import (
+    SavedAdapters,
+    has_checkpoint,
+    read_adapters,
+    shape_differences,
+    tensor_shapes,
+)
 
 Tree = Any
 _FIELD = "adapter.init_from"
@@ -86,8 +92,7 @@ def start_adapters(
         return to_tree(found.tensors, slots)
     if table is not None:
         _compare_tables(pathlib.Path(where), table)
-    wrong = _wrong_shapes(found.adapters, shapes)
-    if wrong:
+    if wrong := shape_differences(tensor_shapes(found.adapters), tensor_shapes(shapes)):
         raise CumaError(f"config field {_FIELD}: {where} has other adapters: {wrong}")
     return found.adapters
 
@@ -132,18 +137,6 @@ def _check_settings(config: Config, fields: Fields, shape: DecoderConfig, folder
             f"config field {_FIELD}: the adapters in {folder} were trained with other settings than this run's; to "
             f"start from them, add: {' '.join(flags)}"
         )
-
-
-def _wrong_shapes(there: Tree, here: Tree) -> str:
-    """The first tensor that differs, in words; empty where none does."""
-    flat = [
-        {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
-        for leaves in map(jax.tree_util.tree_leaves_with_path, (there, here))
-    ]
-    for name in sorted(flat[0] | flat[1]):
-        if flat[0].get(name) != flat[1].get(name):
-            return f"{name} is {flat[0].get(name, 'not there')} there and {flat[1].get(name, 'not here')} here"
-    return ""
 
 
 def _compare_tables(folder: pathlib.Path, table: ProfileTable) -> None:

@@ -20,7 +20,7 @@ from cuma_jax.planning.arithmetic import memory
 from cuma_jax.planning.chips import GIB, GPUS, gpu_of, tpu_of
 from cuma_jax.planning.report import as_json, as_text
 from cuma_jax.planning.run import Target, plan_run
-from cuma_jax.planning.search import Machine, meshes, search
+from cuma_jax.planning.search import Hardware, meshes, search
 from cuma_jax.sharding import make_mesh
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu: cuma_jax[plan]")
@@ -43,7 +43,7 @@ def test_every_row_of_the_table_divides_and_fits_by_arithmetic(machine, size, qw
         config, shape = apply_machine(qwen, machine, model), SHAPE_OF[model]
         kind = MACHINES[machine]
         chip = tpu_of(kind.topology) if kind.topology else gpu_of(kind.gpu)
-        assert config.mesh in set(meshes(config, shape, Machine(chip, kind.devices, kind.slices, machine)))
+        assert config.mesh in set(meshes(config, shape, Hardware(chip, kind.devices, kind.slices, machine)))
         assert config.evaluation.batch_size % (config.mesh.data * config.mesh.fsdp) == 0
         assert memory(config, shape, config.mesh, 1024, 65536).total <= chip.hbm
         assert SETTINGS[machine, size].reason
@@ -77,7 +77,7 @@ def test_one_card_is_planned_from_shapes_and_told_what_would_fit(qwen):
 
 
 def test_a_search_takes_what_fits_and_is_fastest(qwen):
-    machine = Machine(GPUS["h100"], 8, 1, "8 x H100")
+    machine = Hardware(GPUS["h100"], 8, 1, "8 x H100")
     found = search(changed(qwen, train={"batch_size": 16}), QWEN, machine, 1024, 65536)
     fitting = [c for c in found if c.fits]
     assert found[: len(fitting)] == fitting
