@@ -30,9 +30,7 @@ def dora_adapter(adapters: Tree, adapter: AdapterConfig, base: Tree, layers: int
     """
     magnitudes: dict[Linear, np.ndarray] = {}
     for linear in (t for t in MODULES if t in adapter.targets):
-        ratio_LO = np.asarray(
-            adapters["adapted_layers"][group_of(linear).replace("_experts", "_dora")][f"{linear}_magnitude"]
-        )
+        ratio_LO = np.asarray(adapters["adapted_layers"][f"{group_of(linear)}_dora"][f"{linear}_magnitude"])
         w_LIO = base["adapted_layers"][linear]
         norm_LO = jax.device_get(jnp.sqrt(jnp.sum(w_LIO.astype(jnp.float32) ** 2, axis=1)))
         for layer, values_O in enumerate((1 + ratio_LO) * norm_LO):

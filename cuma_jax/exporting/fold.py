@@ -68,10 +68,10 @@ def folded_adapter(adapters: Tree, adapter: AdapterConfig, gates: Gates, layers:
 
 def _stacks(adapters: Tree, adapter: AdapterConfig) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(linear, A, B) of every adapted linear, stacked over layers."""
-    suffix = "_dora" if adapter.kind == "dora" else "_experts"
+    kind = "dora" if adapter.kind == "dora" else "experts"
     found = []
     for linear in (t for t in MODULES if t in adapter.targets):
-        group = adapters["adapted_layers"][group_of(linear).removesuffix("_experts") + suffix]
+        group = adapters["adapted_layers"][f"{group_of(linear)}_{kind}"]
         found.append((linear, np.asarray(group[f"{linear}_a"]), np.asarray(group[f"{linear}_b"])))
     return found
 
@@ -82,7 +82,7 @@ def as_plain_lora(peft: PeftAdapter) -> tuple[AdapterConfig, RouterConfig, Tree]
     groups: dict[str, dict[str, np.ndarray]] = {}
     for linear in linears:
         pairs = [peft.factors[layer, linear] for layer in range(first, peft.layers)]
-        group = groups.setdefault(group_of(linear), {})
+        group = groups.setdefault(f"{group_of(linear)}_experts", {})
         group[f"{linear}_a"] = np.stack([a_RI.T[:, None] for a_RI, _ in pairs])
         group[f"{linear}_b"] = np.stack([b_OR.T[None] for _, b_OR in pairs])
     adapter = AdapterConfig(

@@ -5,7 +5,6 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 
 from cuma_jax.cache import atomic_write, cache_dir
 from cuma_jax.config import Config
@@ -18,6 +17,7 @@ from cuma_jax.exporting.people import Person, choose, prompts
 from cuma_jax.formats.peft_folder import PeftAdapter, write_peft
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.sources import resolve
+from cuma_jax.sharding import put_tree
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.assembly import Assembly, assemble
 from cuma_jax.training.saved_adapters import SavedAdapters, read_adapters
@@ -114,7 +114,7 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
             f"--profiles: the data have nobody like {strange[0].text!r}; a router that reads the text too is averaged "
             "over prompts of profiles that the data have"
         )
-    on_devices = jax.device_put(saved.adapters, assembly.adapter_shardings)
+    on_devices = put_tree(saved.adapters, assembly.adapter_shardings)
     known = [person for person in people if person.row >= 0] if asks else []
     asked = dict(zip([p.row for p in known], prompts(assembly, known, choice.questions), strict=True))
     if reads_text:

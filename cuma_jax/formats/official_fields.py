@@ -6,7 +6,7 @@ from typing import Any
 from cuma_jax.config import AdapterConfig, Config, RouterConfig
 from cuma_jax.errors import CumaError
 from cuma_jax.formats.official_config import MODULES, OfficialConfig, adapted_layers
-from cuma_jax.models.experts import lora_scale
+from cuma_jax.models.experts import lora_scale, shares_gate_up
 from cuma_jax.models.families import DecoderConfig
 
 Fields = dict[str, dict[str, Any]]
@@ -79,7 +79,6 @@ def _meaning(config: Config, shape: DecoderConfig, rank: int) -> dict[str, Any]:
     adapter, router = config.adapter, config.router
     targets, soft = set(adapter.targets), router.gate == "soft"
     qkv, gate_up = targets & {"q", "k", "v"}, targets & {"gate", "up"}
-    own = router.shared if router.shared_gate_up == "same" else router.shared_gate_up == "yes"
     scale = round(lora_scale(dataclasses.replace(adapter, rank=rank)), 9)
     return {
         "adapter.alpha": scale,
@@ -91,7 +90,7 @@ def _meaning(config: Config, shape: DecoderConfig, rank: int) -> dict[str, Any]:
         "router.top_k": adapter.experts if soft else router.top_k,
         "router.hidden_dim": router.hidden_dim if router.layers > 1 else None,
         "router.shared": router.shared if len(qkv) > 1 else None,
-        "router.shared_gate_up": own if len(gate_up) > 1 else None,
+        "router.shared_gate_up": shares_gate_up(router) if len(gate_up) > 1 else None,
     }
 
 
@@ -124,7 +123,6 @@ def from_run(config: Config, shape: DecoderConfig, width: int, dtype: str) -> Of
     targets = [f"{MODULES[t].rpartition('.')[2]}" for t in adapter.targets]
     if layers:
         targets = [f"model.layers.{layer}.{MODULES[t]}" for layer in layers for t in adapter.targets]
-    own = router.shared if router.shared_gate_up == "same" else router.shared_gate_up == "yes"
     alpha = lora_scale(adapter) * adapter.rank
     soft = router.gate == "soft"
     return OfficialConfig(
@@ -143,7 +141,7 @@ def from_run(config: Config, shape: DecoderConfig, width: int, dtype: str) -> Of
         target_modules=targets,
         target_modules_lora=targets,
         share_router_for_qkv=router.shared,
-        share_router_for_w_i=own,
+        share_router_for_w_i=shares_gate_up(router),
         torch_dtype=f"torch.{dtype}",
         hidden_size=shape.width,
         base_model=config.model.source,

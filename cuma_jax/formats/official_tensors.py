@@ -69,8 +69,8 @@ def linear_widths(shape: DecoderConfig) -> dict[str, tuple[int, int]]:
 
 
 def group_of(linear: str) -> str:
-    """The name of a linear's experts in the tree."""
-    return "_".join(next(group for group in GROUPS if linear in group)) + "_experts"
+    """The group that a linear is in, `q_k_v` for one; its experts are `q_k_v_experts` in the tree."""
+    return "_".join(next(group for group in GROUPS if linear in group))
 
 
 def module_name(layer: int, linear: str) -> str:
@@ -101,7 +101,7 @@ def official_slots(adapter: AdapterConfig, router: RouterConfig, shape: DecoderC
             for name in dict.fromkeys(owners.values()):
                 reader = next(linear for linear, owner in owners.items() if owner == name)
                 sizes = (linear_widths(shape)[reader][0], width, adapter.experts)
-                path = ("adapted_layers", group_of(reader), name)
+                path = ("adapted_layers", f"{group_of(reader)}_experts", name)
                 slots += _router_slots(router, sizes, (count, layer), path, f"{manager}routers.{number}.")
                 number += 1
     return slots
@@ -111,7 +111,7 @@ def _linear_slots(
     adapter: AdapterConfig, shape: DecoderConfig, count: int, first: int, layer: int, linear: str
 ) -> list[Slot]:
     (in_width, out_width), rank, experts = linear_widths(shape)[linear], adapter.rank, adapter.experts
-    name, path = module_name(first + layer, linear), ("adapted_layers", group_of(linear))
+    name, path = module_name(first + layer, linear), ("adapted_layers", f"{group_of(linear)}_experts")
     a_leaf = (count, in_width, 1 if adapter.shared_a else experts, rank)
     slots = []
     for e in range(a_leaf[2]):

@@ -21,11 +21,15 @@ def lora_scale(adapter: AdapterConfig) -> float:
     return adapter.alpha / (adapter.rank if adapter.scaling == "rank" else adapter.rank**0.5)
 
 
+def shares_gate_up(router: RouterConfig) -> bool:
+    """Whether gate and up have one router."""
+    return router.shared if router.shared_gate_up == "same" else router.shared_gate_up == "yes"
+
+
 def router_names(router: RouterConfig, linears: Iterable[str]) -> dict[str, str]:
     """Adapted linear -> the name of its router, for the linears of one group."""
     linears = tuple(linears)
-    apart = router.shared_gate_up != "same" and bool({"gate", "up"} & set(linears))
-    shared = router.shared_gate_up == "yes" if apart else router.shared
+    shared = shares_gate_up(router) if {"gate", "up"} & set(linears) else router.shared
     return {name: "router" if shared else f"{name}_router" for name in linears}
 
 
