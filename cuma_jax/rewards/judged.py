@@ -1,0 +1,38 @@
+"""A judge's verdict as a reward: is the reply better for this person than the one that the person preferred?"""
+
+import collections
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.rewards.sample import Sample, Scores
+
+
+class JudgeReward:
+    """Scores replies by a judge who sees the profile: 1 where the reply is better than the reference in both orders,
+    0 where it is worse, 0.5 for a tie or where the verdict depends on the order.
+
+    Figures: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good.
+
+    Args:
+        judge: what compares.
+    """
+
+    def __init__(self, judge: Any):
+        self._judge = judge
+
+    def score(self, samples: Sequence[Sample]) -> Scores:
+        """Compares every reply with its reference; nan where that failed for good."""
+        from cuma_jax.judging import Comparison
+
+        comparisons = [
+            Comparison(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
+        ]
+        judged = self._judge.compare(comparisons, progress=False)
+        values_N = np.array([np.nan if one.score is None else float(one.score) for one in judged])
+        failed = [one.reason for one in judged if one.score is None]
+        figures = {"failed": len(failed) / max(len(samples), 1)}
+        if len(failed) < len(samples):
+            figures["win"] = float(np.nanmean(values_N))
+        return Scores(values_N, figures, collections.Counter(failed).most_common(1)[0][0] if failed else "")

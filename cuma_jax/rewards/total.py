@@ -1,0 +1,102 @@
+"""The reward of a run: the weighted sum of the parts that its config names."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cuma_jax.config import Config
+from cuma_jax.errors import CumaError
+from cuma_jax.rewards.agreement import SurveyAgreement
+from cuma_jax.rewards.function import Function
+from cuma_jax.rewards.judged import JudgeReward
+from cuma_jax.rewards.sample import Reward, Sample, Scores
+from cuma_jax.surveys.cells import build_cells
+from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.survey import Survey
+
+
+class WeightedSum:
+    """The sum of rewards, each times its weight; a reply that one part has no value for has none.
+
+    Figures: those of the parts and, where there are several, the mean of each as `reward_NAME`.
+
+    Args:
+        parts: weight and reward by name.
+    """
+
+    def __init__(self, parts: Mapping[str, tuple[float, Reward]]):
+        self._parts = parts
+
+    def score(self, samples: Sequence[Sample]) -> Scores:
+        """Every part's scores, added up."""
+        total_N, figures, reason = np.zeros(len(samples)), dict[str, float](), ""
+        for name, (weight, reward) in self._parts.items():
+            scores = reward.score(samples)
+            total_N = total_N + weight * scores.values  # nan stays nan
+            figures |= scores.figures
+            reason = reason or scores.reason
+            if len(self._parts) > 1 and np.isfinite(scores.values).any():
+                figures[f"reward_{name}"] = float(np.nanmean(scores.values))
+        return Scores(total_N, figures, reason)
+
+
+def make_reward(
+    config: Config, source: object, profiles: Profiles, train_A: np.ndarray, cache_dir: str
+) -> Reward:  # fmt: skip
+    """The reward of a run.
+
+    Args:
+        config: the run's.
+        source, profiles: the data.
+        train_A: bool, the training answers (surveys).
+        cache_dir: where the judge's answers are kept.
+
+    Raises:
+        CumaError: see `check_reward`; or a function that cannot be imported.
+    """
+    check_reward(config, source)
+    reward, parts = config.reward, dict[str, tuple[float, Reward]]()
+    if reward.survey:
+        assert isinstance(source, Survey)
+        parts["survey"] = reward.survey, SurveyAgreement(source.questions, build_cells(source, profiles, train_A))
+    if reward.judge:
+        from cuma_jax.judging import Judge
+
+        parts["judge"] = reward.judge, JudgeReward(Judge(config.judge, cache_dir))
+    if reward.function:
+        parts["function"] = reward.function_weight, Function(reward.function)
+    return WeightedSum(parts)
+
+
+def check_reward(config: Config, source: object) -> None:
+    """Checks that the data have what the rewards are about.
+
+    Raises:
+        CumaError: a survey reward on conversations, or a judge's on a survey.
+    """
+    survey, reward = isinstance(source, Survey), config.reward
+    if reward.survey and not survey:
+        raise CumaError(
+            f"reward.survey is {reward.survey}, but {config.data.source} is read as conversations, which have no "
+            "answers to agree with; set it to 0 and use reward.judge or reward.function, or data.task choice"
+        )
+    if reward.judge and survey:
+        raise CumaError(
+            f"reward.judge is {reward.judge}, but {config.data.source} is read as a survey, which has no preferred "
+            "reply to judge beside; set it to 0 and use reward.survey or reward.function"
+        )
+
+
+def check_failed(values_N: np.ndarray, most: float, step: int, reason: str = "") -> None:
+    """Stops training where too many replies have no reward.
+
+    Raises:
+        CumaError: more than the share `most` of them, or all.
+    """
+    failed = int(np.isnan(values_N).sum())
+    if failed and (failed > most * len(values_N) or failed == len(values_N)):
+        raise CumaError(
+            f"training stopped: at step {step} {failed} of {len(values_N)} replies have no reward, more than "
+            f"reward.max_failed {most:g} allows{f' ({reason})' if reason else ''}; put it right and run again: it "
+            "resumes from the last checkpoint"
+        )
