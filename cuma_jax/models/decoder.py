@@ -19,6 +19,7 @@ import numpy as np
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.attention import Segments, attend, rotary_table, rotate
+from cuma_jax.models.cached_attention import Past, attend_to_past
 from cuma_jax.models.dora import Dora
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
@@ -75,8 +76,13 @@ class Layer(nn.Module):
         valid_BT: jax.Array | None,
         profile_BXC: jax.Array | None,
         segment_BT: jax.Array | None = None,
+        past: Past | None = None,
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
-        """[B,T,D] in and out, and the routers' sums by group and router; `valid_BT` is needed only with experts."""
+        """[B,T,D] in and out, and the routers' sums by group and router; `valid_BT` is needed only with experts.
+
+        With `past`, T is 1: each row's next token, which sees what is kept of the tokens before it. The keys and values
+        of this call are put in the collection 'cache', where it is mutable.
+        """
         c = self.config
         stats: dict[str, dict[str, RouterStats]] = {}
         heads, kv_heads = c.heads * c.head_dim, c.kv_heads * c.head_dim
@@ -115,7 +121,12 @@ class Layer(nn.Module):
             k_BTGK = rms_norm(k_BTGK, self._scale("k_norm", c.head_dim, None), c.norm_eps)
         with jax.named_scope("attention"):
             q_BTHK, k_BTGK = rotate(q_BTHK, *rope), rotate(k_BTGK, *rope)
-            a_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, self.attention, segment_BT, self._prefix())
+            self.sow("cache", "k", k_BTGK)
+            self.sow("cache", "v", v_BTGK)
+            if past is None:
+                a_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, self.attention, segment_BT, self._prefix())
+            else:
+                a_BTHK = attend_to_past(q_BTHK, k_BTGK, v_BTGK, past, self._prefix())
         a_BTF = a_BTHK.reshape(*x_BTD.shape[:2], heads)
         x_BTD = x_BTD + linears(a_BTF, "heads", {"o": (c.width, "embed")}, c.o_bias)["o"]
         x_BTD = constrain(x_BTD, "batch", "seq", "act_embed")
@@ -237,17 +248,26 @@ class Decoder(nn.Module):
             length=length,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return scan(self.config, self.dtype, self.attention, adapter, self.router, self.deterministic, self.quantize)
+        return scan(**self.layer_fields(adapter))
+
+    def layer_fields(self, adapter: AdapterConfig | None) -> dict[str, Any]:
+        """The attributes of a layer with what `adapter` trains (None: a frozen one)."""
+        names = ("config", "dtype", "attention", "router", "deterministic", "quantize")
+        return {"adapter": adapter, **{name: getattr(self, name) for name in names}}
 
     def lower(self, tokens_BT: jax.Array, segments: Segments | None = None) -> jax.Array:
         """Embedding and frozen layers, [B,T,D]: all that does not depend on the profile's vector."""
-        x_BTD = _rows(self.embed, self.embed_offset, tokens_BT)
-        x_BTD = constrain(x_BTD.astype(self.dtype), "batch", "seq", "act_embed")
+        x_BTD = self.embedded(tokens_BT)
         if self.n_frozen:
             rope = rotary_table(self.config, tokens_BT.shape[1], segments)
             segment_BT = None if segments is None else segments.segment_BT
             x_BTD, _ = self.frozen_layers(x_BTD, rope, None, None, segment_BT)
         return x_BTD
+
+    def embedded(self, tokens_BT: jax.Array) -> jax.Array:
+        """What the first layer reads, [B,T,D]."""
+        x_BTD = _rows(self.embed, self.embed_offset, tokens_BT)
+        return constrain(x_BTD.astype(self.dtype), "batch", "seq", "act_embed")
 
     def upper(
         self,
@@ -269,14 +289,17 @@ class Decoder(nn.Module):
         valid_BT = jnp.arange(x_BTD.shape[1])[None, :] < lengths_B[:, None]
         segment_BT = None if segments is None else segments.segment_BT
         if profile_BXC is not None:
-            if self.router.inputs != "lookup":  # there the vector is the gate
-                profile_BXC = self.drop_profile(self._drop_fields(profile_BXC))
-            if self.projection_layers:
-                profile_BXC = self.projection(profile_BXC)
+            profile_BXC = self.routed(profile_BXC)
             if segment_BT is not None:
                 profile_BXC = jnp.take_along_axis(profile_BXC, segment_BT[..., None], axis=1)
         rope = rotary_table(self.config, x_BTD.shape[1], segments)
         return self.adapted_layers(x_BTD, rope, valid_BT, profile_BXC, segment_BT)
+
+    def routed(self, profile_BXC: jax.Array) -> jax.Array:
+        """Profile vectors as routers see them: after dropout and projection."""
+        if self.router.inputs != "lookup":  # there the vector is the gate
+            profile_BXC = self.drop_profile(self._drop_fields(profile_BXC))
+        return self.projection(profile_BXC) if self.projection_layers else profile_BXC
 
     def _drop_fields(self, profile_BXC: jax.Array) -> jax.Array:
         """Profile vectors with some of their blocks at zero; not scaled up, as a field that was not asked is not."""

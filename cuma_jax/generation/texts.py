@@ -1,0 +1,185 @@
+"""Many prompts to many replies: a few lengths, one batch size, and replies in the order they were asked for.
+
+Shapes: B rows of a batch, T tokens, C profile width, P profiles.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from tqdm import tqdm
+
+from cuma_jax.cache import content_key
+from cuma_jax.config import SamplingConfig
+from cuma_jax.data.tokenizer import Tokenizer
+from cuma_jax.errors import CumaError
+from cuma_jax.generation.loop import Generated, make_generate
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.sharding import local_rows, put_whole
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """What one reply is asked for.
+
+    Attributes:
+        tokens: int32 [T'], the rendered chat with its generation prompt.
+        profile: row of the writer's profile vectors.
+        index: which of several replies to the same prompt by the same person.
+        name: of the prompt, for errors.
+    """
+
+    tokens: np.ndarray
+    profile: int = 0
+    index: int = 0
+    name: str = "a prompt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """One reply.
+
+    Attributes:
+        text: without the end of turn, and without white space at its ends.
+        tokens: int32, the end of turn included.
+        logp: float32, of each token; see `Generated`.
+        stopped: whether it came to its end; otherwise it was cut at `sampling.max_new_tokens`.
+    """
+
+    text: str
+    tokens: np.ndarray
+    logp: np.ndarray
+    stopped: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """A model that writes, but for its adapters.
+
+    Attributes:
+        decoder, base, base_shardings, adapter_shardings, mesh: the model; see `make_generate`.
+        tokenizer: the model's.
+        sampling: how tokens are drawn.
+        vectors_PC: float32, profile vectors; None where no router sees them.
+        lengths: the few lengths, increasing, that prompts are padded to; a program is compiled for each one used.
+        batch_size: rows of every batch; a multiple of the mesh's data x fsdp.
+        longer: how to make room for longer prompts, for the error.
+    """
+
+    decoder: Decoder
+    base: Tree
+    base_shardings: Tree
+    adapter_shardings: Tree
+    mesh: Mesh
+    tokenizer: Tokenizer
+    sampling: SamplingConfig
+    vectors_PC: np.ndarray | None
+    lengths: tuple[int, ...]
+    batch_size: int
+    longer: str = "add a longer bucket to data.buckets"
+
+    @functools.cached_property
+    def generate(self) -> Callable[..., Generated]:
+        """The compiled function."""
+        tokenizer = self.tokenizer
+        return make_generate(
+            self.decoder, self.sampling, (tokenizer.end_of_turn_id,), tokenizer.pad_id, self.mesh,
+            self.adapter_shardings, self.base_shardings,
+        )  # fmt: skip
+
+
+def generate_texts(
+    writer: Writer, adapters: Tree, prompts: Sequence[Prompt], seed: int, progress: bool = True
+) -> list[Reply]:
+    """A reply to every prompt, in their order. All processes call this with the same prompts.
+
+    The same prompt, profile vector, index and seed get the same text, whatever else is asked for.
+
+    Args:
+        writer: the model.
+        adapters: its adapters, on the devices.
+        prompts: what is asked for; two that are alike differ in their `index`, or get the same reply.
+        seed: of all draws.
+        progress: show a bar.
+
+    Raises:
+        CumaError: a prompt that is empty or too long; before anything is computed.
+    """
+    bucket_N = np.array([_bucket(writer, prompt) for prompt in prompts], np.int64)
+    replies: list[Reply | None] = [None] * len(prompts)
+    size, rows = writer.batch_size, local_rows(writer.mesh, writer.batch_size)
+    # Where there is no terminal, a line every so often instead of a bar that redraws itself.
+    pace = 0.1 if sys.stderr.isatty() else 30.0
+    quiet = not progress or jax.process_index() != 0
+    with tqdm(
+        total=len(prompts), desc="writing", unit="reply", disable=quiet, mininterval=pace, dynamic_ncols=True
+    ) as bar:
+        for bucket, length in enumerate(writer.lengths):
+            number_N = np.flatnonzero(bucket_N == bucket)
+            for first in range(0, len(number_N), size):
+                numbers = number_N[first : first + size]
+                batch, vectors_BC = _batch(writer, [prompts[n] for n in numbers], length, seed)
+                placed_BC = None if vectors_BC is None else put_whole(vectors_BC, writer.mesh)
+                local = {name: array[rows] for name, array in batch.items()}
+                out = jax.device_get(writer.generate(writer.base, adapters, placed_BC, local))
+                for row, n in enumerate(numbers):
+                    replies[n] = _reply(writer.tokenizer, out, row)
+                bar.update(len(numbers))
+    return [reply for reply in replies if reply is not None]
+
+
+def row_key(seed: int, tokens: np.ndarray, vector_C: np.ndarray | None, index: int) -> np.ndarray:
+    """The key of one reply, uint32 [2]: of what is asked, by whom and for which time, and of nothing else."""
+    vector = b"" if vector_C is None else np.asarray(vector_C, np.float32)
+    digest = content_key(str(seed), np.asarray(tokens, np.int32), vector, str(index))
+    return np.frombuffer(bytes.fromhex(digest)[:8], ">u4").astype(np.uint32)
+
+
+def _bucket(writer: Writer, prompt: Prompt) -> int:
+    """The shortest length that holds a prompt (its number)."""
+    needed, longest = len(prompt.tokens), writer.lengths[-1]
+    if needed > longest:
+        raise CumaError(
+            f"{prompt.name} has {needed} tokens with its chat template, and there is room for {longest}; shorten it, "
+            f"or {writer.longer}"
+        )
+    if not needed:
+        raise CumaError(f"{prompt.name} has no tokens; write something to reply to")
+    return int(np.searchsorted(writer.lengths, needed))
+
+
+def _batch(
+    writer: Writer, prompts: Sequence[Prompt], length: int, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """The batch of up to `batch_size` prompts; and their profile vectors, one a row, so that shapes never change."""
+    size, vectors_PC = writer.batch_size, writer.vectors_PC
+    batch = {
+        "tokens": np.full((size, length), writer.tokenizer.pad_id, np.int32),
+        "lengths": np.zeros(size, np.int32),
+        "profile": np.arange(size, dtype=np.int32),
+        "key": np.zeros((size, 2), np.uint32),
+    }
+    vectors_BC = None if vectors_PC is None else np.zeros((size, vectors_PC.shape[1]), np.float32)
+    for row, prompt in enumerate(prompts):
+        vector_C = None if vectors_PC is None else vectors_PC[prompt.profile]
+        batch["tokens"][row, : len(prompt.tokens)] = prompt.tokens
+        batch["lengths"][row] = len(prompt.tokens)
+        batch["key"][row] = row_key(seed, prompt.tokens, vector_C, prompt.index)
+        if vectors_BC is not None:
+            vectors_BC[row] = vector_C
+    return batch, vectors_BC
+
+
+def _reply(tokenizer: Tokenizer, out: Generated, row: int) -> Reply:
+    count, stopped = int(out.length_B[row]), bool(out.stopped_B[row])
+    tokens = np.asarray(out.tokens_BN[row, :count])
+    said = tokens[: count - stopped]
+    text = tokenizer.decode(said.tolist(), skip_special=True).strip()
+    return Reply(text, tokens, np.asarray(out.logp_BN[row, :count]), stopped)
