@@ -77,8 +77,8 @@ class CachedDecoder:
         stacked = {kind: tree[name] for kind, tree in self._variables.items() if name in tree}
         if not unroll:
             return Stack(layer, stacked)
-        leaves, tree = jax.tree.flatten(stacked)
-        return Stack(layer, [tree.unflatten(one) for one in zip(*leaves, strict=True)])
+        length = len(jax.tree.leaves(stacked)[0])
+        return Stack(layer, [_one_of(stacked, i) for i in range(length)])
 
     def prefill(self, tokens_BT: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, list[Kept]]:
         """Logits after each row's last token, float32 [B,V], and the cache.
@@ -127,6 +127,10 @@ class CachedDecoder:
 
     def _logits(self, x_BTD: jax.Array, positions_B1: jax.Array) -> jax.Array:
         return self._call("logits", self._call("gather", x_BTD, positions_B1))[:, 0]
+
+
+def _one_of(stacked: Tree, i: int) -> Tree:
+    return jax.tree.map(lambda x: x[i], stacked)
 
 
 def _layer(layer: Layer, variables: Tree, x_BTD: jax.Array, *args: Any) -> tuple[jax.Array, Kept]:
