@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from cuma_jax.config import Config, from_dict
+from cuma_jax.config_chain import Chain, linked
 from cuma_jax.errors import CumaError
 from cuma_jax.machines import MACHINES, apply_machine
 from cuma_jax.methods import METHODS, apply_method
@@ -31,10 +32,39 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None = No
     Raises:
         CumaError: a bad preset, method, machine or value.
     """
+    return parse_runs(program, description, argv, chains=False)[0]
+
+
+def parse_runs(
+    program: str, description: str, argv: Sequence[str] | None = None, chains: bool = True
+) -> tuple[Config, ...]:
+    """The runs that a command line asks for: one, or the stages of a chain; flags hold for every stage.
+
+    Args:
+        program, description, argv: see `parse_config`.
+        chains: whether the program can run a chain.
+
+    Raises:
+        CumaError: a bad preset, method, machine or value.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     source = take_option(args, "--config") or DEFAULT_PRESET
     method, machine = take_option(args, "--method"), take_option(args, "--machine")
-    config = load_config(source)
+    preset = load_runs(source)
+    if isinstance(preset, Config):
+        return (_overridden(program, description, preset, args, method, machine),)
+    if not chains:
+        raise CumaError(
+            f"--config {source} is a chain of runs ({', '.join(stage.name for stage in preset.stages)}), which "
+            "python -m cuma_jax.train takes; here give the config.json of one of its runs"
+        )
+    stages = [_overridden(program, description, stage, list(args), method, machine) for stage in preset.stages]
+    return linked(preset.name, stages)
+
+
+def _overridden(
+    program: str, description: str, config: Config, args: list[str], method: str, machine: str
+) -> Config:  # fmt: skip
     if method:
         config = apply_method(config, method)
     if machine:
@@ -42,7 +72,7 @@ def parse_config(program: str, description: str, argv: Sequence[str] | None = No
     text = (
         f"{description}\n\n"
         f"--config FILE   a preset's name ({', '.join(presets())}), a .py file with a function of the file's name "
-        f"that returns a Config, or the config.json of a run (default: {DEFAULT_PRESET})\n\n"
+        f"that returns a Config (or a Chain of them), or the config.json of a run (default: {DEFAULT_PRESET})\n\n"
         f"--method NAME   {', '.join(METHODS)}: sets the adapter, router and objective fields that make the method\n\n"
         f"--machine NAME  {', '.join(MACHINES)}: sets mesh, batch, micro-batches and memory settings for the shipped "
         "WorldValuesBench presets there, and divides the steps by as much as the batch grows (docs/plan.md)\n\n"
@@ -80,19 +110,35 @@ def load_config(source: str) -> Config:
     Raises:
         CumaError: no such file, or a file that does not yield a Config.
     """
+    config = load_runs(source)
+    if isinstance(config, Chain):
+        raise CumaError(f"--config {source} is a chain of runs; only python -m cuma_jax.train takes it")
+    return config
+
+
+def load_runs(source: str) -> Config | Chain:
+    """As `load_config`, and the chain of a preset that trains in stages.
+
+    Raises:
+        CumaError: no such file, or a file that yields neither.
+    """
     path = _find(source)
     if path.suffix == ".json":
-        try:
-            return from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except json.JSONDecodeError as error:
-            raise CumaError(f"--config {source}: not valid JSON ({error})") from None
-    config = load_preset(source)
-    if not isinstance(config, Config):
+        return _from_json(source, path)
+    found = load_preset(source)
+    if not isinstance(found, Config | Chain):
         hint = ""
         if path.stem.startswith(COMPARISON):
             hint = f"; to compare several runs: python -m cuma_jax.compare --config {source}"
         raise CumaError(f"--config {source}: the file needs a function {path.stem}() that returns a Config{hint}")
-    return config
+    return found
+
+
+def _from_json(source: str, path: pathlib.Path) -> Config:
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise CumaError(f"--config {source}: not valid JSON ({error})") from None
 
 
 def load_preset(source: str) -> Any:

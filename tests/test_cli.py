@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cuma_jax.cli import load_config, parse_config
+from cuma_jax.cli import load_config, parse_config, parse_runs
 from cuma_jax.config import Config, to_dict
 from cuma_jax.errors import CumaError, run_main
 from cuma_jax.methods import METHODS, apply_method
@@ -128,3 +128,32 @@ def test_ctrl_c_exits_with_code_130(capsys):
         run_main(interrupted)
     assert caught.value.code == 130
     assert "run the same command again" in capsys.readouterr().err
+
+
+CHAIN = """
+import dataclasses
+from cuma_jax.config import Config
+from cuma_jax.config_chain import Chain
+def steps():
+    return Chain("steps", (Config(name="first"), Config(name="second"), Config(name="third")))
+"""
+
+
+def test_the_stages_of_a_chain_start_from_each_other_and_share_flags(tmp_path):
+    (tmp_path / "steps.py").write_text(CHAIN)
+    stages = parse_runs("cuma_jax.train", "Trains.", ["--config", str(tmp_path / "steps.py"), "--adapter.rank", "4"])
+    assert [stage.run.dir for stage in stages] == ["runs/steps/first", "runs/steps/second", "runs/steps/third"]
+    assert [stage.adapter.init_from for stage in stages] == ["", "runs/steps/first", "runs/steps/second"]
+    assert {stage.adapter.rank for stage in stages} == {4}
+    there = parse_runs("cuma_jax.train", "Trains.", ["--config", str(tmp_path / "steps.py"), "--run.dir", "out/"])
+    assert [stage.run.dir for stage in there] == ["out/first", "out/second", "out/third"]
+    assert there[2].adapter.init_from == "out/second"
+
+
+def test_a_chain_is_refused_where_one_run_is_wanted_and_when_its_stages_share_a_name(tmp_path):
+    (tmp_path / "steps.py").write_text(CHAIN)
+    with pytest.raises(CumaError, match=r"chain of runs \(first, second, third\)"):
+        parse("--config", str(tmp_path / "steps.py"))
+    (tmp_path / "steps.py").write_text(CHAIN.replace('"second"', '"first"'))
+    with pytest.raises(CumaError, match="each of another name"):
+        parse("--config", str(tmp_path / "steps.py"))
