@@ -48,6 +48,7 @@ setup(
         "datasets>=5.0",
         "flax>=0.12.8,<0.13",
         "grain>=0.2.18",
+        "httpx>=0.27,<1",  # asks the judge, many requests at once
         "huggingface_hub>=1.0",
         "jax>=0.10.2,<0.13",
         "jinja2>=3.1",

@@ -3,6 +3,7 @@
 import dataclasses
 import typing
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from cuma_jax.errors import CumaError
 
@@ -127,6 +128,8 @@ def _validate_preferences(config: Any) -> None:
     _require(
         dpo.label_smoothing < 0.5, "dpo.label_smoothing", dpo.label_smoothing, "below 0.5 (at half, nothing is said)"
     )
+    if config.judge.url:
+        check_judge_url(config.judge.url)
     _require(not config.judge.url or bool(config.judge.model), "judge.model", config.judge.model,
              "the name of a model at judge.url")  # fmt: skip
     _require(reward.judge == 0 or bool(config.judge.url), "judge.url", config.judge.url,
@@ -142,6 +145,25 @@ def _validate_preferences(config: Any) -> None:
              "at least 3, because reward.survey compares a reply with two others")  # fmt: skip
     _require(sampling.temperature > 0, "sampling.temperature", sampling.temperature,
              "above 0, because objective.name is grpo (greedy replies are all the same)")  # fmt: skip
+
+
+def check_judge_url(url: str) -> None:
+    """Before it is written into a run's folder: an address that cannot be right, or that holds a secret.
+
+    Raises:
+        CumaError: what is wrong with it; without the address, where that may hold a secret.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if "@" in url or parts.query or parts.fragment:
+        raise CumaError(
+            "config field judge.url holds a user name, a password or a query; it must be an address only, because it "
+            "is written into the run's folder. Put the key into an environment variable, its name into judge.key_env"
+        )
+    _require(parts.scheme in ("http", "https") and bool(parts.hostname), "judge.url", url,
+             "an address like https://api.example.com/v1")  # fmt: skip
 
 
 def _validate_experts(config: Any) -> None:

@@ -1,0 +1,5 @@
+"""A judge of two replies, behind any OpenAI-compatible endpoint."""
+
+from cuma_jax.judging.judge import FIRST, SECOND, TIE, Comparison, Judge, Judged, figures
+
+__all__ = ["FIRST", "SECOND", "TIE", "Comparison", "Judge", "Judged", "figures"]

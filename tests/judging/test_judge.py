@@ -1,0 +1,342 @@
+"""The judge against real servers that misbehave."""
+
+import dataclasses
+import email.utils
+import json
+import math
+import socket
+import time
+
+import pytest
+from scripted_judge import says, serving, shown
+
+from cuma_jax.config_preferences import JudgeConfig
+from cuma_jax.errors import CumaError
+from cuma_jax.judging import FIRST, SECOND, TIE, Comparison, Judge, Judged, figures
+
+KEY = "sk-not-to-be-seen-7f3a91"
+TALK = [{"role": "user", "content": "What is right?"}]
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
+
+
+def config(url, **changes):
+    known = {"url": url, "model": "scripted", "key_env": "TEST_JUDGE_KEY", "timeout": 5.0, "retries": 2}
+    return JudgeConfig(**(known | changes))
+
+
+def judge_at(url, folder, **changes):
+    return Judge(config(url, **changes), folder, backoff=0.01)
+
+
+def comparisons(count):
+    return [Comparison("A person.", TALK, f"one {n}", f"two {n}") for n in range(count)]
+
+
+def prefers(word):
+    """A judge without position bias: it prefers the reply that holds `word`."""
+    return lambda number, request: says("A" if word in shown(request)["reply A"] else "B")
+
+
+def test_both_orders_are_asked_and_a_winner_must_win_both(tmp_path):
+    with serving(prefers("one")) as (url, server):
+        judged = judge_at(url, tmp_path).compare(comparisons(3))
+        assert [j.score for j in judged] == [1.0] * 3
+        assert len(server.requests) == 6
+        assert {r["temperature"] for r in server.requests} == {0}
+        replies = {(shown(r)["reply A"], shown(r)["reply B"]) for r in server.requests}
+        assert {("one 0", "two 0"), ("two 0", "one 0")} <= replies
+        losing = [Comparison("A person.", TALK, "two", "one")]
+        assert judge_at(url, tmp_path).compare(losing)[0].score == 0.0
+
+
+def test_position_bias_shows_and_scores_half(tmp_path):
+    with serving(lambda n, r: says("A")) as (url, _):
+        judged = judge_at(url, tmp_path).compare(comparisons(4))
+    assert [j.verdicts for j in judged] == [(FIRST, SECOND)] * 4
+    assert [j.score for j in judged] == [0.5] * 4
+    assert figures(judged) == {"comparisons": 4, "failed": 0, "ties": 4, "first_position": 1.0, "consistent": 0.0}
+
+
+def test_scores_and_figures_of_every_pair_of_verdicts():
+    table = {
+        (FIRST, FIRST): 1.0, (SECOND, SECOND): 0.0, (TIE, TIE): 0.5, (FIRST, SECOND): 0.5, (FIRST, TIE): 0.5,
+        (TIE, SECOND): 0.5, (None, FIRST): None, (SECOND, None): None, (None, None): None,
+    }  # fmt: skip
+    judged = [Judged(verdicts) for verdicts in table]
+    assert [j.score for j in judged] == list(table.values())
+    # Places by hand: FF -> 1st, 2nd; SS -> 2nd, 1st; FS -> 1st, 1st; FT -> 1st; TS -> 1st; .F -> 2nd; S. -> 2nd.
+    assert figures(judged)["first_position"] == pytest.approx(6 / 10)
+    assert figures(judged)["consistent"] == pytest.approx(3 / 6)
+    assert figures(judged)["failed"] == 3
+    assert math.isnan(figures([])["first_position"])
+
+
+def test_equal_replies_tie_without_a_call_and_equal_comparisons_share_theirs(tmp_path):
+    same = Comparison("A person.", TALK, "same", "same")
+    with serving(prefers("one")) as (url, server):
+        judge = judge_at(url, tmp_path)
+        assert judge.requests_needed([same, *comparisons(1) * 5]) == 2
+        judged = judge.compare([same, *comparisons(1) * 5])
+        assert [j.score for j in judged] == [0.5, *[1.0] * 5]
+        assert len(server.requests) == 2
+    assert judged[0] == Judged((TIE, TIE), asked=False)
+    assert figures(judged)["first_position"] == 0.5
+
+
+def test_a_cached_verdict_needs_no_server(tmp_path):
+    with serving(prefers("one")) as (url, _):
+        first = judge_at(url, tmp_path).compare(comparisons(3))
+    again = judge_at(url, tmp_path)
+    assert again.requests_needed(comparisons(3)) == 0
+    assert again.compare(comparisons(3)) == first
+    assert again.about()["spent"]["requests"] == 0
+    # Whatever is part of the request makes another one.
+    other = [dataclasses.replace(c, profile="Somebody else.") for c in comparisons(3)]
+    assert again.requests_needed(other) == 6
+    assert judge_at(url, tmp_path, model="another").requests_needed(comparisons(3)) == 6
+    assert judge_at(url, tmp_path, max_tokens=99).requests_needed(comparisons(3)) == 6
+    damaged = sorted(tmp_path.rglob("*.json"))[0]
+    damaged.write_text('{"verdict": "A", "ans')
+    assert again.requests_needed(comparisons(3)) == 1
+
+
+FINE = says("A")
+BAD = {
+    "html": ("<!doctype html><html><body>Welcome</body></html>", "not JSON: '<!doctype html>"),
+    "half JSON": (FINE[: len(FINE) // 2], "not JSON"),
+    "cut": ((200, FINE, {"cut": len(FINE) + 50}), "no connection"),
+    "no choices": (json.dumps({"choices": []}), "without choices"),
+    "not an object": ("[]", "without choices"),
+    "no text": (json.dumps({"choices": [{"message": {"content": None}}]}), "without a verdict"),
+    "outside the set": (says("C"), "without a verdict: 'I thought about it. Verdict: C'"),
+    "429": ((429, json.dumps({"error": {"message": "slow down"}})), "429: 'slow down'"),
+    "500": ((500, "oh no"), "500: 'oh no'"),
+    "hang": (("hang", 0.4), "no answer within judge.timeout"),
+    "drip": (("drip", 0.4), "no answer within judge.timeout"),
+}
+
+
+def patience(what):
+    """Time-out in seconds; where it is short, a busy machine may need a try more."""
+    return 0.25 if what in ("hang", "drip") else 5.0
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_may_pass_is_tried_again(tmp_path, what):
+    bad, _ = BAD[what]
+    with serving(lambda n, r: bad if n == 0 else prefers("one")(n, r)) as (url, server):
+        judged = judge_at(url, tmp_path, timeout=patience(what), concurrency=1).compare(comparisons(1))
+        assert judged[0].score == 1.0
+        assert len(server.requests) == 3 or patience(what) < 1
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_call_that_fails_for_good_is_no_score(tmp_path, what):
+    bad, reason = BAD[what]
+    with serving(lambda n, r: bad if "one" in shown(r)["reply A"] else says("B")) as (url, server):
+        judge = judge_at(url, tmp_path, timeout=patience(what))
+        (judged,) = judge.compare(comparisons(1))
+        assert len(server.requests) == 4 or patience(what) < 1
+    assert judged.score is None
+    assert judged.verdicts == (None, FIRST)
+    assert reason in judged.reason
+    assert "(tried 3 times)" in judged.reason
+    assert judge.requests_needed(comparisons(1)) == 1, "a failure is never cached"
+
+
+def test_a_server_that_refuses_connections(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        judge = judge_at(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", tmp_path)
+        (judged,) = judge.compare(comparisons(1))
+        assert judged.verdicts == (None, None)
+        assert "no connection" in judged.reason
+        with pytest.raises(CumaError, match="gave no verdict on a trial question: no connection"):
+            judge.check()
+
+
+def test_after_an_answer_without_a_verdict_the_judge_is_reminded(tmp_path):
+    with serving(lambda n, r: says("maybe A") if n == 0 else says("A")) as (url, server):
+        judge_at(url, tmp_path, concurrency=1).compare(comparisons(1))
+    first, second, _ = server.requests
+    assert second["messages"][:2] == first["messages"]
+    assert [m["role"] for m in second["messages"][2:]] == ["assistant", "user"]
+    assert "maybe A" in second["messages"][2]["content"]
+
+
+@pytest.mark.parametrize("style", ["seconds", "date"])
+def test_retry_after_is_honoured(tmp_path, style):
+    def script(number, request):
+        if number:
+            return says("A")
+        at = email.utils.formatdate(time.time() + 2, usegmt=True)  # whole seconds: one to two from now
+        return 429, "wait", {"Retry-After": "0.5" if style == "seconds" else at}
+
+    with serving(script) as (url, server):
+        judge_at(url, tmp_path, concurrency=1).compare(comparisons(1))
+    assert server.times[1] - server.times[0] >= (0.5 if style == "seconds" else 0.9)
+
+
+def test_a_server_that_asks_to_wait_for_an_hour_has_failed(tmp_path):
+    with serving(lambda n, r: (429, "quota", {"Retry-After": "3600"})) as (url, server):
+        (judged,) = judge_at(url, tmp_path).compare(comparisons(1))
+        assert len(server.requests) == 2
+    assert "asks to wait for 3600 s" in judged.reason
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "TEST_JUDGE_KEY right"), (403, "TEST_JUDGE_KEY use"),
+                                              (404, "often ends in /v1"), (400, "see judge.url"), (302, "302")])  # fmt: skip
+def test_what_will_not_pass_ends_the_run_at_once(tmp_path, status, hint):
+    error = json.dumps({"error": {"message": f"Incorrect key {KEY}. " + "x" * 5000}})
+    with serving(lambda n, r: (status, error, {"Location": "http://127.0.0.1:1/"})) as (url, server):
+        with pytest.raises(CumaError, match=hint) as caught:
+            judge_at(url, tmp_path, concurrency=2).compare(comparisons(20))
+        assert len(server.requests) <= 2
+    assert f"answered {status}: 'Incorrect key [key]." in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_one_request_that_is_refused_is_no_reason_to_stop(tmp_path):
+    """A reply that is too long for the judge, or that its filter will not see: 400 for that one, after good ones."""
+
+    def script(number, request):
+        return (400, "too long") if "one 1" in str(request["messages"]) else says("tie")
+
+    with serving(script) as (url, _):
+        judge = judge_at(url, tmp_path)
+        judge.check()
+        judged = judge.compare(comparisons(3))
+    assert [j.score for j in judged] == [0.5, None, 0.5]
+    assert judged[1].reason == "the server answered 400: 'too long'"
+
+
+def test_concurrency_and_pace_as_the_server_measures_them(tmp_path):
+    def slow(number, request):
+        time.sleep(0.05)
+        return says("A")
+
+    with serving(slow) as (url, server):
+        judge_at(url, tmp_path / "a", concurrency=3).compare(comparisons(6))
+        assert server.most == 3
+    with serving(lambda n, r: says("A")) as (url, server):
+        judge_at(url, tmp_path / "b", requests_per_minute=1200).compare(comparisons(5))
+    gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
+    assert server.times[-1] - server.times[0] >= 9 * 0.05 - 0.02
+    assert min(gaps) > 0.02
+
+
+def test_the_budget_is_checked_before_and_kept_during_the_work(tmp_path):
+    with serving(lambda n, r: says("A")) as (url, server):
+        judge = judge_at(url, tmp_path, max_requests=5)
+        with pytest.raises(CumaError, match=r"asked 6 times more, but judge.max_requests leaves 5"):
+            judge.compare(comparisons(3))
+        assert not server.requests
+        judge.compare(comparisons(2))
+        judge.compare(comparisons(2))
+        assert len(server.requests) == 4
+    with serving(lambda n, r: (500, "") if n < 2 else says("A")) as (url, server):
+        with pytest.raises(CumaError, match=r"all that judge.max_requests allows.*cached"):
+            judge_at(url, tmp_path, max_requests=4, concurrency=1).compare(comparisons(2))
+        assert len(server.requests) == 4
+
+
+def test_an_outage_stops_with_the_reason(tmp_path):
+    with serving(lambda n, r: says("A") if n < 10 else (503, "maintenance")) as (url, server):
+        with pytest.raises(CumaError, match=r"more than judge.max_failed \(0.1\).*503: 'maintenance'.*cached"):
+            judge_at(url, tmp_path, concurrency=2, retries=0).compare(comparisons(10), max_failed=0.1)
+        assert len(server.requests) < 20
+    # Far below the share, but nothing is answered any more.
+    with serving(lambda n, r: (503, "maintenance")) as (url, server):
+        with pytest.raises(CumaError, match=r"last 4 calls.*503: 'maintenance'"):
+            judge_at(url, tmp_path / "b", concurrency=2, retries=0).compare(comparisons(100), max_failed=0.5)
+    with serving(lambda n, r: (503, "maintenance")) as (url, _):
+        judged = judge_at(url, tmp_path / "c", retries=0).compare(comparisons(3))
+    assert [j.score for j in judged] == [None] * 3
+
+
+def test_the_check_costs_one_request_and_says_what_is_wrong(tmp_path):
+    with serving(lambda n, r: says("A")) as (url, server):
+        judge_at(url, tmp_path).check()
+        assert len(server.requests) == 1
+        with pytest.raises(CumaError, match="404"):
+            judge_at(url.removesuffix("/v1"), tmp_path).check()
+    with serving(lambda n, r: "<html>") as (url, _), pytest.raises(CumaError, match="trial question: an answer that"):
+        judge_at(url, tmp_path).check()
+
+
+def test_a_missing_key_is_one_message_that_names_the_variable(tmp_path, monkeypatch):
+    monkeypatch.delenv("TEST_JUDGE_KEY")
+    with pytest.raises(CumaError, match=r"environment variable TEST_JUDGE_KEY"):
+        judge_at("http://127.0.0.1:1/v1", tmp_path)
+    monkeypatch.setenv("TEST_JUDGE_KEY", f"{KEY}\nX-Other: 1")
+    with pytest.raises(CumaError, match=r"TEST_JUDGE_KEY .* spaces or odd") as caught:
+        judge_at("http://127.0.0.1:1/v1", tmp_path)
+    assert KEY not in str(caught.value)
+    judge_at("http://127.0.0.1:1/v1", tmp_path, key_env="")
+
+
+@pytest.mark.parametrize("url", [f"https://user:{KEY}@api.example.com/v1", f"https://api.example.com/v1?key={KEY}",
+                                 f"https://{KEY}@api.example.com/v1"])  # fmt: skip
+def test_a_secret_in_the_url_is_refused_unseen(tmp_path, url):
+    with pytest.raises(CumaError, match=r"judge.url holds a user name, a password or a query") as caught:
+        judge_at(url, tmp_path)
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["", "api.example.com/v1", "ftp://example.com", "http://", "http://[::1"])
+def test_no_address(tmp_path, url):
+    with pytest.raises(CumaError, match=r"judge\.url"):
+        judge_at(url, tmp_path)
+
+
+def test_the_key_is_sent_and_never_kept(tmp_path, caplog, capfd):
+    """Servers that repeat the key: in an answer, in an error, in HTML, cut in the middle by our shortening."""
+    caplog.set_level(0)
+    echoes = [
+        json.dumps({"choices": [{"message": {"content": f"Your key is {KEY}.\nVerdict: A"}}]}),
+        json.dumps({"choices": [{"message": {"content": "x" * (500 - len(KEY)) + KEY + "\n" + "y" * 195}}]}),
+        (500, "z" * 190 + KEY),
+        f"<html>{KEY}",
+        json.dumps({"choices": [KEY]}),
+    ]
+    reasons = []
+    for i, echo in enumerate(echoes):
+        with serving(lambda n, r, echo=echo: echo) as (url, server):
+            judge = judge_at(url, tmp_path, retries=0)
+            judged = judge.compare(comparisons(2), progress="judging")
+            assert set(server.keys) == {f"Bearer {KEY}"}, i
+            reasons += [str(judge.about()), repr(judge), *map(repr, judged)]
+    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == 4
+    assert "[key]" in written[0]
+    captured = capfd.readouterr()
+    for text in (*written, *reasons, caplog.text, captured.out, captured.err):
+        assert KEY not in text
+        assert KEY[:12] not in text
+        assert KEY[-12:] not in text
+
+
+def test_several_processes_may_share_the_cache(tmp_path):
+    """Two judges in two threads on one folder: both get the verdicts, and every file is whole."""
+    import concurrent.futures
+
+    with serving(prefers("one")) as (url, _), concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(lambda: judge_at(url, tmp_path).compare(comparisons(20))) for _ in range(2)]
+        assert [j.score for done in both for j in done.result()] == [1.0] * 40
+    for path in tmp_path.rglob("*.json"):
+        assert json.loads(path.read_text())["verdict"] in ("A", "B")
+    assert len(list(tmp_path.rglob("*.json"))) == 40
+
+
+def test_a_judge_works_inside_a_running_loop(tmp_path):
+    import asyncio
+
+    async def notebook(url):
+        return judge_at(url, tmp_path).compare(comparisons(1))
+
+    with serving(prefers("one")) as (url, _):
+        assert asyncio.run(notebook(url))[0].score == 1.0
