@@ -2,7 +2,7 @@
 
 The prompt fills the cache; a loop then writes one token a row, and ends when every row has ended its turn. Routers see
 the profile at every token. A row's keys are its own, folded with the number of the token, so that what it says does
-not depend on who else is in the batch.
+not depend on who else is in the batch. Where several replies to each prompt are wanted, a prompt is read once.
 
 Shapes: B rows, T tokens of a prompt, N most new tokens, V vocabulary, P profiles, C profile width.
 """
@@ -61,6 +61,7 @@ def make_generate(
     adapter_shardings: Tree,
     base_shardings: Tree,
     unroll: bool | None = None,
+    samples: int = 1,
 ) -> Callable[[Tree, Tree, jax.Array | None, Mapping[str, Any]], Generated]:
     """A function (base, adapters, profile_PC, batch) -> Generated, compiled once for each shape of a batch.
 
@@ -72,13 +73,14 @@ def make_generate(
         mesh: rows are split over data and fsdp, heads over tensor.
         adapter_shardings, base_shardings: of the function's arguments.
         unroll: see `CachedDecoder`; None: on a CPU.
+        samples: replies to each prompt, side by side in what is returned.
 
     The function's arguments:
         base, adapters: the weights.
         profile_PC: profile vectors; None where no router sees them.
         batch: tokens int32 [B,T], prompts padded on the right; lengths int32 [B], 0 for a row that only fills the
-            batch up (nothing is written for it); profile int32 [B], rows of profile_PC; key uint32 [B,2], the
-            `jax.random.key_data` of each row's key. On the devices, or numpy arrays of this process's rows.
+            batch up (nothing is written for it); profile int32 [B], rows of profile_PC; key uint32 [B,2], or one for
+            each reply [B*samples,2], the `jax.random.key_data` of each reply's key. On the devices, or numpy arrays of this process's rows.
 
     It returns `Generated`, whole on every device.
     """
@@ -89,7 +91,13 @@ def make_generate(
         tokens_BT, lengths_B, most = batch["tokens"], batch["lengths"], sampling.max_new_tokens
         profile_BC = None if profile_PC is None else profile_PC[batch["profile"]]
         cells = tokens_BT.shape[1] + most
-        model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
+        reader = model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
+        logits_BV, kept = reader.prefill(tokens_BT, lengths_B)
+        if samples > 1:
+            logits_BV, lengths_B = (jnp.repeat(x, samples, axis=0) for x in (logits_BV, lengths_B))
+            profile_BC = None if profile_BC is None else jnp.repeat(profile_BC, samples, axis=0)
+            kept = jax.tree.map(lambda cache: jnp.repeat(cache, samples, axis=-4), kept)
+            model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
         key_B = jax.random.wrap_key_data(batch["key"], impl="threefry2x32")
 
         def write(step: jax.Array, logits_BV: jax.Array, out: Generated) -> tuple[jax.Array, Generated]:
@@ -119,7 +127,6 @@ def make_generate(
             jnp.zeros(rows, jnp.int32),
             lengths_B == 0,
         )
-        logits_BV, kept = model.prefill(tokens_BT, lengths_B)
         last_B, out = write(jnp.zeros((), jnp.int32), logits_BV, out)
         state = _State(jnp.ones((), jnp.int32), last_B, kept, out)
         out = jax.lax.while_loop(lambda s: (s.step < most) & ~jnp.all(s.out.stopped_B), further, state).out

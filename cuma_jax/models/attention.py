@@ -13,13 +13,16 @@ import numpy as np
 from cuma_jax.errors import CumaError
 from cuma_jax.models.families import DecoderConfig, llama3_divisors
 
+SHARED = -1
+"""The segment whose tokens every segment after them sees: a prompt before several replies to it."""
+
 
 @flax.struct.dataclass
 class Segments:
     """Several conversations in one row, which do not see each other.
 
     Attributes:
-        segment_BT: int32, number of the conversation that each token belongs to, 0 up.
+        segment_BT: int32, number of the conversation that each token belongs to, 0 up; or `SHARED`.
         position_BT: int32, each token's position in its conversation.
     """
 
@@ -76,7 +79,7 @@ def attend(
     Args:
         q_BTHK, k_BTGK, v_BTGK: after rotary embedding.
         implementation: `xla`, `cudnn`, or `auto` (cudnn where it runs and there is no prefix, else xla).
-        segment_BT: tokens see only their own segment; None: the whole row.
+        segment_BT: tokens see only their own segment, and `SHARED`; None: the whole row.
         prefix: keys and values [P,G,K] that every token of every segment sees, beside those of the text.
 
     Raises:
@@ -90,7 +93,8 @@ def attend(
         kernel = "cudnn" if runs and (implementation == "cudnn" or prefix is None) else "xla"
     mask_B1TS = None
     if segment_BT is not None:
-        mask_B1TS = segment_BT[:, None, :, None] == segment_BT[:, None, None, :]
+        segment_B11S = segment_BT[:, None, None, :]
+        mask_B1TS = (segment_BT[:, None, :, None] == segment_B11S) | (segment_B11S == SHARED)
     if prefix is not None:
         causal_TT = jnp.tril(jnp.ones((q_BTHK.shape[1], q_BTHK.shape[1]), bool))[None, None]
         mask_B1TS = causal_TT if mask_B1TS is None else mask_B1TS & causal_TT

@@ -281,7 +281,7 @@ class Decoder(nn.Module):
         Args:
             x_BTD: from `lower`.
             lengths_B: valid tokens of each row.
-            profile_BXC: one profile vector a row [B,C]; with `segments`, one a segment [B,G,C].
+            profile_BXC: one profile vector a row [B,C]; with `segments`, one a segment [B,G,C] where they differ.
             segments: where several conversations share a row.
         """
         if not self.n_adapted:
@@ -290,7 +290,7 @@ class Decoder(nn.Module):
         segment_BT = None if segments is None else segments.segment_BT
         if profile_BXC is not None:
             profile_BXC = self.routed(profile_BXC)
-            if segment_BT is not None:
+            if segment_BT is not None and profile_BXC.ndim == 3:
                 profile_BXC = jnp.take_along_axis(profile_BXC, segment_BT[..., None], axis=1)
         rope = rotary_table(self.config, x_BTD.shape[1], segments)
         return self.adapted_layers(x_BTD, rope, valid_BT, profile_BXC, segment_BT)

@@ -12,9 +12,9 @@ import pytest
 
 from cuma_jax.errors import CumaError
 from cuma_jax.models import attention
-from cuma_jax.models.attention import attend, check_attention, cuda_capability, cudnn_refuses
+from cuma_jax.models.attention import SHARED, attend, check_attention, cuda_capability, cudnn_refuses
 
-SEGMENT_BT = np.array([[0, 0, 0, 1, 1], [0, 1, 1, 1, 2]])
+SEGMENT_BT = np.array([[0, 0, 0, 1, 1], [SHARED, SHARED, 0, 1, 1]])
 
 
 def drawn(virtual=3):
@@ -24,11 +24,11 @@ def drawn(virtual=3):
 
 
 def slow(q_BTHK, k_BTGK, v_BTGK, prefix, segment_BT=None):
-    """Every query by itself: the whole prefix, then the tokens before it of its own segment."""
+    """Every query by itself: the whole prefix, then the tokens before it of its own segment, or shared by all."""
     out = np.zeros_like(q_BTHK)
     group = q_BTHK.shape[2] // k_BTGK.shape[2]
     for b, t, h in np.ndindex(*q_BTHK.shape[:3]):
-        seen = [s for s in range(t + 1) if segment_BT is None or segment_BT[b, s] == segment_BT[b, t]]
+        seen = [s for s in range(t + 1) if segment_BT is None or segment_BT[b, s] in (segment_BT[b, t], SHARED)]
         keys = np.concatenate([prefix[0][:, h // group], k_BTGK[b, seen, h // group]])
         values = np.concatenate([prefix[1][:, h // group], v_BTGK[b, seen, h // group]])
         logits = keys @ q_BTHK[b, t, h] / np.sqrt(q_BTHK.shape[-1])
