@@ -80,7 +80,8 @@ def make_generate(
         profile_PC: profile vectors; None where no router sees them.
         batch: tokens int32 [B,T], prompts padded on the right; lengths int32 [B], 0 for a row that only fills the
             batch up (nothing is written for it); profile int32 [B], rows of profile_PC; key uint32 [B,2], or one for
-            each reply [B*samples,2], the `jax.random.key_data` of each reply's key. On the devices, or numpy arrays of this process's rows.
+            each reply [B*samples,2], the `jax.random.key_data` of each reply's key. On the devices, or numpy arrays of
+            this process's rows.
 
     It returns `Generated`, whole on every device.
     """
