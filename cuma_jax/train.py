@@ -1,22 +1,31 @@
 """Trains adapters and scores them: `python -m cuma_jax.train`. See `--help` for every setting."""
 
+import json
+import pathlib
 import sys
 
 import jax
 
-from cuma_jax.cli import parse_config
+from cuma_jax.cache import atomic_write
+from cuma_jax.cli import parse_runs
 from cuma_jax.config import Config
 from cuma_jax.distributed import HELP, joined
 from cuma_jax.errors import run_main
 from cuma_jax.evaluate import check_checkpoint, restore, score
+from cuma_jax.evaluation.results import is_scored
 from cuma_jax.evaluation.run import Scored
+from cuma_jax.evaluation.stages import score_stages, stages_table
 from cuma_jax.jax_setup import prepare_jax
+from cuma_jax.sharding import put_tree
+from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.agreement import check_config, check_data
 from cuma_jax.training.assembly import assemble
 from cuma_jax.training.loop import train
 from cuma_jax.training.run_dir import check_shared, open_run, run_dir
-from cuma_jax.training.saved_adapters import has_checkpoint
+from cuma_jax.training.saved_adapters import has_checkpoint, read_adapters
 from cuma_jax.training.start import check_start
+
+STAGES_FILE = "stages.json"
 
 
 def main() -> None:
@@ -24,10 +33,12 @@ def main() -> None:
     args = sys.argv[1:]
     about = f"Train LoRA experts and their router on how people answered.\n\n{HELP}"
     with joined(args):
-        config = parse_config("cuma_jax.train", about, args)
-        check_config(config)
-        if not run(config) and jax.process_index() == 0:
-            print(f"stopped on request; saved in {run_dir(config)}, run the same command to resume")
+        configs = parse_runs("cuma_jax.train", about, args)
+        for config in configs:
+            check_config(config)
+        stopped = run_chain(configs) if len(configs) > 1 else None if run(configs[0]) else configs[0]
+        if stopped and jax.process_index() == 0:
+            print(f"stopped on request; saved in {run_dir(stopped)}, run the same command to resume")
 
 
 def run(config: Config) -> bool:
@@ -50,6 +61,43 @@ def run(config: Config) -> bool:
             adapters, scored = restore(assembly, folder, "best")
         score(assembly, adapters, folder, trained.seconds, scored)
     return trained.finished
+
+
+def run_chain(configs: tuple[Config, ...]) -> Config | None:
+    """Runs the stages that are not done yet, then scores all of them on the same people; the stage that was stopped."""
+    folders = [open_run(config) for config in configs]  # what does not belong there is found before the first stage
+    for number, (config, folder) in enumerate(zip(configs, folders, strict=True), start=1):
+        title = f"stage {number} of {len(configs)}, {config.name} (objective {config.objective.name}), in {folder}"
+        if is_scored(folder):
+            _say(f"\n== {title}: done before")
+            continue
+        _say(f"\n== {title}")
+        if not run(config):
+            return config
+    compare_stages(configs, folders)
+    return None
+
+
+def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> None:
+    """Scores the stages of a chain on a survey beside each other; prints a table and writes stages.json."""
+    prepare_jax(configs[-1])
+    assembly = assemble(configs[-1])
+    if not isinstance(assembly.source, Survey):
+        return
+    adapters = {
+        config.name: put_tree(read_adapters(folder, config.evaluation.checkpoint).adapters, assembly.adapter_shardings)
+        for config, folder in zip(configs, folders, strict=True)
+    }
+    scores = score_stages(assembly, adapters)
+    if jax.process_index() == 0:
+        path, text = folders[-1].parent / STAGES_FILE, json.dumps(scores.values, indent=1) + "\n"
+        atomic_write(path, lambda part: part.write_text(text, encoding="utf-8"))
+        print(f"\n{stages_table(scores)}\n\n{path.resolve()}")
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -115,6 +115,15 @@ def read_results(run_dir: pathlib.Path) -> Results:
     return Results(values, pd.read_parquet(run_dir / PER_CELL_FILE))
 
 
+def is_scored(run_dir: pathlib.Path) -> bool:
+    """Whether a run is trained to its end, and scored."""
+    try:
+        values = json.loads((run_dir / RESULTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return values.get("schema") == SCHEMA and values["about"].get("unfinished") is False
+
+
 def summary_table(results: Results) -> str:
     """A plain-text table for the terminal: overall and by question for each split, questions of 1-2 groups together."""
     group = " x ".join(results.values["group_by"])
