@@ -24,7 +24,7 @@ from cuma_jax.models.dora import Dora
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.profile_projection import ProfileProjection
-from cuma_jax.models.quantised import Int8, as_float, product
+from cuma_jax.models.quantised import Int8, Turned, Weight, as_float, product
 from cuma_jax.models.router import RouterStats, trainable
 from cuma_jax.sharding import constrain
 
@@ -58,6 +58,7 @@ class Layer(nn.Module):
         router: router settings.
         deterministic: no dropout.
         quantize: how the linears are stored, see `ModelConfig.quantize`.
+        turned: the linears' weights are given as [O,I], see `quantised.Turned`; not with int8.
     """
 
     config: DecoderConfig
@@ -67,6 +68,7 @@ class Layer(nn.Module):
     router: RouterConfig
     deterministic: bool = True
     quantize: str = "none"
+    turned: bool = False
 
     @nn.compact
     def __call__(
@@ -151,7 +153,9 @@ class Layer(nn.Module):
         k_PGK = trainable(self, "prefix_k", nn.initializers.normal(1.0), shape, axes)
         return k_PGK, trainable(self, "prefix_v", nn.initializers.normal(0.02), shape, axes)
 
-    def _linear(self, name: str, axes: tuple[str, str], shape: tuple[int, int]) -> jax.Array | Int8:
+    def _linear(self, name: str, axes: tuple[str, str], shape: tuple[int, int]) -> Weight:
+        if self.turned:
+            return Turned(self._base(name, nn.initializers.normal(0.02), axes[::-1], shape[::-1]))
         if self.quantize == "none":
             return self._base(name, nn.initializers.normal(0.02), axes, shape)
         box = nn.with_logical_partitioning
@@ -253,7 +257,7 @@ class Decoder(nn.Module):
     def layer_fields(self, adapter: AdapterConfig | None) -> dict[str, Any]:
         """The attributes of a layer with what `adapter` trains (None: a frozen one)."""
         names = ("config", "dtype", "attention", "router", "deterministic", "quantize")
-        return {"adapter": adapter, **{name: getattr(self, name) for name in names}}
+        return {"adapter": adapter} | {name: getattr(self, name) for name in names}
 
     def lower(self, tokens_BT: jax.Array, segments: Segments | None = None) -> jax.Array:
         """Embedding and frozen layers, [B,T,D]: all that does not depend on the profile's vector."""

@@ -15,9 +15,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from cuma_jax.config_checks import TARGETS
 from cuma_jax.models.attention import Segments, rotary_table
 from cuma_jax.models.cached_attention import Past
-from cuma_jax.models.decoder import Decoder, Layer
+from cuma_jax.models.decoder import Decoder, Layer, with_offset
 from cuma_jax.sharding import constrain
 
 Tree = Any
@@ -25,7 +26,7 @@ Tree = Any
 
 @flax.struct.dataclass
 class Kept:
-    """Keys and values of a stack of layers: [L,B,G,S,K], or one [B,G,S,K] a layer where layers are unrolled."""
+    """Keys and values of a stack of layers: [L,B,G,S,K], or a list with one [B,G,S,K] a layer."""
 
     k: Any
     v: Any
@@ -37,7 +38,7 @@ class Stack:
 
     Attributes:
         layer: one of them, without weights.
-        variables: `params` and `adapters` of all, stacked [L, ...], or one tree a layer where layers are unrolled.
+        variables: `params` and `adapters` of all, stacked [L, ...], or a list with one tree a layer.
     """
 
     layer: Layer
@@ -54,31 +55,26 @@ class CachedDecoder:
         base, adapters: its variables.
         profile_BC: each row's profile vector, or None where no router sees it.
         cells: S, the most tokens a row can have.
-        unroll: layers one after the other, each with arrays of its own, instead of a scan over stacked ones. On a CPU
-            a scan inside a loop copies every layer's weights at every token, which costs more than the products.
+        unroll: single tokens go through layers that have arrays of their own, turned (see `quantised.Turned`), instead
+            of a scan over stacked ones: on a CPU, a scan inside a loop copies every layer's weights at every token.
+            It holds the layers' weights twice.
     """
 
     def __init__(
         self, decoder: Decoder, base: Tree, adapters: Tree, profile_BC: jax.Array | None, cells: int, unroll: bool
     ):
-        self.decoder, self.cells, self._variables = decoder, cells, {"params": base, "adapters": adapters}
+        self.decoder, self.cells, self.unroll = decoder, cells, unroll
+        self._variables = {"params": base, "adapters": adapters}
         self._profile_BC = None if profile_BC is None else self._call("routed", profile_BC)
         self._stacks: list[Stack] = []
         if decoder.n_frozen:
-            self._stacks.append(self._stack("frozen_layers", None, unroll))
+            self._stacks.append(Stack(Layer(**decoder.layer_fields(None)), {"params": base["frozen_layers"]}))
         if decoder.n_adapted:
-            self._stacks.append(self._stack("adapted_layers", decoder.adapter, unroll))
+            self._stacks.append(_adapted(decoder, base["adapted_layers"], adapters["adapted_layers"]))
+        self._step_stacks = [_unrolled(stack) for stack in self._stacks] if unroll else self._stacks
 
     def _call(self, method: str, *args: Any) -> Any:
         return self.decoder.apply(self._variables, *args, method=method)
-
-    def _stack(self, name: str, adapter: Any, unroll: bool) -> Stack:
-        layer = Layer(**self.decoder.layer_fields(adapter))
-        stacked = {kind: tree[name] for kind, tree in self._variables.items() if name in tree}
-        if not unroll:
-            return Stack(layer, stacked)
-        length = len(jax.tree.leaves(stacked)[0])
-        return Stack(layer, [_one_of(stacked, i) for i in range(length)])
 
     def prefill(self, tokens_BT: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, list[Kept]]:
         """Logits after each row's last token, float32 [B,V], and the cache.
@@ -94,12 +90,12 @@ class CachedDecoder:
         def apply(layer: Layer, variables: Tree, x_BTD: jax.Array, _: None) -> tuple[jax.Array, Kept]:
             x_BTD, made = _layer(layer, variables, x_BTD, rope, valid_BT, self._profile_BC)
             room = ((0, 0), (0, 0), (0, self.cells - length), (0, 0))
-            return x_BTD, jax.tree.map(lambda y: _kept(jnp.pad(y, room)), made)
+            return x_BTD, jax.tree.map(lambda y: _laid_out(jnp.pad(y, room)), made)
 
         x_BTD, kept = self._call("embedded", tokens_BT), []
         for stack in self._stacks:
             x_BTD, new = _over_layers(stack, apply, x_BTD, None)
-            kept.append(new)
+            kept.append(Kept(list(new.k), list(new.v)) if self.unroll else new)
         return self._logits(x_BTD, lengths_B[:, None] - 1), kept
 
     def step(self, tokens_B: jax.Array, position_B: jax.Array, kept: list[Kept]) -> tuple[jax.Array, list[Kept]]:
@@ -119,18 +115,36 @@ class CachedDecoder:
             return _layer(layer, variables, x_B1D, rope, valid_B1, self._profile_BC, past)
 
         x_B1D, found = self._call("embedded", tokens_B[:, None]), []
-        for stack, old in zip(self._stacks, kept, strict=True):
+        for stack, old in zip(self._step_stacks, kept, strict=True):
             x_B1D, new = _over_layers(stack, apply, x_B1D, old)
             # Written after the layers, so that a scan does not carry a second copy of the whole cache through.
             found.append(jax.tree.map(lambda cache, one: _written(cache, one, position_B), old, new))
         return self._logits(x_B1D, jnp.zeros_like(position_B)[:, None]), found
 
     def _logits(self, x_BTD: jax.Array, positions_B1: jax.Array) -> jax.Array:
-        return self._call("logits", self._call("gather", x_BTD, positions_B1))[:, 0]
+        h_BD = self._call("gather", x_BTD, positions_B1)[:, 0]
+        # In this order: with few rows a CPU is twice as fast.
+        logits_VB = jnp.tensordot(self._call("unembedding"), h_BD, (1, 1), preferred_element_type=jnp.float32)
+        return logits_VB.T
 
 
-def _one_of(stacked: Tree, i: int) -> Tree:
-    return jax.tree.map(lambda x: x[i], stacked)
+def _adapted(decoder: Decoder, params: Tree, adapters: Tree) -> Stack:
+    """The adapted layers. Where all of a layer is trained they are frozen ones with the sums, made once."""
+    if decoder.adapter is not None and decoder.adapter.kind == "full":
+        merged = {name: with_offset(weight, adapters.get(name)) for name, weight in params.items()}
+        return Stack(Layer(**decoder.layer_fields(None)), {"params": merged})
+    return Stack(Layer(**decoder.layer_fields(decoder.adapter)), {"params": params, "adapters": adapters})
+
+
+def _unrolled(stack: Stack) -> Stack:
+    """The same layers, each with arrays of its own."""
+    layer, length = stack.layer, len(jax.tree.leaves(stack.variables)[0])
+    layers = [jax.tree.map(lambda x, i=i: x[i], stack.variables) for i in range(length)]
+    if layer.quantize != "none":
+        return Stack(layer, layers)
+    for variables in layers:
+        variables["params"] = {n: w.T if n in TARGETS else w for n, w in variables["params"].items()}
+    return Stack(layer.clone(turned=True), layers)
 
 
 def _layer(layer: Layer, variables: Tree, x_BTD: jax.Array, *args: Any) -> tuple[jax.Array, Kept]:
@@ -158,7 +172,8 @@ def _over_layers(
     return jax.lax.scan(lambda x, xs: apply(stack.layer, xs[0], x, xs[1]), x_BTD, (stack.variables, kept))
 
 
-def _kept(cache: jax.Array) -> jax.Array:
+def _laid_out(cache: jax.Array) -> jax.Array:
+    """[...,B,G,S,K], split over the mesh."""
     lead = (None,) * (cache.ndim - 4)
     return constrain(cache, *lead, "batch", "kv_heads", "seq", None)
 
@@ -167,5 +182,5 @@ def _written(cache: jax.Array, one: jax.Array, position_B: jax.Array) -> jax.Arr
     """The cache [...,B,G,S,K] with `one` [...,B,G,1,K] in each row's own cell."""
     row_B = jnp.arange(len(position_B))
     if cache.ndim == 4:
-        return _kept(cache.at[row_B, :, position_B].set(one[:, :, 0]))
-    return _kept(cache.at[:, row_B, :, position_B].set(jnp.moveaxis(one[:, :, :, 0], 1, 0)))
+        return _laid_out(cache.at[row_B, :, position_B].set(one[:, :, 0]))
+    return _laid_out(cache.at[:, row_B, :, position_B].set(jnp.moveaxis(one[:, :, :, 0], 1, 0)))
