@@ -8,8 +8,9 @@ import sys
 import pytest
 from conftest import ROOT, changed
 
-from cuma_jax.cli import load_config, presets
+from cuma_jax.cli import load_runs, presets
 from cuma_jax.config import Config, from_dict, to_dict
+from cuma_jax.config_chain import Chain
 from cuma_jax.errors import CumaError
 
 # section, field, a value it may not have, what the message must say is allowed
@@ -98,9 +99,10 @@ def test_sft_needs_single_answers_and_cross_entropy():
 def test_every_preset_loads_and_survives_json():
     assert {"quickstart", "debug"} <= set(presets())
     for name in presets():
-        config = load_config(name)
-        assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
-        assert config.name == name
+        preset = load_runs(name)
+        assert preset.name == name
+        for config in preset.stages if isinstance(preset, Chain) else (preset,):
+            assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_json_is_read_strictly():
