@@ -65,6 +65,9 @@ class TrainBatches:
         order: `weighted` or `epochs`.
         questions_per_batch: `weighted` only: how many questions a batch is about; 0: each row draws its own.
 
+    Attributes:
+        batcher: as given.
+
     Raises:
         CumaError: there are no rows, or none that is ever drawn.
     """
@@ -81,7 +84,7 @@ class TrainBatches:
     ):
         if len(batcher) == 0:
             raise CumaError("there are no training rows; check data.questions and the shares held out in data.*")
-        self._batcher, self._batch_size, self._steps, self._local = batcher, batch_size, steps, local
+        self.batcher, self._batch_size, self._steps, self._local = batcher, batch_size, steps, local
         self._draws: _Weighted | _ByQuestion | _Epochs
         if order == "epochs":
             self._draws = _Epochs(batcher, batch_size, seed)
@@ -100,7 +103,7 @@ class TrainBatches:
     def __getitem__(self, step: int) -> tuple[int, Batch]:
         """(bucket, this process's rows of batch `step`)."""
         bucket, index = self.draw(step)
-        return bucket, gather_padded(self._batcher, index, bucket, self._batch_size, self._local)
+        return bucket, gather_padded(self.batcher, index, bucket, self._batch_size, self._local)
 
 
 def gather_padded(batcher: Gatherer, index: np.ndarray, bucket: int, batch_size: int, local: LocalRows) -> Batch:
@@ -238,14 +241,6 @@ def stream(source: TrainBatches, start: int, prefetch: int) -> Iterator[tuple[in
     dataset = grain.MapDataset.source(source)[start:]  # type: ignore[arg-type]
     options = grain.ReadOptions(num_threads=1 if prefetch else 0, prefetch_buffer_size=prefetch)
     return iter(dataset.to_iter_dataset(options))
-
-
-def validation_batches(
-    batcher: Gatherer, batch_size: int, count: int, seed: int, local: LocalRows
-) -> list[tuple[int, Batch]]:
-    """`count` fixed batches of held-out rows, drawn as training batches are."""
-    source = TrainBatches(batcher, batch_size, count, seed, local)
-    return [source[step] for step in range(count)]
 
 
 def in_order(batcher: Gatherer, batch_size: int, local: LocalRows) -> Iterator[tuple[np.ndarray, int, Batch]]:

@@ -98,13 +98,22 @@ def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing:
     return Rows(profiles.profile_R[respondent_N], question_N, survey.option_A[mask_A], None, mass_N)
 
 
-def conversation_masses(preferences: Preferences, drawing: Drawing) -> np.ndarray:
+def conversation_masses(
+    preferences: Preferences, drawing: Drawing, conversation_N: np.ndarray | None = None
+) -> np.ndarray:
     """How often each conversation is drawn, float64 [C]: by its annotator's weight and group; prompts are drawn alike.
+
+    Args:
+        preferences: the data.
+        drawing: how rows are drawn.
+        conversation_N: instead, the conversation of each row, where rows are pairs of replies.
 
     Raises:
         CumaError: a group field that the annotators do not have.
     """
     person_C = preferences.conversations["person"].to_numpy()
+    if conversation_N is not None:
+        person_C = person_C[conversation_N]
     mass_C = np.ones(len(person_C))
     if drawing.sample_weights:
         mass_C = preferences.respondents["weight"].to_numpy(np.float64)[person_C]

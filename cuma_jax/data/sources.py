@@ -27,7 +27,7 @@ def load_source(
 
     Args:
         data: the data section of a config.
-        objective: `choice` or `sft`; decides between conversations and choices where `data.task` is auto.
+        objective: decides where `data.task` is auto: choices for `choice`, conversations for the others.
         cache_dir: `run.cache_dir`.
         derived: `profile.derived`; its fields become columns of the respondents, to describe, group or hold out by.
 

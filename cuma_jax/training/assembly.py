@@ -18,6 +18,7 @@ from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
 from cuma_jax.config_checks import SPLITS
 from cuma_jax.data.conversations import ConversationTokens
+from cuma_jax.data.pairs import PairTokens
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.data.tokenizer import Tokenizer, load_tokenizer
 from cuma_jax.errors import CumaError
@@ -34,7 +35,14 @@ from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units
-from cuma_jax.training.layouts import ConversationLayout, Layout, plain_tables, survey_layout
+from cuma_jax.training.layouts import (
+    ConversationLayout,
+    Layout,
+    PairLayout,
+    plain_tables,
+    survey_layout,
+    survey_pair_layout,
+)
 from cuma_jax.training.needs import check_needs, lookup_experts
 from cuma_jax.training.start import start_adapters
 from cuma_jax.training.tokenise import fitting_answers, tokenise
@@ -80,7 +88,7 @@ class Assembly:
     adapter_shapes: Tree
     adapter_shardings: Tree
     table: ProfileTable | None
-    training: Layout | ConversationLayout
+    training: Layout | ConversationLayout | PairLayout
     prediction: Layout | None
 
     @property
@@ -295,11 +303,13 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     widths = () if table is None else table.embedder.widths
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
     vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
-    training: Layout | ConversationLayout
+    training: Layout | ConversationLayout | PairLayout
     prediction: Layout | None = None
     if isinstance(tokens, ConversationTokens):
         assert isinstance(source, Preferences)
         training = ConversationLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM))
+    elif isinstance(tokens, PairTokens):
+        training = PairLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM), {})
     else:
         assert isinstance(source, Survey)
         layouts = {
@@ -309,6 +319,8 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
             for name, pieces in tokens.items()
         }  # fmt: skip
         training, prediction = layouts[config.objective.name], layouts["choice"]
+        if config.objective.name == "dpo":
+            training = survey_pair_layout(layouts["dpo"])
     return Assembly(
         config=config,
         mesh=mesh,

@@ -10,11 +10,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from cuma_jax.config import ObjectiveConfig, RouterConfig
+from cuma_jax.config import Config, ObjectiveConfig, RouterConfig
 from cuma_jax.models.attention import Segments
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.balance import RouterSums, balance_loss, router_sums, router_z_loss
 from cuma_jax.objectives.choice import choice_sums, option_log_probs, option_mask
+from cuma_jax.objectives.dpo import dpo_sums
 from cuma_jax.objectives.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.objectives.sft import sft_sums
 from cuma_jax.objectives.sums import Sum
@@ -75,7 +76,7 @@ def hidden(
 
 def batch_sums(
     decoder: Decoder,
-    objective: ObjectiveConfig,
+    config: Config,
     base: Tree,
     adapters: Tree,
     tables: Tables,
@@ -83,6 +84,11 @@ def batch_sums(
     key: jax.Array | None,
 ) -> Sums:
     """The sums of one (micro-)batch."""
+    objective = config.objective
+    if objective.name == "dpo":
+        logp_B2, count_B2, stats = _pair_logps(decoder, base, adapters, tables, batch, key)
+        sums = dpo_sums(logp_B2, batch["reference_logp"], count_B2, batch["weight"], config.dpo)
+        return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
     variables = {"params": base, "adapters": adapters}
     if objective.name == "sft":
@@ -92,6 +98,31 @@ def batch_sums(
         logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], objective.loss)
     return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
+
+
+def pair_logps(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """Of each pair's replies (chosen, rejected): summed log-probability in nats, and supervised tokens; float32 [B,2].
+
+    Without dropout. `batch`: see `data.pairs.PairBatcher`.
+    """
+    return _pair_logps(decoder, base, adapters, tables, batch, None)[:2]
+
+
+def _pair_logps(
+    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """See `pair_logps`; and the routers' statistics. Both sides of a pair are rows of one forward pass."""
+    names = {"tokens", "template", "lengths", "positions", "labels", "label_weight"} & batch.keys()
+    # Rows 2b and 2b + 1 are pair b: a device that has some pairs has their rows.
+    rows = {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in names}
+    rows["profile"] = jnp.repeat(batch["profile"], 2)
+    h_NSD, stats = hidden(decoder, base, adapters, tables, rows, key)
+    unembed_VD = _apply(decoder, "unembedding", {"params": base, "adapters": adapters})
+    loss_NS, _ = linear_cross_entropy(h_NSD, unembed_VD, rows["labels"])
+    logp_N = -jnp.sum(loss_NS * rows["label_weight"], axis=1)
+    return logp_N.reshape(-1, 2), jnp.sum(batch["label_weight"], axis=2), stats
 
 
 def label_weights(batch: dict[str, jax.Array]) -> jax.Array:
@@ -134,7 +165,7 @@ def total_loss(
     total = loss + objective.balance * balance
     if objective.z_loss:
         total = total + objective.z_loss * router_z_loss(sums.routers)
-    metrics = {"loss": loss, "balance": balance, "accuracy": sums.objective["accuracy"].mean(), "total": total}
+    metrics = {name: s.mean() for name, s in sums.objective.items()} | {"balance": balance, "total": total}
     return total, metrics
 
 

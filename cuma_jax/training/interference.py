@@ -40,6 +40,7 @@ from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import Tables, batch_sums
 from cuma_jax.training.interference_figures import Grams, summaries
 from cuma_jax.training.layouts import Layout
+from cuma_jax.training.reference import Reference
 
 Tree = Any
 MOST_GROUPS, MOST_QUESTIONS = 16, 8
@@ -158,13 +159,13 @@ class Interference:
     """
 
     def __init__(self, assembly: Assembly, probe: Probe):
-        self.assembly, self.probe = assembly, probe
+        self.assembly, self.probe, self._reference = assembly, probe, Reference(assembly)
         a, whole = assembly, replicated(assembly.mesh)
         self._layers, self._experts = a.decoder.n_adapted, 0 if a.decoder.adapter is None else a.decoder.adapter.experts
 
         def add(total: Tree, adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Tree:
             def loss(adapters: Tree) -> jax.Array:
-                sums = batch_sums(a.decoder, a.config.objective, base, adapters, tables, batch, None)
+                sums = batch_sums(a.decoder, a.config, base, adapters, tables, batch, None)
                 return sums.objective["loss"].total
 
             return jax.tree.map(jnp.add, total, jax.grad(loss)(adapters))
@@ -204,8 +205,9 @@ class Interference:
         """Gradient of the summed loss of a half's rows; a sum and not a mean, so that halves add up to their group."""
         total = self._zeros()
         for bucket, batch in self.probe.halves[unit]:
-            placed = put_batch(batch, self.assembly.mesh)
-            total = self._add(total, adapters, self.assembly.base, self.assembly.training.tables[bucket], placed)
+            tables = self.assembly.training.tables[bucket]
+            placed = self._reference.add(tables, put_batch(batch, self.assembly.mesh))
+            total = self._add(total, adapters, self.assembly.base, tables, placed)
         return total
 
 

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Batcher, Buckets, KeptRows, Rows, keep_rows
 from cuma_jax.data.conversations import ConversationBatcher, ConversationTokens
+from cuma_jax.data.pairs import PairBatcher, PairTokens, survey_pairs
 from cuma_jax.data.pipeline import Gatherer
 from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, conversation_masses, describe_sampling
 from cuma_jax.data.tokens import RowTokens
@@ -127,6 +128,62 @@ class ConversationLayout:
         return lines + [f"{reason}: {count:,} conversations" for reason, count in self.tokens.notes.items()]
 
 
+@dataclasses.dataclass(frozen=True)
+class PairLayout:
+    """Pairs of replies as rows.
+
+    Attributes:
+        config: the run's.
+        source, profiles: the data.
+        pairs: their tokens.
+        tables: per bucket, what batches index into, on the devices.
+        left_out: answers whose rows are too long, by reason; they are in no split.
+        reference_X: the reference's summed log-probability of each reply (`training.reference`), nan where no batch of
+            this run needs it; None where batches do not hold it.
+    """
+
+    config: Config
+    source: Survey | Preferences
+    profiles: Profiles
+    pairs: PairTokens
+    tables: dict[int, Tables]
+    left_out: dict[str, int]
+    reference_X: np.ndarray | None = None
+
+    @property
+    def cached(self) -> bool:
+        """Whether hidden states are kept."""
+        return not self.pairs.replies.moves_up
+
+    def batcher(self, index_N: np.ndarray, mass_N: np.ndarray) -> PairBatcher:
+        """Gathers pairs `index_N` into batches."""
+        return PairBatcher(self.pairs, index_N, mass_N, Buckets(self.config.data.buckets), self.reference_X)
+
+    def training_rows(self, mask_N: np.ndarray) -> PairBatcher:
+        """The pairs of the answers or conversations that `mask_N` selects."""
+        row_P, drawing = self.pairs.row_P, drawing_of(self.config)
+        index_N = np.flatnonzero(mask_N[row_P])
+        if isinstance(self.source, Survey):
+            with_pair_A = np.zeros(len(mask_N), bool)
+            with_pair_A[row_P[index_N]] = True  # pairs are in the order of their answers
+            return self.batcher(index_N, answer_rows(self.source, self.profiles, with_pair_A, drawing).mass_N)
+        return self.batcher(index_N, conversation_masses(self.source, drawing, row_P[index_N]))
+
+    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+        """What training sees of its rows, as lines to print; `drawn` rows in all."""
+        order, names = self.config.data.order, [str(item) for item in self.pairs.items]
+        lines = [describe_sampling(batcher.mass_N, drawn, batcher.question_N, names, order)]
+        lines += [f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items()]
+        return lines + [f"left out: {count:,} {reason}" for reason, count in self.pairs.notes.items()]
+
+
+def survey_pair_layout(layout: Layout) -> PairLayout:
+    """The pairs of a survey whose answers `layout` lays out as for the objective sft."""
+    seed = layout.config.data.split_seed  # runs of another training seed compare the same options
+    pairs = survey_pairs(layout.survey, layout.profiles, layout.tokens, seed, layout.kept)
+    return PairLayout(layout.config, layout.survey, layout.profiles, pairs, layout.tables, layout.left_out)
+
+
 def drawing_of(config: Config) -> Drawing:
     """How rows are drawn."""
     data = config.data
@@ -185,6 +242,8 @@ def kept_rows(
         none = np.zeros(0, np.int32)
         return keep_rows(tokens, buckets, longest, none, none)
     most = config.train.steps * config.train.batch_size
+    if config.objective.name == "dpo":  # the options that were not chosen are rows, too
+        return None
     if not decoder.n_adapted or len(profiles) > most:
         return None
     template_A = tokens.template_QO[survey.question_A, survey.option_A]

@@ -25,7 +25,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cuma_jax.cache import atomic_write
-from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream, validation_batches
+from cuma_jax.data.pairs import PairBatcher
+from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream
 from cuma_jax.distributed import process_count
 from cuma_jax.errors import CumaError
 from cuma_jax.sharding import local_rows, put_batch
@@ -33,8 +34,10 @@ from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.interference import measure, while_training
+from cuma_jax.training.layouts import PairLayout
 from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
+from cuma_jax.training.reference import Reference, check_reference, save_reference, with_reference_logps
 from cuma_jax.training.run_dir import trim_metrics, write_config
 from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
 from cuma_jax.training.step import TrainState, make_eval_step, make_train_step
@@ -61,7 +64,7 @@ class Trained:
 
 
 def training_rows(assembly: Assembly, split: str) -> Gatherer:
-    """The rows of a split as the objective wants them: cells, single answers, or conversations."""
+    """The rows of a split as the objective wants them: cells, single answers, conversations, or pairs of replies."""
     mask_N = assembly.mask(split)
     if not mask_N.any():
         raise CumaError(f"the {split} split has no rows; check data.questions and the shares held out in data.*")
@@ -78,27 +81,47 @@ def total_steps(assembly: Assembly, batcher: Gatherer) -> int:
     return train.steps or max(math.ceil(train.epochs * one_pass), 1)
 
 
+def training_source(assembly: Assembly) -> TrainBatches:
+    """The batches that training draws."""
+    batcher = training_rows(assembly, "train")
+    train, data = assembly.config.train, assembly.config.data
+    steps, local = total_steps(assembly, batcher), local_rows(assembly.mesh, train.batch_size)
+    return TrainBatches(batcher, train.batch_size, steps, train.seed, local, data.order, data.questions_per_batch)
+
+
+def validation_source(assembly: Assembly) -> TrainBatches | None:
+    """The fixed batches of held-out rows that are validated on, drawn as training batches are; None without any."""
+    train = assembly.config.train
+    if not train.eval_batches or not assembly.mask("validation").any():
+        return None
+    batcher, local = training_rows(assembly, "validation"), local_rows(assembly.mesh, train.batch_size)
+    return TrainBatches(batcher, train.batch_size, train.eval_batches, train.seed, local)
+
+
+def seen_pairs(assembly: Assembly) -> np.ndarray:
+    """Numbers of the pairs that training and validation will see, each once; empty where rows are no pairs."""
+    if not isinstance(assembly.training, PairLayout):
+        return np.zeros(0, np.int64)
+    found: list[np.ndarray] = []
+    for source in (training_source(assembly), validation_source(assembly)):
+        if source is not None:
+            assert isinstance(source.batcher, PairBatcher)
+            drawn = [source.draw(step)[1] for step in range(len(source))]
+            found.append(source.batcher.index_N[np.unique(np.concatenate(drawn))])
+    return np.unique(np.concatenate(found))
+
+
 class Trainer:
     """What training needs beside the assembly: rows, schedule, optimiser and the jitted steps."""
 
     def __init__(self, assembly: Assembly):
         config, mesh = assembly.config, assembly.mesh
-        self.assembly = assembly
-        batcher = training_rows(assembly, "train")
-        self.rows = len(batcher)
-        self.steps = total_steps(assembly, batcher)
-        self.about_rows = assembly.training.describe(batcher, self.steps * config.train.batch_size)
-        local = local_rows(mesh, config.train.batch_size)
-        seed, data = config.train.seed, config.data
-        self.batches = TrainBatches(
-            batcher, config.train.batch_size, self.steps, seed, local, data.order, data.questions_per_batch
-        )
-        self.validation: list[tuple[int, Any]] = []
-        if assembly.mask("validation").any() and config.train.eval_batches:
-            held_out = training_rows(assembly, "validation")
-            self.validation = validation_batches(
-                held_out, config.train.batch_size, config.train.eval_batches, config.train.seed, local
-            )
+        self.assembly, self.reference = assembly, Reference(assembly)
+        self.batches = training_source(assembly)
+        self.rows, self.steps = len(self.batches.batcher), len(self.batches)
+        self.about_rows = assembly.training.describe(self.batches.batcher, self.steps * config.train.batch_size)
+        held_out = validation_source(assembly)
+        self.validation = [] if held_out is None else [held_out[i] for i in range(len(held_out))]
         self.schedule = make_schedule(config.optimizer, self.steps)
         self.optimizer = make_optimizer(config.optimizer, self.schedule)
         self.shardings = state_shardings(self.optimizer, assembly.adapter_shapes, assembly.adapter_shardings, mesh)
@@ -129,6 +152,7 @@ class Trainer:
         totals: dict[str, np.ndarray] = {}
         for bucket, batch in self.validation:
             tables, placed = self.assembly.training.tables[bucket], put_batch(batch, self.assembly.mesh)
+            placed = self.reference.add(tables, placed)
             sums = jax.device_get(self.eval_step(adapters, self.assembly.base, tables, placed).objective)
             for name, s in sums.items():
                 totals[name] = totals.get(name, np.zeros(2)) + np.array([s.total, s.count], np.float64)
@@ -142,7 +166,10 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         CumaError: a checkpoint that does not belong here, or a loss that is not finite.
     """
     config, mesh, writes = assembly.config, assembly.mesh, jax.process_index() == 0
-    trainer, interference = Trainer(assembly), while_training(assembly)
+    check_reference(assembly, folder)
+    interference = while_training(assembly)  # its rows are not only those that training draws
+    assembly = with_reference_logps(assembly, seen_pairs(assembly))
+    trainer = Trainer(assembly)
     checkpoints = Checkpoints(folder, assembly)
     latest = checkpoints.latest()
     state = trainer.fresh() if latest is None else checkpoints.restore(latest, trainer.abstract())
@@ -152,6 +179,7 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         write_config(folder, config)
         trim_metrics(folder, start)
         save_split(folder, assembly)
+        save_reference(assembly, folder)
         if assembly.table is not None:
             assembly.table.save(folder)
     log = MetricsLog(folder, config.run, writes)
@@ -173,9 +201,10 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
         if not trainer.steps and latest is None:  # a checkpoint like any other, so that readers need no special case
             checkpoints.save(state, trainer.validate(state.adapters).get("loss"))
         for bucket, batch in stream(trainer.batches, start, config.data.prefetch) if trainer.steps else ():
-            placed = put_batch(batch, mesh)
+            placed, tables = put_batch(batch, mesh), assembly.training.tables[bucket]
             with trace.step(done + 1):
-                state, metrics = trainer.train_step(state, assembly.base, assembly.training.tables[bucket], placed)
+                placed = trainer.reference.add(tables, placed)
+                state, metrics = trainer.train_step(state, assembly.base, tables, placed)
             done += 1
             meter.push(done, metrics)
             if trace.due(done):
@@ -257,8 +286,8 @@ class _Meter:
         self._counted += 1
         line: Line | None = None
         if step % self._every == 0 or step == self._steps or step == 1:
-            names = ("loss", "balance", "accuracy", "learning_rate", "gradient_norm")
-            line = {"step": step, **{name: float(metrics[name]) for name in names}}
+            # What there is depends on the objective; `total` is not logged, and tokens are as their speed.
+            line = {"step": step} | {name: float(x) for name, x in metrics.items() if name not in ("total", "tokens")}
             line["epoch"] = step * self._rows / self._all_rows
             line["tokens_per_s"] = self._tokens / self._seconds
             line["examples_per_s"] = self._counted * self._rows / self._seconds

@@ -44,7 +44,7 @@ def loss_of_batch(
 ) -> tuple[jax.Array, tuple[Sums, dict[str, jax.Array]]]:
     """The loss of a global batch run in `train.micro_batches` parts, as if it were run at once."""
     parts = config.train.micro_batches
-    run = functools.partial(batch_sums, decoder, config.objective)
+    run = functools.partial(batch_sums, decoder, config)
     if parts == 1:
         sums = run(base, adapters, tables, batch, key)
     else:
@@ -105,7 +105,7 @@ def make_eval_step(
     """`step(adapters, base, tables, batch) -> Sums`, jitted, without dropout."""
 
     def step(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Sums:
-        return batch_sums(decoder, config.objective, base, adapters, tables, batch, None)
+        return batch_sums(decoder, config, base, adapters, tables, batch, None)
 
     whole = replicated(mesh)
     shardings = (adapter_shardings, base_shardings, whole, batch_sharding(mesh))

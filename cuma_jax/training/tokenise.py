@@ -1,4 +1,4 @@
-"""The tokens of everything a run reads: pieces of survey rows, or whole conversations (kept in the cache).
+"""The tokens of everything a run reads: pieces of survey rows, or whole conversations or pairs (kept in the cache).
 
 Shapes: A answers, C conversations, X tokens of all conversations.
 """
@@ -11,7 +11,10 @@ from cuma_jax.cache import atomic_write, content_key
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets, fitting_rows
 from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens, chat
+from cuma_jax.data.pairs import PairTokens
 from cuma_jax.data.shots import build_shots
+from cuma_jax.data.text_pairs import VERSION as PAIRS_VERSION
+from cuma_jax.data.text_pairs import TextRules, text_pairs
 from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.data.tokens import RowTokens, build_row_tokens
 from cuma_jax.preferences.load import cached_folder
@@ -28,8 +31,8 @@ def tokenise(
     cache: str = "",
     progress: bool = True,
     train_A: np.ndarray | None = None,
-) -> dict[str, RowTokens] | ConversationTokens:
-    """Token pieces of a survey, by objective, or the tokens of all conversations.
+) -> dict[str, RowTokens] | ConversationTokens | PairTokens:
+    """Token pieces of a survey, by objective, or the tokens of all conversations, or for dpo of all pairs.
 
     Args:
         config, source, profiles, tokenizer: what is tokenised, and by what.
@@ -38,7 +41,7 @@ def tokenise(
         train_A: bool [A], the training answers; needed for shots, which show some of them.
 
     Raises:
-        CumaError: see `build_row_tokens` and `build_conversation_tokens`.
+        CumaError: see `build_row_tokens`, `build_conversation_tokens` and `text_pairs`.
     """
     if isinstance(source, Survey):
         in_prompt = profiles if config.profile.in_prompt else None
@@ -50,6 +53,8 @@ def tokenise(
             name: build_row_tokens(source.questions, in_prompt, tokenizer, name, shots)
             for name in {config.objective.name, "choice"}
         }
+    if config.objective.name == "dpo":
+        return preference_pairs(config, source, profiles, tokenizer, cache, progress)
     return _conversation_tokens(config, source, profiles, tokenizer, cache, progress)
 
 
@@ -94,3 +99,26 @@ def _conversation_tokens(
     tokens = build_conversation_tokens(messages, names, tokenizer, limit, data.too_long, progress)
     atomic_write(path, tokens.save)
     return tokens
+
+
+def preference_pairs(
+    config: Config,
+    source: Preferences,
+    profiles: Profiles,
+    tokenizer: Tokenizer,
+    cache: str = "",
+    progress: bool = True,
+) -> PairTokens:
+    """Tokens of all pairs of preference data, whatever the run's objective.
+
+    Raises:
+        CumaError: see `text_pairs`.
+    """
+    data, dpo = config.data, config.dpo
+    limit = Buckets(data.buckets).limit(data.max_length)
+    rules = TextRules(config.profile.in_prompt, dpo.min_margin, limit, data.too_long, data.bad_rows)
+    texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
+    content = cached_folder(data, cache).name  # its key is that of the conversations
+    # Which profile a reply belongs to is kept with its tokens; which pairs are too long is not.
+    key = content_key(PAIRS_VERSION, content, tokenizer.fingerprint, str(dpo.min_margin), profiles.profile_R, *texts)
+    return text_pairs(source, profiles, tokenizer, rules, progress, pathlib.Path(cache) / "tokens" / f"pairs-{key}.npz")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, keep_rows
-from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream, validation_batches
+from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.errors import CumaError
 
@@ -323,7 +323,10 @@ def test_cached_batches_name_the_place_of_their_question_in_the_buckets_table():
 
 
 def test_validation_batches_are_fixed():
-    one, two = (validation_batches(make_batcher(), 8, 3, 1, slice(0, 8)) for _ in range(2))
+    one, two = (
+        [source[i] for i in range(3)]
+        for source in (TrainBatches(make_batcher(), 8, 3, 1, slice(0, 8)) for _ in range(2))
+    )
     for (a, batch_a), (b, batch_b) in zip(one, two, strict=True):
         assert a == b
         equal(batch_a, batch_b)

@@ -108,7 +108,7 @@ def test_cosines_equal_those_of_jax_grad_and_numpy(debug_assembly, random_adapte
     @jax.jit
     def grad(adapters, tables, batch):
         return jax.grad(
-            lambda x: batch_sums(a.decoder, a.config.objective, a.base, x, tables, batch, None).objective["loss"].mean()
+            lambda x: batch_sums(a.decoder, a.config, a.base, x, tables, batch, None).objective["loss"].mean()
         )(adapters)
 
     halves = []

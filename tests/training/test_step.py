@@ -115,7 +115,7 @@ def test_dropout_is_drawn_anew_for_each_step_and_micro_batch_and_is_off_in_evalu
     tables = assembly.training.tables[bucket]
 
     def loss(decoder, key):
-        run = jax.jit(lambda: batch_sums(decoder, config.objective, assembly.base, adapters, tables, batch, key))
+        run = jax.jit(lambda: batch_sums(decoder, config, assembly.base, adapters, tables, batch, key))
         return float(run().objective["loss"].mean())
 
     key = jax.random.key(0)
@@ -130,10 +130,8 @@ def test_padding_rows_weigh_nothing(debug_assembly, random_adapters, batch):
     light = rows | {"weight": np.where(np.arange(16) < 10, 1.0, 0.0).astype(np.float32)}
     other = light | {"target": np.concatenate([rows["target"][:10], rows["target"][:6]])}
     adapters, tables = random_adapters(debug_assembly), debug_assembly.training.tables[bucket]
-    objective = debug_assembly.config.objective
-    run = jax.jit(
-        lambda b: batch_sums(debug_assembly.decoder, objective, debug_assembly.base, adapters, tables, b, None)
-    )
+    config = debug_assembly.config
+    run = jax.jit(lambda b: batch_sums(debug_assembly.decoder, config, debug_assembly.base, adapters, tables, b, None))
     one, two = (run({k: jnp.asarray(v) for k, v in b.items()}) for b in (light, other))
     assert float(one.objective["loss"].count) == 10
     np.testing.assert_array_equal(one.objective["loss"].total, two.objective["loss"].total)

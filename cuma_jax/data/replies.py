@@ -1,0 +1,225 @@
+"""Single replies as rows: a prompt, and the reply whose tokens are supervised (its end of turn included).
+
+Pairs are made of two of them; several pairs may share a reply, so each is kept, and scored, once.
+
+Shapes: X replies, T turns, N rows or B rows of a batch (numbers of replies), K tokens of a row, S supervised positions.
+"""
+
+import dataclasses
+import pathlib
+import zipfile
+from typing import Protocol
+
+import numpy as np
+
+from cuma_jax.data.batches import Batch, Buckets, KeptRows
+from cuma_jax.data.tokens import RowTokens
+from cuma_jax.errors import CumaError
+
+_ROUND = 32
+"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
+
+
+class Replies(Protocol):
+    """What batches ask of replies, wherever their tokens come from."""
+
+    @property
+    def profile_X(self) -> np.ndarray:
+        """int32 [X], row of the profile table."""
+
+    @property
+    def fed_X(self) -> np.ndarray:
+        """int [X], tokens fed to the model: all but the last, which is only predicted."""
+
+    @property
+    def supervised_X(self) -> np.ndarray:
+        """int [X], supervised tokens."""
+
+    @property
+    def moves_up(self) -> bool:
+        """Whether a reply may be in a batch of a longer bucket than its own."""
+
+    def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
+        """Rows: tokens int32 [N,K] of `length` (or template int32 [N]), lengths int32 [N], positions and labels int32
+        and label_weight float32 [N,S] of `supervised`."""
+
+    def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Arrays that decide what the rows of these replies hold, for a key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextReplies:
+    """Replies as texts: prompts and replies, all tokens of each one after the other.
+
+    Attributes:
+        prompt_ids, prompt_start: int32, and int64 [prompts + 1].
+        reply_ids, reply_start: int32, and int64 [X + 1].
+        prompt_X: int32, the prompt of each reply.
+        profile_X: int32.
+        pad_id: token for padding.
+    """
+
+    prompt_ids: np.ndarray
+    prompt_start: np.ndarray
+    reply_ids: np.ndarray
+    reply_start: np.ndarray
+    prompt_X: np.ndarray
+    profile_X: np.ndarray
+    pad_id: int
+
+    moves_up = True
+
+    @property
+    def supervised_X(self) -> np.ndarray:
+        """int64 [X]."""
+        return np.diff(self.reply_start)
+
+    @property
+    def fed_X(self) -> np.ndarray:
+        """int64 [X]."""
+        return np.diff(self.prompt_start)[self.prompt_X] + self.supervised_X - 1
+
+    def tokens(self, reply: int) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of a reply's prompt, and its own."""
+        p = int(self.prompt_X[reply])
+        prompt = self.prompt_ids[self.prompt_start[p] : self.prompt_start[p + 1]]
+        return prompt, self.reply_ids[self.reply_start[reply] : self.reply_start[reply + 1]]
+
+    def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
+        """See `Replies`."""
+        size = len(reply_N)
+        batch: Batch = {
+            "tokens": np.full((size, length), self.pad_id, np.int32),
+            "lengths": self.fed_X[reply_N].astype(np.int32),
+            "positions": np.zeros((size, supervised), np.int32),
+            "labels": np.zeros((size, supervised), np.int32),
+            "label_weight": np.zeros((size, supervised), np.float32),
+        }
+        for n, x in enumerate(reply_N):
+            prompt, reply = self.tokens(int(x))
+            at, count = len(prompt), len(reply)
+            batch["tokens"][n, :at] = prompt
+            batch["tokens"][n, at : at + count - 1] = reply[:-1]
+            # The logits of the token before a supervised one predict it.
+            batch["positions"][n, :count] = at - 1 + np.arange(count)
+            batch["labels"][n, :count] = reply
+            batch["label_weight"][n, :count] = 1.0
+        return batch
+
+    def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `Replies`."""
+        arrays = (self.prompt_ids, self.prompt_start, self.reply_ids, self.reply_start, self.prompt_X, self.profile_X)
+        return (*arrays, reply_N)
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes them to one .npz file (no pickle)."""
+        np.savez(
+            path, allow_pickle=False, **{f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        )
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "TextReplies":
+        """Reads what `save` wrote.
+
+        Raises:
+            CumaError: the file is damaged.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
+            return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class SurveyReplies:
+    """Answers to survey questions (the letter and the end of the turn), from pieces that are tokenised once.
+
+    Attributes:
+        profile_X, template_X: int32, whose answer, and which (`RowTokens.templates`).
+        pieces: of the survey, as for the objective sft.
+        kept: where hidden states are kept, for batches that name their places instead of holding tokens.
+    """
+
+    profile_X: np.ndarray
+    template_X: np.ndarray
+    pieces: RowTokens
+    kept: KeptRows | None = None
+
+    @property
+    def moves_up(self) -> bool:
+        """Not where a table has no place for it."""
+        return self.kept is None
+
+    @property
+    def fed_X(self) -> np.ndarray:
+        """int32 [X]."""
+        return self.pieces.lengths(self.profile_X, self.template_X)
+
+    @property
+    def supervised_X(self) -> np.ndarray:
+        """int64 [X]."""
+        return np.full(len(self.profile_X), self.pieces.supervised)
+
+    def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
+        """See `Replies`; there are always `RowTokens.supervised` positions."""
+        profile_N, template_N = self.profile_X[reply_N], self.template_X[reply_N]
+        length_N, count = self.pieces.lengths(profile_N, template_N), self.pieces.supervised
+        batch: Batch = {
+            "lengths": length_N,
+            "positions": length_N[:, None] - count + np.arange(count, dtype=np.int32)[None, :],
+            "labels": self.pieces.labels_MS[template_N],
+            "label_weight": np.ones((len(reply_N), count), np.float32),
+        }
+        if self.kept is None:
+            batch["tokens"] = self.pieces.fill(profile_N, template_N, length)
+        else:
+            batch["template"] = self.kept.slots(profile_N, template_N)
+        return batch
+
+    def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See `Replies`."""
+        pieces = [*self.pieces.templates, *self.pieces.system, self.pieces.labels_MS.ravel()]
+        sizes = np.array([len(piece) for piece in pieces])
+        return np.concatenate(pieces), sizes, self.profile_X[reply_N], self.template_X[reply_N]
+
+
+def supervised_widths(supervised_N: np.ndarray, bucket_N: np.ndarray, buckets: int) -> list[int]:
+    """Supervised positions S of batches of each bucket: those of the row with most in it or a shorter one, and then up
+    to a multiple of the cross-entropy's chunk (few positions stay as they are)."""
+    most_K = [int(supervised_N[bucket_N <= b].max(initial=1)) for b in range(buckets)]
+    return [most if most < _ROUND // 4 else -(-most // _ROUND) * _ROUND for most in most_K]
+
+
+class ReplyBatcher:
+    """Gathers single replies into batches, to be scored; see `pipeline.Gatherer`.
+
+    Args:
+        replies: all replies.
+        reply_N: numbers of those that are rows.
+        buckets: lengths that batches come in.
+
+    Attributes:
+        bucket_N, mass_N, question_N, moves_up: see `pipeline.Gatherer`.
+    """
+
+    question_N = None
+
+    def __init__(self, replies: Replies, reply_N: np.ndarray, buckets: Buckets):
+        self.replies, self.reply_N, self.buckets = replies, reply_N, buckets
+        self.bucket_N = buckets.of(replies.fed_X[reply_N], buckets.lengths[-1])
+        self.mass_N, self.moves_up = np.ones(len(reply_N)), replies.moves_up
+        self._width_K = supervised_widths(replies.supervised_X[reply_N], self.bucket_N, len(buckets.lengths))
+
+    def __len__(self) -> int:
+        return len(self.reply_N)
+
+    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """The batch of rows `index_B`; rows from `real` on weigh nothing. As of conversations: see `Replies.fill`, and
+        profile int32 [B], weight float32 [B]."""
+        reply_B = self.reply_N[index_B]
+        batch = self.replies.fill(reply_B, self.buckets.lengths[bucket], self._width_K[bucket])
+        batch["profile"] = self.replies.profile_X[reply_B].astype(np.int32)
+        batch["weight"] = (np.arange(len(index_B)) < (len(index_B) if real is None else real)).astype(np.float32)
+        return batch

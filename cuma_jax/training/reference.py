@@ -1,0 +1,198 @@
+"""The reference of preference training: what the policy is held to, and its log-probabilities.
+
+It is what training starts from (`adapter.init_from`), or the base. Its log-probabilities are computed once for all
+pairs that training and validation will see, and kept in the cache; or in every step, with a second set of adapters.
+A run that goes on needs the same reference: which it was is written in its folder.
+
+Shapes: X replies, B pairs; 2: the chosen reply, the rejected one.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cuma_jax.cache import atomic_write, cache_dir, content_key
+from cuma_jax.config import to_dict
+from cuma_jax.data.batches import Buckets
+from cuma_jax.data.replies import ReplyBatcher
+from cuma_jax.distributed import broadcast, decide, process_index
+from cuma_jax.errors import CumaError
+from cuma_jax.sharding import batch_sharding, replicated
+from cuma_jax.training.assembly import Assembly
+from cuma_jax.training.forward import Tables, pair_logps, row_losses
+from cuma_jax.training.layouts import PairLayout
+from cuma_jax.training.rows import ask_rows, row_step
+
+Tree = Any
+REFERENCE_FILE = "reference.json"
+VERSION = "1"
+"""Raised whenever the same reference would give other log-probabilities: part of the cache key."""
+
+
+def is_base(assembly: Assembly) -> bool:
+    """Whether the reference is the model without adapters."""
+    config = assembly.config
+    return not config.adapter.init_from or (config.objective.name == "dpo" and config.dpo.reference == "base")
+
+
+def reference_adapters(assembly: Assembly) -> Tree:
+    """The reference's adapters, on their devices; for the base, adapters that add nothing. No buffer of them is the
+    policy's."""
+    seed = assembly.config.train.seed
+    return assembly.idle_adapters(seed) if is_base(assembly) else assembly.init_adapters(seed)
+
+
+def reference_key(assembly: Assembly) -> str:
+    """A key of the reference: of the base and of the adapters' bytes."""
+    leaves = [] if is_base(assembly) else jax.tree.leaves(assembly.start)
+    return content_key(assembly.fingerprint, *leaves)
+
+
+def check_reference(assembly: Assembly, folder: pathlib.Path) -> None:
+    """Checks that a run which goes on is held to the reference that it began with.
+
+    Raises:
+        CumaError: `adapter.init_from` holds other adapters by now.
+    """
+    path = folder / REFERENCE_FILE
+    if not isinstance(assembly.training, PairLayout) or not path.is_file():
+        return
+    if json.loads(path.read_text(encoding="utf-8"))["key"] != reference_key(assembly):
+        where = assembly.config.adapter.init_from
+        raise CumaError(
+            f"{folder} was begun with another reference: the adapters in {where} have changed since (were they trained "
+            "further?). Put the former back, or train anew in another folder (--run.dir)"
+        )
+
+
+def save_reference(assembly: Assembly, folder: pathlib.Path) -> None:
+    """Writes which reference a run has (reference.json)."""
+    if isinstance(assembly.training, PairLayout):
+        about = {"key": reference_key(assembly), "base": is_base(assembly)}
+        atomic_write(folder / REFERENCE_FILE, lambda part: _write_json(part, about))
+
+
+def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
+
+
+def with_reference_logps(assembly: Assembly, pair_N: np.ndarray) -> Assembly:
+    """The assembly, with the reference's log-probabilities of the pairs `pair_N` in its batches.
+
+    As it is for other objectives, and where they are computed in the step. All processes call this.
+    """
+    layout = assembly.training
+    if not isinstance(layout, PairLayout) or assembly.config.dpo.reference_logps != "cached":
+        return assembly
+    reply_N = np.unique(layout.pairs.reply_P2[pair_N])
+    path = cache_dir(assembly.config.run.cache_dir) / "reference_logps" / f"{_key(assembly, reply_N)}.npy"
+    logp_N = _kept(path, len(reply_N)) if process_index() == 0 else None
+    if decide("" if logp_N is None else "kept"):
+        logp_N = broadcast(logp_N, (len(reply_N),))
+    else:
+        logp_N = reply_logps(assembly, reference_adapters(assembly), reply_N, "scoring pairs under the reference")
+        if process_index() == 0:
+            found = logp_N
+            atomic_write(path, lambda part: np.save(part, found))
+    reference_X = np.full(len(layout.pairs.replies.profile_X), np.nan, np.float32)
+    reference_X[reply_N] = logp_N
+    return dataclasses.replace(assembly, training=dataclasses.replace(layout, reference_X=reference_X))
+
+
+def reply_logps(
+    assembly: Assembly, adapters: Tree, reply_N: np.ndarray, what: str = "", layout: PairLayout | None = None
+) -> np.ndarray:
+    """Summed log-probability of each of the replies `reply_N` in nats, float32 [N].
+
+    Args:
+        assembly: the run.
+        adapters: on the devices.
+        reply_N: numbers of replies.
+        what: title of the progress bar; empty: none.
+        layout: whose replies; None: those that the run is trained on.
+    """
+    layout = layout or assembly.training  # type: ignore[assignment]
+    assert isinstance(layout, PairLayout)
+    batcher = ReplyBatcher(layout.pairs.replies, reply_N, Buckets(assembly.config.data.buckets))
+    logp_N = np.zeros(len(reply_N), np.float32)
+    for index_B, (loss_B, _, _) in ask_rows(
+        assembly, row_step(assembly, row_losses), adapters, batcher, layout.tables, what
+    ):
+        logp_N[index_B] = -loss_B
+    return logp_N
+
+
+class Reference:
+    """Gives batches of pairs the reference's log-probabilities where they lack them."""
+
+    def __init__(self, assembly: Assembly):
+        self._assembly = assembly
+        layout = assembly.training
+        self._active = isinstance(layout, PairLayout) and layout.reference_X is None
+
+    def add(self, tables: Tables, batch: Tree) -> Tree:
+        """The batch with `reference_logp` [B,2].
+
+        Args:
+            tables: of its bucket.
+            batch: on the devices.
+        """
+        if not self._active:
+            return batch
+        return batch | {"reference_logp": self._step(self._adapters, self._assembly.base, tables, batch)}
+
+    @functools.cached_property
+    def _adapters(self) -> Tree:
+        with jax.transfer_guard("allow"):  # made when they are first needed, which may be inside the loop
+            return reference_adapters(self._assembly)
+
+    @functools.cached_property
+    def _step(self) -> Any:
+        a, parts = self._assembly, self._assembly.config.train.micro_batches
+
+        def logps(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> jax.Array:
+            def run(rows: Tree) -> jax.Array:
+                return pair_logps(a.decoder, base, adapters, tables, rows)[0]
+
+            if parts == 1:
+                return run(batch)
+            # In as many parts as the policy is run in; see `step.loss_of_batch`.
+            split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
+            return jnp.swapaxes(jax.lax.map(run, split), 0, 1).reshape(-1, 2)
+
+        rows = batch_sharding(a.mesh)
+        return jax.jit(
+            logps, in_shardings=(a.adapter_shardings, a.base_shardings, replicated(a.mesh), rows), out_shardings=rows
+        )
+
+
+def _key(assembly: Assembly, reply_N: np.ndarray) -> str:
+    """Of everything that decides these numbers."""
+    layout, config = assembly.training, to_dict(assembly.config)
+    assert isinstance(layout, PairLayout)
+    model = {name: config["model"][name] for name in ("quantize", "attention")}
+    settings = [config["adapter"] | {"init_from": "", "dropout": 0}, config["router"], model]
+    table = assembly.table
+    return content_key(
+        VERSION,
+        reference_key(assembly),
+        json.dumps([*settings, str(assembly.decoder.dtype), config["profile"]["projection_layers"]]),
+        *layout.pairs.replies.content(reply_N),
+        np.zeros(0) if table is None else table.vectors_PM,
+    )
+
+
+def _kept(path: pathlib.Path, size: int) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    try:
+        logp_N = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # damaged from outside: made again and replaced
+        return None
+    return logp_N if logp_N.shape == (size,) else None
