@@ -5,7 +5,6 @@ import json
 import pathlib
 from typing import Any
 
-
 from cuma_jax.cache import atomic_write, cache_dir
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
