@@ -13,9 +13,10 @@ from cuma_jax.distributed import HELP, joined
 from cuma_jax.errors import run_main
 from cuma_jax.evaluate import check_checkpoint, restore, score
 from cuma_jax.evaluation.results import is_scored
-from cuma_jax.evaluation.run import Scored
+from cuma_jax.evaluation.run import Scored, about_run
 from cuma_jax.evaluation.stages import score_stages, stages_table
 from cuma_jax.jax_setup import prepare_jax
+from cuma_jax.reporting.stages import write_stages_page
 from cuma_jax.sharding import put_tree
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.agreement import check_config, check_data
@@ -91,8 +92,14 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
     scores = score_stages(assembly, adapters)
     if jax.process_index() == 0:
         path, text = folders[-1].parent / STAGES_FILE, json.dumps(scores.values, indent=1) + "\n"
-        atomic_write(path, lambda part: part.write_text(text, encoding="utf-8"))
-        print(f"\n{stages_table(scores)}\n\n{path.resolve()}")
+        atomic_write(path, lambda part: _write_text(part, text))
+        names = [(config.name, config.objective.name) for config in configs]
+        page = write_stages_page(path.parent, path.parent.name, scores, names, about_run(configs[-1]))
+        print(f"\n{stages_table(scores)}\n\nreport: {page.resolve()}")
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _say(text: str) -> None:

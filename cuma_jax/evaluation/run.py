@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax import __version__
+from cuma_jax.config import Config
 from cuma_jax.evaluation.grouping import build_groups
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.preferences import evaluate_preferences
@@ -75,11 +76,7 @@ def evaluate_run(
         return predictor(profile_N, question_N)
 
     began = time.perf_counter()
-    about = {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
-        "model": config.model.source,
-        "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
+    about = about_run(config) | {
         "training_seconds": seconds,
         "trainable_parameters": assembly.trainable_parameters,
         **(scored.about() if scored else {}),
@@ -96,6 +93,16 @@ def evaluate_run(
         results.values["option_order"] = predictor.sensitivity
     write_results(results, folder, jax.process_index())
     return results, expert_use(assembly, asked["profile"], predictor.gate_NLE)
+
+
+def about_run(config: Config) -> dict[str, Any]:
+    """The command of this process, the model, the machine and versions, as results and pages name them."""
+    return {
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "model": config.model.source,
+        "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
+    }
 
 
 def _spent(began: float) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""The page of a chain says of each stage whether it came nearer, and escapes what it is given."""
+
+import pandas as pd
+
+from cuma_jax.evaluation.stages import ALIKE, BASE, FIGURES, StageScores
+from cuma_jax.reporting.stages import headline, write_stages_page
+
+
+def figures(value, low, high):
+    return {name: {"value": value, "low": low, "high": high} for name in FIGURES}
+
+
+def scores(*changes):
+    stages = {ALIKE: figures(0.3, 0.28, 0.32), BASE: figures(0.4, 0.38, 0.42)}
+    for n, change in enumerate(changes):
+        stages[f"stage{n}"] = {**figures(0.2, 0.1, 0.3), "change": figures(*change)}
+    return StageScores(
+        {"splits": {"unseen_respondent": {"answers": 10, "respondents": 5, "stages": stages}}}, pd.DataFrame()
+    )
+
+
+def test_a_stage_is_nearer_only_where_its_whole_interval_is():
+    found = headline(scores((-0.1, -0.2, -0.01), (0.1, 0.05, 0.2), (-0.1, -0.2, 0.01), (-0.1, None, None)),
+                     [f"stage{n}" for n in range(4)])  # fmt: skip
+    assert [h["answer"] for h in found] == ["nearer", "further off", "no sure change", "no sure change"]
+    assert found[0]["because"] == "energy score less by +0.1000 [+0.0100, +0.2000]"
+
+
+def test_the_page_is_whole_and_escaped(tmp_path):
+    path = write_stages_page(
+        tmp_path, "<b>chain</b>", scores((-0.1, -0.2, -0.01)), [("stage0", "dpo")], {"command": "python -m x & y"}
+    )
+    text = path.read_text()
+    assert "<b>chain</b>" not in text
+    assert "&lt;b&gt;chain" in text
+    assert 'href="stage0/report.html"' in text
+    assert "x &amp; y" in text
+    assert text.rstrip().endswith("</html>")
