@@ -172,7 +172,8 @@ class Bench:
         def start(key: jax.Array) -> TrainState:
             profile_BC = jnp.zeros((1, width)) if width else None
             keys, tokens_BT = {"params": key, "adapters": key}, jnp.zeros((1, 8), jnp.int32)
-            adapters = nn.meta.unbox(decoder.init(keys, tokens_BT, jnp.full((1,), 8), profile_BC)["adapters"])
+            variables = nn.meta.unbox(decoder.init(keys, tokens_BT, jnp.full((1,), 8), profile_BC))
+            adapters = variables.get("adapters", {})  # the base has none
             return TrainState(jnp.zeros((), jnp.int32), adapters, optimizer.init(adapters), jax.random.key_data(key))
 
         def table(key: jax.Array) -> Tables:

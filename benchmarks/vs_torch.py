@@ -18,97 +18,39 @@ shape: CuMA 1.3 times as fast as their plain LoRA.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import peers
 import steps
 
 TASKS = {"all": "all", "survey": "answer"}
 OURS, THEIRS = ("cuma", "lora"), ("peft_lora",)
 
 
-class Worker:
-    """The other end of a process that takes steps of one framework on request."""
-
-    def __init__(self, framework: str, arguments: list[str]):
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *arguments, "--worker", framework],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # both share one GPU, if there is one
-        )
-        self.about = self._read()
-
-    def step(self, method: str, task: str) -> dict[str, float]:
-        """Takes one step; its seconds and loss."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([method, task]) + "\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """Ends the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"a worker process ended early, exit code {self._process.wait()}; see its message above")
-        return json.loads(line)
-
-
-def our_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str, str], tuple[float, float]]]:
-    """Versions, and a function (method, task) -> (seconds, loss)."""
+def our_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str, str], dict[str, float]]]:
+    """Versions, and a function (method, task) -> seconds and loss of a step."""
     import jax
 
     bench, made = steps.Bench(args), {}
 
-    def take(method: str, task: str) -> tuple[float, float]:
+    def take(method: str, task: str) -> dict[str, float]:
         if (method, task) not in made:
             made[method, task] = bench.step(method, args.rank, TASKS[task])
         step = made[method, task]
-        return step(), step.loss
+        return {"seconds": step(), "loss": step.loss}
 
     return {"jax": jax.__version__, "device": jax.devices()[0].device_kind}, take
 
 
-def torch_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str, str], tuple[float, float]]]:
-    """Versions, and a function (method, task) -> (seconds, loss)."""
+def torch_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str, str], dict[str, float]]]:
+    """Versions, and a function (method, task) -> seconds and loss of a step."""
     import peft
     import torch
-    import transformers
 
-    from cuma_jax.models.families import SHAPES
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
-    shape = SHAPES[args.shape]
-    known = {"qwen3": transformers.Qwen3Config, "llama": transformers.LlamaConfig}
-    config = known[shape.family](
-        vocab_size=shape.vocab,
-        hidden_size=shape.width,
-        num_hidden_layers=args.layers or shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        intermediate_size=shape.ffn,
-        rms_norm_eps=shape.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-        tie_word_embeddings=shape.tied,
-        use_cache=False,
-    )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.device(device):
-        base = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, args.dtype))
+    base, device, versions = peers.torch_model(args, cached=False)
     model: Any = peft.get_peft_model(
         base, peft.LoraConfig(r=args.rank, lora_alpha=2 * args.rank, target_modules=[f"{n}_proj" for n in args.targets])
     )
@@ -116,8 +58,9 @@ def torch_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-3)
 
-    def take(method: str, task: str) -> tuple[float, float]:
-        tokens_BT = torch.from_numpy(steps.survey_batch(args, shape.vocab, "all")["tokens"]).long().to(device)
+    def take(method: str, task: str) -> dict[str, float]:
+        vocab = base.config.vocab_size
+        tokens_BT = torch.from_numpy(steps.survey_batch(args, vocab, "all")["tokens"]).long().to(device)
         labels_BT = tokens_BT.clone()
         if task == "survey":
             labels_BT[:, :-2] = -100
@@ -130,34 +73,21 @@ def torch_steps(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str
         value = float(loss.detach())
         if device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter() - began, value
+        return {"seconds": time.perf_counter() - began, "loss": value}
 
-    attention = str(getattr(model.config, "_attn_implementation", "?"))
-    versions = {"torch": torch.__version__, "peft": peft.__version__, "transformers": transformers.__version__}
-    return versions | {"attention": attention, "threads": str(torch.get_num_threads())}, take
+    return versions | {"peft": peft.__version__}, take
 
 
-def serve(framework: str, args: argparse.Namespace) -> None:
-    """The worker's loop: a JSON line [method, task] in, a JSON line of figures out."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints must not be taken for an answer
-    about, take = (our_steps if framework == "ours" else torch_steps)(args)
-    print(json.dumps(about), file=answers, flush=True)
-    for line in sys.stdin:
-        seconds, loss = take(*json.loads(line))
-        print(json.dumps({"seconds": seconds, "loss": loss}), file=answers, flush=True)
-
-
-def compare(args: argparse.Namespace, task: str, ours: Worker, theirs: Worker) -> dict[str, Any]:
+def compare(args: argparse.Namespace, task: str, ours: peers.Worker, theirs: peers.Worker) -> dict[str, Any]:
     """Times one task, prints its table, and returns the figures."""
     workers = dict.fromkeys(OURS, ours) | dict.fromkeys(THEIRS, theirs)
-    first = {method: worker.step(method, task)["loss"] for method, worker in workers.items()}  # compiles, too
+    first = {method: worker.ask(method, task)["loss"] for method, worker in workers.items()}  # compiles, too
     for method, worker in workers.items():
-        worker.step(method, task)
+        worker.ask(method, task)
     seconds: dict[str, list[float]] = {method: [] for method in workers}
     for _ in range(args.repeats):
         for method, worker in workers.items():
-            seconds[method].append(worker.step(method, task)["seconds"])
+            seconds[method].append(worker.ask(method, task)["seconds"])
     results: dict[str, Any] = {}
     for method in workers:
         figures = steps.summary(seconds[method])
@@ -185,9 +115,9 @@ def main() -> None:
     parser.add_argument("--worker", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        serve(args.worker, args)
+        peers.serve(lambda: (our_steps if args.worker == "ours" else torch_steps)(args))
         return
-    workers = {name: Worker(name, sys.argv[1:]) for name in ("ours", "theirs")}
+    workers = {name: peers.Worker(__file__, name, sys.argv[1:]) for name in ("ours", "theirs")}
     results = {name: worker.about for name, worker in workers.items()}
     print("\n".join(f"{name}: {about}" for name, about in results.items()))
     print(f"{args.shape} shape, batch {args.batch} x {args.length}, rank {args.rank}; random weights")
