@@ -2,10 +2,10 @@
 
 import collections
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from cuma_jax.judging import Comparison, Judge
 from cuma_jax.rewards.sample import Sample, Scores
 
 
@@ -17,19 +17,22 @@ class JudgeReward:
 
     Args:
         judge: what compares.
+        max_failed: `reward.max_failed`: past it the judge is not asked any further.
     """
 
-    def __init__(self, judge: Any):
-        self._judge = judge
+    def __init__(self, judge: Judge, max_failed: float):
+        self._judge, self._max_failed = judge, max_failed
 
     def score(self, samples: Sequence[Sample]) -> Scores:
-        """Compares every reply with its reference; nan where that failed for good."""
-        from cuma_jax.judging import Comparison
+        """Compares every reply with its reference; nan where that failed for good.
 
+        Raises:
+            CumaError: the judge cannot be used at all, or failed too often.
+        """
         comparisons = [
             Comparison(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
         ]
-        judged = self._judge.compare(comparisons, progress=False)
+        judged = self._judge.compare(comparisons, max_failed=self._max_failed)
         values_N = np.array([np.nan if one.score is None else float(one.score) for one in judged])
         failed = [one.reason for one in judged if one.score is None]
         figures = {"failed": len(failed) / max(len(samples), 1)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.errors import CumaError
+from cuma_jax.judging import Judge
 from cuma_jax.rewards.agreement import SurveyAgreement
 from cuma_jax.rewards.function import Function
 from cuma_jax.rewards.judged import JudgeReward
@@ -52,7 +53,7 @@ def make_reward(
         cache_dir: where the judge's answers are kept.
 
     Raises:
-        CumaError: see `check_reward`; or a function that cannot be imported.
+        CumaError: see `check_reward`; a function that cannot be imported, or a judge without an address or a key.
     """
     check_reward(config, source)
     reward, parts = config.reward, dict[str, tuple[float, Reward]]()
@@ -60,9 +61,7 @@ def make_reward(
         assert isinstance(source, Survey)
         parts["survey"] = reward.survey, SurveyAgreement(source.questions, build_cells(source, profiles, train_A))
     if reward.judge:
-        from cuma_jax.judging import Judge
-
-        parts["judge"] = reward.judge, JudgeReward(Judge(config.judge, cache_dir))
+        parts["judge"] = reward.judge, JudgeReward(Judge(config.judge, cache_dir), reward.max_failed)
     if reward.function:
         parts["function"] = reward.function_weight, Function(reward.function)
     return WeightedSum(parts)
@@ -87,16 +86,15 @@ def check_reward(config: Config, source: object) -> None:
         )
 
 
-def check_failed(values_N: np.ndarray, most: float, step: int, reason: str = "") -> None:
+def check_failed(failed: int, replies: int, most: float, step: int, reason: str = "") -> None:
     """Stops training where too many replies have no reward.
 
     Raises:
-        CumaError: more than the share `most` of them, or all.
+        CumaError: more than the share `most` of a step's replies, or all of them.
     """
-    failed = int(np.isnan(values_N).sum())
-    if failed and (failed > most * len(values_N) or failed == len(values_N)):
+    if failed and (failed > most * replies or failed == replies):
         raise CumaError(
-            f"training stopped: at step {step} {failed} of {len(values_N)} replies have no reward, more than "
+            f"training stopped: at step {step} {failed} of {replies} replies have no reward, more than "
             f"reward.max_failed {most:g} allows{f' ({reason})' if reason else ''}; put it right and run again: it "
             "resumes from the last checkpoint"
         )

@@ -44,6 +44,7 @@ from cuma_jax.training.layouts import (
     survey_pair_layout,
 )
 from cuma_jax.training.needs import check_needs, lookup_experts
+from cuma_jax.training.prompt_layout import PromptLayout
 from cuma_jax.training.start import start_adapters
 from cuma_jax.training.tokenise import fitting_answers, tokenise
 
@@ -88,7 +89,7 @@ class Assembly:
     adapter_shapes: Tree
     adapter_shardings: Tree
     table: ProfileTable | None
-    training: Layout | ConversationLayout | PairLayout
+    training: Layout | ConversationLayout | PairLayout | PromptLayout
     prediction: Layout | None
 
     @property
@@ -303,11 +304,14 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     widths = () if table is None else table.embedder.widths
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
     vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
-    training: Layout | ConversationLayout | PairLayout
+    training: Layout | ConversationLayout | PairLayout | PromptLayout
     prediction: Layout | None = None
+    grpo = config.objective.name == "grpo"
     if isinstance(tokens, ConversationTokens):
         assert isinstance(source, Preferences)
         training = ConversationLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM))
+        if grpo:
+            training = PromptLayout(config, source, profiles, tokens, training.tables, {})
     elif isinstance(tokens, PairTokens):
         training = PairLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM), {})
     else:
@@ -318,7 +322,11 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
             )
             for name, pieces in tokens.items()
         }  # fmt: skip
-        training, prediction = layouts[config.objective.name], layouts["choice"]
+        prediction = layouts["choice"]
+        training = layouts["choice" if grpo else config.objective.name]
+        if grpo:
+            tables = plain_tables(config, vectors_PM)
+            training = PromptLayout(config, source, profiles, tokens["choice"], tables, left_out)
         if config.objective.name == "dpo":
             training = survey_pair_layout(layouts["dpo"])
     return Assembly(

@@ -25,6 +25,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cuma_jax.cache import atomic_write
+from cuma_jax.data.batches import Batch
 from cuma_jax.data.pairs import PairBatcher
 from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream
 from cuma_jax.distributed import process_count
@@ -33,10 +34,12 @@ from cuma_jax.sharding import local_rows, put_batch
 from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.grpo import Grpo, prompts_a_step
 from cuma_jax.training.interference import measure, while_training
 from cuma_jax.training.layouts import PairLayout
 from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
+from cuma_jax.training.prompt_layout import PromptLayout
 from cuma_jax.training.reference import Reference, check_reference, save_reference, with_reference_logps
 from cuma_jax.training.run_dir import trim_metrics, write_config
 from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
@@ -44,6 +47,8 @@ from cuma_jax.training.step import TrainState, make_eval_step, make_train_step
 from cuma_jax.training.trace import StepTrace
 
 SPLIT_FILE = "split.parquet"
+_SUMMED = ("seconds_", "reply_tokens")
+"""Metrics that are summed over the steps of a line."""
 PLAIN_LINES = 20
 """Progress lines over a whole run, where there is no terminal for a bar."""
 
@@ -71,28 +76,36 @@ def training_rows(assembly: Assembly, split: str) -> Gatherer:
     return assembly.training.training_rows(mask_N)
 
 
+def rows_a_step(assembly: Assembly) -> int:
+    """Rows drawn for a step: `train.batch_size`, or the prompts that it writes so many replies to."""
+    return prompts_a_step(assembly) if isinstance(assembly.training, PromptLayout) else assembly.config.train.batch_size
+
+
 def total_steps(assembly: Assembly, batcher: Gatherer) -> int:
     """`train.steps`, or as many as `train.epochs` passes over the rows need; 0 where nothing is trained."""
-    train = assembly.config.train
+    train, size = assembly.config.train, rows_a_step(assembly)
     if assembly.config.adapter.kind == "none":
         return 0
     exact = assembly.config.data.order == "epochs"
-    one_pass = epoch_steps(batcher, train.batch_size) if exact else len(batcher) / train.batch_size
+    one_pass = epoch_steps(batcher, size) if exact else len(batcher) / size
     return train.steps or max(math.ceil(train.epochs * one_pass), 1)
 
 
 def training_source(assembly: Assembly) -> TrainBatches:
     """The batches that training draws."""
     batcher = training_rows(assembly, "train")
-    train, data = assembly.config.train, assembly.config.data
-    steps, local = total_steps(assembly, batcher), local_rows(assembly.mesh, train.batch_size)
-    return TrainBatches(batcher, train.batch_size, steps, train.seed, local, data.order, data.questions_per_batch)
+    train, data, size = assembly.config.train, assembly.config.data, rows_a_step(assembly)
+    steps, local = total_steps(assembly, batcher), local_rows(assembly.mesh, size)
+    return TrainBatches(batcher, size, steps, train.seed, local, data.order, data.questions_per_batch)
 
 
 def validation_source(assembly: Assembly) -> TrainBatches | None:
-    """The fixed batches of held-out rows that are validated on, drawn as training batches are; None without any."""
+    """The fixed batches of held-out rows that are validated on, drawn as training batches are; None without any.
+
+    Prompts are not among them: see `grpo.Grpo.validate`.
+    """
     train = assembly.config.train
-    if not train.eval_batches or not assembly.mask("validation").any():
+    if isinstance(assembly.training, PromptLayout) or not train.eval_batches or not assembly.mask("validation").any():
         return None
     batcher, local = training_rows(assembly, "validation"), local_rows(assembly.mesh, train.batch_size)
     return TrainBatches(batcher, train.batch_size, train.eval_batches, train.seed, local)
@@ -119,10 +132,11 @@ class Trainer:
         self.assembly, self.reference = assembly, Reference(assembly)
         self.batches = training_source(assembly)
         self.rows, self.steps = len(self.batches.batcher), len(self.batches)
-        self.about_rows = assembly.training.describe(self.batches.batcher, self.steps * config.train.batch_size)
+        self.about_rows = assembly.training.describe(self.batches.batcher, self.steps * rows_a_step(assembly))
         held_out = validation_source(assembly)
         self.validation = [] if held_out is None else [held_out[i] for i in range(len(held_out))]
-        self.schedule = make_schedule(config.optimizer, self.steps)
+        prompts = isinstance(assembly.training, PromptLayout)
+        self.schedule = make_schedule(config.optimizer, self.steps * (config.grpo.updates if prompts else 1))
         self.optimizer = make_optimizer(config.optimizer, self.schedule)
         self.shardings = state_shardings(self.optimizer, assembly.adapter_shapes, assembly.adapter_shardings, mesh)
         self.train_step = make_train_step(
@@ -131,6 +145,18 @@ class Trainer:
         self.eval_step = make_eval_step(
             assembly.decoder, config, mesh, assembly.adapter_shardings, assembly.base_shardings
         )
+
+        self.grpo: Grpo | None = None
+        if prompts and self.steps:
+            self.grpo = Grpo(assembly, self.batches.batcher, self.optimizer, self.schedule, self.shardings)
+
+    def step(self, state: TrainState, bucket: int, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+        """One step on this process's part of a batch; the old state's buffers are reused."""
+        if self.grpo is not None:
+            return self.grpo.step(state, bucket, batch)
+        tables = self.assembly.training.tables[bucket]
+        placed = self.reference.add(tables, put_batch(batch, self.assembly.mesh))
+        return self.train_step(state, self.assembly.base, tables, placed)
 
     def abstract(self) -> Any:
         """Shapes and shardings of the state, for restoring."""
@@ -149,6 +175,8 @@ class Trainer:
 
     def validate(self, adapters: Any) -> dict[str, float]:
         """Mean loss and accuracy over the validation batches; empty without validation."""
+        if self.grpo is not None:
+            return self.grpo.validate(adapters)
         totals: dict[str, np.ndarray] = {}
         for bucket, batch in self.validation:
             tables, placed = self.assembly.training.tables[bucket], put_batch(batch, self.assembly.mesh)
@@ -196,17 +224,18 @@ def train(assembly: Assembly, folder: pathlib.Path) -> Trained:
 
     began, validation, done, stopping = time.perf_counter(), None, start, False
     trace = StepTrace(folder, config.run.trace_steps, start, progress, writes)
-    meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size, trainer.rows)
+    epochs_a_step = rows_a_step(assembly) / trainer.rows
+    meter = _Meter(log, progress, config.train.log_every, trainer.steps, config.train.batch_size, epochs_a_step)
     with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
         if not trainer.steps and latest is None:  # a checkpoint like any other, so that readers need no special case
             checkpoints.save(state, trainer.validate(state.adapters).get("loss"))
         for bucket, batch in stream(trainer.batches, start, config.data.prefetch) if trainer.steps else ():
-            placed, tables = put_batch(batch, mesh), assembly.training.tables[bucket]
             with trace.step(done + 1):
-                placed = trainer.reference.add(tables, placed)
-                state, metrics = trainer.train_step(state, assembly.base, tables, placed)
+                state, metrics = trainer.step(state, bucket, batch)
             done += 1
             meter.push(done, metrics)
+            if trainer.grpo is not None:
+                meter.flush()  # its steps have ended when they return: the next one needs the host
             if trace.due(done):
                 meter.flush()
                 trace.stop()
@@ -245,12 +274,33 @@ def save_split(folder: pathlib.Path, assembly: Assembly) -> None:
     atomic_write(folder / SPLIT_FILE, lambda part: table.to_parquet(part, index=False))
 
 
+def shares_of_time(sums: dict[str, float], seconds: float) -> dict[str, float]:
+    """Where the time of some steps went, for objectives that say so.
+
+    Args:
+        sums: `seconds_*` of the steps' parts, and `reply_tokens`; empty: nothing is known.
+        seconds: of these steps, by the clock.
+
+    Returns:
+        `time_*`, shares of the seconds, with `time_rest` for what is in no part; `reply_tokens_per_s`.
+    """
+    parts = {name.removeprefix("seconds_"): value for name, value in sums.items() if name.startswith("seconds_")}
+    if not parts:
+        return {}
+    shares = {f"time_{name}": value / seconds for name, value in parts.items()}
+    shares["time_rest"] = max(1.0 - sum(shares.values()), 0.0)
+    return shares | {"reply_tokens_per_s": sums["reply_tokens"] / seconds}
+
+
 class _Meter:
     """Reads metrics one step late, so that the device always has the next step to work on."""
 
-    def __init__(self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int, rows: int):
+    def __init__(
+        self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int, epochs_a_step: float
+    ):
         self._log, self._progress, self._every, self._steps, self._rows = log, progress, every, steps, batch_size
-        self._all_rows = rows
+        self._epochs_a_step = epochs_a_step
+        self._sums: dict[str, float] = {}
         self._pending: tuple[int, Any] | None = None
         self._tokens = self._counted = 0
         self._seconds, self._since = 0.0, time.perf_counter()
@@ -284,14 +334,20 @@ class _Meter:
         self._since = now
         self._tokens += int(metrics["tokens"])
         self._counted += 1
+        for name in metrics:
+            if name.startswith(_SUMMED):
+                self._sums[name] = self._sums.get(name, 0.0) + float(metrics[name])
         line: Line | None = None
         if step % self._every == 0 or step == self._steps or step == 1:
             # What there is depends on the objective; `total` is not logged, and tokens are as their speed.
-            line = {"step": step} | {name: float(x) for name, x in metrics.items() if name not in ("total", "tokens")}
-            line["epoch"] = step * self._rows / self._all_rows
+            hidden = ("total", "tokens", *self._sums)
+            line = {"step": step} | {name: float(x) for name, x in metrics.items() if name not in hidden}
+            line["epoch"] = step * self._epochs_a_step
             line["tokens_per_s"] = self._tokens / self._seconds
             line["examples_per_s"] = self._counted * self._rows / self._seconds
+            line |= shares_of_time(self._sums, self._seconds)
             self._log.write(line)
+            self._sums = {}
             self._tokens = self._counted = 0
             self._seconds = 0.0
         self._progress.update(step, line)

@@ -121,5 +121,6 @@ class Progress:
 
 
 def _short(line: Line) -> str:
-    parts = [f"loss {line['loss']:.4f}", f"balance {line['balance']:.3f}"]
+    first = f"reward {line['reward']:.4f}" if "reward" in line else f"loss {line['loss']:.4f}"
+    parts = [first, f"balance {line['balance']:.3f}"]
     return "  ".join([*parts, f"{line['tokens_per_s']:.0f} tokens/s", f"{line['examples_per_s']:.1f} examples/s"])

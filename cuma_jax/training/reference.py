@@ -27,12 +27,20 @@ from cuma_jax.sharding import batch_sharding, replicated
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import Tables, pair_logps, row_losses
 from cuma_jax.training.layouts import PairLayout
+from cuma_jax.training.prompt_layout import PromptLayout
 from cuma_jax.training.rows import ask_rows, row_step
 
 Tree = Any
 REFERENCE_FILE = "reference.json"
 VERSION = "1"
 """Raised whenever the same reference would give other log-probabilities: part of the cache key."""
+
+
+def needs_reference(assembly: Assembly) -> bool:
+    """Whether training compares the policy with another."""
+    return isinstance(assembly.training, PairLayout) or (
+        isinstance(assembly.training, PromptLayout) and assembly.config.grpo.kl > 0
+    )
 
 
 def is_base(assembly: Assembly) -> bool:
@@ -61,7 +69,7 @@ def check_reference(assembly: Assembly, folder: pathlib.Path) -> None:
         CumaError: `adapter.init_from` holds other adapters by now.
     """
     path = folder / REFERENCE_FILE
-    if not isinstance(assembly.training, PairLayout) or not path.is_file():
+    if not needs_reference(assembly) or not path.is_file():
         return
     if json.loads(path.read_text(encoding="utf-8"))["key"] != reference_key(assembly):
         where = assembly.config.adapter.init_from
@@ -73,7 +81,7 @@ def check_reference(assembly: Assembly, folder: pathlib.Path) -> None:
 
 def save_reference(assembly: Assembly, folder: pathlib.Path) -> None:
     """Writes which reference a run has (reference.json)."""
-    if isinstance(assembly.training, PairLayout):
+    if needs_reference(assembly):
         about = {"key": reference_key(assembly), "base": is_base(assembly)}
         atomic_write(folder / REFERENCE_FILE, lambda part: _write_json(part, about))
 

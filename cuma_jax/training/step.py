@@ -40,11 +40,21 @@ class TrainState:
 
 
 def loss_of_batch(
-    decoder: Decoder, config: Config, adapters: Tree, base: Tree, tables: Tables, batch: Tree, key: jax.Array
+    decoder: Decoder,
+    config: Config,
+    adapters: Tree,
+    base: Tree,
+    tables: Tables,
+    batch: Tree,
+    key: jax.Array,
+    of_batch: Callable[..., Sums] = batch_sums,
 ) -> tuple[jax.Array, tuple[Sums, dict[str, jax.Array]]]:
-    """The loss of a global batch run in `train.micro_batches` parts, as if it were run at once."""
+    """The loss of a global batch run in `train.micro_batches` parts, as if it were run at once.
+
+    `of_batch` gives the sums of a part.
+    """
     parts = config.train.micro_batches
-    run = functools.partial(batch_sums, decoder, config)
+    run = functools.partial(of_batch, decoder, config)
     if parts == 1:
         sums = run(base, adapters, tables, batch, key)
     else:

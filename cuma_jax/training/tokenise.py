@@ -51,7 +51,8 @@ def tokenise(
             shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
         return {
             name: build_row_tokens(source.questions, in_prompt, tokenizer, name, shots)
-            for name in {config.objective.name, "choice"}
+            # Replies are written to the prompts of choices, which end before the answer.
+            for name in {config.objective.name, "choice"} - {"grpo"}
         }
     if config.objective.name == "dpo":
         return preference_pairs(config, source, profiles, tokenizer, cache, progress)

@@ -87,8 +87,8 @@ def test_a_sum_adds_its_parts_and_fails_where_one_does():
 
 
 def test_training_stops_when_too_many_replies_have_no_reward():
-    check_failed(np.array([1.0, np.nan, 1.0, 1.0]), 0.25, 3)
+    check_failed(1, 4, 0.25, 3)
     with pytest.raises(CumaError, match=r"at step 3 2 of 4 replies have no reward, more than .* \(HTTP 500\)"):
-        check_failed(np.array([1.0, np.nan, np.nan, 1.0]), 0.25, 3, "HTTP 500")
+        check_failed(2, 4, 0.25, 3, "HTTP 500")
     with pytest.raises(CumaError, match="1 of 1"):
-        check_failed(np.array([np.nan]), 0.999, 3)
+        check_failed(1, 1, 0.999, 3)

@@ -1,0 +1,195 @@
+"""Prompts to write replies to, one row a prompt: what is asked, and by whom.
+
+Of a survey: its questions, put to people's profiles, drawn as training rows are. Of conversations: every user's turn
+that a person chose a reply to, with the turns before it; its tokens are those that training on whole conversations puts
+before that reply.
+
+Shapes: N prompts, C conversations, B rows of a batch, T tokens.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cuma_jax.data.batches import Batch, Buckets, Rows, fitting_rows
+from cuma_jax.data.conversations import ConversationTokens
+from cuma_jax.data.tokenizer import Message
+from cuma_jax.data.tokens import RowTokens
+from cuma_jax.errors import CumaError
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.tasks import conversation_messages
+from cuma_jax.surveys.prompts import question_message
+from cuma_jax.surveys.survey import Question
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+    """What a reply is asked for, as texts.
+
+    Attributes:
+        profile: row of the profile table.
+        messages: the turns, the user's last; without a system message.
+        question: surveys: position of the question; -1 elsewhere.
+        reference: conversations: the reply that the person chose; else empty.
+    """
+
+    profile: int
+    messages: tuple[Message, ...]
+    question: int = -1
+    reference: str = ""
+
+
+class SurveyPrompts:
+    """Questions put to profiles; see `pipeline.Gatherer`.
+
+    Args:
+        rows: (profile, question) rows, and how often each is drawn.
+        tokens: pieces of the objective choice, whose rows end before the answer.
+        questions: the survey's.
+        buckets: lengths that batches come in.
+        max_length: longest prompt allowed, in tokens.
+
+    Attributes:
+        mass_N, bucket_N, question_N, moves_up: see `pipeline.Gatherer`.
+
+    Raises:
+        CumaError: a prompt is longer; names the question.
+    """
+
+    moves_up = True
+
+    def __init__(self, rows: Rows, tokens: RowTokens, questions: Sequence[Question], buckets: Buckets, max_length: int):
+        self.rows, self.questions, self._tokens, self._buckets = rows, questions, tokens, buckets
+        limit = buckets.limit(max_length)
+        fitting_rows(tokens, rows.profile_N, rows.question_N, np.zeros_like(rows.question_N), limit, "error")
+        self._template_N = tokens.template_QO[rows.question_N, 0]
+        self._length_N = tokens.lengths(rows.profile_N, self._template_N)
+        self.bucket_N = buckets.of(self._length_N, max_length)
+        self.mass_N, self.question_N = rows.mass_N, rows.question_N
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """Prompts `index_B` padded to `bucket`; rows from `real` on weigh nothing.
+
+        tokens int32 [B,T]; lengths, profile int32 [B]; row int64 [B], numbers of the prompts; weight float32 [B].
+        """
+        profile_B = self.rows.profile_N[index_B]
+        tokens_BT = self._tokens.fill(profile_B, self._template_N[index_B], self._buckets.lengths[bucket])
+        return _batch(tokens_BT, self._length_N[index_B], profile_B, index_B, real)
+
+    def prompt(self, row: int) -> Prompt:
+        """Prompt number `row`."""
+        question = int(self.rows.question_N[row])
+        message = {"role": "user", "content": question_message(self.questions[question])}
+        return Prompt(int(self.rows.profile_N[row]), (message,), question)
+
+    def option(self, row: int, tokens: Sequence[int], end_id: int) -> int:
+        """The option that a reply to prompt `row` chooses: exactly its letter and the end of the turn; else -1."""
+        if len(tokens) != 2 or tokens[1] != end_id:
+            return -1
+        question = int(self.rows.question_N[row])
+        letters = self._tokens.option_ids_QO[question, : len(self.questions[question].options)]
+        found = np.flatnonzero(letters == tokens[0])
+        return int(found[0]) if len(found) else -1
+
+
+class ConversationPrompts:
+    """The user's turns of conversations that a reply was chosen to; see `pipeline.Gatherer`.
+
+    A conversation is drawn as in training on whole conversations, and its turns alike.
+
+    Args:
+        source: the conversations.
+        tokens: of all conversations; turns that were left out there are left out here.
+        index_M: the conversations to draw from.
+        profile_C: row of the profile table of each conversation's person.
+        mass_C: how often a conversation is drawn, relative to others.
+        buckets: lengths that batches come in.
+
+    Attributes:
+        conversation_N, turn_N: the conversation of each prompt, and which of its replies, from 0.
+        mass_N, bucket_N, question_N, moves_up: see `pipeline.Gatherer`.
+    """
+
+    moves_up, question_N = True, None
+
+    def __init__(
+        self,
+        source: Preferences,
+        tokens: ConversationTokens,
+        index_M: np.ndarray,
+        profile_C: np.ndarray,
+        mass_C: np.ndarray,
+        buckets: Buckets,
+    ):
+        self.source, self._tokens, self._buckets, self._profile_C = source, tokens, buckets, profile_C
+        # A supervised token after one that is not: there a reply starts, and the prompt ends.
+        starts_X = tokens.supervised_X & ~np.append(False, tokens.supervised_X[:-1])
+        conversation_N, length_N, turn_N = list[int](), list[int](), list[int]()
+        mass_N = list[float]()
+        for c in index_M[tokens.kept_C[index_M]].tolist():
+            found = np.flatnonzero(starts_X[tokens.start_C[c] : tokens.start_C[c + 1]])
+            conversation_N += [c] * len(found)
+            length_N += found.tolist()
+            turn_N += range(len(found))
+            mass_N += [mass_C[c] / len(found)] * len(found)
+        self.conversation_N, self.turn_N = np.array(conversation_N, np.int64), np.array(turn_N, np.int64)
+        self._length_N, self.mass_N = np.array(length_N, np.int32), np.array(mass_N, np.float64)
+        self.bucket_N = buckets.of(self._length_N, buckets.lengths[-1])
+
+    def __len__(self) -> int:
+        return len(self.conversation_N)
+
+    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """As `SurveyPrompts.gather`."""
+        tokens_BT = np.full((len(index_B), self._buckets.lengths[bucket]), self._tokens.pad_id, np.int32)
+        for b, n in enumerate(index_B):
+            start, length = self._tokens.start_C[self.conversation_N[n]], self._length_N[n]
+            tokens_BT[b, :length] = self._tokens.ids_X[start : start + length]
+        profile_B = self._profile_C[self.conversation_N[index_B]]
+        return _batch(tokens_BT, self._length_N[index_B], profile_B, index_B, real)
+
+    def prompt(self, row: int) -> Prompt:
+        """Prompt number `row`."""
+        conversation = int(self.conversation_N[row])
+        messages = conversation_messages(self.source, conversation)
+        replies = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        place = replies[int(self.turn_N[row])]
+        profile = int(self._profile_C[conversation])
+        return Prompt(profile, tuple(messages[:place]), reference=messages[place]["content"])
+
+    def option(self, row: int, tokens: Sequence[int], end_id: int) -> int:
+        """-1: a conversation has no options."""
+        return -1
+
+
+Prompts = SurveyPrompts | ConversationPrompts
+
+
+def check_prompts(prompts: Prompts, samples: int) -> None:
+    """Checks that there is something to reply to.
+
+    Raises:
+        CumaError: there is no prompt.
+    """
+    if not len(prompts):
+        raise CumaError(
+            f"there are no prompts to write {samples} replies to: no conversation has a reply that was chosen; check "
+            "data.path and the shares held out in data.*"
+        )
+
+
+def _batch(
+    tokens_BT: np.ndarray, length_B: np.ndarray, profile_B: np.ndarray, index_B: np.ndarray, real: int | None
+) -> Batch:
+    weight_B = np.arange(len(index_B)) < (len(index_B) if real is None else real)
+    return {
+        "tokens": tokens_BT,
+        "lengths": length_B.astype(np.int32),
+        "profile": profile_B.astype(np.int32),
+        "row": index_B.astype(np.int64),
+        "weight": weight_B.astype(np.float32),
+    }
