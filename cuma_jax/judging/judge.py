@@ -239,9 +239,9 @@ class _Watch:
         lost = sum(any(key in failed for key in keys) for keys in self._requests)
         if lost > self._max_failed * total:
             raise CumaError(
-                f"{lost} of {total} comparisons failed for good, more than judge.max_failed ({self._max_failed:g}) "
-                f"allows: {most_common(failed.values())}. Verdicts so far are cached; run the same command again when "
-                "the judge answers"
+                f"{lost} of {total} comparisons failed for good, more than the share of {self._max_failed:g} that may "
+                f"(judge.max_failed; in training reward.max_failed): {most_common(failed.values())}. Verdicts so far "
+                "are cached; run the same command again when the judge answers"
             )
         if self._row >= self._longest:
             raise CumaError(

@@ -246,7 +246,7 @@ def test_the_budget_is_checked_before_and_kept_during_the_work(tmp_path):
 
 def test_an_outage_stops_with_the_reason(tmp_path):
     with serving(lambda n, r: says("A") if n < 10 else (503, "maintenance")) as (url, server):
-        with pytest.raises(CumaError, match=r"more than judge.max_failed \(0.1\).*503: 'maintenance'.*cached"):
+        with pytest.raises(CumaError, match=r"share of 0.1 that may \(judge.max_failed.*503: 'maintenance'.*cached"):
             judge_at(url, tmp_path, concurrency=2, retries=0).compare(comparisons(10), max_failed=0.1)
         assert len(server.requests) < 20
     # Far below the share, but nothing is answered any more.
