@@ -210,8 +210,8 @@ def abstract_variables(decoder: Decoder, profile_width: int) -> Tree:
     return jax.eval_shape(functools.partial(_init, decoder, profile_width), jax.random.key(0))
 
 
-def check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig) -> None:
-    """Batches and heads against the mesh.
+def check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig, trains: bool = True) -> None:
+    """Batches and heads against the mesh; the batch of training only where there will be any.
 
     Raises:
         CumaError: one that does not divide.
@@ -219,8 +219,8 @@ def check_mesh(config: Config, mesh: Mesh, shape: DecoderConfig) -> None:
     rows = config.train.batch_size // config.train.micro_batches
     check_divisible(
         mesh,
-        {
-            "train.batch_size / train.micro_batches": ("batch", rows),
+        ({"train.batch_size / train.micro_batches": ("batch", rows)} if trains else {})
+        | {
             "evaluation.batch_size": ("batch", config.evaluation.batch_size),
             "the model's number of heads": ("heads", shape.heads),
             "the model's number of key/value heads": ("kv_heads", shape.kv_heads),
@@ -239,12 +239,13 @@ def _check_splits(config: Config, split_N: np.ndarray) -> None:
             )
 
 
-def assemble(config: Config, progress: bool = True) -> Assembly:
+def assemble(config: Config, progress: bool = True, trains: bool = True) -> Assembly:
     """Puts a run together.
 
     Args:
         config: the resolved config.
         progress: report slow steps on stderr.
+        trains: whether it will be trained on this mesh.
 
     Raises:
         CumaError: whatever is wrong with the config, the data, the files or the mesh; nothing is written.
@@ -253,7 +254,7 @@ def assemble(config: Config, progress: bool = True) -> Assembly:
     files = resolve(config.model.source, config.model.revision, cache)
     shape = decoder_config(files)
     mesh = make_mesh(config.mesh)
-    check_mesh(config, mesh, shape)
+    check_mesh(config, mesh, shape, trains)
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
     check_attention(config.model.attention, decoder.dtype, shape.head_dim)
 
