@@ -24,6 +24,8 @@ from cuma_jax.models.decoding import CachedDecoder, Kept
 from cuma_jax.sharding import batch_sharding, constrain, put_batch, replicated
 
 Tree = Any
+_SHORT = 8
+"""Tokens of a reply up to which turning the weights costs a CPU more than it saves."""
 
 
 @flax.struct.dataclass
@@ -72,7 +74,7 @@ def make_generate(
         pad_id: fills up after the end.
         mesh: rows are split over data and fsdp, heads over tensor.
         adapter_shardings, base_shardings: of the function's arguments.
-        unroll: see `CachedDecoder`; None: on a CPU.
+        unroll: see `CachedDecoder`; None: on a CPU, where replies may be long enough to pay for it.
         samples: replies to each prompt, side by side in what is returned.
 
     The function's arguments:
@@ -85,7 +87,8 @@ def make_generate(
 
     It returns `Generated`, whole on every device.
     """
-    unroll = mesh.devices.flat[0].platform == "cpu" if unroll is None else unroll
+    if unroll is None:
+        unroll = mesh.devices.flat[0].platform == "cpu" and sampling.max_new_tokens > _SHORT
     whole = replicated(mesh)
 
     def run(base: Tree, adapters: Tree, profile_PC: jax.Array | None, batch: dict[str, jax.Array]) -> Generated:

@@ -82,8 +82,8 @@ class Layer(nn.Module):
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
         """[B,T,D] in and out, and the routers' sums by group and router; `valid_BT` is needed only with experts.
 
-        With `past`, T is 1: each row's next token, which sees what is kept of the tokens before it. The keys and values
-        of this call are put in the collection 'cache', where it is mutable.
+        With `past`, T is 1: each row's next token, which sees what is kept of the tokens before it. The collection
+        'cache', where it is mutable, gets the keys and values [B,T,G,K], or `past`'s with them.
         """
         c = self.config
         stats: dict[str, dict[str, RouterStats]] = {}
@@ -123,12 +123,11 @@ class Layer(nn.Module):
             k_BTGK = rms_norm(k_BTGK, self._scale("k_norm", c.head_dim, None), c.norm_eps)
         with jax.named_scope("attention"):
             q_BTHK, k_BTGK = rotate(q_BTHK, *rope), rotate(k_BTGK, *rope)
-            self.sow("cache", "k", k_BTGK)
-            self.sow("cache", "v", v_BTGK)
             if past is None:
                 a_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, self.attention, segment_BT, self._prefix())
             else:
-                a_BTHK = attend_to_past(q_BTHK, k_BTGK, v_BTGK, past, self._prefix())
+                a_BTHK, k_BTGK, v_BTGK = attend_to_past(q_BTHK, k_BTGK, v_BTGK, past, self._prefix())
+            self.sow("cache", "kept", (k_BTGK, v_BTGK))
         a_BTF = a_BTHK.reshape(*x_BTD.shape[:2], heads)
         x_BTD = x_BTD + linears(a_BTF, "heads", {"o": (c.width, "embed")}, c.o_bias)["o"]
         x_BTD = constrain(x_BTD, "batch", "seq", "act_embed")

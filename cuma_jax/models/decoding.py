@@ -8,7 +8,7 @@ heads, K head width, L layers of a stack.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import flax.struct
@@ -17,9 +17,8 @@ import jax.numpy as jnp
 
 from cuma_jax.config_checks import TARGETS
 from cuma_jax.models.attention import Segments, rotary_table
-from cuma_jax.models.cached_attention import Past
+from cuma_jax.models.cached_attention import Past, laid_out
 from cuma_jax.models.decoder import Decoder, Layer, with_offset
-from cuma_jax.sharding import constrain
 
 Tree = Any
 
@@ -84,18 +83,17 @@ class CachedDecoder:
             lengths_B: valid tokens of each row, at least 1.
         """
         length = tokens_BT.shape[1]
-        rope = rotary_table(self.decoder.config, length)
-        valid_BT = jnp.arange(length)[None, :] < lengths_B[:, None]
+        shared = (rotary_table(self.decoder.config, length), jnp.arange(length)[None, :] < lengths_B[:, None])
+        room = ((0, 0), (0, 0), (0, self.cells - length), (0, 0))
 
-        def apply(layer: Layer, variables: Tree, x_BTD: jax.Array, _: None) -> tuple[jax.Array, Kept]:
-            x_BTD, made = _layer(layer, variables, x_BTD, rope, valid_BT, self._profile_BC)
-            room = ((0, 0), (0, 0), (0, self.cells - length), (0, 0))
-            return x_BTD, jax.tree.map(lambda y: _laid_out(jnp.pad(y, room)), made)
+        def read(layer: Layer, x_BTD: jax.Array, variables: Tree) -> tuple[jax.Array, list[jax.Array]]:
+            x_BTD, made = _apply(layer, variables, x_BTD, *shared, self._profile_BC)
+            return x_BTD, [laid_out(jnp.pad(jnp.swapaxes(y_BTGK, 1, 2), room)) for y_BTGK in made]
 
         x_BTD, kept = self._call("embedded", tokens_BT), []
         for stack in self._stacks:
-            x_BTD, new = _over_layers(stack, apply, x_BTD, None)
-            kept.append(Kept(list(new.k), list(new.v)) if self.unroll else new)
+            x_BTD, (k, v) = jax.lax.scan(functools.partial(read, stack.layer), x_BTD, stack.variables)
+            kept.append(Kept(list(k), list(v)) if self.unroll else Kept(k, v))
         return self._logits(x_BTD, lengths_B[:, None] - 1), kept
 
     def step(self, tokens_B: jax.Array, position_B: jax.Array, kept: list[Kept]) -> tuple[jax.Array, list[Kept]]:
@@ -107,25 +105,35 @@ class CachedDecoder:
             kept: the cache.
         """
         at = Segments(jnp.zeros_like(tokens_B)[:, None], position_B[:, None])
-        rope = rotary_table(self.decoder.config, self.cells, at)
-        valid_B1 = jnp.ones_like(tokens_B, bool)[:, None]
+        shared = (rotary_table(self.decoder.config, self.cells, at), jnp.ones_like(tokens_B, bool)[:, None])
 
-        def apply(layer: Layer, variables: Tree, x_B1D: jax.Array, old: Kept) -> tuple[jax.Array, Kept]:
-            past = Past(old.k, old.v, position_B)
-            return _layer(layer, variables, x_B1D, rope, valid_B1, self._profile_BC, past)
+        def write(layer: Layer, x_B1D: jax.Array, variables: Tree, k: Any, v: Any, i: Any = None) -> Any:
+            past = Past(k, v, position_B, i)
+            x_B1D, made = _apply(layer, variables, x_B1D, *shared, self._profile_BC, past)
+            return x_B1D, *made
+
+        def scanned(layer: Layer, carry: Any, xs: Any) -> Any:
+            return write(layer, carry[0], xs[0], carry[1], carry[2], xs[1]), None
 
         x_B1D, found = self._call("embedded", tokens_B[:, None]), []
         for stack, old in zip(self._step_stacks, kept, strict=True):
-            x_B1D, new = _over_layers(stack, apply, x_B1D, old)
-            # Written after the layers, so that a scan does not carry a second copy of the whole cache through.
-            found.append(jax.tree.map(lambda cache, one: _written(cache, one, position_B), old, new))
+            k, v = old.k, old.v
+            if isinstance(stack.variables, list):
+                k, v = list(k), list(v)
+                for i, variables in enumerate(stack.variables):
+                    x_B1D, k[i], v[i] = write(stack.layer, x_B1D, variables, k[i], v[i])
+            else:
+                # The whole cache goes from layer to layer, and each one writes its part in place.
+                layers = (stack.variables, jnp.arange(len(k)))
+                (x_B1D, k, v), _ = jax.lax.scan(functools.partial(scanned, stack.layer), (x_B1D, k, v), layers)
+            found.append(Kept(k, v))
         return self._logits(x_B1D, jnp.zeros_like(position_B)[:, None]), found
 
     def _logits(self, x_BTD: jax.Array, positions_B1: jax.Array) -> jax.Array:
         h_BD = self._call("gather", x_BTD, positions_B1)[:, 0]
-        # In this order: with few rows a CPU is twice as fast.
+        # In this order a CPU is twice as fast with few rows; the compiler would turn it round again.
         logits_VB = jnp.tensordot(self._call("unembedding"), h_BD, (1, 1), preferred_element_type=jnp.float32)
-        return logits_VB.T
+        return jax.lax.optimization_barrier(logits_VB).T
 
 
 def _adapted(decoder: Decoder, params: Tree, adapters: Tree) -> Stack:
@@ -147,40 +155,15 @@ def _unrolled(stack: Stack) -> Stack:
     return Stack(layer.clone(turned=True), layers)
 
 
-def _layer(layer: Layer, variables: Tree, x_BTD: jax.Array, *args: Any) -> tuple[jax.Array, Kept]:
-    """One layer: its output, and the keys and values it made, heads first."""
-    rope, valid_BT, profile_BC, *past = args
-    (x_BTD, _), made = layer.apply(
-        variables, x_BTD, rope, valid_BT, profile_BC, None, *past, mutable=["cache"]
-    )  # fmt: skip
-    k_BTGK, v_BTGK = (made["cache"][name][0] for name in ("k", "v"))
-    return x_BTD, Kept(jnp.swapaxes(k_BTGK, 1, 2), jnp.swapaxes(v_BTGK, 1, 2))
-
-
-def _over_layers(
-    stack: Stack, apply: Callable[..., tuple[jax.Array, Kept]], x_BTD: jax.Array, kept: Kept | None
-) -> tuple[jax.Array, Kept]:
-    """`apply(layer, variables, x, its part of kept)` for one layer after the other; what they made, stacked alike."""
-    if isinstance(stack.variables, list):
-        ks, vs = [], []
-        for i, variables in enumerate(stack.variables):
-            old = None if kept is None else Kept(kept.k[i], kept.v[i])
-            x_BTD, new = apply(stack.layer, variables, x_BTD, old)
-            ks.append(new.k)
-            vs.append(new.v)
-        return x_BTD, Kept(ks, vs)
-    return jax.lax.scan(lambda x, xs: apply(stack.layer, xs[0], x, xs[1]), x_BTD, (stack.variables, kept))
-
-
-def _laid_out(cache: jax.Array) -> jax.Array:
-    """[...,B,G,S,K], split over the mesh."""
-    lead = (None,) * (cache.ndim - 4)
-    return constrain(cache, *lead, "batch", "kv_heads", "seq", None)
-
-
-def _written(cache: jax.Array, one: jax.Array, position_B: jax.Array) -> jax.Array:
-    """The cache [...,B,G,S,K] with `one` [...,B,G,1,K] in each row's own cell."""
-    row_B = jnp.arange(len(position_B))
-    if cache.ndim == 4:
-        return _laid_out(cache.at[row_B, :, position_B].set(one[:, :, 0]))
-    return _laid_out(cache.at[:, row_B, :, position_B].set(jnp.moveaxis(one[:, :, :, 0], 1, 0)))
+def _apply(
+    layer: Layer,
+    variables: Tree,
+    x_BTD: jax.Array,
+    rope: tuple[jax.Array, jax.Array],
+    valid_BT: jax.Array,
+    profile_BC: jax.Array | None,
+    past: Past | None = None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """One layer: its output, and the keys and values that it made, or the past's with them."""
+    (x_BTD, _), made = layer.apply(variables, x_BTD, rope, valid_BT, profile_BC, None, past, mutable=["cache"])
+    return x_BTD, made["cache"]["kept"][0]
