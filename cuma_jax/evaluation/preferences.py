@@ -4,7 +4,7 @@ Conversations: loss in nats a supervised token, over all tokens of a split. Choi
 often the likeliest response is the preferred one, beside chance. Intervals are 95%, by resampling annotators. The base
 is the same model with fresh adapters, which add nothing, on the same rows: differences are paired.
 
-Shapes: N rows (conversations or choices), R annotators with some of them, K resamples, M figures.
+Shapes: N rows (conversations or choices).
 """
 
 import dataclasses
@@ -15,20 +15,32 @@ import pandas as pd
 
 from cuma_jax.data.batches import Rows
 from cuma_jax.data.pipeline import Gatherer
-from cuma_jax.errors import CumaError
-from cuma_jax.evaluation.bootstrap import centred_interval, resample_weights
-from cuma_jax.evaluation.grouping import MISSING
+from cuma_jax.evaluation.over_annotators import Ratio, add_people, check_groups, figures_with_groups
 from cuma_jax.evaluation.results import SCHEMA, Results
-from cuma_jax.surveys.survey import other_fields
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import row_choices, row_losses
 from cuma_jax.training.layouts import ConversationLayout
 from cuma_jax.training.rows import ask_rows, row_step
 
-CONVERSATIONS, CHOICES = "conversations", "choices"
+CONVERSATIONS, CHOICES, PAIRS = "conversations", "choices", "pairs"
 """`values["kind"]` of such results."""
-_CHUNK = 100
-_FIGURES = ("loss", "base_loss", "difference", "accuracy", "base_accuracy", "accuracy_difference", "chance")
+_FIGURES = {
+    "loss": Ratio({"loss": 1}, "units"),
+    "base_loss": Ratio({"base_loss": 1}, "units"),
+    "difference": Ratio({"loss": 1, "base_loss": -1}, "units"),
+    "accuracy": Ratio({"correct": 1}, "units"),
+    "base_accuracy": Ratio({"base_correct": 1}, "units"),
+    "accuracy_difference": Ratio({"correct": 1, "base_correct": -1}, "units"),
+    "chance": Ratio({"chance": 1}, "units"),
+}
+
+_ABOUT = {
+    CONVERSATIONS: "loss: nats a token of the answers people preferred, in conversations held out from training.",
+    CHOICES: "accuracy: how often the likeliest response is the one the person preferred. loss: nats a choice.",
+    PAIRS: "accuracy: how often the reply that the person preferred is the likelier of the two. loss: nats a token of "
+    "the preferred replies.\ngained more: how often it gained more than the other against the reference. best "
+    "of all: how often it is the likeliest a token of its turn's candidates.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +70,7 @@ def evaluate_preferences(assembly: Assembly, adapters: Any, about: dict[str, Any
     config, source = assembly.config, assembly.source
     kind = CONVERSATIONS if isinstance(assembly.training, ConversationLayout) else CHOICES
     base = assembly.idle_adapters(config.train.seed)
-    for field in config.evaluation.group_by:
-        if field not in source.respondents:
-            raise CumaError(
-                f"config field evaluation.group_by names {field!r}, which {source.name!r} does not have; it has "
-                f"{', '.join((*source.profile_fields, *other_fields(source)))}"
-            )
+    check_groups(source, config.evaluation.group_by)
     frames: list[pd.DataFrame] = []
     splits: dict[str, Any] = {}
     for split in config.evaluation.splits:
@@ -71,23 +78,9 @@ def evaluate_preferences(assembly: Assembly, adapters: Any, about: dict[str, Any
         loss_N, hit_N, unit_N = _scores(assembly, adapters, rows.batcher, f"scoring {split}")
         base_N, base_hit_N, _ = _scores(assembly, base, rows.batcher, f"scoring {split}, before training")
         frame = pd.DataFrame({"split": split, "id": rows.id_N})
-        frame["annotator"] = source.respondents["respondent_id"].to_numpy()[rows.person_N]
         frame = frame.assign(units=unit_N, loss=loss_N, base_loss=base_N, correct=hit_N, base_correct=base_hit_N)
-        frame = frame.assign(chance=rows.chance_N)
-        for field in config.evaluation.group_by:
-            column = source.respondents[field].astype("object")
-            frame[field] = column.where(column.notna(), MISSING).to_numpy()[rows.person_N]
-        seed = (config.evaluation.seed, len(splits))
-        splits[split] = _figures(frame, config.evaluation.bootstrap, seed) | {
-            "groups": {
-                field: {
-                    str(value): _figures(part, config.evaluation.bootstrap, seed)
-                    for value, part in frame.groupby(field, sort=True)
-                    if len(part) >= config.evaluation.min_cell
-                }
-                for field in config.evaluation.group_by
-            }
-        }
+        frame = add_people(frame.assign(chance=rows.chance_N), source, rows.person_N, config.evaluation.group_by)
+        splits[split] = figures_with_groups(frame, _FIGURES, "units", config.evaluation, len(splits))
         frames.append(frame)
     notes = assembly.training.tokens.notes if isinstance(assembly.training, ConversationLayout) else {}
     values = {
@@ -133,34 +126,10 @@ def _scores(
     return found[0], found[1], found[2]
 
 
-def _figures(frame: pd.DataFrame, resamples: int, seed: tuple[int, ...]) -> dict[str, Any]:
-    """The figures of some rows: each a ratio of sums over annotators, with its interval."""
-    columns = ["loss", "base_loss", "correct", "base_correct", "chance", "units"]
-    sums_R6 = frame.groupby("annotator", sort=True)[columns].sum().to_numpy(np.float64)
-
-    def ratios(sums_6K: np.ndarray) -> np.ndarray:
-        loss, base, right, base_right, chance, units = sums_6K
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.stack([loss, base, loss - base, right, base_right, right - base_right, chance]) / units
-
-    point_M = ratios(sums_R6.sum(axis=0)[:, None])[:, 0]
-    chunks = [ratios(sums_R6.T @ weight_RK) for weight_RK in resample_weights(len(sums_R6), resamples, seed, _CHUNK)]
-    low_M, high_M = centred_interval(point_M, np.concatenate(chunks, axis=1) if chunks else np.zeros((len(point_M), 0)))
-    known = len(sums_R6) > 1
-    figures = {
-        name: {
-            "value": float(value),
-            "low": float(low) if known and np.isfinite(low) else None,
-            "high": float(high) if known and np.isfinite(high) else None,
-        }
-        for name, value, low, high in zip(_FIGURES, point_M, low_M, high_M, strict=True)
-    }
-    return {"n": {"rows": len(frame), "annotators": len(sums_R6), "units": int(frame["units"].sum())}, **figures}
-
-
 def preferences_table(results: Results) -> str:
     """A plain-text table for the terminal: every split, and its groups where they are several."""
-    choices = results.values["kind"] == CHOICES
+    kind = results.values["kind"]
+    choices = kind != CONVERSATIONS
     shown = ("accuracy", "base_accuracy", "accuracy_difference") if choices else ("loss", "base_loss", "difference")
     header = ["split", "group", results.values["kind"], "people", f"{shown[0]} [95%]", "before", "difference [95%]"]
     rows: list[list[str]] = []
@@ -172,18 +141,21 @@ def preferences_table(results: Results) -> str:
             counts = [f"{block['n']['rows']:,}", f"{block['n']['annotators']:,}"]
             figures = [_figure(block[shown[0]]), f"{block[shown[1]]['value']:.4f}", _figure(block[shown[2]], "+")]
             last = [f"{block['chance']['value']:.4f}", f"{block['loss']['value']:.4f}"] if choices else []
+            if kind == PAIRS:
+                last += [_figure(block["reward_accuracy"]), _figure(block["choice_accuracy"])]
             rows.append([split if name == "all" else "", name, *counts, *figures, *last])
     header += ["chance", "loss"] if choices else []
+    header += ["gained more [95%]", "best of all [95%]"] if kind == PAIRS else []
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
     lines.insert(1, "  ".join("-" * w for w in widths))
-    about = "loss: nats a token of the answers people preferred, in conversations held out from training."
-    if choices:
-        about = "accuracy: how often the likeliest response is the one the person preferred. loss: nats a choice."
+    about = _ABOUT[kind]
     return "\n".join([*lines, "", about, *(f"{why}: {count:,}" for why, count in results.values["notes"].items())])
 
 
 def _figure(figure: dict[str, Any], sign: str = "") -> str:
+    if figure["value"] is None:
+        return "-"
     if figure["low"] is None:
         return f"{figure['value']:{sign}.4f}"
     return f"{figure['value']:{sign}.4f} [{figure['low']:{sign}.4f}, {figure['high']:{sign}.4f}]"

@@ -14,12 +14,14 @@ import pandas as pd
 from cuma_jax import __version__
 from cuma_jax.config import Config
 from cuma_jax.evaluation.grouping import build_groups
+from cuma_jax.evaluation.pairs import evaluate_pairs, pair_blocks
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.preferences import evaluate_preferences
 from cuma_jax.evaluation.results import Results, write_results
 from cuma_jax.evaluation.scores import evaluate
 from cuma_jax.memory import peak_bytes
 from cuma_jax.preferences.load import SOURCES
+from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.training.assembly import Assembly
 
 
@@ -81,13 +83,18 @@ def evaluate_run(
         "trainable_parameters": assembly.trainable_parameters,
         **(scored.about() if scored else {}),
     }
+    prefers = config.objective.name in ("dpo", "grpo")
     if config.data.source in SOURCES:
-        results = evaluate_preferences(assembly, adapters, about)
+        score = evaluate_pairs if prefers and isinstance(assembly.source, Preferences) else evaluate_preferences
+        results = score(assembly, adapters, about)
         about.update(_spent(began))
         write_results(results, folder, jax.process_index())
         return results, None
     predictor = Predictor(assembly, adapters)
     results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation, about)
+    if prefers:
+        blocks, _, notes = pair_blocks(assembly, adapters, config.evaluation.splits)
+        results.values["pairs"] = {"splits": blocks, "notes": notes}
     results.values["about"].update(_spent(began))
     if predictor.sensitivity:
         results.values["option_order"] = predictor.sensitivity

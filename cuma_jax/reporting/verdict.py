@@ -47,7 +47,8 @@ def headline_split(results: Results) -> str:
 def preferences_verdict(results: Results) -> dict[str, Any]:
     """What the top of a report on preference data says: of conversations by their loss, of choices by accuracy."""
     split, scores = next(iter(results.values["splits"].items()))
-    choices = results.values["kind"] == "choices"
+    kind = results.values["kind"]
+    choices = kind != "conversations"
     difference = scores["accuracy_difference"] if choices else scores["difference"]
     better = 1 if choices else -1
     known = difference["low"] is not None
@@ -59,7 +60,7 @@ def preferences_verdict(results: Results) -> dict[str, Any]:
         answer, tone = "It cannot be told", "unknown"
     if choices:
         because = (
-            f"The likeliest response is the preferred one in {scores['accuracy']['value']:.1%} of the choices (chance: "
+            f"The likeliest response is the preferred one in {scores['accuracy']['value']:.1%} of the {kind} (chance: "
             f"{scores['chance']['value']:.1%}), {difference['value']:+.1%} against the model before training"
         )
     else:
