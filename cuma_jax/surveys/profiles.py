@@ -220,18 +220,20 @@ def profile_text(profiles: Profiles, row: int) -> str:
 def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, str]:
     """Reads a profile written by hand: "country=Chile, year=2012" -> {"country": "Chile", "year": "2012"}.
 
-    A value may hold commas, as long as no `name=` follows them. Values need not occur in any survey.
+    The same as "country: Chile; year: 2012". A value may hold commas (there: semicolons), as long as no `name=` (there:
+    `name:`) follows them. Values need not occur in any survey.
 
     Args:
-        text: `field=value` pairs separated by commas.
+        text: `field=value` pairs separated by commas, or `field: value` pairs separated by semicolons.
         fields: the fields there are; None: any name.
 
     Raises:
-        CumaError: a part without `=`, an empty value, a field named twice, or a field that is not in `fields`.
+        CumaError: a part without `=` or `:`, an empty value, a field named twice, or a field that is not in `fields`.
     """
     values: dict[str, str] = {}
-    for part in re.split(r",\s*(?=[^,=]+=)", text.strip()):
-        name, equals, value = (piece.strip() for piece in part.partition("="))
+    comma, sign = (";", ":") if re.match(r"[^=]*:", text) else (",", "=")
+    for part in re.split(rf"{comma}\s*(?=[^{comma}{sign}]+{sign})", text.strip().removesuffix(comma)):
+        name, equals, value = (piece.strip() for piece in part.partition(sign))
         name = name.lower().replace(" ", "_")
         # Official columns of a source have capitals.
         name = next((field for field in fields or () if field.lower() == name), name)

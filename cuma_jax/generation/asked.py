@@ -1,0 +1,99 @@
+"""What a command line or a file of prompts asks."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from cuma_jax.data.tokenizer import Message
+from cuma_jax.errors import CumaError
+
+_KEYS = ("prompt", "messages", "question")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One prompt.
+
+    Attributes:
+        name: for errors.
+        messages: the turns, the user's last; without a system message. Empty: a question of the survey.
+        question: its id; empty: `messages`.
+    """
+
+    name: str
+    messages: tuple[Message, ...] = ()
+    question: str = ""
+
+    @property
+    def text(self) -> str:
+        """What stands over the reply: the last turn, or the question's id."""
+        return self.messages[-1]["content"] if self.messages else self.question
+
+
+def asked_prompt(text: str, name: str) -> Asked:
+    """A prompt of one turn.
+
+    Raises:
+        CumaError: it is empty.
+    """
+    if not text.strip():
+        raise CumaError(f"{name} is empty; write something to reply to")
+    return Asked(name, ({"role": "user", "content": text},))
+
+
+def read_prompts(path: pathlib.Path) -> list[Asked]:
+    """The prompts of a .jsonl file.
+
+    A line is a string, or an object with one of `prompt` (a string), `messages` (turns with `role` and `content`) and
+    `question` (the id of a survey's question).
+
+    Raises:
+        CumaError: no such file, an empty one, or a line that is none of these; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise CumaError(f"--file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CumaError(f"--file {path} is not UTF-8 text; save it as UTF-8") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_asked(json.loads(line), f"--file {path}, line {number}"))
+            except json.JSONDecodeError as error:
+                raise CumaError(
+                    f'--file {path}, line {number} is not JSON ({error.msg}); write {{"prompt": "..."}} on a line'
+                ) from None
+    if not found:
+        raise CumaError(f'--file {path} holds no prompt; write one a line: {{"prompt": "..."}}')
+    return found
+
+
+def _asked(value: Any, name: str) -> Asked:
+    if isinstance(value, str):
+        return asked_prompt(value, name)
+    keys = [key for key in _KEYS if isinstance(value, dict) and key in value]
+    if len(keys) != 1:
+        raise CumaError(f'{name} must be a string or an object with one of {", ".join(_KEYS)}: {{"prompt": "..."}}')
+    content = value[keys[0]]
+    if keys[0] == "messages":
+        return Asked(name, _turns(content, name))
+    if not isinstance(content, str):
+        raise CumaError(f"{name}: {keys[0]!r} must be a string")
+    return asked_prompt(content, name) if keys[0] == "prompt" else Asked(name, question=content)
+
+
+def _turns(content: Any, name: str) -> tuple[Message, ...]:
+    form = '[{"role": "user", "content": "..."}, ...]'
+    if not isinstance(content, list) or not content:
+        raise CumaError(f"{name}: 'messages' must be a list of turns, {form}")
+    for turn in content:
+        good = isinstance(turn, dict) and isinstance(turn.get("content"), str)
+        if not good or turn.get("role") not in ("user", "assistant"):
+            raise CumaError(
+                f"{name}: a turn is {json.dumps(turn)[:80]}; turns are {form}, of user and assistant (the system "
+                "message is the run's)"
+            )
+    return tuple({"role": turn["role"], "content": turn["content"]} for turn in content)
