@@ -17,6 +17,7 @@ from cuma_jax.training.loop import training_rows
 from cuma_jax.training.policy import reply_logps, reply_sums
 from cuma_jax.training.rollouts import Rewarded, Rollouts
 
+pytestmark = pytest.mark.slow
 SAMPLES, PROMPTS, MOST, TEMPERATURE = 4, 2, 5, 0.7
 close = functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5)
 
