@@ -1,4 +1,4 @@
-"""Scores a trained run again: `python -m cuma_jax.evaluate --run runs/quickstart`."""
+"""Scores a trained run again: `python -m cuma_jax.evaluate --run runs/quickstart`, and compares it with another."""
 
 import dataclasses
 import json
@@ -10,25 +10,34 @@ import jax
 import numpy as np
 import tyro
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import atomic_write, cache_dir
 from cuma_jax.cli import take_option
-from cuma_jax.config import EvaluationConfig, MeshConfig, to_dict
-from cuma_jax.distributed import HELP, joined
+from cuma_jax.config import Config, EvaluationConfig, JudgeConfig, MeshConfig, SamplingConfig, to_dict
+from cuma_jax.distributed import HELP, joined, process_index
 from cuma_jax.errors import CumaError, run_main
+from cuma_jax.evaluation.comparing import Sizes, compare_sides
+from cuma_jax.evaluation.pairs import pair_blocks
 from cuma_jax.evaluation.paper import question_distances, read_predictions, threshold_auc
+from cuma_jax.evaluation.preference_results import preferences_lines, write_preferences
 from cuma_jax.evaluation.preferences import preferences_table
+from cuma_jax.evaluation.replies import Side
 from cuma_jax.evaluation.results import summary_table
-from cuma_jax.evaluation.run import Scored, evaluate_run
+from cuma_jax.evaluation.run import Scored, about_run, evaluate_run
 from cuma_jax.jax_setup import prepare_jax
+from cuma_jax.judging import Judge
 from cuma_jax.machines import apply_machine
-from cuma_jax.reporting import write_report
+from cuma_jax.reporting import add_preferences, write_report
 from cuma_jax.training.agreement import check_config, check_data
 from cuma_jax.training.assembly import Assembly, assemble
 from cuma_jax.training.checkpoint import Checkpoints
-from cuma_jax.training.loop import Trainer
+from cuma_jax.training.loop import total_steps, training_rows
+from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.run_dir import local_folder, read_config, read_metrics
+from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
 
 _CHECKPOINTS = ("last", "best")
+_PREFERENCES, _BASE = "--preferences", "base"
+_PROMPTS, _PAIRS, _FREE_PROMPTS = 100, 50, 400
 _HELP = f"""Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
 
 --run DIR             the run's folder (needed)
@@ -36,6 +45,16 @@ _HELP = f"""Scores a trained run on held-out answers; writes results.json, per_c
 --checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: what the config
                         says, evaluation.checkpoint)
 {HELP}
+
+With --preferences, who is preferred: replies of this run and of another side to the same held-out prompts, each with
+the profile of the person who asked. Writes preferences.json, and adds to report.html. See docs/judging.md.
+
+--against base|RUN2   the other side: the model without adapters (default), or another run's folder
+--prompts N           prompts that are judged (default: {_PROMPTS}; {_FREE_PROMPTS} where respondents judge)
+--pairs N             pairs that people judged, on which the judge is compared with them (default: {_PAIRS})
+--judge.url URL --judge.model NAME   who judges, and every other field of the sections judge and sampling; the key is
+                      read from the environment variable that judge.key_env names. Without judge.url the held-out
+                      respondents of a survey judge themselves, and conversations have no win-rate
 
 Or, without a run, computes WorldValuesBench's own figure for a file of predictions:
 
@@ -52,6 +71,14 @@ class Overrides:
 
     evaluation: EvaluationConfig
     mesh: MeshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceOverrides(Overrides):
+    """What may differ with --preferences."""
+
+    sampling: SamplingConfig
+    judge: JudgeConfig
 
 
 def check_checkpoint(assembly: Assembly) -> None:
@@ -76,7 +103,14 @@ def restore(assembly: Assembly, folder: pathlib.Path, which: str) -> tuple[Any, 
     Raises:
         CumaError: there is no such checkpoint, or it does not belong to the run.
     """
-    trainer, checkpoints = Trainer(assembly), Checkpoints(folder, assembly, read_only=True)
+    # Not a `Trainer`: its batches need a mesh that training's batch divides, and its reward may need a judge's key.
+    config, steps = assembly.config, total_steps(assembly, training_rows(assembly, "train"))
+    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, max(steps, 1)))
+    shapes, mesh = assembly.adapter_shapes, assembly.mesh
+    state = with_shardings(
+        abstract_state(optimizer, shapes), state_shardings(optimizer, shapes, assembly.adapter_shardings, mesh)
+    )
+    checkpoints = Checkpoints(folder, assembly, read_only=True)
     latest = checkpoints.latest()
     step = latest if which == "last" else checkpoints.best()
     if step is None or latest is None:
@@ -85,9 +119,9 @@ def restore(assembly: Assembly, folder: pathlib.Path, which: str) -> tuple[Any, 
             "validated checkpoint (--checkpoint last takes the newest)" if which == "best" and latest else "checkpoint"
         )
         raise CumaError(f"{folder} has no {how} yet; train it first")
-    state = checkpoints.restore(step, trainer.abstract())
+    adapters = checkpoints.restore(step, state).adapters
     checkpoints.close()
-    return state.adapters, Scored(which, step, latest, trainer.steps)
+    return adapters, Scored(which, step, latest, steps)
 
 
 def score(
@@ -147,6 +181,66 @@ def main() -> None:
 
 
 def _evaluate(args: list[str]) -> None:
+    if _PREFERENCES in args:
+        args.remove(_PREFERENCES)
+        return _preferences(args)
+    folder, config, which = _open(args, Overrides)
+    assembly, adapters, scored = _restored(config, folder, which)
+    score(assembly, adapters, folder, None, scored)
+
+
+def _preferences(args: list[str]) -> None:
+    against = take_option(args, "--against") or _BASE
+    asked = {flag: take_option(args, flag) for flag in ("--prompts", "--pairs")}
+    folder, config, which = _open(args, PreferenceOverrides)
+    second = None if against == _BASE else local_folder(against, "--against")
+    theirs = None if second is None else read_config(second)
+    if second is not None and second.resolve() == folder.resolve():
+        raise CumaError(f"--against {against} is the run itself; give another run's folder, or {_BASE}")
+    sizes = Sizes(
+        _count("--prompts", asked["--prompts"], _PROMPTS if config.judge.url else _FREE_PROMPTS),
+        _count("--pairs", asked["--pairs"], _PAIRS, least=0),
+    )
+    # One process asks; a missing key is found before anything is read.
+    first = process_index() == 0
+    judge = Judge(config.judge, cache_dir(config.run.cache_dir)) if config.judge.url and first else None
+    assembly, adapters, scored = _restored(config, folder, which)
+
+    def other() -> Side:
+        if theirs is None or second is None:
+            return Side("the base", assembly, assembly.idle_adapters(config.train.seed))
+        own = dataclasses.replace(theirs, evaluation=config.evaluation, mesh=config.mesh)
+        there, found, _ = _restored(own, second, own.evaluation.checkpoint)
+        return Side(theirs.name if theirs.name != config.name else str(second), there, found)
+
+    blocks, _, notes = pair_blocks(assembly, adapters, config.evaluation.splits)
+    name = config.name if theirs is None or theirs.name != config.name else str(folder)
+    values = compare_sides(Side(name, assembly, adapters), other, judge, config.sampling, sizes)
+    if values is None:
+        return
+    values |= {"pairs": {"splits": blocks, "notes": notes}, "about": about_run(config) | scored.about()}
+    write_preferences(values, folder)
+    report = add_preferences(folder, values, config.name)
+    print(f"{preferences_lines(values)}\n\nreport: {report.resolve()}")
+
+
+def _count(flag: str, value: str, default: int, least: int = 1) -> int:
+    if value and not (value.isdecimal() and int(value) >= least):
+        raise CumaError(f"{flag} is {value!r}; it must be a whole number of at least {least}")
+    return int(value) if value else default
+
+
+def _restored(config: Config, folder: pathlib.Path, which: str) -> tuple[Assembly, Any, Scored]:
+    """A run put together, and the adapters of one of its checkpoints."""
+    check_config(config)
+    prepare_jax(config)
+    assembly = assemble(config, trains=False)
+    check_data(assembly)
+    return assembly, *restore(assembly, folder, which)
+
+
+def _open(args: list[str], overrides: type[Overrides]) -> tuple[pathlib.Path, Config, str]:
+    """The run's folder, its config with what the command line changes, and which checkpoint is scored."""
     run, which = take_option(args, "--run"), take_option(args, "--checkpoint")
     machine = take_option(args, "--machine")
     if not run and not {"-h", "--help"} & set(args):
@@ -154,21 +248,15 @@ def _evaluate(args: list[str]) -> None:
     if which and which not in _CHECKPOINTS:
         raise CumaError(f"--checkpoint is {which!r}; it must be one of {', '.join(_CHECKPOINTS)}")
     folder = local_folder(run, "--run")
-    saved = read_config(folder) if run else None
-    start = apply_machine(saved, machine) if saved and machine else saved
-    defaults = Overrides(start.evaluation, start.mesh) if start else Overrides(EvaluationConfig(), MeshConfig())
+    saved = read_config(folder) if run else Config()
+    start = apply_machine(saved, machine) if machine else saved
+    names = [field.name for field in dataclasses.fields(overrides)]
     given = tyro.cli(
-        Overrides, prog="python -m cuma_jax.evaluate", description=_HELP, default=defaults, args=args,
-        use_underscores=True,
+        overrides, prog="python -m cuma_jax.evaluate", description=_HELP, args=args, use_underscores=True,
+        default=overrides(**{name: getattr(start, name) for name in names}),
     )  # fmt: skip
-    assert saved is not None
-    config = dataclasses.replace(saved, evaluation=given.evaluation, mesh=given.mesh)
-    check_config(config)
-    prepare_jax(config)
-    assembly = assemble(config)
-    check_data(assembly)
-    adapters, scored = restore(assembly, folder, which or config.evaluation.checkpoint)
-    score(assembly, adapters, folder, None, scored)
+    config = dataclasses.replace(saved, **{name: getattr(given, name) for name in names})
+    return folder, config, which or config.evaluation.checkpoint
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import jinja2
 import pandas as pd
 
 from cuma_jax.cache import atomic_write
+from cuma_jax.evaluation.preference_results import read_preferences
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
     answer_panels,
@@ -28,6 +29,7 @@ from cuma_jax.reporting.verdict import (
     split_title,
     verdict,
 )
+from cuma_jax.reporting.winrate import with_part
 
 REPORT_FILE = "report.html"
 _METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",
@@ -59,7 +61,27 @@ def write_report(
     if process_index != 0:
         return path
     text = render_report(results, metrics, config, expert_use)
+    if values := read_preferences(run_dir):  # of an earlier `evaluate --preferences`; it says of which step
+        text = with_part(make_environment(), text, values)
     atomic_write(path, lambda part: _write_text(part, text))
+    return path
+
+
+def add_preferences(run_dir: pathlib.Path, values: Mapping[str, Any], title: str) -> pathlib.Path:
+    """Puts what `evaluate --preferences` found into `run_dir`/report.html, and returns its path.
+
+    Args:
+        run_dir: folder of the run; without a report there, the page has this part alone.
+        values: of preferences.json.
+        title: the run's name.
+    """
+    path, environment = run_dir / REPORT_FILE, make_environment()
+    if path.is_file():
+        page = path.read_text(encoding="utf-8")
+    else:
+        page = environment.get_template("winrate_page.html").render(title=title)
+    page = with_part(environment, page, values)
+    atomic_write(path, lambda part: _write_text(part, page))
     return path
 
 
