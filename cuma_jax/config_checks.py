@@ -134,6 +134,8 @@ def _validate_preferences(config: Any) -> None:
              "the name of a model at judge.url")  # fmt: skip
     _require(reward.judge == 0 or bool(config.judge.url), "judge.url", config.judge.url,
              f"the address of a judge, because reward.judge is {reward.judge}")  # fmt: skip
+    _require(name in ("choice", "sft") or config.adapter.kind != "none", "adapter.kind", config.adapter.kind,
+             f"a kind that is trained, because objective.name is {name}")  # fmt: skip
     if name != "grpo":
         return
     _require(grpo.samples >= 2, "grpo.samples", grpo.samples, "at least 2: a reply is weighed against the others")
@@ -143,6 +145,7 @@ def _validate_preferences(config: Any) -> None:
              "above 0, or reward.judge, or reward.function set, because objective.name is grpo")  # fmt: skip
     _require(reward.survey == 0 or grpo.samples >= 3, "grpo.samples", grpo.samples,
              "at least 3, because reward.survey compares a reply with two others")  # fmt: skip
+    _validate_reward_data(config)
     _require(sampling.temperature > 0, "sampling.temperature", sampling.temperature,
              "above 0, because objective.name is grpo (greedy replies are all the same)")  # fmt: skip
 
@@ -164,6 +167,18 @@ def check_judge_url(url: str) -> None:
         )
     _require(parts.scheme in ("http", "https") and bool(parts.hostname), "judge.url", url,
              "an address like https://api.example.com/v1")  # fmt: skip
+
+
+def _validate_reward_data(config: Any) -> None:
+    """Whether the data have what the rewards are about."""
+    reward, data = config.reward, config.data
+    conversations = data.source in ("community_alignment", "prism") and data.task != "choice"
+    _require(reward.survey == 0 or not conversations, "reward.survey", reward.survey,
+             f"0, because conversations of {data.source} have no answers to agree with (reward.judge, reward.function "
+             "or data.task choice)")  # fmt: skip
+    _require(reward.judge == 0 or conversations, "reward.judge", reward.judge,
+             f"0, because {data.source} is put to the model as survey questions, which have no preferred reply to "
+             "judge beside (reward.survey or reward.function)")  # fmt: skip
 
 
 def _validate_experts(config: Any) -> None:

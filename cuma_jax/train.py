@@ -6,7 +6,7 @@ import sys
 
 import jax
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import atomic_write, cache_dir
 from cuma_jax.cli import parse_runs
 from cuma_jax.config import Config
 from cuma_jax.distributed import HELP, joined
@@ -17,6 +17,7 @@ from cuma_jax.evaluation.run import Scored, about_run
 from cuma_jax.evaluation.stages import score_stages, stages_table
 from cuma_jax.jax_setup import prepare_jax
 from cuma_jax.reporting.stages import write_stages_page
+from cuma_jax.rewards.total import check_parts
 from cuma_jax.sharding import put_tree
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.agreement import check_config, check_data
@@ -48,6 +49,7 @@ def run(config: Config) -> bool:
     folder = open_run(config)
     check_shared(folder)
     check_start(config, folder)
+    check_parts(config, str(cache_dir(config.run.cache_dir)))
     assembly = assemble(config)
     check_data(assembly)
     if not has_checkpoint(folder):

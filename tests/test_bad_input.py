@@ -47,6 +47,7 @@ def run(argv, tmp_path, monkeypatch, capsys):
 
 
 DEBUG = ["--config", str(ROOT / "configs" / "debug.py")]
+GRPO = ["--objective.name", "grpo", "--reward.survey", "1"]
 CASES = {
     "not_processes": (["--distributed", "two"], ["--distributed is 'two'", "auto, none or HOST:PORT,N,I"]),
     "process_too_many": (["--distributed", "host:1234,2,2"], ["host:1234,2,2", "from 0 to N - 1"]),
@@ -62,6 +63,30 @@ CASES = {
     "row_too_long": (["--data.max_length", "100"], ["data.max_length"]),
     "profile_too_long": (["--profile.max_length", "4"], ["profile.max_length"]),
     "no_shape": (["--model.source", "random:huge"], ["random:huge", "tiny"]),
+    "one_reply": ([*GRPO, "--grpo.samples", "1"], ["grpo.samples is 1", "at least 2"]),
+    "no_reward": (["--objective.name", "grpo"], ["reward.survey is 0.0", "reward.judge, or reward.function"]),
+    "survey_reward_of_conversations": (
+        [*GRPO, "--data.source", "prism", "--data.path", "x"],
+        ["reward.survey is 1.0", "have no answers to agree with"],
+    ),
+    "judge_of_a_survey": (
+        [*GRPO, "--reward.judge", "1", "--judge.url", "http://localhost:1/v1", "--judge.model", "m"],
+        ["reward.judge is 1.0", "no preferred reply"],
+    ),
+    "replies_without_adapters": (
+        [*GRPO, "--adapter.kind", "none", "--adapter.experts", "1", "--router.inputs", "none", "--router.top_k", "1"],
+        ["adapter.kind is 'none'", "objective.name is grpo"],
+    ),
+    "replies_with_dropout": ([*GRPO, "--profile.field_dropout", "0.1"], ["profile.field_dropout is 0.1", "without"]),
+    "prompt_too_long": ([*GRPO, "--data.max_length", "100"], ["data.max_length"]),
+    "prompts_and_mesh": (
+        [*GRPO, "--train.batch_size", "16", "--grpo.samples", "8"],
+        ["(prompts a step) is 2", "not divisible by 8"],
+    ),
+    "reward_not_found": (
+        ["--objective.name", "grpo", "--reward.function", "nowhere:f", "--train.batch_size", "64"],
+        ["nowhere cannot be imported"],
+    ),
     "no_preset": (["--config", "configs/nothing.py"], ["--config configs/nothing.py", "presets are"]),
 }
 

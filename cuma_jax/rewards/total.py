@@ -53,9 +53,8 @@ def make_reward(
         cache_dir: where the judge's answers are kept.
 
     Raises:
-        CumaError: see `check_reward`; a function that cannot be imported, or a judge without an address or a key.
+        CumaError: a function that cannot be imported, or a judge without an address or a key.
     """
-    check_reward(config, source)
     reward, parts = config.reward, dict[str, tuple[float, Reward]]()
     if reward.survey:
         assert isinstance(source, Survey)
@@ -67,23 +66,18 @@ def make_reward(
     return WeightedSum(parts)
 
 
-def check_reward(config: Config, source: object) -> None:
-    """Checks that the data have what the rewards are about.
+def check_parts(config: Config, cache_dir: str) -> None:
+    """Checks what lies outside of the config, before any long work: the function is imported, the judge asked once.
 
     Raises:
-        CumaError: a survey reward on conversations, or a judge's on a survey.
+        CumaError: see `Function`, `Judge` and `Judge.check`.
     """
-    survey, reward = isinstance(source, Survey), config.reward
-    if reward.survey and not survey:
-        raise CumaError(
-            f"reward.survey is {reward.survey}, but {config.data.source} is read as conversations, which have no "
-            "answers to agree with; set it to 0 and use reward.judge or reward.function, or data.task choice"
-        )
-    if reward.judge and survey:
-        raise CumaError(
-            f"reward.judge is {reward.judge}, but {config.data.source} is read as a survey, which has no preferred "
-            "reply to judge beside; set it to 0 and use reward.survey or reward.function"
-        )
+    if config.objective.name != "grpo":
+        return
+    if config.reward.function:
+        Function(config.reward.function)
+    if config.reward.judge:
+        Judge(config.judge, cache_dir).check()
 
 
 def check_failed(failed: int, replies: int, most: float, step: int, reason: str = "") -> None:

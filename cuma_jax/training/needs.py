@@ -18,9 +18,11 @@ def check_needs(config: Config, source: Survey | Preferences) -> None:
 
     Raises:
         CumaError: a lookup by a field that the source lacks; a profile in the prompt, but nobody has one; shots of
-            conversations.
+            conversations; GRPO without what it needs.
     """
     profile, known = config.profile, (*source.profile_fields, *other_fields(source))
+    if config.objective.name == "grpo":
+        _check_grpo(config)
     if config.router.inputs == "lookup" and profile.fields[0] not in known:
         raise CumaError(
             f"method per_country (router.inputs lookup) has one expert for each {profile.fields[0]}, but "
@@ -42,6 +44,28 @@ def check_needs(config: Config, source: Survey | Preferences) -> None:
         raise CumaError(
             f"profile.shots is {profile.shots} (method persona_few_shot), which shows answers to survey questions, but "
             f"{source.name!r} is read as conversations; set objective.name to choice, or profile.shots to 0"
+        )
+
+
+def _check_grpo(config: Config) -> None:
+    """What writing replies and learning from them needs.
+
+    Raises:
+        CumaError: dropout, with which the policy that is updated is not the one that wrote; gradients of groups, which
+            are of losses that GRPO does not have.
+    """
+    for section, name in (("adapter", "dropout"), ("router", "dropout"), ("profile", "dropout"),
+                          ("profile", "field_dropout")):  # fmt: skip
+        value = getattr(getattr(config, section), name)
+        if value:
+            raise CumaError(
+                f"config field {section}.{name} is {value}; it must be 0 because objective.name is grpo: replies are "
+                "written without dropout, and the ratio to what wrote them would be to another policy"
+            )
+    if config.train.interference_every:
+        raise CumaError(
+            f"config field train.interference_every is {config.train.interference_every}; it must be 0 because "
+            "objective.name is grpo, which has no loss of people's answers"
         )
 
 
