@@ -219,8 +219,8 @@ def _preferences(args: list[str]) -> None:
     if values is None:
         return
     values |= {"pairs": {"splits": blocks, "notes": notes}, "about": about_run(config) | scored.about()}
-    write_preferences(values, folder)
     report = add_preferences(folder, values, config.name)
+    write_preferences(values, folder)
     print(f"{preferences_lines(values)}\n\nreport: {report.resolve()}")
 
 

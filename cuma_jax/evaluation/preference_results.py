@@ -63,6 +63,12 @@ def preferences_lines(values: Mapping[str, Any]) -> str:
     if agreement := values["agreement"]:
         lines.append(f"  agrees with people        {figure_text(agreement['agreement'])}   "
                      f"{counts_text(agreement['n'], 'pairs')}")  # fmt: skip
+    for split, block in values["pairs"]["splits"].items() if values.get("pairs") else ():
+        text = f"{figure_text(block['accuracy'])}, before {figure_text(block['base_accuracy'] | {'low': None})}"
+        lines.append(f"  likelier of two replies   {text}   ({block['n']['rows']:,} pairs of {split})")
+        if block["choice_accuracy"]["value"] is not None:
+            chance = figure_text(block["choice_chance"] | {"low": None})
+            lines.append(f"  likeliest of all replies  {figure_text(block['choice_accuracy'])}, chance {chance}")
     if distinct := values["distinct"]:
         for side, name in (("run", values["run"]), ("against", values["against"])):
             across, same = distinct[side]["across_profiles"], distinct[side]["one_profile"]

@@ -12,6 +12,8 @@ START, END = "<!-- preferences -->", "<!-- end of preferences -->"
 """Where the part stands in a page. Texts are escaped, so that none of them can hold such a comment."""
 _PART = re.compile(re.escape(START) + ".*?" + re.escape(END), re.DOTALL)
 _LONGEST = 3000
+_FEW = 10
+"""With fewer comparisons that one side won, the headline says nothing."""
 # What would change how other text looks, or cannot be in a page: shown by its number instead.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff"
@@ -42,6 +44,9 @@ def render_part(environment: jinja2.Environment, values: Mapping[str, Any]) -> s
         parts=_bar(win["n"]) if win else [],
         tiles=_tiles(values) if win else [],
         rows=_rows(win) if win else [],
+        pairs=_pair_rows(values),
+        choices=values["kind"] == "conversations",
+        reference="the model that training started from",
         distinct=_distinct(values),
         samples=[sample | {"rows": [_row(row) for row in sample["rows"]]} for sample in values["samples"]],
         survey=values["kind"] == "survey",
@@ -73,6 +78,8 @@ def _headline(values: Mapping[str, Any]) -> dict[str, str]:
     figure = win["win_rate"]
     if figure["value"] is None:
         answer, tone = "It cannot be told", "unknown"
+    elif win["n"]["wins"] + win["n"]["losses"] < _FEW:
+        answer, tone = "It cannot be told", "unknown"  # an interval from so few means nothing
     elif figure["low"] is not None and figure["low"] > 0.5:
         answer, tone = "Yes", "good"
     elif figure["high"] is not None and figure["high"] < 0.5:
@@ -138,6 +145,17 @@ def _rows(win: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return rows
 
 
+def _pair_rows(values: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], bool]]:
+    """Each split, followed by its groups where there are several; whether it is a split."""
+    rows: list[tuple[str, Mapping[str, Any], bool]] = []
+    for split, block in values["pairs"]["splits"].items() if values.get("pairs") else ():
+        rows.append((split_title(split), block, True))
+        for groups in block["groups"].values():
+            if len(groups) > 1:
+                rows += [(name, part, False) for name, part in groups.items()]
+    return rows
+
+
 def _distinct(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if not values["distinct"]:
         return None
@@ -147,7 +165,7 @@ def _distinct(values: Mapping[str, Any]) -> dict[str, Any] | None:
         parts = values["distinct"][side]
         cells = [parts[part].get(key) for key in keys for part in ("across_profiles", "one_profile")]
         texts = ["-" if c is None else f"{c:.1%}" if i >= 4 else f"{c:.3f}" for i, c in enumerate(cells)]
-        rows.append({"name": values[side], "values": texts})
+        rows.append({"name": values[side], "cells": texts})
     return {"names": list(keys.values()), "rows": rows}
 
 
