@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma_jax.cache import cache_dir
 from cuma_jax.config import ObjectiveConfig
 from cuma_jax.config_checks import SPLITS
 from cuma_jax.data.batches import Buckets
@@ -62,7 +63,7 @@ def pair_layout(assembly: Assembly) -> PairLayout:
     if isinstance(a.source, Preferences):
         if isinstance(layout, PairLayout):
             return layout
-        cache = a.config.run.cache_dir
+        cache = str(cache_dir(a.config.run.cache_dir))
         pairs = preference_pairs(a.config, a.source, a.profiles, a.tokenizer, cache, progress=True)
         return PairLayout(a.config, a.source, a.profiles, pairs, tables, {})
     config = dataclasses.replace(a.config, objective=ObjectiveConfig("sft", aggregate="respondent"))
