@@ -202,17 +202,19 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     replies = generate_texts(writer, adapters, prompts, config.sampling.seed)
     if jax.process_index() == 0:
         for n, (prompt, reply) in enumerate(zip(prompts, replies, strict=True)):
-            pair = n // options.samples
-            entry = (pairs[pair][0], people[prompt.profile], prompt, reply, chats[pair])
-            print(_line(*entry, about) if options.as_json else _block(n + 1, len(prompts), *entry[:-1]))
+            asked, chat, who = pairs[n // options.samples][0], chats[n // options.samples], people[prompt.profile]
+            if options.as_json:
+                print(_line(asked, who, prompt, reply, chat, about))
+            else:
+                print(_block(n + 1, len(prompts), who, prompt, reply, chat))
 
 
-def _block(number: int, count: int, asked: Asked, who: Person, prompt: Prompt, reply: Reply) -> str:
+def _block(number: int, count: int, who: Person, prompt: Prompt, reply: Reply, chat: Sequence[Message]) -> str:
     """A reply for people to read."""
     head = f"-- {number} of {count}" + (f", sample {prompt.index + 1}" if prompt.index else "")
     head += f": {who.text}" if who.text else ""
-    lines = [head.ljust(_RULE, "-") if len(head) < _RULE else head]
-    lines += [f"> {line}" for line in _printable(asked.text).splitlines()]
+    lines = [f"{head} ".ljust(_RULE, "-")]
+    lines += [f"> {line}" for line in _printable(chat[-1]["content"]).splitlines()]
     cut = "" if reply.stopped else f"\n[cut at {len(reply.tokens)} tokens; --sampling.max_new_tokens sets where]"
     return "\n".join([*lines, "", _printable(reply.text) + cut, ""])
 

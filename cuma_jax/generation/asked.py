@@ -25,11 +25,6 @@ class Asked:
     messages: tuple[Message, ...] = ()
     question: str = ""
 
-    @property
-    def text(self) -> str:
-        """What stands over the reply: the last turn, or the question's id."""
-        return self.messages[-1]["content"] if self.messages else self.question
-
 
 def asked_prompt(text: str, name: str) -> Asked:
     """A prompt of one turn.
