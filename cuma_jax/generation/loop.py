@@ -38,12 +38,16 @@ class Generated:
             before top-k and top-p; 0 after the end.
         length_B: int32, tokens written, the end of turn included.
         stopped_B: bool, whether the end of turn was written; otherwise the reply was cut.
+        prompt_UTD, reply_BND: where they are asked for, hidden states below the first adapted layer, of the prompts'
+            texts and of the replies' tokens (but the last): a forward pass over the same tokens can begin with them.
     """
 
     tokens_BN: jax.Array
     logp_BN: jax.Array
     length_B: jax.Array
     stopped_B: jax.Array
+    prompt_UTD: Any = None
+    reply_BND: Any = None
 
 
 @flax.struct.dataclass
@@ -64,6 +68,7 @@ def make_generate(
     base_shardings: Tree,
     unroll: bool | None = None,
     samples: int = 1,
+    keep_below: bool = False,
 ) -> Callable[[Tree, Tree, jax.Array | None, Mapping[str, Any]], Generated]:
     """A function (base, adapters, profile_PC, batch) -> Generated, compiled once for each shape of a batch.
 
@@ -76,6 +81,7 @@ def make_generate(
         adapter_shardings, base_shardings: of the function's arguments.
         unroll: see `CachedDecoder`; None: on a CPU, where replies may be long enough to pay for it.
         samples: replies to each prompt, side by side in what is returned.
+        keep_below: also return the hidden states below the first adapted layer; there must be a layer below.
 
     The function's arguments:
         base, adapters: the weights.
@@ -83,7 +89,7 @@ def make_generate(
         batch: tokens int32 [B,T], prompts padded on the right; lengths int32 [B], 0 for a row that only fills the
             batch up (nothing is written for it); profile int32 [B], rows of profile_PC; key uint32 [B,2], or one for
             each reply [B*samples,2], the `jax.random.key_data` of each reply's key. On the devices, or numpy arrays of
-            this process's rows.
+            this process's rows. With `text` int32 [B] tokens are [U,T], and row b has text `text[b]`.
 
     It returns `Generated`, whole on every device.
     """
@@ -96,7 +102,7 @@ def make_generate(
         profile_BC = None if profile_PC is None else profile_PC[batch["profile"]]
         cells = tokens_BT.shape[1] + most
         reader = model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
-        logits_BV, kept = reader.prefill(tokens_BT, lengths_B)
+        logits_BV, kept, prompt_UTD = reader.prefill(tokens_BT, lengths_B, batch.get("text"))
         if samples > 1:
             logits_BV, lengths_B = (jnp.repeat(x, samples, axis=0) for x in (logits_BV, lengths_B))
             profile_BC = None if profile_BC is None else jnp.repeat(profile_BC, samples, axis=0)
@@ -111,7 +117,8 @@ def make_generate(
             going_B = ~out.stopped_B
             token_B = jnp.where(going_B, token_B, pad_id)
             ends_B = jnp.any(token_B[:, None] == jnp.array(end_ids, jnp.int32)[None, :], axis=1)
-            out = Generated(
+            out = dataclasses.replace(
+                out,
                 tokens_BN=out.tokens_BN.at[:, step].set(token_B),
                 logp_BN=out.logp_BN.at[:, step].set(jnp.where(going_B, logp_B, 0.0)),
                 length_B=out.length_B + going_B,
@@ -120,8 +127,10 @@ def make_generate(
             return token_B, out
 
         def further(state: _State) -> _State:
-            logits_BV, kept = model.step(state.last_B, lengths_B + state.step - 1, state.kept)
+            logits_BV, kept, below_BD = model.step(state.last_B, lengths_B + state.step - 1, state.kept)
             last_B, out = write(state.step, logits_BV, state.out)
+            if keep_below:
+                out = dataclasses.replace(out, reply_BND=out.reply_BND.at[:, state.step - 1].set(below_BD))
             return _State(state.step + 1, last_B, kept, out)
 
         rows = len(lengths_B)
@@ -130,6 +139,8 @@ def make_generate(
             jnp.zeros((rows, most), jnp.float32),
             jnp.zeros(rows, jnp.int32),
             lengths_B == 0,
+            prompt_UTD if keep_below else None,
+            jnp.zeros((rows, most, decoder.config.width), decoder.dtype) if keep_below else None,
         )
         last_B, out = write(jnp.zeros((), jnp.int32), logits_BV, out)
         state = _State(jnp.ones((), jnp.int32), last_B, kept, out)

@@ -3,10 +3,11 @@
 The layers are those of `decoder`, with their own weights; what is kept are each layer's keys and values. Prompts are
 padded on the right, so every row has its own length, and the cell of a token is its position.
 
-Shapes: B batch, T tokens of a prompt, S cells of the cache, D model width, V vocabulary, C profile width, G key/value
-heads, K head width, L layers of a stack.
+Shapes: B batch, U texts, T tokens of a prompt, S cells of the cache, D model width, V vocabulary, C profile width, G
+key/value heads, K head width, L layers of a stack.
 """
 
+import copy
 import dataclasses
 import functools
 from typing import Any
@@ -66,23 +67,35 @@ class CachedDecoder:
         self._variables = {"params": base, "adapters": adapters}
         self._profile_BC = None if profile_BC is None else self._call("routed", profile_BC)
         self._stacks: list[Stack] = []
+        self._frozen = int(decoder.n_frozen > 0)  # how many of the stacks are below the first adapted layer
         if decoder.n_frozen:
             self._stacks.append(Stack(Layer(**decoder.layer_fields(None)), {"params": base["frozen_layers"]}))
         if decoder.n_adapted:
             self._stacks.append(_adapted(decoder, base["adapted_layers"], adapters["adapted_layers"]))
         self._step_stacks = [_unrolled(stack) for stack in self._stacks] if unroll else self._stacks
 
+    def repeated(self, times: int) -> "CachedDecoder":
+        """The same weights for a batch in which every row stands `times` times, side by side."""
+        other = copy.copy(self)
+        other._profile_BC = None if self._profile_BC is None else jnp.repeat(self._profile_BC, times, axis=0)
+        return other
+
     def _call(self, method: str, *args: Any) -> Any:
         return self.decoder.apply(self._variables, *args, method=method)
 
-    def prefill(self, tokens_BT: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, list[Kept]]:
-        """Logits after each row's last token, float32 [B,V], and the cache.
+    def prefill(
+        self, tokens_UT: jax.Array, lengths_B: jax.Array, text_B: jax.Array | None = None
+    ) -> tuple[jax.Array, list[Kept], jax.Array | None]:
+        """Logits after each row's last token, float32 [B,V]; the cache; and the hidden states [U,T,D] below the first
+        adapted layer (None where every layer is adapted).
 
         Args:
-            tokens_BT: int32, padded on the right; T is at most S.
+            tokens_UT: int32, padded on the right; T is at most S.
             lengths_B: valid tokens of each row, at least 1.
+            text_B: int32, the text of each row, where several have the same one: the layers below the first adapted one
+                do not see who is asked, and read each text once. None: row b has text b.
         """
-        length = tokens_BT.shape[1]
+        length = tokens_UT.shape[1]
         shared = (rotary_table(self.decoder.config, length), jnp.arange(length)[None, :] < lengths_B[:, None])
         room = ((0, 0), (0, 0), (0, self.cells - length), (0, 0))
 
@@ -90,14 +103,25 @@ class CachedDecoder:
             x_BTD, made = _apply(layer, variables, x_BTD, *shared, self._profile_BC)
             return x_BTD, [laid_out(jnp.pad(jnp.swapaxes(y_BTGK, 1, 2), room)) for y_BTGK in made]
 
-        x_BTD, kept = self._call("embedded", tokens_BT), []
-        for stack in self._stacks:
+        x_BTD, kept, below_UTD = self._call("embedded", tokens_UT), [], None
+        for number, stack in enumerate(self._stacks):
+            if number == self._frozen and text_B is not None:
+                x_BTD = x_BTD[text_B]
             x_BTD, (k, v) = jax.lax.scan(functools.partial(read, stack.layer), x_BTD, stack.variables)
+            if number < self._frozen:
+                below_UTD = x_BTD
+                if text_B is not None:
+                    k, v = k[:, text_B], v[:, text_B]
             kept.append(Kept(list(k), list(v)) if self.unroll else Kept(k, v))
-        return self._logits(x_BTD, lengths_B[:, None] - 1), kept
+        if len(self._stacks) == self._frozen and text_B is not None:
+            x_BTD = x_BTD[text_B]
+        return self._logits(x_BTD, lengths_B[:, None] - 1), kept, below_UTD
 
-    def step(self, tokens_B: jax.Array, position_B: jax.Array, kept: list[Kept]) -> tuple[jax.Array, list[Kept]]:
-        """Logits after one more token a row, float32 [B,V], and the cache with it.
+    def step(
+        self, tokens_B: jax.Array, position_B: jax.Array, kept: list[Kept]
+    ) -> tuple[jax.Array, list[Kept], jax.Array | None]:
+        """Logits after one more token a row, float32 [B,V]; the cache with it; and the token's hidden states [B,D]
+        below the first adapted layer (None where every layer is adapted).
 
         Args:
             tokens_B: int32, the new tokens.
@@ -115,8 +139,8 @@ class CachedDecoder:
         def scanned(layer: Layer, carry: Any, xs: Any) -> Any:
             return write(layer, carry[0], xs[0], carry[1], carry[2], xs[1]), None
 
-        x_B1D, found = self._call("embedded", tokens_B[:, None]), []
-        for stack, old in zip(self._step_stacks, kept, strict=True):
+        x_B1D, found, below_BD = self._call("embedded", tokens_B[:, None]), [], None
+        for number, (stack, old) in enumerate(zip(self._step_stacks, kept, strict=True)):
             k, v = old.k, old.v
             if isinstance(stack.variables, list):
                 k, v = list(k), list(v)
@@ -127,7 +151,9 @@ class CachedDecoder:
                 layers = (stack.variables, jnp.arange(len(k)))
                 (x_B1D, k, v), _ = jax.lax.scan(functools.partial(scanned, stack.layer), (x_B1D, k, v), layers)
             found.append(Kept(k, v))
-        return self._logits(x_B1D, jnp.zeros_like(position_B)[:, None]), found
+            if number < self._frozen:
+                below_BD = x_B1D[:, 0]
+        return self._logits(x_B1D, jnp.zeros_like(position_B)[:, None]), found, below_BD
 
     def _logits(self, x_BTD: jax.Array, positions_B1: jax.Array) -> jax.Array:
         h_BD = self._call("gather", x_BTD, positions_B1)[:, 0]

@@ -64,7 +64,9 @@ def hidden(
     variables = {"params": base, "adapters": adapters}
     rngs = None if key is None else {"dropout": key}
     segments = Segments(batch["segment"], batch["position"]) if "segment" in batch else None
-    if tables.hidden_MTD is not None:
+    if "below" in batch:
+        x_BTD = batch["below"]
+    elif tables.hidden_MTD is not None:
         x_BTD = tables.hidden_MTD[batch["template"]]
     else:
         x_BTD = _apply(decoder, "lower", variables, batch["tokens"], segments)

@@ -94,7 +94,7 @@ class Grpo:
         scored = time.perf_counter()
         placed = put_batch(rows, assembly.mesh)
         tables = assembly.training.tables[bucket]
-        state, metrics = self._update(state, assembly.base, self._reference, tables, placed)
+        state, metrics = self._update(state, assembly.base, self._reference, tables, written.below, placed)
         jax.block_until_ready(metrics)
         share = len(written.length_B) / assembly.config.train.batch_size
         seconds = {

@@ -79,20 +79,22 @@ def make_update(
     state_shardings: Tree,
     base_shardings: Tree,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """`update(state, base, reference, tables, batch) -> (state, metrics)`, jitted: all updates of a step.
+    """`update(state, base, reference, tables, below, batch) -> (state, metrics)`, jitted: all updates of a step.
 
     `reference` are the adapters of the policy that training starts from (None where `grpo.kl` is 0); their
-    log-probabilities are computed once, before the first update. The old state's buffers are reused. Metrics are means
-    over the updates.
+    log-probabilities are computed once, before the first update. `below` is `rollouts.Written.below`. The old state's
+    buffers are reused. Metrics are means over the updates.
     """
     grpo = config.grpo
 
     def update(
-        state: TrainState, base: Tree, reference: Tree, tables: Tables, batch: Tree
+        state: TrainState, base: Tree, reference: Tree, tables: Tables, below: jax.Array | None, batch: Tree
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         reward_B, valid_B = batch["reward"].reshape(-1), batch["valid"].reshape(-1) > 0
         advantage_B = group_advantages(reward_B, valid_B, grpo.samples, grpo.advantage)
         batch = batch | {"advantage": advantage_B.reshape(batch["valid"].shape)}
+        if "source" in batch:
+            batch["below"] = below[batch.pop("source")]
         if grpo.kl:
             batch["reference_logp"] = _in_parts(
                 lambda part: reply_logps(decoder, config.sampling.temperature, base, reference, tables, part)[0],
@@ -125,7 +127,7 @@ def make_update(
     reference_shardings = state_shardings.adapters if grpo.kl else None
     return jax.jit(
         update,
-        in_shardings=(state_shardings, base_shardings, reference_shardings, whole, batch_sharding(mesh)),
+        in_shardings=(state_shardings, base_shardings, reference_shardings, whole, whole, batch_sharding(mesh)),
         out_shardings=(state_shardings, whole),
         donate_argnums=0,
     )

@@ -6,8 +6,12 @@ and its place in the step, so that a run that goes on writes what it would have 
 Where replies are short beside their prompt, those of a group share a row, behind the one prompt that all of them see;
 else each has a row of its own.
 
-Shapes: M prompts of a step (this process's), G replies to each, B = M G, N most new tokens, T tokens of a prompt,
-R rows of the update, n replies a row (1 or G), K tokens of a row.
+On one device, layers below the first adapted one read each text once: prompts of a step that have the same tokens share
+what these layers make of them, and the update begins with what they made when the replies were written. It is the same,
+because nothing below the first adapted layer is trained or sees who is asked.
+
+Shapes: U texts of a step's prompts, D model width, M prompts of a step (this process's), G replies to each, B = M G,
+N most new tokens, T tokens of a prompt, R rows of the update, n replies a row (1 or G), K tokens of a row.
 """
 
 import dataclasses
@@ -15,6 +19,7 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.data.batches import Batch
@@ -43,6 +48,9 @@ class Written:
         tokens_BN: int32; `logp_BN`: float32, of each token under the policy that wrote it.
         length_B: int32, tokens of each reply; 0 for a group that only fills the step up.
         stopped_B: bool, whether the end of the turn was written.
+        text_M: int32, the text of each prompt (U of them, filled up).
+        below: hidden states below the first adapted layer, on the device, one token a row: those of the texts [U T,D],
+            then those of the replies' tokens [B N,D]; None where they are not kept.
     """
 
     row_B: np.ndarray
@@ -51,6 +59,8 @@ class Written:
     logp_BN: np.ndarray
     length_B: np.ndarray
     stopped_B: np.ndarray
+    text_M: np.ndarray
+    below: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +89,12 @@ class Rollouts:
         self._assembly, self._reward, self._samples = assembly, reward, config.grpo.samples
         self._prompts = config.train.batch_size // self._samples
         tokenizer = assembly.tokenizer
+        self._keeps_below = assembly.mesh.size == 1 and assembly.decoder.n_frozen > 0
         self._end, self._pad = tokenizer.end_of_turn_id, tokenizer.pad_id
         self._generate = make_generate(
             assembly.decoder, config.sampling, (self._end,), self._pad, assembly.mesh,
             assembly.adapter_shardings, assembly.base_shardings, samples=self._samples,
+            keep_below=self._keeps_below,
         )  # fmt: skip
         seed = config.train.seed
 
@@ -92,6 +104,7 @@ class Rollouts:
             return jax.random.key_data(fold(step_B, place_B))
 
         rows = batch_sharding(assembly.mesh)
+        self._flat = jax.jit(lambda *parts: jnp.concatenate([x.reshape(-1, x.shape[-1]) for x in parts]))
         self._keys = jax.jit(keys, in_shardings=(rows, rows), out_shardings=rows)
 
     @property
@@ -104,20 +117,24 @@ class Rollouts:
         assembly, group_M = self._assembly, self.groups
         place_B = (group_M[:, None] * self._samples + np.arange(self._samples)).ravel()
         real_M = batch["weight"] > 0
-        placed = put_batch(
-            {
-                "tokens": batch["tokens"],
-                "lengths": np.where(real_M, batch["lengths"], 0).astype(np.int32),
-                "profile": batch["profile"],
-            },
-            assembly.mesh,
-        )
+        prompts = {
+            "tokens": batch["tokens"],
+            "lengths": np.where(real_M, batch["lengths"], 0).astype(np.int32),
+            "profile": batch["profile"],
+        }
+        text_M = np.arange(len(group_M), dtype=np.int32)
+        if self._keeps_below:
+            prompts["tokens"], text_M = distinct_texts(batch["tokens"])
+            prompts["text"] = text_M
+        placed = put_batch(prompts, assembly.mesh)
         numbers = put_batch(
             {"step": np.full(len(place_B), step, np.int32), "place": place_B.astype(np.int32)}, assembly.mesh
         )
         placed["key"] = self._keys(numbers["step"], numbers["place"])
         profile_PC = assembly.training.tables[bucket].profile_PC
-        out = jax.device_get(self._generate(assembly.base, adapters, profile_PC, placed))
+        made = self._generate(assembly.base, adapters, profile_PC, placed)
+        below = self._flat(made.prompt_UTD, made.reply_BND) if self._keeps_below else None
+        out = jax.device_get(dataclasses.replace(made, prompt_UTD=None, reply_BND=None))
         return Written(
             row_B=np.repeat(batch["row"], self._samples),
             group_B=np.repeat(group_M, self._samples),
@@ -125,6 +142,8 @@ class Rollouts:
             logp_BN=out.logp_BN[place_B],
             length_B=out.length_B[place_B],
             stopped_B=out.stopped_B[place_B],
+            text_M=text_M,
+            below=below,
         )
 
     def samples(self, written: Written, prompts: Prompts) -> list[Sample]:
@@ -181,6 +200,7 @@ class Rollouts:
 
         tokens int32 [R,K]; lengths, profile int32 [R]; positions, labels int32 and label_weight float32 [R,n*N];
         old_logp float32 [R,n,N]; reward, valid float32 [R,n]; where replies share a row segment, position int32 [R,K].
+        Where hidden states were kept, source int32 [R,K] instead of tokens: rows of `Written.below`.
         """
         samples, most, width = self._samples, self._assembly.config.sampling.max_new_tokens, batch["tokens"].shape[1]
         each = self.replies_a_row(width)
@@ -197,6 +217,8 @@ class Rollouts:
             "reward": np.nan_to_num(rewarded.value_B).reshape(size, each).astype(np.float32),
             "valid": (~np.isnan(rewarded.value_B)).reshape(size, each).astype(np.float32),
         }
+        source_RK = np.zeros((size, length), np.int32)
+        texts = 0 if written.below is None else len(written.below) - len(written.row_B) * most
         if each > 1:
             rows["segment"] = np.full((size, length), SHARED, np.int32)
             rows["position"] = np.tile(np.arange(length, dtype=np.int32), (size, 1))
@@ -206,9 +228,11 @@ class Rollouts:
             prompt = int(batch["lengths"][m])
             if place == 0:
                 rows["tokens"][r, :prompt] = batch["tokens"][m, :prompt]
+                source_RK[r, :prompt] = written.text_M[m] * width + np.arange(prompt)
                 rows["lengths"][r] = prompt
             at, fed, s = int(rows["lengths"][r]), max(count - 1, 0), place * most
             rows["tokens"][r, at : at + fed] = reply_N[:fed]
+            source_RK[r, at : at + fed] = texts + b * most + np.arange(fed)
             # The logits of the token before one of the reply's predict it; the first is predicted by the prompt's last.
             rows["positions"][r, s : s + count] = np.append(prompt - 1, np.arange(at, at + fed))[:count]
             rows["labels"][r, s : s + count] = reply_N[:count]
@@ -217,6 +241,9 @@ class Rollouts:
                 rows["segment"][r, at:] = place
                 rows["position"][r, at : at + fed] = prompt + np.arange(fed)
             rows["lengths"][r] = at + fed
+        if written.below is not None:
+            del rows["tokens"]
+            rows["source"] = source_RK
         return rows
 
     def replies_a_row(self, width: int) -> int:
@@ -225,3 +252,14 @@ class Rollouts:
         short = self._samples * (self._assembly.config.sampling.max_new_tokens - 1) <= width
         ways = mesh.shape["data"] * mesh.shape["fsdp"] * train.micro_batches
         return self._samples if short and self._prompts % ways == 0 else 1
+
+
+def distinct_texts(tokens_MT: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of `tokens_MT`, and which of them each row is, int32 [M].
+
+    Filled up to a power of two, so that few programs are compiled; no more than M.
+    """
+    text_UT, text_M = np.unique(tokens_MT, axis=0, return_inverse=True)
+    wanted = min(1 << (len(text_UT) - 1).bit_length(), len(tokens_MT))
+    filled_UT = np.concatenate([text_UT, np.repeat(text_UT[:1], wanted - len(text_UT), axis=0)])
+    return filled_UT, text_M.reshape(-1).astype(np.int32)

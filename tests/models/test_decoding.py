@@ -80,12 +80,12 @@ def cached(decoder, variables, tokens_BT, profile_BC, unroll):
     )
     rows, logits = np.arange(len(tokens_BT)), []
     prompt_BT = jnp.where(np.arange(PROMPT) < LENGTHS[:, None], tokens_BT[:, :PROMPT], 39)  # the padding is not theirs
-    logits_BV, kept = model.prefill(prompt_BT, jnp.asarray(LENGTHS))
+    logits_BV, kept, _ = model.prefill(prompt_BT, jnp.asarray(LENGTHS))
     logits.append(logits_BV)
 
     def further(kept, step):
         position_B = LENGTHS + step
-        logits_BV, kept = model.step(tokens_BT[rows, position_B], position_B, kept)
+        logits_BV, kept, _ = model.step(tokens_BT[rows, position_B], position_B, kept)
         return kept, logits_BV
 
     _, logits_NBV = jax.lax.scan(further, kept, jnp.arange(STEPS))

@@ -15,7 +15,7 @@ from cuma_jax.rewards import Scores
 from cuma_jax.sharding import put_batch
 from cuma_jax.training.loop import training_rows
 from cuma_jax.training.policy import reply_logps, reply_sums
-from cuma_jax.training.rollouts import Rewarded, Rollouts
+from cuma_jax.training.rollouts import Rewarded, Rollouts, distinct_texts
 
 pytestmark = pytest.mark.slow
 SAMPLES, PROMPTS, MOST, TEMPERATURE = 4, 2, 5, 0.7
@@ -123,10 +123,16 @@ def test_groups_that_only_fill_a_step_up_are_not_written(rollouts, written, asse
 
 
 def laid_out(rollouts, written, each, monkeypatch):
+    """Rows of `each` replies; hidden states that were kept are used where replies share a row."""
     _, batch, _, first = written
+    assert first.below is not None
+    first = dataclasses.replace(first, below=first.below if each > 1 else None)
     monkeypatch.setattr(rollouts, "replies_a_row", lambda width: each)
     value_B = np.where(np.arange(len(first.length_B)) == 2, np.nan, np.linspace(0, 1, len(first.length_B)))
-    return rollouts.rows(batch, first, Rewarded(value_B, {}))
+    rows = rollouts.rows(batch, first, Rewarded(value_B, {}))
+    if first.below is not None:
+        rows["below"] = np.asarray(first.below)[rows.pop("source")]
+    return rows
 
 
 @pytest.mark.parametrize("each", [1, SAMPLES])
@@ -169,6 +175,15 @@ def test_replies_that_share_a_row_have_the_loss_and_gradient_of_rows_of_their_ow
     assert found[1][0] == pytest.approx(found[SAMPLES][0], rel=1e-4)
     jax.tree.map(close, found[1][1], found[SAMPLES][1])
     assert max(float(np.abs(g).max()) for g in jax.tree.leaves(found[1][1])) > 1e-3
+
+
+def test_texts_that_are_alike_are_one():
+    tokens = np.array([[3, 1], [2, 2], [3, 1], [2, 2], [2, 2], [9, 9]])
+    text_UT, text_M = distinct_texts(tokens)
+    assert len(text_UT) == 4  # three, filled up
+    np.testing.assert_array_equal(text_UT[text_M], tokens)
+    assert len(distinct_texts(tokens[:3])[0]) == 2
+    assert len(distinct_texts(np.arange(6).reshape(3, 2))[0]) == 3
 
 
 def test_prompts_are_drawn_by_the_step_alone(assembly):
