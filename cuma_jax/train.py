@@ -12,10 +12,14 @@ from cuma_jax.config import Config
 from cuma_jax.distributed import HELP, joined
 from cuma_jax.errors import run_main
 from cuma_jax.evaluate import check_checkpoint, restore, score
+from cuma_jax.evaluation.comparing import Sizes, compare_sides
+from cuma_jax.evaluation.preference_results import preferences_lines
+from cuma_jax.evaluation.replies import Side
 from cuma_jax.evaluation.results import is_scored
 from cuma_jax.evaluation.run import Scored, about_run
-from cuma_jax.evaluation.stages import score_stages, stages_table
+from cuma_jax.evaluation.stages import BASE, score_stages, stages_table
 from cuma_jax.jax_setup import prepare_jax
+from cuma_jax.reporting.report import add_preferences
 from cuma_jax.reporting.stages import write_stages_page
 from cuma_jax.rewards.total import check_parts
 from cuma_jax.sharding import put_tree
@@ -28,6 +32,7 @@ from cuma_jax.training.saved_adapters import has_checkpoint, read_adapters
 from cuma_jax.training.start import check_start
 
 STAGES_FILE = "stages.json"
+_SIZES = Sizes(prompts=400)
 
 
 def main() -> None:
@@ -82,9 +87,12 @@ def run_chain(configs: tuple[Config, ...]) -> Config | None:
 
 
 def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> None:
-    """Scores the stages of a chain on a survey beside each other; prints a table and writes stages.json."""
+    """Scores the stages of a chain on a survey beside each other, and the last one's replies beside the base's.
+
+    Prints a table and the win-rate; writes stages.json and the chain's page. Stages on preference data have their own.
+    """
     prepare_jax(configs[-1])
-    assembly = assemble(configs[-1])
+    assembly, last = assemble(configs[-1]), configs[-1]
     if not isinstance(assembly.source, Survey):
         return
     adapters = {
@@ -92,12 +100,16 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
         for config, folder in zip(configs, folders, strict=True)
     }
     scores = score_stages(assembly, adapters)
-    if jax.process_index() == 0:
-        path, text = folders[-1].parent / STAGES_FILE, json.dumps(scores.values, indent=1) + "\n"
-        atomic_write(path, lambda part: _write_text(part, text))
-        names = [(config.name, config.objective.name) for config in configs]
-        page = write_stages_page(path.parent, path.parent.name, scores, names, about_run(configs[-1]))
-        print(f"\n{stages_table(scores)}\n\nreport: {page.resolve()}")
+    base = Side(BASE, assembly, assembly.idle_adapters(last.train.seed))
+    won = compare_sides(Side(last.name, assembly, adapters[last.name]), lambda: base, None, last.sampling, _SIZES)
+    if won is None:  # another process than the first
+        return
+    path, text = folders[-1].parent / STAGES_FILE, json.dumps(scores.values | {"winrate": won}, indent=1) + "\n"
+    atomic_write(path, lambda part: _write_text(part, text))
+    names = [(config.name, config.objective.name) for config in configs]
+    write_stages_page(path.parent, path.parent.name, scores, names, about_run(last))
+    page = add_preferences(path.parent, won, path.parent.name)
+    print(f"\n{stages_table(scores)}\n\n{preferences_lines(won)}\n\nreport: {page.resolve()}")
 
 
 def _write_text(path: pathlib.Path, text: str) -> None:
