@@ -12,6 +12,8 @@ from cuma_jax.evaluation.results import as_text
 SCHEMA = 1
 """Version of preferences.json."""
 PREFERENCES_FILE = "preferences.json"
+_MOST_GROUPS = 12
+"""Groups that the terminal lists; the file and the report have all of them."""
 
 
 def write_preferences(values: Mapping[str, Any], folder: pathlib.Path) -> None:
@@ -54,7 +56,7 @@ def preferences_lines(values: Mapping[str, Any]) -> str:
             if len(win["splits"]) > 1:
                 lines.append(f"    {split:<22}  {figure_text(block['win_rate'])}   {counts_text(block['n'])}")
         for groups in win["groups"].values():
-            for group, block in groups.items() if len(groups) > 1 else ():
+            for group, block in groups.items() if 1 < len(groups) <= _MOST_GROUPS else ():
                 lines.append(f"    {group:<22.22}  {figure_text(block['win_rate'])}   {counts_text(block['n'])}")
         if orders := win["orders"]:
             lines += _order_lines(orders)
