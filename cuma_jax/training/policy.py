@@ -93,7 +93,7 @@ def make_update(
         reward_B, valid_B = batch["reward"].reshape(-1), batch["valid"].reshape(-1) > 0
         advantage_B = group_advantages(reward_B, valid_B, grpo.samples, grpo.advantage)
         batch = batch | {"advantage": advantage_B.reshape(batch["valid"].shape)}
-        if "source" in batch:
+        if below is not None:
             batch["below"] = below[batch.pop("source")]
         if grpo.kl:
             batch["reference_logp"] = _in_parts(
