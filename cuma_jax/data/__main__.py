@@ -66,9 +66,9 @@ class ShowFlags(BuildFlags):
     """Which rows: another seed draws others."""
     model: str = ""
     """Model whose tokenizer and chat template render the examples; empty: the config's."""
-    objective: Literal["", "choice", "sft"] = ""
-    """What is supervised: the option letter, or the letter and the end of the turn. Empty: the config's; for
-    conversations sft."""
+    objective: Literal["", "choice", "sft", "dpo"] = ""
+    """What is supervised: the option letter; the letter and the end of the turn; or both replies of a pair. Empty: the
+    config's; for conversations sft."""
     in_prompt: bool = False
     """Write the profile in the system message, as profile.in_prompt does."""
 
@@ -165,7 +165,7 @@ def _configure(config: Config, flags: BuildFlags, preset: bool) -> Config:
     sections: dict[str, Any] = {"data": flags.data}
     if objective != config.objective.name:
         changed: dict[str, Any] = {"name": objective}
-        if objective == "sft":  # whose only loss and aggregate these are
+        if objective in ("sft", "dpo"):  # whose only loss and aggregate these are
             changed |= {"loss": "cross_entropy", "aggregate": "respondent"}
         sections["objective"] = dataclasses.replace(config.objective, **changed)
     if isinstance(flags, ShowFlags):

@@ -16,6 +16,7 @@ from cuma_jax.config import Config
 from cuma_jax.data.examples import Example, conversation_example, draw_answers, survey_example, try_tokenizer
 from cuma_jax.data.export import check_folder, export, file_names
 from cuma_jax.data.facts import split_facts, survey_facts
+from cuma_jax.data.pair_examples import survey_pair_examples, text_pair_examples
 from cuma_jax.data.preference_facts import preference_facts
 from cuma_jax.data.shots import build_shots
 from cuma_jax.data.show import show_text, wants_colour
@@ -25,6 +26,7 @@ from cuma_jax.memory import host_peak_bytes
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.surveys.load import cached_folder as cached_survey
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.splits import TRAIN, split_rows
@@ -124,7 +126,7 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
         else:
             facts = preference_facts(source, source_units(source), profiles, config.data)
     rows: list[Example] = []
-    note = ""
+    note, paired = "", config.objective.name == "dpo"
     if examples > 0:
         with phases("render examples"):
             tokenizer, note = try_tokenizer(config, config.run.cache_dir)
@@ -133,7 +135,16 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
                 if config.profile.in_prompt and config.profile.shots:
                     train_A = split_rows(source_units(source), config.data) == TRAIN
                     shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
-                rows = [survey_example(source, profiles, a, tokenizer, config, shots) for a in picked]
+                if paired:
+                    sides = [survey_pair_examples(source, profiles, a, tokenizer, config, shots) for a in picked]
+                    rows = [row for both in sides for row in both]
+                else:
+                    rows = [survey_example(source, profiles, a, tokenizer, config, shots) for a in picked]
+            elif paired:
+                pairs = preference_pairs(source, config.dpo.min_margin)
+                picked = np.random.default_rng(seed).permutation(len(pairs))[:examples].tolist()
+                sides = [text_pair_examples(source, profiles, pairs, p, tokenizer, config) for p in picked]
+                rows = [row for both in sides for row in both]
             else:
                 size = len(source.conversations)
                 picked = np.random.default_rng(seed).permutation(size)[:examples].tolist()

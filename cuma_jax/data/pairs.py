@@ -132,7 +132,7 @@ def survey_pairs(
         raise CumaError(f"survey {survey.name!r} has no answer to a question with two options: there are no pairs")
     respondent_P, question_P = survey.respondent_A[row_P].astype(np.int64), survey.question_A[row_P].astype(np.int64)
     chosen_P = survey.option_A[row_P].astype(np.int64)
-    other_P = _other_option(survey, respondent_P, question_P, chosen_P, sizes_Q[question_P], seed)
+    other_P = other_options(survey, row_P, seed)
     template_P2 = pieces.template_QO[question_P[:, None], np.stack([chosen_P, other_P], axis=1)].astype(np.int64)
     profile_P = profiles.profile_R[respondent_P].astype(np.int64)
     count = len(pieces.templates)
@@ -151,17 +151,15 @@ def survey_pairs(
     )
 
 
-def _other_option(
-    survey: Survey,
-    respondent_P: np.ndarray,
-    question_P: np.ndarray,
-    chosen_P: np.ndarray,
-    size_P: np.ndarray,
-    seed: int,
-) -> np.ndarray:
-    """An option that was not chosen, int64 [P]; by ids, so that it does not depend on the rest of the data."""
+def other_options(survey: Survey, row_P: np.ndarray, seed: int) -> np.ndarray:
+    """An option that was not chosen, of each of the answers `row_P` (to questions of two options or more), int64 [P].
+
+    By ids, so that it does not depend on the rest of the data.
+    """
+    question_P, chosen_P = survey.question_A[row_P], survey.option_A[row_P].astype(np.int64)
+    size_P = np.array([len(question.options) for question in survey.questions])[question_P]
     of_R = hash_shares(survey.respondents["respondent_id"].astype(str), seed, "pair, respondent")
     of_Q = hash_shares([question.id for question in survey.questions], seed, "pair, question")
-    # The sum of two independent uniform numbers, modulo 1, is uniform.
-    share_P = (of_R[respondent_P] + of_Q[question_P]) % 1.0
+    # What is left of a large multiple is uniform, and for another question another number.
+    share_P = of_R[survey.respondent_A[row_P]] * (1.0 + of_Q[question_P]) * 2.0**20 % 1.0
     return (chosen_P + 1 + np.minimum(share_P * (size_P - 1), size_P - 2).astype(np.int64)) % size_P

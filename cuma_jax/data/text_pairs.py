@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cuma_jax.cache import atomic_write
 from cuma_jax.data.pairs import PairTokens
 from cuma_jax.data.replies import TextReplies
-from cuma_jax.data.tokenizer import Tokenizer
+from cuma_jax.data.tokenizer import Message, Tokenizer
 from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import Pairs, pair_messages, preference_pairs
@@ -103,6 +103,26 @@ def text_pairs(
     )
 
 
+def pair_chat(source: Preferences, pairs: Pairs, pair: int, profile: str | None) -> list[Message]:
+    """What both replies of a pair answer: the turns up to the user's, after a system message with `profile`."""
+    messages, _, _ = pair_messages(source, pairs, pair)
+    if profile is None:
+        return messages
+    return [{"role": "system", "content": conversation_system_message(profile)}, *messages]
+
+
+def reply_tokens(tokenizer: Tokenizer, messages: Sequence[Message], reply: str) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of a chat up to a reply, and of the reply with its end of turn; int32.
+
+    Raises:
+        CumaError: see `Tokenizer.supervised_tokens`.
+    """
+    ids, mask_K = tokenizer.supervised_tokens([*messages, {"role": "assistant", "content": reply}])
+    last = int(np.flatnonzero(mask_K)[-1])
+    first = int(np.flatnonzero(~mask_K[: last + 1])[-1]) + 1  # earlier turns of the assistant are marked, too
+    return np.array(ids[:first], np.int32), np.array(ids[first : last + 1], np.int32)
+
+
 def _tokenise(
     source: Preferences,
     profiles: Profiles,
@@ -124,24 +144,18 @@ def _tokenise(
         turn = int(pairs.turn_P[p])
         conversation = int(conversation_T[turn])
         profile = int(profiles.profile_R[person_C[conversation]])
-        messages, _, _ = pair_messages(source, pairs, p)
-        if rules.in_prompt:
-            text = conversation_system_message(profile_text(profiles, profile))
-            messages = [{"role": "system", "content": text}, *messages]
+        messages = pair_chat(source, pairs, p, profile_text(profiles, profile) if rules.in_prompt else None)
         fresh = True
         for candidate in candidates_T[turn].as_py():
             try:
-                ids, mask_K = tokenizer.supervised_tokens([*messages, {"role": "assistant", "content": candidate}])
+                prompt, reply = reply_tokens(tokenizer, messages, candidate)
             except CumaError as error:
                 name = source.conversations["conversation_id"].iloc[conversation]
                 raise CumaError(f"conversation {name}: {error}") from None
-            last = int(np.flatnonzero(mask_K)[-1])
-            first = int(np.flatnonzero(~mask_K[: last + 1])[-1]) + 1  # earlier turns are masked too
-            prompt = np.array(ids[:first], np.int32)
             if fresh or not np.array_equal(prompt, prompts[-1]):
                 prompts.append(prompt)
             fresh = False
-            replies.append(np.array(ids[first : last + 1], np.int32))
+            replies.append(reply)
             prompt_X.append(len(prompts) - 1)
             profile_X.append(profile)
     return TextReplies(

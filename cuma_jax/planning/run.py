@@ -91,6 +91,11 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     Raises:
         CumaError: no such machine, or a mesh that does not divide what it splits.
     """
+    if config.objective.name not in ("choice", "sft"):
+        raise CumaError(
+            f"config field objective.name is {config.objective.name!r}; plan plans choice and sft only. A step of dpo "
+            "takes twice the rows of one of sft (plan that, with train.batch_size doubled); grpo writes replies, too"
+        )
     target = resolved(target)
     chip: Chip = gpu_of(target.gpu) if target.gpu else tpu_of(target.topology)
     # Also where nothing is compiled: how many devices a topology has is libtpu's to say.

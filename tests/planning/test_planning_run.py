@@ -49,6 +49,12 @@ def test_every_row_of_the_table_divides_and_fits_by_arithmetic(machine, size, qw
         assert SETTINGS[machine, size].reason
 
 
+def test_preference_objectives_are_not_planned(qwen):
+    paired = changed(qwen, objective={"name": "dpo", "aggregate": "respondent"})
+    with pytest.raises(CumaError, match="plans choice and sft only"):
+        plan(paired, gpu="h100", gpus=8)
+
+
 def test_a_machine_sees_as_many_answers_and_later_flags_win(qwen):
     pod = apply_machine(qwen, "v5e-256")
     assert pod.train.batch_size * pod.train.steps == pytest.approx(16 * 9375, rel=0.01)
