@@ -65,8 +65,15 @@ def survey_batch(args: argparse.Namespace, vocab: int, supervised: str) -> dict[
         args: `batch` and `length`.
         vocab: tokens are drawn below it.
         supervised: `option` (choice: one position a row, option letters only), `answer` (sft: the last two tokens of
-            a row) or `all` (sft: every token but the first).
+            a row), `all` (sft: every token but the first) or `pairs` (dpo: two rows of kind `all` a row).
     """
+    if supervised == "pairs":
+        both = argparse.Namespace(**vars(args) | {"batch": 2 * args.batch})
+        rows = survey_batch(both, vocab, "all")
+        pairs = {name: x.reshape(-1, 2, *x.shape[1:]) for name, x in rows.items()}
+        pairs |= {"profile": pairs["profile"][:, 0], "weight": pairs["weight"][:, 0]}
+        pairs["label_weight"] = np.ones(pairs["labels"].shape, np.float32)
+        return pairs | {"reference_logp": np.zeros((args.batch, 2), np.float32)}
     rng = np.random.default_rng(0)
     rows, width = args.batch, args.length
     tokens_BT = rng.integers(0, vocab, (rows, width)).astype(np.int32)
@@ -119,6 +126,8 @@ class Bench:
         """
         from cuma_jax.models.families import layer_params
 
+        if supervised == "pairs":
+            return 2 * self.useful_flops(batch, length, "all")
         positions = {"option": 0, "answer": 2, "all": length - 1}[supervised]
         return 4.0 * batch * (length * layer_params(self.shape) + positions * self.shape.vocab * self.shape.width)
 
@@ -156,7 +165,7 @@ class Bench:
         args = argparse.Namespace(
             **vars(self.args) | {"batch": batch or self.args.batch, "length": length or self.args.length}
         )
-        config = config_of(args, method, rank, "choice" if supervised == "option" else "sft", **adapter)
+        config = config_of(args, method, rank, {"option": "choice", "pairs": "dpo"}.get(supervised, "sft"), **adapter)
         decoder, whole = make_decoder(config, self.shape), replicated(self.mesh)
         width = args.profile_width if "profile" in config.router.inputs else 0
         boxed = abstract_variables(decoder, width)
