@@ -189,7 +189,8 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
         "make room for it with --max_prompt N (in tokens)",
     )
     if assembly.table is not None:
-        vectors_PC = assembly.table.embed_profiles([who.values for who in people])
+        # One at a time: in a batch of texts a vector's last bits depend on the others, and so would a reply.
+        vectors_PC = np.concatenate([assembly.table.embed_profiles([who.values]) for who in people])
         writer = dataclasses.replace(writer, vectors_PC=vectors_PC)
     if options.base:
         adapters, about = assembly.idle_adapters(config.train.seed), "the base"

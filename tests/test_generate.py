@@ -1,0 +1,119 @@
+"""`python -m cuma_jax.generate` on a run: what is asked, in which words, and what is refused."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from conftest import changed, devices_of
+
+from cuma_jax import generate
+from cuma_jax.cli import load_config
+from cuma_jax.errors import CumaError
+from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.loop import Trainer
+from cuma_jax.training.run_dir import write_config
+
+ANNA = "country: Belmora; sex: female"
+
+
+@pytest.fixture(scope="module")
+def run(assemble_on, debug_config, random_adapters, tmp_path_factory):
+    """The folder of a run with random adapters and the profile in the prompt, and its assembly."""
+    assembly = assemble_on(changed(debug_config, profile={"in_prompt": True}, data={"buckets": (256, 384)}))
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    folder.mkdir()
+    write_config(folder, assembly.config)
+    checkpoints = Checkpoints(folder, assembly)
+    checkpoints.save(Trainer(assembly).fresh().replace(adapters=random_adapters(assembly)), 1.0)
+    checkpoints.close()
+    return folder, assembly
+
+
+@pytest.fixture
+def say(run, monkeypatch, capsys):
+    """`say(*args)`: what the command prints on stdout and on stderr."""
+
+    def call(*args):
+        monkeypatch.setattr(generate, "prepare_jax", lambda config: None)  # the tests have their own settings
+        short = ("--sampling.max_new_tokens", "4", "--batch_size", "4")
+        monkeypatch.setattr(sys, "argv", ["generate", "--run", str(run[0]), *short, *args])
+        with devices_of(load_config(str(run[0] / "config.json")).mesh):
+            generate.main()
+        found = capsys.readouterr()
+        return found.out, found.err
+
+    return call
+
+
+@pytest.mark.slow
+def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(run, say, tmp_path):
+    _, assembly = run
+    question = assembly.survey.questions[2]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "What now?"}\n')
+    args = ("--profile", ANNA, "--profile", "country=Nowhere", "--question", question.id, "--file", str(file))
+    out, err = say(*args, "--json", "--samples", "2")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["question"], line["profile"]["country"], line["sample"]) for line in lines] == [
+        (asked, country, sample)
+        for asked in (question.id, None)
+        for country in ("Belmora", "Nowhere")
+        for sample in (0, 1)
+    ]
+    assert "nobody in the data has country 'Nowhere'" in err
+    assert lines[0]["reply"] != lines[1]["reply"]
+    # The question's tokens are those of a training row of the same person, up to the answer.
+    profiles, tokens = assembly.profiles, assembly.prediction.tokens
+    row = next(p for p in range(len(profiles)) if profiles.values(p).get("sex") == "female")
+    who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, assembly.table)
+    chat = generate.chat_of(assembly, generate.Asked("", question=question.id), who)
+    prompt = generate.prompt_tokens(assembly.tokenizer, chat)
+    template = tokens.template_QO[[2], [0]]
+    trained = tokens.fill(np.array([row], np.int32), template, len(prompt))[0]
+    np.testing.assert_array_equal(prompt, trained)
+    assert "as suits this user. A person from Belmora" in lines[4]["messages"][0]["content"]
+
+    text, _ = say("--profile", ANNA, "--prompt", "What now?")
+    assert re.match(r"-- 1 of 1: A person from Belmora; sex: female\. -+\n> What now\?\n\n", text)
+    assert "[cut at 4 tokens" in text
+    assert generate._printable(lines[4]["reply"]) in text  # the same, alone
+    base, _ = say("--profile", ANNA, "--prompt", "What now?", "--json", "--base")
+    assert json.loads(base)["reply"] != lines[4]["reply"]
+    assert json.loads(base)["checkpoint"] == "the base"
+    assert lines[4]["checkpoint"].startswith("last, step 0")
+    with pytest.raises(CumaError, match=r"--prompt 'x x.* has \d+ tokens .* room for 300; .*--max_prompt N"):
+        say("--prompt", "x " * 300, "--profile", ANNA, "--max_prompt", "300")
+
+
+@pytest.mark.slow
+def test_an_unknown_person_or_question_is_one_message_with_what_is_known(run):
+    _, assembly = run
+    with pytest.raises(CumaError, match=r"who asks\?(.|\n)*country: Ardenia"):
+        generate.people_of(assembly, [], base=False)
+    with pytest.raises(CumaError, match="unknown profile field 'planet'; known here: country"):
+        generate.people_of(assembly, ["planet: Mars"], base=False)
+    with pytest.raises(CumaError, match="the survey has no such question; it has invented"):
+        generate.chat_of(assembly, generate.Asked("--question x", question="x"), generate.Person({}, ""))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "which run"),
+        (["--run", "x"], "what is asked"),
+        (["--run", "x", "--prompt", " "], "is empty"),
+        (["--run", "x", "--prompt", "a", "--checkpoint", "newest"], "must be one of last, best"),
+        (["--run", "x", "--prompt", "a", "--samples", "0"], "--samples is '0'"),
+        (["--run", "x", "--prompt", "a"], "is x the folder of a run"),
+    ],
+)
+def test_bad_options_are_one_message_before_any_work(monkeypatch, args, message):
+    monkeypatch.setattr(sys, "argv", ["generate", *args])
+    with pytest.raises(CumaError, match=message):
+        generate.main()
+
+
+def test_what_a_terminal_would_obey_is_not_printed():
+    assert generate._printable("a\x1b[2Jb\nc\td\x9be") == "a\ufffd[2Jb\nc\td\ufffde"
