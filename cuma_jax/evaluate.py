@@ -213,9 +213,9 @@ def _preferences(args: list[str]) -> None:
         there, found, _ = _restored(own, second, own.evaluation.checkpoint)
         return Side(theirs.name if theirs.name != config.name else str(second), there, found)
 
-    blocks, _, notes = pair_blocks(assembly, adapters, config.evaluation.splits)
     name = config.name if theirs is None or theirs.name != config.name else str(folder)
     values = compare_sides(Side(name, assembly, adapters), other, judge, config.sampling, sizes)
+    blocks, _, notes = pair_blocks(assembly, adapters, config.evaluation.splits)
     if values is None:
         return
     values |= {"pairs": {"splits": blocks, "notes": notes}, "about": about_run(config) | scored.about()}

@@ -188,8 +188,16 @@ def test_a_server_that_asks_to_wait_for_an_hour_has_failed(tmp_path):
     assert "asks to wait for 3600 s" in judged.reason
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, "TEST_JUDGE_KEY right"), (403, "TEST_JUDGE_KEY use"),
-                                              (404, "often ends in /v1"), (400, "see judge.url"), (302, "302")])  # fmt: skip
+HINTS = {
+    401: "TEST_JUDGE_KEY right",
+    403: "TEST_JUDGE_KEY use",
+    404: "often ends in /v1",
+    400: "see judge.url",
+    302: "302",
+}
+
+
+@pytest.mark.parametrize(("status", "hint"), HINTS.items())
 def test_what_will_not_pass_ends_the_run_at_once(tmp_path, status, hint):
     error = json.dumps({"error": {"message": f"Incorrect key {KEY}. " + "x" * 5000}})
     with serving(lambda n, r: (status, error, {"Location": "http://127.0.0.1:1/"})) as (url, server):
@@ -250,9 +258,9 @@ def test_an_outage_stops_with_the_reason(tmp_path):
             judge_at(url, tmp_path, concurrency=2, retries=0).compare(comparisons(10), max_failed=0.1)
         assert len(server.requests) < 20
     # Far below the share, but nothing is answered any more.
-    with serving(lambda n, r: (503, "maintenance")) as (url, server):
-        with pytest.raises(CumaError, match=r"last 4 calls.*503: 'maintenance'"):
-            judge_at(url, tmp_path / "b", concurrency=2, retries=0).compare(comparisons(100), max_failed=0.5)
+    nothing = pytest.raises(CumaError, match=r"last 4 calls.*503: 'maintenance'")
+    with serving(lambda n, r: (503, "maintenance")) as (url, server), nothing:
+        judge_at(url, tmp_path / "b", concurrency=2, retries=0).compare(comparisons(100), max_failed=0.5)
     with serving(lambda n, r: (503, "maintenance")) as (url, _):
         judged = judge_at(url, tmp_path / "c", retries=0).compare(comparisons(3))
     assert [j.score for j in judged] == [None] * 3
