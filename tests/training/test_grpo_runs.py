@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT, changed, devices_of
+from data.made_up import write_preferences
 from test_processes import finish, metrics, start, wait_for_step
 
 from cuma_jax.sharding import put_batch
@@ -81,6 +82,31 @@ def test_plain_lora_cannot_serve_both(opposite, tmp_path):
     router = dataclasses.replace(opposite.router, inputs="none", top_k=1)
     found = accuracy(dataclasses.replace(opposite, adapter=adapter, router=router), tmp_path / "run")
     assert np.mean([share for share, _ in found.values()]) <= 0.6
+
+
+def test_conversations_are_replied_to_and_their_people_scored(debug_config, tmp_path):
+    """Long replies, one a row; several updates; validation by the reward of replies to held-out prompts."""
+    path = write_preferences(tmp_path)["prism"]
+    config = changed(
+        debug_config,
+        data={"source": "prism", "path": path, "buckets": (384,), "unseen_countries": 0.0,
+              "unseen_respondents": 0.2, "validation_respondents": 0.2},
+        evaluation={"splits": ("unseen_annotator",)},
+        objective={"name": "grpo"},
+        grpo={"samples": 4, "updates": 2, "clip_high": 0.3},
+        sampling={"max_new_tokens": 8},
+        reward={"function": "reward_cases:token"},
+        train={"steps": 2, "batch_size": 8, "micro_batches": 2, "eval_every": 2, "eval_batches": 1, "log_every": 1},
+    )  # fmt: skip
+    with devices_of(config.mesh):
+        assembly = assemble(config, progress=False)
+    train(assembly, tmp_path / "run")
+    first, second, validation = metrics(tmp_path / "run")
+    assert first["length"] == pytest.approx(8.0, abs=2)
+    assert first["gradient_norm"] > 0
+    assert 0 <= first["reward"] <= 6
+    assert 0 <= validation["reward"] == -validation["loss"]
+    assert sum(second[f"time_{part}"] for part in ("sampling", "rewards", "update", "rest")) == pytest.approx(1.0)
 
 
 GRPO = ["--objective.name", "grpo", "--grpo.samples", "4", "--grpo.updates", "2", "--grpo.kl", "0.05",
