@@ -42,6 +42,10 @@ class _MayPass(Exception):  # noqa: N818
         self.wait = wait
 
 
+class _Otherwise(Exception):  # noqa: N818
+    """A try that failed for a parameter that this endpoint does not take; it is left out from now on."""
+
+
 @dataclasses.dataclass
 class Spent:
     """What an endpoint was asked so far: requests sent (further tries included), and tokens as it counts them."""
@@ -92,15 +96,29 @@ class Endpoint:
         self._key = _read_key(config.key_env)
         self._pace = Pace(config.requests_per_minute)
         self._answered = False
+        self._refuses: frozenset[str] = frozenset()
 
     def body(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """The request for `messages`, as it is sent and as it keys the cache."""
+        """The request for `messages`, as it keys the cache and as it is sent where the endpoint takes all of it."""
         return {
             "model": self._config.model,
             "messages": [dict(message) for message in messages],
             "temperature": 0,
             "max_tokens": self._config.max_tokens,
         }
+
+    @property
+    def temperature(self) -> int | None:
+        """0; None where the endpoint does not take it, and its own is used."""
+        return None if "temperature" in self._refuses else 0
+
+    def _sent(self, messages: Sequence[Message], refuses: frozenset[str]) -> bytes:
+        body = self.body(messages)
+        if "temperature" in refuses:
+            del body["temperature"]
+        if "max_tokens" in refuses:
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        return json.dumps(body, ensure_ascii=True).encode()
 
     @property
     def budget_left(self) -> int | None:
@@ -113,11 +131,13 @@ class Endpoint:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
+        here = _is_loopback(self.url)
         return httpx.AsyncClient(
             headers=headers,
+            verify=not (here and self.url.startswith("http:")),  # no certificates to read where there is no TLS
             timeout=self._config.timeout,
             limits=httpx.Limits(max_connections=self._config.concurrency),
-            trust_env=not _is_loopback(self.url),  # a proxy for the world outside does not know this machine's servers
+            trust_env=not here,  # a proxy for the world outside does not know this machine's servers
             follow_redirects=False,  # the key goes nowhere else
         )
 
@@ -140,9 +160,13 @@ class Endpoint:
             CumaError: the endpoint will not answer anything (401, 403, 404), or the budget is spent.
         """
         asked = list(messages)
-        for number in range(self._config.retries + 1):
+        number = -1
+        while (number := number + 1) <= self._config.retries:
             try:
                 answer = await self._once(client, asked)
+            except _Otherwise:
+                number -= 1
+                continue
             except _MayPass as failure:
                 reason, wait = str(failure), failure.wait
             else:
@@ -169,15 +193,19 @@ class Endpoint:
                 "are cached: raise it (0: no limit) and run the same command again"
             )
         self.spent.requests += 1
+        refuses = self._refuses
         try:
             async with asyncio.timeout(self._config.timeout):  # httpx's own starts anew with every byte
-                status, headers, content = await _post(client, self.url, _encoded(self.body(messages)))
+                status, headers, content = await _post(client, self.url, self._sent(messages, refuses))
         except (TimeoutError, httpx.TimeoutException):
             raise _MayPass(f"no answer within judge.timeout, {self._config.timeout:g} s") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise _MayPass(f"no connection ({self._short(str(error) or type(error).__name__)})") from None
         except httpx.InvalidURL as error:
             raise CumaError(f"config field judge.url is no address ({self._short(str(error))})") from None
+        if status == 400 and (new := _refused_parameters(content) - refuses):
+            self._refuses |= new
+            raise _Otherwise
         if status != 200:
             self._refused(status, headers, content)
         return self._content(content)
@@ -185,7 +213,7 @@ class Endpoint:
     def _refused(self, status: int, headers: httpx.Headers, content: bytes) -> None:
         reason = f"the server answered {status}: {self._short(_server_reason(content))!r}"
         if status == 429 or status >= 500 or status == 408:
-            wait = _retry_after(headers.get("Retry-After", ""))
+            wait = retry_after(headers.get("Retry-After", ""))
             if 0 < wait <= _LONGEST_WAIT_S:
                 self._pace.pause(wait)
             raise _MayPass(reason, wait)
@@ -256,8 +284,14 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes) -> tuple[int, 
     return response.status_code, response.headers, bytes(content)
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=True).encode()
+def _refused_parameters(content: bytes) -> frozenset[str]:
+    """Which of our parameters an error says are not taken: newer models of OpenAI know neither."""
+    text = _server_reason(content).lower()
+    unsupported = "support" in text or "not allowed" in text
+    return frozenset(
+        (["max_tokens"] if "max_completion_tokens" in text else [])
+        + (["temperature"] if unsupported and "temperature" in text else [])
+    )
 
 
 def _server_reason(content: bytes) -> str:
@@ -270,7 +304,7 @@ def _server_reason(content: bytes) -> str:
         return text
 
 
-def _retry_after(value: str) -> float:
+def retry_after(value: str) -> float:
     """Seconds of a Retry-After header (a number or a date; RFC 9110, 10.2.3); 0 where there is none."""
     try:
         return max(0.0, float(value))

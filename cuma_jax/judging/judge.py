@@ -153,7 +153,7 @@ class Judge:
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
             "prompt_version": VERSION,
             "prompt": prompt_text(),
-            "temperature": 0,
+            "temperature": self._endpoint.temperature,
             "max_tokens": self.config.max_tokens,
             "spent": dataclasses.asdict(self._endpoint.spent),
         }

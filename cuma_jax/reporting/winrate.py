@@ -180,7 +180,8 @@ def _about(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(key, str(judge[key])) for key in ("judge", "url", "date") if key in judge]
     if "prompt_version" in judge:
         spent = judge["spent"]
-        rows.append(("asked", f"prompt version {judge['prompt_version']}, temperature {judge['temperature']}, at most "
+        rows.append(("asked", f"prompt version {judge['prompt_version']}, temperature "
+                     f"{judge['temperature'] if judge['temperature'] is not None else 'its own'}, at most "
                      f"{judge['max_tokens']} tokens; {spent['requests']:,} requests, {spent['tokens_in']:,} tokens in, "
                      f"{spent['tokens_out']:,} out (what was cached is not asked again)"))  # fmt: skip
     rows.append(("sampling", ", ".join(f"{key} {value}" for key, value in sampling.items())))
