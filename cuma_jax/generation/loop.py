@@ -101,13 +101,12 @@ def make_generate(
         tokens_BT, lengths_B, most = batch["tokens"], batch["lengths"], sampling.max_new_tokens
         profile_BC = None if profile_PC is None else profile_PC[batch["profile"]]
         cells = tokens_BT.shape[1] + most
-        reader = model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
-        logits_BV, kept, prompt_UTD = reader.prefill(tokens_BT, lengths_B, batch.get("text"))
+        model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
+        logits_BV, kept, prompt_UTD = model.prefill(tokens_BT, lengths_B, batch.get("text"))
         if samples > 1:
             logits_BV, lengths_B = (jnp.repeat(x, samples, axis=0) for x in (logits_BV, lengths_B))
-            profile_BC = None if profile_BC is None else jnp.repeat(profile_BC, samples, axis=0)
             kept = jax.tree.map(lambda cache: jnp.repeat(cache, samples, axis=-4), kept)
-            model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
+            model = model.repeated(samples)
         key_B = jax.random.wrap_key_data(batch["key"], impl="threefry2x32")
 
         def write(step: jax.Array, logits_BV: jax.Array, out: Generated) -> tuple[jax.Array, Generated]:

@@ -154,6 +154,18 @@ def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_assem
         generate_texts(writer, adapters, [Prompt(np.zeros(0, np.int32))], 0, progress=False)
 
 
+@pytest.mark.slow
+def test_several_replies_to_a_prompt_are_those_to_the_prompt_given_several_times(debug_assembly, random_adapters):
+    adapters, batch = random_adapters(debug_assembly), batch_of(LENGTHS[:4])
+    keys = np.random.default_rng(5).integers(0, 2**32, (8, 2), dtype=np.uint32)
+    once = generated(debug_assembly, adapters, batch | {"key": keys}, samples=2)
+    twice = {name: np.repeat(values, 2, axis=0) for name, values in batch.items()} | {"key": keys}
+    expected = generated(debug_assembly, adapters, twice)
+    np.testing.assert_array_equal(once.tokens_BN, expected.tokens_BN)
+    np.testing.assert_allclose(once.logp_BN, expected.logp_BN, atol=1e-4)
+    assert (once.tokens_BN[::2] != once.tokens_BN[1::2]).any(axis=1).all()
+
+
 def test_a_prompt_is_what_training_puts_before_the_reply(debug_assembly):
     tokenizer = debug_assembly.tokenizer
     turns = [{"role": role, "content": text} for role, text in (("user", "a "), ("assistant", " b"), ("user", "c"))]
