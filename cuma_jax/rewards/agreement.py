@@ -32,8 +32,9 @@ from cuma_jax.rewards.sample import Sample, Scores
 from cuma_jax.surveys.cells import Cells
 from cuma_jax.surveys.survey import Question
 
-INVALID = -2.0
-"""The reward of a reply that is not one option letter and the end of the turn: that of a valid one is at least -1."""
+INVALID = -1.25
+"""The reward of a reply that is not one option letter and the end of the turn: that of a valid one is at least -1. Not
+far below: valid replies differ by a few tenths, and a reply that is now and then invalid must not drown them."""
 
 
 def distances(options: int, ordered: bool) -> np.ndarray:

@@ -81,7 +81,8 @@ def test_an_invalid_reply_is_worth_less_than_any_valid_one(ordered):
     for group in itertools.product(range(-1, 4), repeat=3):
         reward_G = group_rewards(np.array(group), PEOPLE[4], ordered)
         valid_G = np.array(group) >= 0
-        assert (reward_G[valid_G] >= INVALID + 1 - 1e-12).all()
+        assert (reward_G[valid_G] >= -1 - 1e-12).all()
+        assert INVALID < -1
         assert (reward_G[~valid_G] == INVALID).all()
         if valid_G.sum() == 1:
             assert reward_G[valid_G] == 0
