@@ -27,7 +27,8 @@ class TrainState:
     """All that changes while training.
 
     Attributes:
-        step: int32, optimiser steps taken; also the position in the data.
+        step: int32, training steps taken, which is also the position in the data; an optimiser step each, or for grpo
+            `grpo.updates` of them.
         adapters: trainable parameters, float32.
         opt_state: the optimiser's moments.
         key: key data of the dropout stream; the key of a step is folded from it and the step.
