@@ -179,6 +179,45 @@ def test_micro_batches_and_devices_change_nothing(
 
 
 @pytest.mark.slow
+def test_survey_pairs_are_the_same_whether_hidden_states_are_kept_or_not(
+    debug_config, assemble_on, random_adapters, loss_and_gradients
+):
+    config = changed(
+        debug_config, objective={"name": "dpo", "aggregate": "respondent"}, train={"batch_size": SIZE}
+    )  # fmt: skip
+    kept = assemble_on(config)
+    plain = assemble_on(changed(config, train={"question_cache": "off"}))
+    assert kept.training.cached
+    assert not plain.training.cached
+    found = []
+    for a in (kept, plain):
+        reference_X = -np.linspace(5, 20, len(a.training.pairs.replies.profile_X), dtype=np.float32)
+        layout = dataclasses.replace(a.training, reference_X=reference_X)
+        rows = layout.training_rows(a.mask("train"))
+        batch = rows.gather(np.flatnonzero(rows.bucket_N == rows.bucket_N[0])[:SIZE], int(rows.bucket_N[0]))
+        assert ("template" in batch) == (a is kept)
+        found.append(loss_and_gradients(a, random_adapters(a), batch, int(rows.bucket_N[0])))
+    for name, value in found[0][0].items():
+        np.testing.assert_allclose(found[1][0][name], value, rtol=2e-5, err_msg=name)
+    jax.tree.map(close, found[0][1], found[1][1])
+
+
+@pytest.mark.slow
+def test_pairs_are_drawn_by_the_weights_and_groups_of_their_people(assembly):
+    """Alike, unless the config says otherwise; with group_power 0 every country's pairs have the same share."""
+    train_N = assembly.mask("train")
+    assert len(set(assembly.training.training_rows(train_N).mass_N)) == 1
+    config = changed(assembly.config, data={"group_by": "country", "group_power": 0.0})
+    rows = dataclasses.replace(assembly.training, config=config).training_rows(train_N)
+    person_N = assembly.training.pairs.person_P[rows.index_N]
+    countries = assembly.source.respondents["country"].astype(str).to_numpy()[person_N]
+    shares = [rows.mass_N[countries == name].sum() / rows.mass_N.sum() for name in np.unique(countries)]
+    np.testing.assert_allclose(shares, 1 / len(shares))
+    assert len(shares) > 1
+    assert train_N[assembly.training.pairs.row_P[rows.index_N]].all()
+
+
+@pytest.mark.slow
 def test_cached_and_in_step_references_are_the_same_numbers(assembly, begun_from, random_adapters, monkeypatch):
     """Of the run that training starts from, and of the base; kept in the cache, and made again if it is damaged."""
     calls = []
