@@ -15,6 +15,7 @@ import pandas as pd
 
 from cuma_jax.config import SamplingConfig
 from cuma_jax.evaluation.held_out_prompts import Asked, held_out_prompts, in_hash_order, same_for
+from cuma_jax.evaluation.over_annotators import check_groups
 from cuma_jax.evaluation.replies import Side, Written, groups_to_show, samples_of, write_replies
 from cuma_jax.evaluation.winrate import group_columns, order_figures, respondents_judge, score_blocks, scores_of
 from cuma_jax.judging import Comparison, Judge
@@ -65,6 +66,7 @@ def compare_sides(
     """
     a, first = run.assembly, jax.process_index() == 0
     survey = not isinstance(a.source, Preferences)
+    check_groups(a.source, a.config.evaluation.group_by)
     asked, notes = held_out_prompts(a, sizes.prompts)
     more, shown = groups_to_show(a, asked, sizes.shown, sizes.profiles)
     agreement = None
