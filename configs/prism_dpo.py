@@ -3,25 +3,21 @@
 import dataclasses
 
 from cuma_jax.cli import load_config
-from cuma_jax.config import Config, DpoConfig, ObjectiveConfig
+from cuma_jax.config import Config
 
 
 def prism_dpo() -> Config:
-    """The policy of `prism_sft` learns which of two replies each person preferred (DPO).
+    """The policy of `prism_sft` learns which of two replies each person scored higher: `community_alignment_dpo` there.
 
     Command: python -m cuma_jax.train --config prism_dpo
-    Hardware: as prism_sft, about twice the memory a row (both replies of a pair are in one step).
-    Time: not measured. Expected score: not measured.
+    Hardware: as community_alignment_dpo. Time and expected score: not measured.
 
-    Starts from runs/prism_sft, which is the reference too (the official code takes the base). Beta 0.1
-    and 5e-6 as there; 16 pairs a step, one pass.
+    Pairs whose scores differ by less than one are left out: ties were broken at random (--dpo.min_margin).
     """
-    base = load_config("prism_sft")
+    base = load_config("community_alignment_dpo")
     return dataclasses.replace(
         base,
         name="prism_dpo",
+        data=dataclasses.replace(base.data, source="prism"),
         adapter=dataclasses.replace(base.adapter, init_from="runs/prism_sft"),
-        objective=ObjectiveConfig(name="dpo", aggregate="respondent", balance=0.01),
-        dpo=DpoConfig(beta=0.1),
-        optimizer=dataclasses.replace(base.optimizer, learning_rate=5e-6),
     )

@@ -3,29 +3,19 @@
 import dataclasses
 
 from cuma_jax.cli import load_config
-from cuma_jax.config import Config, GrpoConfig, JudgeConfig, ObjectiveConfig, RewardConfig, SamplingConfig
+from cuma_jax.config import Config
 
 
 def prism_grpo() -> Config:
-    """The policy of `prism_sft` writes replies and learns from a judge who knows who is asking (GRPO).
+    """The policy of `prism_sft` writes replies and learns from a judge: `community_alignment_grpo` there.
 
     Command: python -m cuma_jax.train --config prism_grpo --judge.url URL --judge.model NAME
-    Hardware: as prism_sft, and a judge: any OpenAI-compatible endpoint, by default a server on this
-    machine; with --judge.key_env OPENAI_API_KEY one that needs a key. Time and expected score: not measured.
-
-    Eight replies to each of eight prompts a step, each beside the reply that the person preferred, in both orders:
-    128 requests a step (answers are kept in the cache). Starts from runs/prism_sft.
+    Hardware: as community_alignment_grpo. Time and expected score: not measured.
     """
-    base = load_config("prism_sft")
+    base = load_config("community_alignment_grpo")
     return dataclasses.replace(
         base,
         name="prism_grpo",
+        data=dataclasses.replace(base.data, source="prism"),
         adapter=dataclasses.replace(base.adapter, init_from="runs/prism_sft"),
-        objective=ObjectiveConfig(name="grpo", aggregate="respondent", balance=0.01),
-        grpo=GrpoConfig(samples=8, updates=1, kl=0.01),
-        sampling=SamplingConfig(temperature=1.0, max_new_tokens=512),
-        reward=RewardConfig(judge=1.0),
-        judge=JudgeConfig(url="http://localhost:8000/v1", model="judge", key_env=""),
-        optimizer=dataclasses.replace(base.optimizer, learning_rate=5e-6),
-        train=dataclasses.replace(base.train, steps=500, epochs=0.0, batch_size=64, eval_every=0, save_every=25),
     )
