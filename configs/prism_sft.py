@@ -7,7 +7,7 @@ from cuma_jax.config import Config
 
 
 def prism_sft() -> Config:
-    """CuMA on Qwen3-8B learns to write the replies that people of PRISM scored highest: `community_alignment_sft` there.
+    """CuMA on Qwen3-8B learns to write the replies that people of PRISM scored highest (see `community_alignment_sft`).
 
     Command: python -m cuma_jax.train --config prism_sft
     Hardware: one GPU with 80 GB, or several with --mesh.fsdp N; a TPU slice alike. Time: not measured.
