@@ -1,6 +1,7 @@
 """`evaluate --preferences` from the command line to the report, with a judge behind a real server."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -15,6 +16,7 @@ from preferences.fixtures import write_community_alignment
 from cuma_jax import evaluate
 from cuma_jax.config import Config, MeshConfig
 from cuma_jax.errors import CumaError, run_main
+from cuma_jax.evaluation.comparing import Sizes
 from cuma_jax.evaluation.held_out_prompts import held_out_prompts, prompt_tokens, same_for
 from cuma_jax.sharding import make_mesh
 from cuma_jax.training import assembly as assembly_module
@@ -55,6 +57,7 @@ def command(monkeypatch):
     """`command(mesh, *args)`: runs the main in this process, on as many fake devices as the mesh names."""
     monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
     monkeypatch.setattr(evaluate, "prepare_jax", lambda config: None)
+    monkeypatch.setattr(evaluate, "Sizes", functools.partial(Sizes, shown=2))  # few replies: code here is not optimised
 
     def run(mesh, *args):
         monkeypatch.setattr(sys, "argv", ["evaluate", "--preferences", *map(str, args)])
