@@ -97,7 +97,7 @@ class JudgeConfig:
     requests_per_minute: int = 0
     """Most requests sent in a minute; 0: no limit."""
     max_requests: int = 0
-    """Most requests of this run in all (answers from the cache do not count); 0: no limit."""
+    """Most requests of one command (answers from the cache do not count); 0: no limit."""
     timeout: float = 60.0
     """Seconds until a request is given up and tried again."""
     retries: int = 5

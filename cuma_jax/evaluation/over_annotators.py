@@ -17,6 +17,8 @@ from cuma_jax.evaluation.grouping import MISSING
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.survey import Survey, other_fields
 
+SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
+"""Bounds of a share, and of the difference of two."""
 _CHUNK = 100
 
 
@@ -27,10 +29,12 @@ class Ratio:
     Attributes:
         columns: weight of each column.
         over: the column of units.
+        bounds: what it can be; its interval is cut there.
     """
 
     columns: Mapping[str, float]
     over: str
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
 
 def check_groups(source: Survey | Preferences, fields: tuple[str, ...]) -> None:
@@ -100,6 +104,8 @@ def annotator_figures(
     point_M = of_sums(sums_RC.sum(axis=0)[:, None])[:, 0]
     chunks = [of_sums(sums_RC.T @ weight_RK) for weight_RK in resample_weights(len(sums_RC), resamples, seed, _CHUNK)]
     low_M, high_M = centred_interval(point_M, np.concatenate(chunks, axis=1) if chunks else np.zeros((len(point_M), 0)))
+    bounds_M2 = np.array([ratio.bounds for ratio in ratios.values()])
+    low_M, high_M = np.clip(low_M, *bounds_M2.T), np.clip(high_M, *bounds_M2.T)
     known = len(sums_RC) > 1
 
     def plain(value: float) -> float | None:

@@ -19,7 +19,7 @@ from cuma_jax.config import ObjectiveConfig
 from cuma_jax.config_checks import SPLITS
 from cuma_jax.data.batches import Buckets
 from cuma_jax.errors import CumaError
-from cuma_jax.evaluation.over_annotators import Ratio, add_people, check_groups, figures_with_groups
+from cuma_jax.evaluation.over_annotators import CHANGE, SHARE, Ratio, add_people, check_groups, figures_with_groups
 from cuma_jax.evaluation.preferences import PAIRS
 from cuma_jax.evaluation.results import SCHEMA, Results
 from cuma_jax.preferences.preferences import Preferences
@@ -36,18 +36,18 @@ PAIR_FIGURES = {
     "loss": Ratio({"loss": 1}, "tokens"),
     "base_loss": Ratio({"base_loss": 1}, "tokens"),
     "difference": Ratio({"loss": 1, "base_loss": -1}, "tokens"),
-    "accuracy": Ratio({"correct": 1}, "pairs"),
-    "base_accuracy": Ratio({"base_correct": 1}, "pairs"),
-    "accuracy_difference": Ratio({"correct": 1, "base_correct": -1}, "pairs"),
-    "chance": Ratio({"chance": 1}, "pairs"),
-    "reward_accuracy": Ratio({"reward_correct": 1}, "pairs"),
+    "accuracy": Ratio({"correct": 1}, "pairs", SHARE),
+    "base_accuracy": Ratio({"base_correct": 1}, "pairs", SHARE),
+    "accuracy_difference": Ratio({"correct": 1, "base_correct": -1}, "pairs", CHANGE),
+    "chance": Ratio({"chance": 1}, "pairs", SHARE),
+    "reward_accuracy": Ratio({"reward_correct": 1}, "pairs", SHARE),
     "margin": Ratio({"margin": 1}, "pairs"),
     "base_margin": Ratio({"base_margin": 1}, "pairs"),
     "reward_margin": Ratio({"margin": 1, "reference_margin": -1}, "pairs"),
-    "choice_accuracy": Ratio({"choice_correct": 1}, "turns"),
-    "base_choice_accuracy": Ratio({"base_choice_correct": 1}, "turns"),
-    "choice_difference": Ratio({"choice_correct": 1, "base_choice_correct": -1}, "turns"),
-    "choice_chance": Ratio({"choice_chance": 1}, "turns"),
+    "choice_accuracy": Ratio({"choice_correct": 1}, "turns", SHARE),
+    "base_choice_accuracy": Ratio({"base_choice_correct": 1}, "turns", SHARE),
+    "choice_difference": Ratio({"choice_correct": 1, "base_choice_correct": -1}, "turns", CHANGE),
+    "choice_chance": Ratio({"choice_chance": 1}, "turns", SHARE),
 }
 """Figures of a split, from the columns of `score_pairs`."""
 

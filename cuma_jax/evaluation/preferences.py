@@ -15,7 +15,7 @@ import pandas as pd
 
 from cuma_jax.data.batches import Rows
 from cuma_jax.data.pipeline import Gatherer
-from cuma_jax.evaluation.over_annotators import Ratio, add_people, check_groups, figures_with_groups
+from cuma_jax.evaluation.over_annotators import CHANGE, SHARE, Ratio, add_people, check_groups, figures_with_groups
 from cuma_jax.evaluation.results import SCHEMA, Results
 from cuma_jax.training.assembly import Assembly
 from cuma_jax.training.forward import row_choices, row_losses
@@ -28,10 +28,10 @@ _FIGURES = {
     "loss": Ratio({"loss": 1}, "units"),
     "base_loss": Ratio({"base_loss": 1}, "units"),
     "difference": Ratio({"loss": 1, "base_loss": -1}, "units"),
-    "accuracy": Ratio({"correct": 1}, "units"),
-    "base_accuracy": Ratio({"base_correct": 1}, "units"),
-    "accuracy_difference": Ratio({"correct": 1, "base_correct": -1}, "units"),
-    "chance": Ratio({"chance": 1}, "units"),
+    "accuracy": Ratio({"correct": 1}, "units", SHARE),
+    "base_accuracy": Ratio({"base_correct": 1}, "units", SHARE),
+    "accuracy_difference": Ratio({"correct": 1, "base_correct": -1}, "units", CHANGE),
+    "chance": Ratio({"chance": 1}, "units", SHARE),
 }
 
 _ABOUT = {

@@ -150,6 +150,8 @@ def _figures(frame: pd.DataFrame, names: list[str], resamples: int, seed: int) -
     ]
     drawn_SFK = np.concatenate(draws, axis=-1) if draws else np.zeros((*point_SF.shape, 0))
     low_SF, high_SF = centred_interval(point_SF, drawn_SFK)
+    share = FIGURES.index("pair_accuracy")
+    low_SF[:, share], high_SF[:, share] = low_SF[:, share].clip(0, 1), high_SF[:, share].clip(0, 1)
     change_SF = np.diff(point_SF, axis=0)
     change_low_SF, change_high_SF = centred_interval(change_SF, np.diff(drawn_SFK, axis=0))
     stages: dict[str, dict[str, Any]] = {}
