@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from cuma_jax.cache import atomic_write, content_key
+from cuma_jax.cache import atomic_write, cache_dir, content_key
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets, fitting_rows
 from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens, chat
@@ -93,7 +93,7 @@ def _conversation_tokens(
     people = profiles.profile_R[person_C] if texts else np.zeros(0, np.int32)
     content = cached_folder(data, cache).name  # its key is that of the conversations
     key = content_key(VERSION, content, tokenizer.fingerprint, str(limit), data.too_long, people, *texts)
-    path = pathlib.Path(cache) / "tokens" / f"{key}.npz"
+    path = cache_dir(cache) / "tokens" / f"{key}.npz"
     if path.is_file():
         return ConversationTokens.load(path)
     names = source.conversations["conversation_id"].tolist()
@@ -122,4 +122,4 @@ def preference_pairs(
     content = cached_folder(data, cache).name  # its key is that of the conversations
     # Which profile a reply belongs to is kept with its tokens; which pairs are too long is not.
     key = content_key(PAIRS_VERSION, content, tokenizer.fingerprint, str(dpo.min_margin), profiles.profile_R, *texts)
-    return text_pairs(source, profiles, tokenizer, rules, progress, pathlib.Path(cache) / "tokens" / f"pairs-{key}.npz")
+    return text_pairs(source, profiles, tokenizer, rules, progress, cache_dir(cache) / "tokens" / f"pairs-{key}.npz")
