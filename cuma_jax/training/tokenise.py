@@ -3,7 +3,6 @@
 Shapes: A answers, C conversations, X tokens of all conversations.
 """
 
-import pathlib
 
 import numpy as np
 
