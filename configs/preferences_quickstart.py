@@ -25,8 +25,8 @@ def preferences_quickstart() -> Chain:
             base.data, questions=("wvs_immig.*", "wvs_justifbribe.*"), unseen_countries=0.0, buckets=(72, 88, 106)
         ),
         objective=ObjectiveConfig(name="sft", aggregate="respondent", balance=0.01),
-        train=dataclasses.replace(base.train, steps=120, batch_size=16, eval_every=0, save_every=60),
-        evaluation=EvaluationConfig(splits=("unseen_respondent",), max_profiles=400),
+        train=dataclasses.replace(base.train, steps=60, batch_size=16, eval_every=0, save_every=20),
+        evaluation=EvaluationConfig(splits=("unseen_respondent",), max_profiles=250),
     )
     dpo = dataclasses.replace(
         sft,
@@ -34,16 +34,16 @@ def preferences_quickstart() -> Chain:
         objective=ObjectiveConfig(name="dpo", aggregate="respondent", balance=0.01),
         dpo=DpoConfig(beta=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=80, batch_size=16),
+        train=dataclasses.replace(sft.train, steps=50),
     )
     grpo = dataclasses.replace(
         sft,
         name="grpo",
         objective=ObjectiveConfig(name="grpo", aggregate="respondent", balance=0.01),
         grpo=GrpoConfig(samples=8, advantage="unbiased"),
-        sampling=SamplingConfig(temperature=1.0, max_new_tokens=3),
+        sampling=SamplingConfig(temperature=1.0, max_new_tokens=2),
         reward=RewardConfig(survey=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=60, batch_size=128),
+        train=dataclasses.replace(sft.train, steps=40, batch_size=128),
     )
     return Chain("preferences_quickstart", (sft, dpo, grpo))
