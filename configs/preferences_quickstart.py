@@ -25,8 +25,8 @@ def preferences_quickstart() -> Chain:
             base.data, questions=("wvs_immig.*", "wvs_justifbribe.*"), unseen_countries=0.0, buckets=(72, 88, 106)
         ),
         objective=ObjectiveConfig(name="sft", aggregate="respondent", balance=0.01),
-        train=dataclasses.replace(base.train, steps=60, batch_size=16, eval_every=0, save_every=20),
-        evaluation=EvaluationConfig(splits=("unseen_respondent",), max_profiles=250),
+        train=dataclasses.replace(base.train, steps=60, batch_size=16, eval_every=0, eval_batches=4, save_every=20),
+        evaluation=EvaluationConfig(splits=("unseen_respondent",), max_profiles=100),
     )
     dpo = dataclasses.replace(
         sft,
@@ -34,7 +34,7 @@ def preferences_quickstart() -> Chain:
         objective=ObjectiveConfig(name="dpo", aggregate="respondent", balance=0.01),
         dpo=DpoConfig(beta=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=50),
+        train=dataclasses.replace(sft.train, steps=50, batch_size=8),
     )
     grpo = dataclasses.replace(
         sft,
@@ -44,6 +44,6 @@ def preferences_quickstart() -> Chain:
         sampling=SamplingConfig(temperature=1.0, max_new_tokens=2),
         reward=RewardConfig(survey=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=40, batch_size=128),
+        train=dataclasses.replace(sft.train, steps=50, batch_size=64),
     )
     return Chain("preferences_quickstart", (sft, dpo, grpo))

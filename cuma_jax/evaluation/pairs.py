@@ -30,8 +30,6 @@ from cuma_jax.training.layouts import PairLayout, plain_tables, survey_pair_layo
 from cuma_jax.training.reference import is_base, reference_adapters, reply_logps
 from cuma_jax.training.tokenise import preference_pairs, tokenise
 
-MOST_SURVEY_PAIRS = 2000
-"""Most pairs of a survey's split that are scored; more are sampled and reported."""
 PAIR_FIGURES = {
     "loss": Ratio({"loss": 1}, "tokens"),
     "base_loss": Ratio({"base_loss": 1}, "tokens"),
@@ -82,7 +80,8 @@ def score_pairs(
     Args:
         assembly: the run.
         adapters: its adapters, on the devices.
-        mask_N: bool [N], answers or conversations of the source (`assembly.mask(split)`).
+        mask_N: bool [N], answers or conversations of the source (`assembly.mask(split)`); of a survey, at most
+            `evaluation.max_profiles` pairs are scored, drawn by the seed.
         layout: from `pair_layout`; None: made here.
         what: title of the progress bars; empty: none.
 
@@ -104,9 +103,9 @@ def score_pairs(
     index_N = np.flatnonzero(mask_N[pairs.row_P] & (pairs.fed_P <= longest))
     if not len(index_N):
         raise CumaError(f"{assembly.source.name} has no pairs of replies in these rows; score another split")
-    if isinstance(assembly.source, Survey) and len(index_N) > MOST_SURVEY_PAIRS:
+    if isinstance(assembly.source, Survey) and len(index_N) > config.evaluation.max_profiles:
         rng = np.random.default_rng([config.evaluation.seed, 29])
-        index_N = np.sort(rng.choice(index_N, MOST_SURVEY_PAIRS, replace=False))
+        index_N = np.sort(rng.choice(index_N, config.evaluation.max_profiles, replace=False))
     reply_N2 = pairs.reply_P2[index_N]
     scored_X = np.unique(reply_N2)
     if pairs.turn_X is not None:  # all candidates of their turns

@@ -24,6 +24,8 @@ likelier than another option of the question (half for equals), over all others.
 mean of the others', nats."""
 ALIKE, BASE = "everybody alike", "base"
 """Rows beside the stages: the training answers' distribution for everybody, and the model before training."""
+MOST_ANSWERS = 200
+"""Answers of each question and split that are predicted by every stage, at most."""
 _CHUNK = 100
 _LEAST = 1e-6  # a probability below this counts as this much, so that one answer cannot make a margin infinite
 
@@ -70,13 +72,13 @@ def score_stages(assembly: Assembly, stages: Mapping[str, Any]) -> StageScores:
 
 
 def _sample(assembly: Assembly, split: str) -> np.ndarray:
-    """At most `evaluation.max_profiles` answers of each question, drawn by the seed, int64 [N], in order."""
+    """At most `MOST_ANSWERS` answers of each question, drawn by the seed, int64 [N], in order."""
     rng = np.random.default_rng([assembly.config.evaluation.seed, 7])
-    most, question_A = assembly.config.evaluation.max_profiles, assembly.survey.question_A
+    question_A = assembly.survey.question_A
     found = []
     for question in range(len(assembly.survey.questions)):
         rows = np.flatnonzero(assembly.mask(split) & (question_A == question))
-        found.append(rng.permutation(rows)[:most])
+        found.append(rng.permutation(rows)[:MOST_ANSWERS])
     return np.sort(np.concatenate(found))
 
 

@@ -3,7 +3,6 @@
 Shapes: A answers, C conversations, X tokens of all conversations.
 """
 
-
 import numpy as np
 
 from cuma_jax.cache import atomic_write, cache_dir, content_key

@@ -28,10 +28,10 @@ def test_an_answer_is_compared_with_every_other_option():
         assert margin_N[n] == pytest.approx(np.log(mine) - np.mean([np.log(probs_NO[n, o]) for o in others]))
 
 
-def test_equal_stages_score_equally_and_their_difference_is_exactly_zero(debug_assembly, random_adapters):
+def test_equal_stages_score_equally_and_their_difference_is_exactly_zero(debug_assembly, random_adapters, monkeypatch):
     adapters = random_adapters(debug_assembly)
-    config = changed(debug_assembly.config, evaluation={"max_profiles": 8})
-    scores = score_stages(dataclasses.replace(debug_assembly, config=config), {"one": adapters, "two": adapters})
+    monkeypatch.setattr("cuma_jax.evaluation.stages.MOST_ANSWERS", 8)
+    scores = score_stages(debug_assembly, {"one": adapters, "two": adapters})
     for block in scores.values["splits"].values():
         one, two = block["stages"]["one"], block["stages"]["two"]
         assert one["energy"] == two["energy"]
@@ -49,6 +49,7 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
     from cuma_jax.training.saved_adapters import read_adapters
 
     monkeypatch.setattr("cuma_jax.training.assembly.make_mesh", _one_device)
+    monkeypatch.setattr("cuma_jax.evaluation.stages.MOST_ANSWERS", 8)
     small = changed(
         debug_config,
         train={"steps": 2, "eval_every": 0, "eval_batches": 0},
