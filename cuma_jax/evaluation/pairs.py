@@ -26,7 +26,7 @@ from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.sharding import put_whole
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.assembly import Assembly
-from cuma_jax.training.layouts import PairLayout, plain_tables, survey_pair_layout
+from cuma_jax.training.layouts import PairLayout, plain_tables, survey_layout, survey_pair_layout
 from cuma_jax.training.reference import is_base, reference_adapters, reply_logps
 from cuma_jax.training.tokenise import preference_pairs, tokenise
 
@@ -51,24 +51,28 @@ PAIR_FIGURES = {
 
 
 def pair_layout(assembly: Assembly) -> PairLayout:
-    """The pairs of a run's data, whatever it was trained on; batches hold tokens.
+    """The pairs of a run's data, whatever it was trained on.
 
     Raises:
         CumaError: the data have no pairs.
     """
-    a, layout = assembly, assembly.training
-    tables = plain_tables(a.config, None if a.table is None else put_whole(a.table.vectors_PM, a.mesh))
+    a = assembly
+    if isinstance(a.training, PairLayout):
+        return a.training
+    vectors_PM = None if a.table is None else put_whole(a.table.vectors_PM, a.mesh)
     if isinstance(a.source, Preferences):
-        if isinstance(layout, PairLayout):
-            return layout
+        tables = plain_tables(a.config, vectors_PM)
         cache = str(cache_dir(a.config.run.cache_dir))
         pairs = preference_pairs(a.config, a.source, a.profiles, a.tokenizer, cache, progress=True)
         return PairLayout(a.config, a.source, a.profiles, pairs, tables, {})
-    config = dataclasses.replace(a.config, objective=ObjectiveConfig("sft", aggregate="respondent"))
+    config = dataclasses.replace(a.config, objective=ObjectiveConfig("dpo", aggregate="respondent"))
     pieces = tokenise(config, a.source, a.profiles, a.tokenizer, progress=False, train_A=a.mask("train"))
     assert isinstance(pieces, dict)
     assert a.prediction is not None
-    answers = dataclasses.replace(a.prediction, objective="sft", tokens=pieces["sft"], tables=tables, kept=None)
+    answers = survey_layout(
+        config, "dpo", pieces["dpo"], a.survey, a.profiles, vectors_PM, a.decoder, a.base, a.base_shardings, a.mesh,
+        a.prediction.left_out,
+    )  # fmt: skip
     return survey_pair_layout(answers)
 
 
