@@ -34,7 +34,7 @@ def preferences_quickstart() -> Chain:
         objective=ObjectiveConfig(name="dpo", aggregate="respondent", balance=0.01),
         dpo=DpoConfig(beta=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=50, batch_size=8),
+        train=dataclasses.replace(sft.train, steps=40, batch_size=8),
     )
     grpo = dataclasses.replace(
         sft,
@@ -44,6 +44,6 @@ def preferences_quickstart() -> Chain:
         sampling=SamplingConfig(temperature=1.0, max_new_tokens=2),
         reward=RewardConfig(survey=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=50, batch_size=64),
+        train=dataclasses.replace(sft.train, steps=40, batch_size=64),
     )
     return Chain("preferences_quickstart", (sft, dpo, grpo))

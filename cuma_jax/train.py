@@ -32,7 +32,7 @@ from cuma_jax.training.saved_adapters import has_checkpoint, read_adapters
 from cuma_jax.training.start import check_start
 
 STAGES_FILE = "stages.json"
-_SIZES = Sizes(prompts=400)
+_SIZES = Sizes(prompts=200)
 
 
 def main() -> None:
