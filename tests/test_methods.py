@@ -10,8 +10,9 @@ from conftest import changed
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.methods import METHODS, apply_method
 from cuma_jax.sharding import put_batch
-from cuma_jax.training.checkpoint import Checkpoints, adapter_shapes
+from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.loop import Trainer, train
+from cuma_jax.training.saved_adapters import tensor_shapes
 
 UNTRAINED = ("base", "persona", "persona_few_shot")
 # Each method compiles a step of its own.
@@ -84,7 +85,7 @@ def test_a_run_of_another_kind_resumes_bit_for_bit_and_starts_as_the_base(method
         placed = put_batch(batch, assembly.mesh)
         again, _ = trainer.train_step(half_way, assembly.base, assembly.training.tables[bucket], placed)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(trained))
-    assert adapter_shapes(trained.adapters) == adapter_shapes(assembly.adapter_shapes)
+    assert tensor_shapes(trained.adapters) == tensor_shapes(assembly.adapter_shapes)
 
 
 @pytest.mark.parametrize("layers", [0, 2])

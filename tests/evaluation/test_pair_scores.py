@@ -3,6 +3,7 @@
 Shapes: S supervised positions, V vocabulary, D model width.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -13,7 +14,6 @@ from conftest import changed
 from preferences.fixtures import write_community_alignment
 
 from cuma_jax.errors import CumaError
-from cuma_jax.evaluation import pairs as module
 from cuma_jax.evaluation.pairs import pair_blocks, pair_layout, score_pairs
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.training.forward import hidden
@@ -130,12 +130,13 @@ def test_figures_of_a_split_are_those_of_its_frame(assembly, random_adapters):
     assert block["n"]["units"] == frame["turns"].sum()
 
 
-def test_a_survey_is_scored_by_its_letters_whatever_was_trained(debug_assembly, random_adapters, monkeypatch):
+def test_a_survey_is_scored_by_its_letters_whatever_was_trained(debug_assembly, random_adapters):
     """A run of the objective choice: what a pair's sides differ by is the two letters' log-probability."""
-    monkeypatch.setattr(module, "MOST_SURVEY_PAIRS", 20)
-    adapters = random_adapters(debug_assembly)
-    layout = pair_layout(debug_assembly)
-    frame = score_pairs(debug_assembly, adapters, debug_assembly.mask("unseen_respondent"), layout)
+    config = changed(debug_assembly.config, evaluation={"max_profiles": 20})
+    survey_run = dataclasses.replace(debug_assembly, config=config)
+    adapters = random_adapters(survey_run)
+    layout = pair_layout(survey_run)
+    frame = score_pairs(survey_run, adapters, survey_run.mask("unseen_respondent"), layout)
     assert len(frame) == 20
     assert set(frame["id"]) <= {question.id for question in debug_assembly.survey.questions}
     assert (frame["tokens"] == 2).all()
