@@ -62,19 +62,19 @@ def devices_of(mesh: MeshConfig):
 
 
 @pytest.fixture(scope="session")
-def test_cache(tmp_path_factory) -> str:
+def cache_folder(tmp_path_factory) -> str:
     """A cache folder of this session's own: profile tables and surveys are made once, and never stale."""
     return str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
-def debug_config(test_cache) -> Config:
+def debug_config(cache_folder) -> Config:
     """configs/debug.py on one device, with nothing mirrored to TensorBoard."""
     config = load_config(str(ROOT / "configs" / "debug.py"))
     return changed(
         config,
         mesh={"data": 1, "fsdp": 1, "tensor": 1},
-        run={"cache_dir": test_cache, "tensorboard": False},
+        run={"cache_dir": cache_folder, "tensorboard": False},
         data={"buckets": (256,)},
     )
 

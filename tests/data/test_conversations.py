@@ -33,8 +33,8 @@ def messages(c):
 
 
 @pytest.fixture(scope="module")
-def tokenizer(test_cache):
-    return load_tokenizer(resolve("random:tiny", "", test_cache))
+def tokenizer(cache_folder):
+    return load_tokenizer(resolve("random:tiny", "", cache_folder))
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,9 @@ def plain(text):
     return " ".join(text.casefold().split())
 
 
-def test_no_annotator_conversation_or_prompt_is_on_both_sides_of_its_split(data, test_cache):
+def test_no_annotator_conversation_or_prompt_is_on_both_sides_of_its_split(data, cache_folder):
     """By the texts themselves, at every turn: no prompt that opens a held-out conversation is anywhere in training."""
-    source = load_source(data, "sft", test_cache)
+    source = load_source(data, "sft", cache_folder)
     assert isinstance(source, Preferences)
     split_N = split_rows(source_units(source), data)
     of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
@@ -61,22 +61,22 @@ def test_no_annotator_conversation_or_prompt_is_on_both_sides_of_its_split(data,
     assert not held & set().union(*(said[c] for c in seen))
 
 
-def test_prompts_that_meet_in_a_conversation_are_held_out_together(tmp_path, test_cache):
+def test_prompts_that_meet_in_a_conversation_are_held_out_together(tmp_path, cache_folder):
     rows = community_alignment_rows(60, 12)
     first = rows[0]["first_turn_prompt"]
     other = next(row for row in rows if row["first_turn_prompt"] != first)
     linked = next(row for row in rows if row["second_turn_prompt"] and row["first_turn_prompt"] == first)
     linked["second_turn_prompt"] = other["first_turn_prompt"].upper() + " "
     data = DataConfig(source="community_alignment", path=str(write_rows(tmp_path / "ca.jsonl", rows)))
-    source = load_source(data, "sft", test_cache)
+    source = load_source(data, "sft", cache_folder)
     units = source_units(source)
     item = dict(zip(units.conversation_ids, units.item_N.tolist(), strict=True))
     assert item[str(linked["conversation_id"])] == item[str(other["conversation_id"])]
     assert len(units.item_ids) < len(source.prompt_ids)
 
 
-def test_the_choice_task_holds_out_prompts_and_annotators(data, test_cache):
-    source = load_source(data, "choice", test_cache)
+def test_the_choice_task_holds_out_prompts_and_annotators(data, cache_folder):
+    source = load_source(data, "choice", cache_folder)
     assert isinstance(source, Survey)
     units = source_units(source)
     split_N = split_rows(units, data)

@@ -21,7 +21,7 @@ from cuma_jax.surveys.profiles import build_profiles
 
 
 @pytest.fixture(scope="module")
-def config(test_cache, tmp_path_factory):
+def config(cache_folder, tmp_path_factory):
     path = write_community_alignment(tmp_path_factory.mktemp("show") / "ca.jsonl", 6, 3)
     return Config(
         model=ModelConfig(source="random:tiny"),
@@ -31,10 +31,10 @@ def config(test_cache, tmp_path_factory):
     )
 
 
-def test_examples_of_pairs_are_the_rows_of_training(config, test_cache):
-    source = load_preferences(config.data, test_cache)
+def test_examples_of_pairs_are_the_rows_of_training(config, cache_folder):
+    source = load_preferences(config.data, cache_folder)
     profiles, pairs = build_profiles(source), preference_pairs(source)
-    tokenizer, _ = try_tokenizer(config, test_cache)
+    tokenizer, _ = try_tokenizer(config, cache_folder)
     rows = text_pairs(source, profiles, tokenizer, TextRules(True, 1.0, 1024, "error", "error"), False)
     for p in (0, len(pairs) - 1):
         for side, example in enumerate(text_pair_examples(source, profiles, pairs, p, tokenizer, config)):
@@ -49,10 +49,10 @@ def test_examples_of_pairs_are_the_rows_of_training(config, test_cache):
     assert [e.title.rpartition(": ")[2] for e in plain] == ["the preferred reply", "the other reply"]
 
 
-def test_examples_of_survey_pairs_are_the_rows_of_training(config, test_cache):
+def test_examples_of_survey_pairs_are_the_rows_of_training(config, cache_folder):
     survey = odd_survey()
     profiles = build_profiles(survey)
-    tokenizer, _ = try_tokenizer(config, test_cache)
+    tokenizer, _ = try_tokenizer(config, cache_folder)
     pairs = survey_pairs(survey, profiles, build_row_tokens(survey.questions, profiles, tokenizer, "dpo"), 0)
     for answer in (0, 31):
         for side, example in enumerate(survey_pair_examples(survey, profiles, answer, tokenizer, config)):
@@ -63,8 +63,8 @@ def test_examples_of_survey_pairs_are_the_rows_of_training(config, test_cache):
             assert example.as_json()["text"] == tokenizer.decode(fed) + text
 
 
-def test_show_prints_both_sides(config, test_cache):
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, cache_dir=test_cache))
+def test_show_prints_both_sides(config, cache_folder):
+    config = dataclasses.replace(config, run=dataclasses.replace(config.run, cache_dir=cache_folder))
     found = commands.show(config, examples=2, seed=1)
     assert found.text.count("the preferred reply") == found.text.count("the other reply") == 2
     assert len(found.facts["examples"]) == 4

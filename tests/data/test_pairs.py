@@ -31,14 +31,14 @@ RULES = TextRules(in_prompt=True, min_margin=1.0, max_length=1024, too_long="err
 
 
 @pytest.fixture(scope="module")
-def tokenizer(test_cache):
-    return load_tokenizer(resolve("random:tiny", "", test_cache))
+def tokenizer(cache_folder):
+    return load_tokenizer(resolve("random:tiny", "", cache_folder))
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory, test_cache):
+def source(tmp_path_factory, cache_folder):
     path = write_community_alignment(tmp_path_factory.mktemp("pairs") / "ca.jsonl", 12, 5)
-    return load_preferences(DataConfig(source="community_alignment", path=str(path)), test_cache)
+    return load_preferences(DataConfig(source="community_alignment", path=str(path)), cache_folder)
 
 
 @pytest.fixture(scope="module")

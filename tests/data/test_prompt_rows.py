@@ -23,8 +23,8 @@ BUCKETS = Buckets((256, 512, 1024))
 
 
 @pytest.fixture(scope="module")
-def tokenizer(test_cache):
-    return load_tokenizer(resolve("random:tiny", "", test_cache))
+def tokenizer(cache_folder):
+    return load_tokenizer(resolve("random:tiny", "", cache_folder))
 
 
 @pytest.fixture(scope="module")
