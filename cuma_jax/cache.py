@@ -47,3 +47,15 @@ def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> 
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a UTF-8 file whole or not at all; on the disk when this returns."""
+
+    def write(part: pathlib.Path) -> None:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    atomic_write(path, write)

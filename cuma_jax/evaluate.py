@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import tyro
 
-from cuma_jax.cache import atomic_write, cache_dir
+from cuma_jax.cache import cache_dir, write_text
 from cuma_jax.cli import take_option
 from cuma_jax.config import Config, EvaluationConfig, JudgeConfig, MeshConfig, SamplingConfig, to_dict
 from cuma_jax.distributed import HELP, joined, process_index
@@ -162,13 +162,9 @@ def paper_metrics(args: list[str]) -> None:
     if not out:
         print(text)
         return
-    atomic_write(pathlib.Path(out), lambda part: _write_text(part, text + "\n"))
+    write_text(pathlib.Path(out), text + "\n")
     distances = np.array(list(found.values()))
     print(f"{len(found)} questions, mean EMD {distances.mean():.4f}, AUC {threshold_auc(distances):.2f} of 60: {out}")
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import jax
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.cli import given, parse_config, take_option
 from cuma_jax.errors import CumaError, run_main
 from cuma_jax.planning.report import Plan, as_json, as_text
@@ -66,11 +66,7 @@ def main() -> None:
 def write_json(path: str, plan: Plan) -> None:
     """Writes the plan as one JSON object."""
     text = json.dumps(as_json(plan), indent=1) + "\n"
-
-    def write(part: pathlib.Path) -> None:
-        part.write_text(text, encoding="utf-8")
-
-    atomic_write(pathlib.Path(path), write)
+    write_text(pathlib.Path(path), text)
 
 
 def say(text: str) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import jax
 
-from cuma_jax.cache import atomic_write, cache_dir
+from cuma_jax.cache import cache_dir, write_text
 from cuma_jax.cli import parse_runs
 from cuma_jax.config import Config
 from cuma_jax.distributed import HELP, joined
@@ -105,15 +105,11 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
     if won is None:  # another process than the first
         return
     path, text = folders[-1].parent / STAGES_FILE, json.dumps(scores.values | {"winrate": won}, indent=1) + "\n"
-    atomic_write(path, lambda part: _write_text(part, text))
+    write_text(path, text)
     names = [(config.name, config.objective.name) for config in configs]
     write_stages_page(path.parent, path.parent.name, scores, names, about_run(last))
     page = add_preferences(path.parent, won, path.parent.name)
     print(f"\n{stages_table(scores)}\n\n{preferences_lines(won)}\n\nreport: {page.resolve()}")
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _say(text: str) -> None:

@@ -19,7 +19,7 @@ from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
 from cuma_jax.analysis.conflict import conflict
 from cuma_jax.analysis.routing import Routes
 from cuma_jax.analysis.topology import profile_groups, topology
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import atomic_write, write_text
 from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.results import Results
 from cuma_jax.evaluation.scores import evaluate
@@ -115,12 +115,8 @@ def write_analysis(analysis: Analysis, folder: pathlib.Path, process_index: int 
         path = folder / TABLES_FOLDER / f"{name}.parquet"
         atomic_write(path, functools.partial(_write_table, flat))
     text = json.dumps(analysis.values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic_write(folder / ANALYSIS_FILE, lambda part: _write_text(part, text))
+    write_text(folder / ANALYSIS_FILE, text)
 
 
 def _write_table(table: pd.DataFrame, path: pathlib.Path) -> None:
     table.to_parquet(path, index=False)
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cuma_jax.analysis.run import ANALYSIS_FILE
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.config import Config, to_dict
 from cuma_jax.config_compare import Comparison, Variant
 from cuma_jax.errors import CumaError
@@ -101,12 +101,8 @@ def write_record(cell: Cell, outcome: Status, seconds: float, **more: Any) -> di
     if outcome == "finished":
         record |= {"results": file_key(cell.folder / RESULTS_FILE), **_costs(cell, before)}
     text = json.dumps(record, indent=1) + "\n"
-    atomic_write(cell.folder / RECORD_FILE, lambda path: _write_text(path, text))
+    write_text(cell.folder / RECORD_FILE, text)
     return record
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _costs(cell: Cell, before: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import atomic_write, write_text
 from cuma_jax.comparison.table import METRICS
 from cuma_jax.evaluation.results import as_text
 
@@ -19,12 +19,8 @@ def write_comparison(values: dict[str, Any], folder: pathlib.Path) -> None:
     frame = long_table(values)
     tsv = frame.to_csv(sep="\t", index=False)
     atomic_write(folder / PARQUET_FILE, lambda part: frame.to_parquet(part, index=False))
-    atomic_write(folder / TSV_FILE, lambda part: _write_text(part, tsv))
-    atomic_write(folder / JSON_FILE, lambda part: _write_text(part, text))
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(folder / TSV_FILE, tsv)
+    write_text(folder / JSON_FILE, text)
 
 
 def long_table(values: dict[str, Any]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.errors import CumaError
 from cuma_jax.evaluation.results import as_text
 
@@ -20,12 +20,8 @@ def write_preferences(values: Mapping[str, Any], folder: pathlib.Path) -> None:
     """Writes `folder`/preferences.json, whole or not at all."""
     text = json.dumps({"schema": SCHEMA, **values}, indent=1, ensure_ascii=False, allow_nan=False)
     # Replies come from models: halves of surrogate pairs cannot be written.
-    content = text.encode("utf-8", "replace")
-    atomic_write(folder / PREFERENCES_FILE, lambda part: _write_bytes(part, content + b"\n"))
-
-
-def _write_bytes(path: pathlib.Path, content: bytes) -> None:
-    path.write_bytes(content)
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    write_text(folder / PREFERENCES_FILE, text + "\n")
 
 
 def read_preferences(folder: pathlib.Path) -> dict[str, Any] | None:

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import atomic_write, write_text
 from cuma_jax.errors import CumaError
 from cuma_jax.evaluation.spread import MIN_GROUPS
 
@@ -70,11 +70,7 @@ def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 
         atomic_write(run_dir / RESAMPLES_FILE, lambda part: _write_arrays(part, results.resamples))
     text = json.dumps(results.values, indent=1, ensure_ascii=False, allow_nan=False)
     atomic_write(run_dir / PER_CELL_FILE, lambda part: results.per_cell.to_parquet(part, index=False))
-    atomic_write(run_dir / RESULTS_FILE, lambda part: _write_text(part, text + "\n"))
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_text(run_dir / RESULTS_FILE, text + "\n")
 
 
 def _write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cuma_jax.cache import atomic_write, content_key
+from cuma_jax.cache import content_key, write_text
 
 
 def request_key(url: str, version: int, body: Mapping[str, Any]) -> str:
@@ -33,8 +33,4 @@ class AnswerStore:
     def put(self, key: str, value: Mapping[str, Any]) -> None:
         """Keeps an answer; `value["verdict"]` is A, B or tie."""
         text = json.dumps(value, ensure_ascii=False)
-        atomic_write(self._path(key), lambda part: _write_text(part, text + "\n"))
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(self._path(key), text + "\n")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cuma_jax.analysis.run import Analysis
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.analysis_charts import (
     BLOCKS,
@@ -39,12 +39,8 @@ def write_analysis_page(
     path = run_dir / ANALYSIS_PAGE
     if process_index == 0:
         text = render_analysis(analysis, config)
-        atomic_write(path, lambda part: _write_text(part, text))
+        write_text(path, text)
     return path
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def render_analysis(analysis: Analysis, config: Mapping[str, Any]) -> str:

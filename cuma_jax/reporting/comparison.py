@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import Scale, Tick, fit
@@ -28,12 +28,8 @@ def write_comparison_report(values: Values, folder: pathlib.Path) -> pathlib.Pat
         folder: of the comparison.
     """
     text, path = render_comparison(values), folder / REPORT_FILE
-    atomic_write(path, lambda part: _write_text(part, text))
+    write_text(path, text)
     return path
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def render_comparison(values: Values) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.evaluation.preference_results import read_preferences
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
@@ -63,7 +63,7 @@ def write_report(
     text = render_report(results, metrics, config, expert_use)
     if values := read_preferences(run_dir):  # of an earlier `evaluate --preferences`; it says of which step
         text = with_part(make_environment(), text, values)
-    atomic_write(path, lambda part: _write_text(part, text))
+    write_text(path, text)
     return path
 
 
@@ -81,12 +81,8 @@ def add_preferences(run_dir: pathlib.Path, values: Mapping[str, Any], title: str
     else:
         page = environment.get_template("winrate_page.html").render(title=title)
     page = with_part(environment, page, values)
-    atomic_write(path, lambda part: _write_text(part, page))
+    write_text(path, page)
     return path
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def make_environment() -> jinja2.Environment:

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.evaluation.stages import ALIKE, BASE, StageScores
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import fit
@@ -41,12 +41,8 @@ def write_stages_page(
         about=about_rows(about),
     )  # fmt: skip
     path = folder / REPORT_FILE
-    atomic_write(path, lambda part: _write_text(part, text))
+    write_text(path, text)
     return path
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def headline(scores: StageScores, stages: Sequence[str]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from cuma_jax.objectives.grpo import group_advantages, grpo_sums
 from cuma_jax.objectives.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.sharding import batch_sharding, replicated
 from cuma_jax.training.forward import Sums, Tables, hidden
-from cuma_jax.training.step import TrainState, loss_of_batch
+from cuma_jax.training.step import TrainState, in_parts, loss_of_batch
 
 Tree = Any
 
@@ -96,7 +96,7 @@ def make_update(
         if below is not None:
             batch["below"] = below[batch.pop("source")]
         if grpo.kl:
-            batch["reference_logp"] = _in_parts(
+            batch["reference_logp"] = in_parts(
                 lambda part: reply_logps(decoder, config.sampling.temperature, base, reference, tables, part)[0],
                 batch,
                 config.train.micro_batches,
@@ -131,12 +131,3 @@ def make_update(
         out_shardings=(state_shardings, whole),
         donate_argnums=0,
     )
-
-
-def _in_parts(run: Callable[[Tree], jax.Array], batch: Tree, parts: int) -> jax.Array:
-    """`run(batch)` [R,...], computed in parts as `loss_of_batch` cuts them: memory is one part's."""
-    if parts == 1:
-        return run(batch)
-    split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
-    found = jax.lax.map(run, split)
-    return jnp.swapaxes(found, 0, 1).reshape(-1, *found.shape[2:])

@@ -14,10 +14,9 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from cuma_jax.cache import atomic_write, cache_dir, content_key
+from cuma_jax.cache import atomic_write, cache_dir, content_key, write_text
 from cuma_jax.config import to_dict
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.replies import ReplyBatcher
@@ -29,6 +28,7 @@ from cuma_jax.training.forward import Tables, pair_logps, row_losses
 from cuma_jax.training.layouts import PairLayout
 from cuma_jax.training.prompt_layout import PromptLayout
 from cuma_jax.training.rows import ask_rows, row_step
+from cuma_jax.training.step import in_parts
 
 Tree = Any
 REFERENCE_FILE = "reference.json"
@@ -83,11 +83,7 @@ def save_reference(assembly: Assembly, folder: pathlib.Path) -> None:
     """Writes which reference a run has (reference.json)."""
     if needs_reference(assembly):
         about = {"key": reference_key(assembly), "base": is_base(assembly)}
-        atomic_write(folder / REFERENCE_FILE, lambda part: _write_json(part, about))
-
-
-def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values) + "\n", encoding="utf-8")
+        write_text(folder / REFERENCE_FILE, json.dumps(about) + "\n")
 
 
 def with_reference_logps(assembly: Assembly, pair_N: np.ndarray) -> Assembly:
@@ -168,11 +164,7 @@ class Reference:
             def run(rows: Tree) -> jax.Array:
                 return pair_logps(a.decoder, base, adapters, tables, rows)[0]
 
-            if parts == 1:
-                return run(batch)
-            # In as many parts as the policy is run in; see `step.loss_of_batch`.
-            split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
-            return jnp.swapaxes(jax.lax.map(run, split), 0, 1).reshape(-1, 2)
+            return in_parts(run, batch, parts)
 
         rows = batch_sharding(a.mesh)
         return jax.jit(

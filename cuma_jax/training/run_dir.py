@@ -8,7 +8,7 @@ import time
 import uuid
 from typing import Any
 
-from cuma_jax.cache import atomic_write
+from cuma_jax.cache import write_text
 from cuma_jax.config import Config, from_dict, to_dict
 from cuma_jax.distributed import barrier, decide, gather, process_count, process_index
 from cuma_jax.errors import CumaError
@@ -127,7 +127,7 @@ def open_run(config: Config) -> pathlib.Path:
 def write_config(folder: pathlib.Path, config: Config) -> None:
     """Saves the resolved config with the run."""
     text = json.dumps(to_dict(config), indent=1) + "\n"
-    atomic_write(folder / CONFIG_FILE, lambda path: _write_text(path, text))
+    write_text(folder / CONFIG_FILE, text)
 
 
 def trim_metrics(folder: pathlib.Path, step: int) -> None:
@@ -135,7 +135,7 @@ def trim_metrics(folder: pathlib.Path, step: int) -> None:
     path = folder / METRICS_FILE
     if path.exists():
         kept = "".join(json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step)
-        atomic_write(path, lambda part: _write_text(part, kept))
+        write_text(path, kept)
 
 
 def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -151,13 +151,6 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
             if line.endswith("\n"):
                 raise CumaError(f"{path}, line {number + 1} is not valid JSON ({error})") from None
     return lines
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _is_free(name: str) -> bool:

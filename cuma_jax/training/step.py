@@ -59,8 +59,7 @@ def loss_of_batch(
     if parts == 1:
         sums = run(base, adapters, tables, batch, key)
     else:
-        # Row r goes to part r % parts: each device keeps its own rows.
-        split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
+        split = split_rows(batch, parts)
         one = jax.checkpoint(run, policy=jax.checkpoint_policies.nothing_saveable)
 
         def body(total: Sums, part: Any) -> tuple[Sums, None]:
@@ -74,6 +73,19 @@ def loss_of_batch(
         sums, _ = jax.lax.scan(body, zeros, (jnp.arange(parts), split))
     total, metrics = total_loss(sums, config.objective, config.router)
     return total, (sums, metrics)
+
+
+def split_rows(batch: Tree, parts: int) -> Tree:
+    """[B,...] as [parts, B / parts, ...]; row r goes to part r % parts, so that each device keeps its own rows."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
+
+
+def in_parts(run: Callable[[Tree], jax.Array], batch: Tree, parts: int) -> jax.Array:
+    """`run(batch)` [B,...], computed in the parts that `loss_of_batch` cuts: memory is one part's."""
+    if parts == 1:
+        return run(batch)
+    found = jax.lax.map(run, split_rows(batch, parts))
+    return jnp.swapaxes(found, 0, 1).reshape(-1, *found.shape[2:])
 
 
 def make_train_step(
