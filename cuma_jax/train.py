@@ -87,29 +87,31 @@ def run_chain(configs: tuple[Config, ...]) -> Config | None:
 
 
 def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> None:
-    """Scores the stages of a chain on a survey beside each other, and the last one's replies beside the base's.
+    """Scores the stages of a chain beside each other; of a survey also the last one's replies beside the base's.
 
-    Prints a table and the win-rate; writes stages.json and the chain's page. Stages on preference data have their own.
+    Prints a table; writes stages.json and the chain's page. Replies on preference data need a judge, who is only asked
+    where somebody says so.
     """
     prepare_jax(configs[-1])
     assembly, last = assemble(configs[-1]), configs[-1]
-    if not isinstance(assembly.source, Survey):
-        return
     adapters = {
         config.name: put_tree(read_adapters(folder, config.evaluation.checkpoint).adapters, assembly.adapter_shardings)
         for config, folder in zip(configs, folders, strict=True)
     }
-    scores = score_stages(assembly, adapters)
-    base = Side(BASE, assembly, assembly.idle_adapters(last.train.seed))
-    won = compare_sides(Side(last.name, assembly, adapters[last.name]), lambda: base, None, last.sampling, _SIZES)
-    if won is None:  # another process than the first
+    scores, won = score_stages(assembly, adapters), None
+    if isinstance(assembly.source, Survey):
+        base = Side(BASE, assembly, assembly.idle_adapters(last.train.seed))
+        won = compare_sides(Side(last.name, assembly, adapters[last.name]), lambda: base, None, last.sampling, _SIZES)
+    if jax.process_index() != 0:
         return
-    path, text = folders[-1].parent / STAGES_FILE, json.dumps(scores.values | {"winrate": won}, indent=1) + "\n"
-    write_text(path, text)
+    folder = folders[-1].parent
+    write_text(folder / STAGES_FILE, json.dumps(scores.values | {"winrate": won}, indent=1) + "\n")
     names = [(config.name, config.objective.name) for config in configs]
-    write_stages_page(path.parent, path.parent.name, scores, names, about_run(last))
-    page = add_preferences(path.parent, won, path.parent.name)
-    print(f"\n{stages_table(scores)}\n\n{preferences_lines(won)}\n\nreport: {page.resolve()}")
+    page = write_stages_page(folder, folder.name, scores, names, about_run(last))
+    further = f"win-rate: python -m cuma_jax.evaluate --run {folders[-1]} --preferences"
+    if won is not None:
+        page, further = add_preferences(folder, won, folder.name), preferences_lines(won)
+    print(f"\n{stages_table(scores)}\n\n{further}\n\nreport: {page.resolve()}")
 
 
 def _say(text: str) -> None:

@@ -102,41 +102,70 @@ def score_pairs(
         CumaError: no pair in these rows.
     """
     layout = layout or pair_layout(assembly)
-    pairs, config = layout.pairs, assembly.config
-    longest = Buckets(config.data.buckets).limit(config.data.max_length)
-    index_N = np.flatnonzero(mask_N[pairs.row_P] & (pairs.fed_P <= longest))
-    if not len(index_N):
-        raise CumaError(f"{assembly.source.name} has no pairs of replies in these rows; score another split")
-    if isinstance(assembly.source, Survey) and len(index_N) > config.evaluation.max_profiles:
-        rng = np.random.default_rng([config.evaluation.seed, 29])
-        index_N = np.sort(rng.choice(index_N, config.evaluation.max_profiles, replace=False))
-    reply_N2 = pairs.reply_P2[index_N]
-    scored_X = np.unique(reply_N2)
-    if pairs.turn_X is not None:  # all candidates of their turns
-        of_turns = np.isin(pairs.turn_X, pairs.turn_X[scored_X])
-        scored_X = np.flatnonzero(of_turns & (pairs.replies.fed_X <= longest))
-    seed = config.train.seed
-    sources = {"": adapters, "base_": assembly.idle_adapters(seed)}
+    rows = PairRows(assembly, mask_N, layout)
+    sources = {"": adapters, "base_": assembly.idle_adapters(assembly.config.train.seed)}
     if not is_base(assembly):
         sources["reference_"] = reference_adapters(assembly)
-    count_X = pairs.replies.supervised_X
-    frame = pd.DataFrame({"id": np.asarray(pairs.items, object)[pairs.item_P[index_N]]})
-    frame = frame.assign(person=pairs.person_P[index_N], pairs=1, chance=0.5, tokens=count_X[reply_N2[:, 0]])
-    choices = _Choices(pairs.turn_X, reply_N2, scored_X)
-    frame = frame.assign(turns=choices.first_N.astype(int), choice_chance=choices.chance_N)
+    frame = rows.frame
     for name, tree in sources.items():
-        title = f"{what}, {name.rstrip('_') or 'the run'}" if what else ""
-        logp_X = np.full(len(count_X), np.nan)
-        logp_X[scored_X] = reply_logps(assembly, tree, scored_X, title, layout)
-        logp_N2 = logp_X[reply_N2]
-        frame[f"{name}margin"] = logp_N2[:, 0] - logp_N2[:, 1]
-        frame[f"{name}correct"] = (logp_N2[:, 0] > logp_N2[:, 1]).astype(float)
-        frame[f"{name}loss"] = -logp_N2[:, 0]
-        frame[f"{name}choice_correct"] = choices.correct(logp_X / count_X)
+        scored = rows.scores(tree, f"{what}, {name.rstrip('_') or 'the run'}" if what else "")
+        frame = frame.assign(**{f"{name}{figure}": values for figure, values in scored.items()})
     if is_base(assembly):
         frame["reference_margin"] = frame["base_margin"]
     frame["reward_correct"] = (frame["margin"] > frame["reference_margin"]).astype(float)
     return frame.drop(columns=[f"reference_{name}" for name in ("correct", "loss", "choice_correct")], errors="ignore")
+
+
+class PairRows:
+    """The pairs of some rows of the data, to be scored under any adapters.
+
+    Args:
+        assembly, mask_N, layout: see `score_pairs`.
+
+    Attributes:
+        frame: one row a pair, with the columns of `score_pairs` that no model decides.
+
+    Raises:
+        CumaError: no pair in these rows.
+    """
+
+    def __init__(self, assembly: Assembly, mask_N: np.ndarray, layout: PairLayout):
+        pairs, config = layout.pairs, assembly.config
+        longest = Buckets(config.data.buckets).limit(config.data.max_length)
+        index_N = np.flatnonzero(mask_N[pairs.row_P] & (pairs.fed_P <= longest))
+        if not len(index_N):
+            raise CumaError(f"{assembly.source.name} has no pairs of replies in these rows; score another split")
+        if isinstance(assembly.source, Survey) and len(index_N) > config.evaluation.max_profiles:
+            rng = np.random.default_rng([config.evaluation.seed, 29])
+            index_N = np.sort(rng.choice(index_N, config.evaluation.max_profiles, replace=False))
+        self._assembly, self._layout = assembly, layout
+        self._reply_N2 = pairs.reply_P2[index_N]
+        self._scored_X = np.unique(self._reply_N2)
+        if pairs.turn_X is not None:  # all candidates of their turns
+            of_turns = np.isin(pairs.turn_X, pairs.turn_X[self._scored_X])
+            self._scored_X = np.flatnonzero(of_turns & (pairs.replies.fed_X <= longest))
+        self._choices = _Choices(pairs.turn_X, self._reply_N2, self._scored_X)
+        self._count_X = pairs.replies.supervised_X
+        frame = pd.DataFrame({"id": np.asarray(pairs.items, object)[pairs.item_P[index_N]]})
+        frame = frame.assign(
+            person=pairs.person_P[index_N], pairs=1, chance=0.5, tokens=self._count_X[self._reply_N2[:, 0]]
+        )
+        self.frame = frame.assign(turns=self._choices.first_N.astype(int), choice_chance=self._choices.chance_N)
+
+    def scores(self, adapters: Any, title: str = "") -> dict[str, np.ndarray]:
+        """`margin`, `correct`, `loss` and `choice_correct` of every pair under `adapters`, float [N].
+
+        See `score_pairs`. All processes call this.
+        """
+        logp_X = np.full(len(self._count_X), np.nan)
+        logp_X[self._scored_X] = reply_logps(self._assembly, adapters, self._scored_X, title, self._layout)
+        logp_N2 = logp_X[self._reply_N2]
+        return {
+            "margin": logp_N2[:, 0] - logp_N2[:, 1],
+            "correct": (logp_N2[:, 0] > logp_N2[:, 1]).astype(float),
+            "loss": -logp_N2[:, 0],
+            "choice_correct": self._choices.correct(logp_X / self._count_X),
+        }
 
 
 class _Choices:

@@ -1,20 +1,16 @@
-"""Writes the page of a chain: every stage on the same held-out answers, with the page of each."""
+"""Writes the page of a chain: every stage on the same held-out people, with the page of each."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cuma_jax.cache import write_text
-from cuma_jax.evaluation.stages import ALIKE, BASE, StageScores
+from cuma_jax.evaluation.stage_answers import ALIKE
+from cuma_jax.evaluation.stage_figures import StageFigure
+from cuma_jax.evaluation.stages import BASE, StageScores, change_text
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import fit
 from cuma_jax.reporting.verdict import split_title
-
-_PANELS = {
-    "energy": ("Energy score", "distance from what a person answered; left is better", "{:.4f}"),
-    "pair_accuracy": ("Pair accuracy", "a person's option is likelier than another; right is better", "{:.3f}"),
-    "margin": ("Margin", "log-probability of a person's option less the others', nats; right is better", "{:.2f}"),
-}
 
 
 def write_stages_page(
@@ -33,9 +29,10 @@ def write_stages_page(
         title=name,
         stages=[{"name": s, "objective": objective, "page": f"{s}/{REPORT_FILE}"} for s, objective in stages],
         headline=headline(scores, [stage for stage, _ in stages]),
+        what=scores.what,
         splits=[
-            {"title": split_title(split), "answers": block["answers"], "respondents": block["respondents"],
-             "panels": [_panel(figure, block["stages"]) for figure in _PANELS]}
+            {"title": split_title(split), "rows": block["rows"], "people": block["people"],
+             "panels": [_panel(key, figure, block["stages"]) for key, figure in scores.figures.items()]}
             for split, block in scores.values["splits"].items()
         ],
         about=about_rows(about),
@@ -46,35 +43,34 @@ def write_stages_page(
 
 
 def headline(scores: StageScores, stages: Sequence[str]) -> list[dict[str, str]]:
-    """Of each stage, whether it came nearer to people of the first split than the one before."""
+    """Of each stage, whether it served the people of the first split better than the one before."""
+    key, figure = scores.first
     block = next(iter(scores.values["splits"].values()))
+    good, bad = ("nearer", "further off") if figure.less_is_better else ("better", "worse")
     found = []
     for name in stages:
-        change = block["stages"][name]["change"]["energy"]
-        value, low, high = change["value"], change["low"], change["high"]
+        change = block["stages"][name]["change"][key]
+        low, high = change["low"], change["high"]
         tone, answer = "unknown", "no sure change"
-        if high is not None and high < 0:
-            tone, answer = "good", "nearer"
-        elif low is not None and low > 0:
-            tone, answer = "bad", "further off"
-        span = "" if low is None else f" [{-high:+.4f}, {-low:+.4f}]"
-        found.append(
-            {"name": name, "tone": tone, "answer": answer, "because": f"energy score less by {-value:+.4f}{span}"}
-        )
+        if low is not None and high is not None and (low > 0 or high < 0):
+            tone, answer = ("good", good) if (high < 0) == figure.less_is_better else ("bad", bad)
+        by = f"{figure.title.lower()} {'less' if figure.less_is_better else 'more'} by"
+        found.append({"name": name, "tone": tone, "answer": answer, "because": f"{by} {change_text(change, figure)}"})
     return found
 
 
-def _panel(figure: str, stages: Mapping[str, Any]) -> dict[str, Any]:
-    title, about, style = _PANELS[figure]
-    values = [v for s in stages.values() for v in s[figure].values() if v is not None]
-    scale = fit(values)
+def _panel(key: str, figure: StageFigure, stages: Mapping[str, Any]) -> dict[str, Any]:
+    style = f"{{:.{figure.digits}f}}"
+    known = {name: scored[key] for name, scored in stages.items() if scored[key]["value"] is not None}
+    scale = fit([v for found in known.values() for v in found.values() if v is not None])
     rows = []
-    for name, scored in stages.items():
-        value, low, high = (scored[figure][k] for k in ("value", "low", "high"))
+    for name, found in known.items():
+        value, low, high = (found[k] for k in ("value", "low", "high"))
         low, high = value if low is None else low, value if high is None else high
         rows.append({
             "name": name, "kind": "pooled" if name in (ALIKE, BASE) else "model", "at": scale.at(value),
             "low": scale.at(low), "width": scale.at(high) - scale.at(low), "text": style.format(value),
             "range": f"{style.format(low)} to {style.format(high)}",
         })  # fmt: skip
-    return {"title": title, "about": about, "rows": rows, "ticks": scale.ticks(4)}
+    side = "left is better" if figure.less_is_better else "right is better"
+    return {"title": figure.title, "about": f"{figure.about}; {side}", "rows": rows, "ticks": scale.ticks(4)}

@@ -15,6 +15,7 @@ from preferences.fixtures import write_community_alignment
 
 from cuma_jax.errors import CumaError
 from cuma_jax.evaluation.pairs import pair_blocks, pair_layout, score_pairs
+from cuma_jax.evaluation.stages import score_stages, stages_table
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.training.forward import hidden
 
@@ -128,6 +129,32 @@ def test_figures_of_a_split_are_those_of_its_frame(assembly, random_adapters):
     assert block["choice_accuracy"]["value"] == pytest.approx(frame["choice_correct"].sum() / frame["turns"].sum())
     assert block["loss"]["value"] == pytest.approx(frame["loss"].sum() / frame["tokens"].sum())
     assert block["n"]["units"] == frame["turns"].sum()
+
+
+def test_stages_are_held_against_each_other_on_the_same_pairs(assembly, random_adapters):
+    """The figures of a chain's page are those of the run's own page; what a stage changed is their difference."""
+    one, two = random_adapters(assembly), random_adapters(assembly, seed=1)
+    scores = score_stages(assembly, {"one": one, "two": two})
+    block = scores.values["splits"]["unseen_annotator"]
+    assert list(block["stages"]) == ["base", "one", "two"]
+    before = None
+    for name, adapters in {"base": assembly.idle_adapters(0), "one": one, "two": two}.items():
+        frame, found = score_pairs(assembly, adapters, assembly.mask("unseen_annotator")), block["stages"][name]
+        gained = np.where(frame["margin"] == frame["base_margin"], 0.5, frame["reward_correct"]).mean()
+        expected = {
+            "reward_accuracy": gained,
+            "pair_accuracy": frame["correct"].mean(),
+            "choice_accuracy": frame["choice_correct"].sum() / frame["turns"].sum(),
+            "margin": frame["margin"].mean(),
+        }
+        for figure, value in expected.items():
+            assert found[figure]["value"] == pytest.approx(value, abs=1e-5)
+            if before:
+                assert found["change"][figure]["value"] == pytest.approx(value - before[figure], abs=1e-5)
+        before = expected
+    assert block["stages"]["base"]["reward_accuracy"]["value"] == 0.5
+    assert block["rows"] == len(frame)
+    assert "gained on the other" in stages_table(scores)
 
 
 def test_a_survey_is_scored_by_its_letters_whatever_was_trained(debug_assembly, random_adapters):

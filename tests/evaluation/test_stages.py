@@ -9,7 +9,8 @@ import pytest
 from conftest import changed
 
 from cuma_jax.config_chain import linked
-from cuma_jax.evaluation.stages import against_others, score_stages, stages_table
+from cuma_jax.evaluation.stage_answers import against_others
+from cuma_jax.evaluation.stages import score_stages, stages_table
 
 
 def test_an_answer_is_compared_with_every_other_option():
@@ -30,16 +31,18 @@ def test_an_answer_is_compared_with_every_other_option():
 
 def test_equal_stages_score_equally_and_their_difference_is_exactly_zero(debug_assembly, random_adapters, monkeypatch):
     adapters = random_adapters(debug_assembly)
-    monkeypatch.setattr("cuma_jax.evaluation.stages.MOST_ANSWERS", 8)
+    monkeypatch.setattr("cuma_jax.evaluation.stage_answers.MOST_ANSWERS", 8)
     scores = score_stages(debug_assembly, {"one": adapters, "two": adapters})
-    for block in scores.values["splits"].values():
+    for split, block in scores.values["splits"].items():
         one, two = block["stages"]["one"], block["stages"]["two"]
         assert one["energy"] == two["energy"]
         assert two["change"]["energy"] == {"value": 0.0, "low": 0.0, "high": 0.0}
         assert one["change"]["energy"]["value"] != 0.0
         assert one["energy"]["low"] < one["energy"]["value"] < one["energy"]["high"]
-    answers = sum(block["answers"] for block in scores.values["splits"].values())
-    assert len(scores.frame) == 4 * answers
+        frame = scores.frames[split]
+        assert one["margin"]["value"] == pytest.approx(frame["margin: one"].mean())
+        assert len(frame) == block["rows"]
+        assert frame["annotator"].nunique() == block["people"]
     assert "unseen_respondent" in stages_table(scores)
 
 
@@ -49,7 +52,7 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
     from cuma_jax.training.saved_adapters import read_adapters
 
     monkeypatch.setattr("cuma_jax.training.assembly.make_mesh", _one_device)
-    monkeypatch.setattr("cuma_jax.evaluation.stages.MOST_ANSWERS", 8)
+    monkeypatch.setattr("cuma_jax.evaluation.stage_answers.MOST_ANSWERS", 8)
     small = changed(
         debug_config,
         train={"steps": 2, "eval_every": 0, "eval_batches": 0},
