@@ -13,6 +13,7 @@ import tyro
 
 from cuma_jax.cli import take_option
 from cuma_jax.config import Config, MeshConfig, SamplingConfig
+from cuma_jax.data.shots import build_shots
 from cuma_jax.data.tokenizer import Message
 from cuma_jax.distributed import HELP, joined
 from cuma_jax.errors import CumaError, run_main
@@ -150,15 +151,33 @@ def chat_of(assembly: Assembly, asked: Asked, who: Person) -> list[Message]:
         return [*system, *asked.messages]
     if isinstance(assembly.source, Preferences):
         raise CumaError(f"{asked.name}: this run was trained on conversations, which have no questions; use --prompt")
-    questions = {question.id: question for question in assembly.survey.questions}
-    if asked.question not in questions:
-        shown = ", ".join(list(questions)[:12])
-        more = f" and {len(questions) - 12:,} more (python -m cuma_jax.data lists them)" if len(questions) > 12 else ""
+    names = [question.id for question in assembly.survey.questions]
+    if asked.question not in names:
+        shown = ", ".join(names[:12])
+        more = f" and {len(names) - 12:,} more (python -m cuma_jax.data lists them)" if len(names) > 12 else ""
         raise CumaError(f"{asked.name}: the survey has no such question; it has {shown}{more}")
+    number = names.index(asked.question)
+    if text is not None and assembly.config.profile.shots:
+        text += _shots_text(assembly, who, number)
     return [
         {"role": "system", "content": system_message(text)},
-        {"role": "user", "content": question_message(questions[asked.question])},
+        {"role": "user", "content": question_message(assembly.survey.questions[number])},
     ]
+
+
+def _shots_text(assembly: Assembly, who: Person, question: int) -> str:
+    """What people like `who` answered to other questions, as training shows it (`profile.shots`)."""
+    assert assembly.prediction is not None
+    profiles, row = assembly.profiles.with_person(who.values)
+    shots = assembly.prediction.tokens.shots
+    if profiles is not assembly.profiles:  # nobody in the data is like this
+        config, train_A = assembly.config, assembly.mask("train")
+        shots = build_shots(
+            assembly.survey, profiles, train_A, config.profile.shots, config.data.split_seed, np.array([row])
+        )
+        row = 0
+    assert shots is not None
+    return shots.text(row, int(shots.variant(np.array([row]), np.array([question]))[0]))
 
 
 def write(config: Config, folder: pathlib.Path, options: Options) -> None:

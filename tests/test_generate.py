@@ -10,6 +10,7 @@ from conftest import changed, devices_of
 
 from cuma_jax import generate
 from cuma_jax.cli import load_config
+from cuma_jax.data.shots import build_shots
 from cuma_jax.errors import CumaError
 from cuma_jax.training.checkpoint import Checkpoints
 from cuma_jax.training.loop import Trainer
@@ -47,6 +48,42 @@ def say(run, monkeypatch, capsys):
     return call
 
 
+def asked_as_in_training(assembly, row, who, number):
+    """The prompt's tokens are those of a training row, up to the answer."""
+    question, tokens = assembly.survey.questions[number], assembly.prediction.tokens
+    chat = generate.chat_of(assembly, generate.Asked("", question=question.id), who)
+    prompt = generate.prompt_tokens(assembly.tokenizer, chat)
+    trained = tokens.fill(np.array([row], np.int32), tokens.template_QO[[number], [0]], len(prompt))[0]
+    np.testing.assert_array_equal(prompt, trained)
+    return chat
+
+
+def test_shots_are_shown_as_in_training_and_a_new_person_has_some_of_their_own(debug_config, assemble_on):
+    config = changed(
+        debug_config, profile={"in_prompt": True, "shots": 2}, router={"inputs": "hidden"}, data={"buckets": (384,)}
+    )
+    assembly = assemble_on(config)
+    profiles, shots = assembly.profiles, assembly.prediction.tokens.shots
+    for row in (0, len(profiles) // 2, len(profiles) - 1):
+        # A question that is among the person's shots, which gives way, and one that is not.
+        of_shots = int(shots.question_PJ[row, 0])
+        others = [q for q in range(len(assembly.survey.questions)) if q not in shots.question_PJ[row]]
+        who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
+        for number in (of_shots, *others[:1]):
+            chat = asked_as_in_training(assembly, row, who, number)
+            assert "People like this answered" in chat[0]["content"]
+            assert assembly.survey.questions[number].text not in chat[0]["content"]
+    new = generate.person("country: Belmora", profiles, None)
+    assert new.values not in [profiles.values(p) for p in range(len(profiles))]
+    system = generate.chat_of(assembly, generate.Asked("", question=assembly.survey.questions[0].id), new)[0]["content"]
+    said = next(text for text in shots.lines if text in system)
+    assert system.count("; ") >= 1, said
+    # A profile that only the data lack a row of is served as if they had one.
+    more, row = profiles.with_person(new.values)
+    whole = build_shots(assembly.survey, more, assembly.mask("train"), 2, config.data.split_seed)
+    assert system.endswith(whole.text(row, int(whole.variant(np.array([row]), np.array([0]))[0])))
+
+
 @pytest.mark.slow
 def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(run, say, tmp_path):
     _, assembly = run
@@ -65,14 +102,10 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(run, sa
     assert "nobody in the data has country 'Nowhere'" in err
     assert lines[0]["reply"] != lines[1]["reply"]
     # The question's tokens are those of a training row of the same person, up to the answer.
-    profiles, tokens = assembly.profiles, assembly.prediction.tokens
+    profiles = assembly.profiles
     row = next(p for p in range(len(profiles)) if profiles.values(p).get("sex") == "female")
     who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, assembly.table)
-    chat = generate.chat_of(assembly, generate.Asked("", question=question.id), who)
-    prompt = generate.prompt_tokens(assembly.tokenizer, chat)
-    template = tokens.template_QO[[2], [0]]
-    trained = tokens.fill(np.array([row], np.int32), template, len(prompt))[0]
-    np.testing.assert_array_equal(prompt, trained)
+    asked_as_in_training(assembly, row, who, 2)
     assert "as suits this user. A person from Belmora" in lines[4]["messages"][0]["content"]
 
     text, _ = say("--profile", ANNA, "--prompt", "What now?")

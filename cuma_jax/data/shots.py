@@ -66,7 +66,14 @@ class Shots:
         )
 
 
-def build_shots(survey: Survey, profiles: Profiles, train_A: np.ndarray, shown: int, seed: int = 0) -> Shots:
+def build_shots(
+    survey: Survey,
+    profiles: Profiles,
+    train_A: np.ndarray,
+    shown: int,
+    seed: int = 0,
+    wanted: np.ndarray | None = None,
+) -> Shots:
     """Chooses the shots of every profile, by similarity and hashes; nothing depends on the order of rows.
 
     Every shot is a real answer that one person gave in training. It comes from people with the same profile first, then
@@ -78,11 +85,13 @@ def build_shots(survey: Survey, profiles: Profiles, train_A: np.ndarray, shown: 
         train_A: bool, the training answers.
         shown: K; there are fewer where training has fewer questions.
         seed: of the draws.
+        wanted: the profiles that shots are chosen for, which are then its rows; None: all.
     """
+    wanted = np.arange(len(profiles)) if wanted is None else wanted
     cells = _Cells.of(survey, profiles, train_A)
     draw_P = hash_shares([repr(profiles.values(p)) for p in range(len(profiles))], seed, "shots of a profile")
     draw_Q = hash_shares([question.id for question in survey.questions], seed, "shots of a question")
-    cell_PJ = _Chooser(cells, profiles, draw_P, draw_Q, shown + 1).choose()
+    cell_PJ = _Chooser(cells, profiles, draw_P, draw_Q, shown + 1).choose(wanted)
     draw_R = hash_shares(survey.respondents["respondent_id"], seed, "shot")
     question_PJ = np.full(cell_PJ.shape, -1, np.int32)
     question_PJ[cell_PJ >= 0] = cells.question_N[cell_PJ[cell_PJ >= 0]]
@@ -90,7 +99,7 @@ def build_shots(survey: Survey, profiles: Profiles, train_A: np.ndarray, shown: 
     for p, j in np.argwhere(cell_PJ >= 0):
         members = cells.answers(cell_PJ[p, j])
         # Another person's answer for another profile: the hashes go round.
-        answer_PJ[p, j] = members[np.argmin((draw_R[survey.respondent_A[members]] + draw_P[p]) % 1.0)]
+        answer_PJ[p, j] = members[np.argmin((draw_R[survey.respondent_A[members]] + draw_P[wanted[p]]) % 1.0)]
     options = max(len(question.options) for question in survey.questions)
     key_PJ = np.where(answer_PJ >= 0, question_PJ * options + survey.option_A[answer_PJ], -1)
     used, line_PJ = np.unique(key_PJ, return_inverse=True)
@@ -144,21 +153,21 @@ class _Chooser:
         by_profile = np.argsort(cells.profile_N, kind="stable")
         self._own = np.split(by_profile, np.searchsorted(cells.profile_N[by_profile], np.arange(1, len(profiles))))
 
-    def choose(self) -> np.ndarray:
-        """The cells of each profile's shots, the most similar people's first, int64 [P, J]; -1: none."""
-        chosen_PJ = np.full((len(self._profiles), self._wanted), -1, np.int64)
+    def choose(self, profile_P: np.ndarray) -> np.ndarray:
+        """The cells of the shots of profiles `profile_P`, the most similar people's first, int64 [P, J]; -1: none."""
+        chosen_PJ = np.full((len(profile_P), self._wanted), -1, np.int64)
         lacking = []
-        for p in range(len(self._profiles)):
+        for row, p in enumerate(profile_P.tolist()):
             found: dict[int, int] = {}
             self._take(found, p, p)
-            chosen_PJ[p, : len(found)] = list(found.values())
+            chosen_PJ[row, : len(found)] = list(found.values())
             if len(found) < self._wanted:
-                lacking.append(p)
+                lacking.append(row)
         # Where its own people were asked enough, nobody else is looked at.
         for part in np.split(np.array(lacking, np.int64), np.arange(_CHUNK, len(lacking), _CHUNK)):
-            for p, score_T in zip(part.tolist(), self._scores(part), strict=True):
-                cells = self._from_others(p, score_T)
-                chosen_PJ[p, : len(cells)] = cells
+            for row, score_T in zip(part.tolist(), self._scores(profile_P[part]), strict=True):
+                cells = self._from_others(int(profile_P[row]), score_T)
+                chosen_PJ[row, : len(cells)] = cells
         return chosen_PJ
 
     def _take(self, found: dict[int, int], p: int, other: int) -> None:

@@ -1,4 +1,4 @@
-"""Figures of the stages of a chain: means with 95% intervals, and what each stage changed, paired, by resampling people."""
+"""Figures of a chain's stages: means and what each stage changed, with 95% intervals by resampling people."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

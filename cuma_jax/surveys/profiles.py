@@ -74,6 +74,17 @@ class Profiles:
         codes_F = self.codes_PF[row]
         return {f: self.vocab[f][c] for f, c in zip(self.fields, codes_F, strict=True) if c != _MISSING}
 
+    def with_person(self, values: Mapping[str, str]) -> tuple["Profiles", int]:
+        """The profiles with one that may not be among them, and its row; a value that nobody has is missing in it."""
+        places = ({value: c for c, value in enumerate(self.vocab[field])} for field in self.fields)
+        codes_F = np.array(
+            [place.get(values.get(f, ""), _MISSING) for f, place in zip(self.fields, places, strict=True)], np.int32
+        )
+        same = np.flatnonzero((self.codes_PF == codes_F).all(axis=1))
+        if len(same):
+            return self, int(same[0])
+        return dataclasses.replace(self, codes_PF=np.concatenate([self.codes_PF, codes_F[None]])), len(self)
+
 
 def build_profiles(
     people: People, fields: Sequence[str] = (), sentence: Style = "natural", derived: Sequence[str] = ()
