@@ -2,15 +2,16 @@
 
 Sources: Shao et al. (2024), DeepSeekMath, for the objective; Liu et al. (2025), Understanding R1-Zero-Like Training,
 for the form without bias by length and difficulty; Yu et al. (2025), DAPO, for an upper clip of its own; Schulman
-(2020), Approximating KL divergence, for k3.
+(2020), Approximating KL divergence, for k3; DeepSeek-AI (2025), DeepSeek-V3.2, section 3.1, for its weight rho.
 
 Of token t of reply i, with ratio rho = exp(logp - old_logp) and advantage A_i:
 
-    gain = min(rho * A_i, clip(rho, 1 - clip, 1 + clip_high) * A_i) - kl * k3,
+    gain = min(rho * A_i, clip(rho, 1 - clip, 1 + clip_high) * A_i) - kl * rho * k3,
     k3 = exp(reference_logp - logp) - (reference_logp - logp) - 1,
 
-k3 being an estimate of KL(policy || reference) that is never negative, and unbiased where tokens are drawn from the
-policy. The loss is minus the mean gain, over each reply's tokens and then over replies (`normalised`), or summed over
+rho * k3 being an estimate of KL(policy || reference) that is never negative, and unbiased in its value and in its
+gradient. (k3 alone, as GRPO was published, has the gradient of KL(reference || policy) where the tokens are the
+policy's own: its value is right, but what it pulls towards is another divergence.) The loss is minus the mean gain, over each reply's tokens and then over replies (`normalised`), or summed over
 tokens, over the longest reply there may be, and averaged over replies (`unbiased`).
 
 Shapes: B replies, those of a group side by side; M groups, G replies of a group, S tokens of a reply (padded).
@@ -93,9 +94,9 @@ def grpo_sums(
     }
     if reference_logp_BS is not None:
         gap_BS = jnp.where(token_BS > 0, jax.lax.stop_gradient(reference_logp_BS) - logp_BS, 0.0)
-        k3_BS = jnp.exp(gap_BS) - gap_BS - 1.0
-        gain_BS = gain_BS - kl * k3_BS
-        sums["kl"] = Sum(jnp.sum(k3_BS * token_BS), tokens)
+        kl_BS = ratio_BS * (jnp.exp(gap_BS) - gap_BS - 1.0)
+        gain_BS = gain_BS - kl * kl_BS
+        sums["kl"] = Sum(jnp.sum(kl_BS * token_BS), tokens)
     each_B = jnp.sum(gain_BS * token_BS, axis=1)  # the reply's weight is in `token_BS`
     length_B = jnp.maximum(jnp.sum(token_BS > 0, axis=1), 1) if form == "normalised" else longest
     each_B = each_B / length_B

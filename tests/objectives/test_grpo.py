@@ -48,8 +48,9 @@ def slow_loss(logp, case, advantage, clip, clip_high, kl, form):
             bound = min(max(ratio, 1 - clip), 1 + clip_high)
             gain, by_logp = (ratio * a, ratio * a) if ratio * a <= bound * a else (bound * a, 0.0)
             gap = case["reference"][i, t] - logp[i, t]
-            total -= share * (gain - kl * (np.exp(gap) - gap - 1))
-            slope[i, t] = -share * (by_logp - kl * (1 - np.exp(gap)))
+            k3 = np.exp(gap) - gap - 1
+            total -= share * (gain - kl * ratio * k3)
+            slope[i, t] = -share * (by_logp - kl * (ratio * k3 + ratio * (1 - np.exp(gap))))
     return total, slope
 
 
@@ -95,4 +96,28 @@ def test_loss_and_gradient_equal_a_loop_over_tokens(replies, form, clip_high, kl
     assert float(sums["length"].mean()) == pytest.approx(replies["length"][replies["valid"]].mean())
     if kl:
         gap = (replies["reference"] - replies["logp"])[used]
-        assert float(sums["kl"].mean()) == pytest.approx((np.exp(gap) - gap - 1).mean(), rel=1e-4)
+        assert float(sums["kl"].mean()) == pytest.approx((ratio[used] * (np.exp(gap) - gap - 1)).mean(), rel=1e-4)
+
+
+def test_the_pull_to_the_reference_is_the_gradient_of_the_divergence_of_the_policy_from_it():
+    """Over every reply of one token, each as often as the writer says it; also where the policy has moved since."""
+    rng = np.random.default_rng(2)
+    moved_V, written_V, reference_V = (jnp.asarray(rng.normal(size=6), jnp.float32) for _ in range(3))
+    reference_V = jax.nn.log_softmax(reference_V)
+
+    def divergence(logits_V):
+        logp_V = jax.nn.log_softmax(logits_V)
+        return jnp.sum(jnp.exp(logp_V) * (logp_V - reference_V))
+
+    for policy_V, writer_V in ((written_V, written_V), (moved_V, written_V)):
+        old_V = jax.nn.log_softmax(writer_V)
+
+        def expected_loss(logits_V, old_V=old_V):
+            sums = grpo_sums(
+                jax.nn.log_softmax(logits_V)[:, None], old_V[:, None], reference_V[:, None], jnp.zeros(6),
+                jnp.ones((6, 1)), jnp.exp(old_V), clip=0.2, clip_high=0.0, kl=1.0, form="unbiased", longest=1,
+            )  # fmt: skip
+            return sums["loss"].mean()
+
+        np.testing.assert_allclose(expected_loss(policy_V), divergence(policy_V), rtol=1e-5)
+        np.testing.assert_allclose(jax.grad(expected_loss)(policy_V), jax.grad(divergence)(policy_V), atol=1e-6)
