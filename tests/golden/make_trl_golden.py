@@ -1,4 +1,4 @@
-"""Remakes tests/golden/trl.npz: losses and gradients of TRL's own DPOTrainer and GRPOTrainer on the models of golden/hf.
+"""Remakes tests/golden/trl.npz: losses and gradients of TRL's own DPOTrainer and GRPOTrainer on a model of golden/hf.
 
     python tests/golden/make_trl_golden.py      (needs torch, transformers and trl)
 

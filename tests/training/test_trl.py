@@ -1,6 +1,6 @@
 """A whole DPO and GRPO loss, tokens to gradient, is that of TRL's own trainers on the same weights.
 
-Shapes: P pairs, 2: the chosen reply, the rejected one; B replies, T tokens of a prompt, S tokens of a reply, K of a row.
+Shapes: P pairs, 2: the chosen reply, the rejected one; B replies, T tokens of a prompt, S of a reply.
 """
 
 import importlib.util
