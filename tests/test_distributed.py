@@ -54,7 +54,9 @@ class Group:
                 self.processes.append(subprocess.Popen(
                     [sys.executable, *argv, "--distributed", f"{address},{count},{i}" if count > 1 else "none"],
                     stdout=log, stderr=log,
-                    env=clean | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "CUMA_JAX_HEARTBEAT": str(HEARTBEAT_S)},
+                    # Sets of strings are in another order in each process, as they are without a seed, most times.
+                    env=clean | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "CUMA_JAX_HEARTBEAT": str(HEARTBEAT_S),
+                                 "PYTHONHASHSEED": str(2 * i)},
                     cwd=folders[i] if folders else None,
                 ))  # fmt: skip
 

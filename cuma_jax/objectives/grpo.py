@@ -11,9 +11,9 @@ Of token t of reply i, with ratio rho = exp(logp - old_logp) and advantage A_i:
 
 rho * k3 being an estimate of KL(policy || reference) that is never negative, and unbiased in its value and in its
 gradient. (k3 alone, as GRPO was published, has the gradient of KL(reference || policy) where the tokens are the
-policy's own: its value is right, but what it pulls towards is another divergence.) The loss is minus the mean gain, over
-each reply's tokens and then over replies (`normalised`), or summed over tokens, over the longest reply there may be, and
-averaged over replies (`unbiased`).
+policy's own: its value is right, but what it pulls towards is another divergence.) The loss is minus the mean gain,
+over each reply's tokens and then over replies (`normalised`), or summed over tokens, over the longest reply there may
+be, and averaged over replies (`unbiased`).
 
 Shapes: B replies, those of a group side by side; M groups, G replies of a group, S tokens of a reply (padded).
 """

@@ -116,9 +116,9 @@ def _pair_logps(
     decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, Tree]:
     """See `pair_logps`; and the routers' statistics. Both sides of a pair are rows of one forward pass."""
-    names = {"tokens", "template", "lengths", "positions", "labels", "label_weight"} & batch.keys()
+    names = ("tokens", "template", "lengths", "positions", "labels", "label_weight")  # in one order in all processes
     # Rows 2b and 2b + 1 are pair b: a device that has some pairs has their rows.
-    rows = {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in names}
+    rows = {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in names if name in batch}
     rows["profile"] = jnp.repeat(batch["profile"], 2)
     h_NSD, stats = hidden(decoder, base, adapters, tables, rows, key)
     unembed_VD = _apply(decoder, "unembedding", {"params": base, "adapters": adapters})

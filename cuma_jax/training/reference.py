@@ -32,7 +32,7 @@ from cuma_jax.training.step import in_parts
 
 Tree = Any
 REFERENCE_FILE = "reference.json"
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the same reference would give other log-probabilities: part of the cache key."""
 
 

@@ -49,8 +49,10 @@ def tokenise(
             shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
         return {
             name: build_row_tokens(source.questions, in_prompt, tokenizer, name, shots)
-            # Replies are written to the prompts of choices, which end before the answer.
-            for name in {config.objective.name, "choice"} - {"grpo"}
+            # Replies are written to the prompts of choices, which end before the answer. In one order in all processes:
+            # what is computed of them on the devices is computed together.
+            for name in dict.fromkeys((config.objective.name, "choice"))
+            if name != "grpo"
         }
     if config.objective.name == "dpo":
         return preference_pairs(config, source, profiles, tokenizer, cache, progress)
