@@ -27,7 +27,7 @@ def preferences_quickstart() -> Chain:
         ),
         objective=ObjectiveConfig(name="sft", aggregate="respondent", balance=0.01),
         train=dataclasses.replace(base.train, steps=60, batch_size=16, eval_every=0, eval_batches=4, save_every=20),
-        evaluation=EvaluationConfig(splits=("unseen_respondent",), max_profiles=100),
+        evaluation=EvaluationConfig(splits=("unseen_respondent",), max_profiles=60),
     )
     dpo = dataclasses.replace(
         sft,

@@ -43,6 +43,7 @@ def main() -> None:
         configs = parse_runs("cuma_jax.train", about, args)
         for config in configs:
             check_config(config)
+        prepare_jax(configs[0])
         stopped = run_chain(configs) if len(configs) > 1 else None if run(configs[0]) else configs[0]
         if stopped and jax.process_index() == 0:
             print(f"stopped on request; saved in {run_dir(stopped)}, run the same command to resume")
@@ -50,7 +51,6 @@ def main() -> None:
 
 def run(config: Config) -> bool:
     """Assembles, trains, evaluates; whether it came to its end (False: stopped on request, and saved)."""
-    prepare_jax(config)
     folder = open_run(config)
     check_shared(folder)
     check_start(config, folder)
@@ -92,7 +92,6 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
     Prints a table; writes stages.json and the chain's page. Replies on preference data need a judge, who is only asked
     where somebody says so.
     """
-    prepare_jax(configs[-1])
     assembly, last = assemble(configs[-1]), configs[-1]
     adapters = {
         config.name: put_tree(read_adapters(folder, config.evaluation.checkpoint).adapters, assembly.adapter_shardings)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 from conftest import ROOT
+from jax._src import xla_bridge
 
-from cuma_jax import clusters
+from cuma_jax import clusters, train
 from cuma_jax.clusters import Processes, found_by_jax, parse_distributed
 from cuma_jax.errors import CumaError
 
@@ -90,3 +91,23 @@ def test_a_tpu_library_without_a_tpu_is_not_tried():
     clean = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("config", [ROOT / "configs" / "debug.py", ROOT / "tests" / "chain_case.py"])
+def test_jax_is_set_up_before_the_first_device_is_asked_for(config, monkeypatch):
+    """By then it is too late: compiled programs would not be kept, and a TPU library without a TPU would complain."""
+
+    class PreparedError(Exception):
+        pass
+
+    def prepare(config):
+        raise PreparedError
+
+    def asked(*_):
+        raise AssertionError("a device was asked for first")
+
+    monkeypatch.setattr(train, "prepare_jax", prepare)
+    monkeypatch.setattr(xla_bridge, "backends", asked)
+    monkeypatch.setattr(sys, "argv", ["train", "--config", str(config)])
+    with pytest.raises(PreparedError):
+        train.main()

@@ -23,6 +23,7 @@ class Predictor:
     Attributes:
         assembly: the run.
         adapters: its trained adapters, on the devices.
+        what: title of the progress bar.
         gate_NLE: mean gate of each expert for the pairs of the last call, [N,0,0] without a router.
         sensitivity: how much the order of the options matters (`option_orders.sensitivity`); empty where
             `evaluation.option_orders` is 1.
@@ -30,6 +31,7 @@ class Predictor:
 
     assembly: Assembly
     adapters: Any
+    what: str = "predicting"
     gate_NLE: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
     sensitivity: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -65,9 +67,7 @@ class Predictor:
         rows = Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))
         probs_NO = np.zeros((len(rows), max(layout.sizes_Q)), np.float32)
         gates: np.ndarray | None = None
-        asked = ask_rows(
-            self.assembly, self._step, self.adapters, layout.batcher(rows), layout.tables, what="predicting"
-        )
+        asked = ask_rows(self.assembly, self._step, self.adapters, layout.batcher(rows), layout.tables, self.what)
         for index_B, (probs_BO, gate_BLE) in asked:
             if gates is None:
                 gates = np.zeros((len(rows), *gate_BLE.shape[1:]), np.float32)

@@ -53,6 +53,7 @@ def scored_answers(assembly: Assembly, models: Mapping[str, Any], splits: tuple[
         })  # fmt: skip
         predicted = {ALIKE: pooled_QO[question_N]}
         for name, predictor.adapters in models.items():
+            predictor.what = f"predicting, {name}"
             predicted[name] = predictor(assembly.profiles.profile_R[respondent_N], question_N)
         for name, probs_NO in predicted.items():
             frame = frame.assign(**_scores(assembly, index_N, name, probs_NO))
