@@ -84,7 +84,7 @@ class RewardConfig:
 
 @dataclasses.dataclass(frozen=True)
 class JudgeConfig:
-    """A judge behind any OpenAI-compatible /v1/chat/completions endpoint."""
+    """A judge behind any OpenAI-compatible /v1/chat/completions endpoint. Processes of one run share its limits."""
 
     url: str = ""
     """Base URL, e.g. https://api.example.com/v1 or http://localhost:8000/v1; empty: no judge."""

@@ -41,7 +41,7 @@ _HELP = f"""Writes a reply to every prompt, for every profile.
 --prompt TEXT         what is asked; may be repeated
 --question ID         a question of the run's survey, worded as in training; may be repeated
 --file FILE           prompts of a .jsonl file, one a line: {{"prompt": "..."}}, {{"messages": [...]}} or
-                      {{"question": "ID"}}
+                      {{"question": "ID"}}; with {{"profile": "..."}} a line is asked by that person alone
 --samples N           replies to each (default: 1)
 --base                without what was trained
 --checkpoint last|best  the newest checkpoint, or the one with the lowest validation loss (default: what the config
@@ -139,6 +139,24 @@ def people_of(assembly: Assembly, profiles: Sequence[str], base: bool) -> list[P
     return people or [Person({}, "")]
 
 
+def askers(assembly: Assembly, options: Options) -> tuple[list[Person], list[tuple[Asked, int]]]:
+    """Who asks, and every prompt with the number of a person who asks it.
+
+    Raises:
+        CumaError: see `people_of` and `person`.
+    """
+    own = list(dict.fromkeys(asked.profile for asked in options.asked if asked.profile))
+    shared = any(not asked.profile for asked in options.asked)
+    people = people_of(assembly, options.profiles, options.base) if shared else []
+    count = len(people)
+    people += [person(text, assembly.profiles, assembly.table) for text in own]
+    return people, [
+        (asked, p)
+        for asked in options.asked
+        for p in ([count + own.index(asked.profile)] if asked.profile else range(count))
+    ]
+
+
 def chat_of(assembly: Assembly, asked: Asked, who: Person) -> list[Message]:
     """The turns as they are rendered, after the system message that training puts there.
 
@@ -188,8 +206,8 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     """
     assembly = assemble(config)
     check_data(assembly)
-    people, tokenizer = people_of(assembly, options.profiles, options.base), assembly.tokenizer
-    pairs = [(asked, p) for asked in options.asked for p in range(len(people))]
+    people, pairs = askers(assembly, options)
+    tokenizer = assembly.tokenizer
     chats = [chat_of(assembly, asked, people[p]) for asked, p in pairs]
     rows = [prompt_tokens(tokenizer, chat) for chat in chats]
     prompts = [

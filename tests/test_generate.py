@@ -89,7 +89,7 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(run, sa
     _, assembly = run
     question = assembly.survey.questions[2]
     file = tmp_path / "prompts.jsonl"
-    file.write_text('{"prompt": "What now?"}\n')
+    file.write_text('{"prompt": "What now?"}\n{"prompt": "And then?", "profile": "country: Ardenia"}\n')
     args = ("--profile", ANNA, "--profile", "country=Nowhere", "--question", question.id, "--file", str(file))
     out, err = say(*args, "--json", "--samples", "2")
     lines = [json.loads(line) for line in out.splitlines()]
@@ -98,7 +98,8 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(run, sa
         for asked in (question.id, None)
         for country in ("Belmora", "Nowhere")
         for sample in (0, 1)
-    ]
+    ] + [(None, "Ardenia", 0), (None, "Ardenia", 1)]  # a line that says who asks it
+    assert lines[-1]["messages"][-1]["content"] == "And then?"
     assert "nobody in the data has country 'Nowhere'" in err
     assert lines[0]["reply"] != lines[1]["reply"]
     # The question's tokens are those of a training row of the same person, up to the answer.
@@ -129,6 +130,10 @@ def test_an_unknown_person_or_question_is_one_message_with_what_is_known(run):
         generate.people_of(assembly, ["planet: Mars"], base=False)
     with pytest.raises(CumaError, match="the survey has no such question; it has invented"):
         generate.chat_of(assembly, generate.Asked("--question x", question="x"), generate.Person({}, ""))
+    lines = (generate.Asked("", question="x"), generate.Asked("", question="x", profile=ANNA))
+    options = generate.Options("", "", "", (), lines, 1, 0, 1, False, False)
+    with pytest.raises(CumaError, match=r"who asks\?"):  # the first line
+        generate.askers(assembly, options)
 
 
 @pytest.mark.parametrize(

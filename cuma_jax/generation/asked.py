@@ -9,6 +9,7 @@ from cuma_jax.data.tokenizer import Message
 from cuma_jax.errors import CumaError
 
 _KEYS = ("prompt", "messages", "question")
+_PROFILE = "profile"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Asked:
         name: for errors.
         messages: the turns, the user's last; without a system message. Empty: a question of the survey.
         question: its id; empty: `messages`.
+        profile: who asks it; empty: everybody that the command names.
     """
 
     name: str
     messages: tuple[Message, ...] = ()
     question: str = ""
+    profile: str = ""
 
 
 def asked_prompt(text: str, name: str) -> Asked:
@@ -41,7 +44,7 @@ def read_prompts(path: pathlib.Path) -> list[Asked]:
     """The prompts of a .jsonl file.
 
     A line is a string, or an object with one of `prompt` (a string), `messages` (turns with `role` and `content`) and
-    `question` (the id of a survey's question).
+    `question` (the id of a survey's question), and perhaps with `profile` (a string): who asks this one.
 
     Raises:
         CumaError: no such file, an empty one, or a line that is none of these; names the line.
@@ -72,12 +75,16 @@ def _asked(value: Any, name: str) -> Asked:
     keys = [key for key in _KEYS if isinstance(value, dict) and key in value]
     if len(keys) != 1:
         raise CumaError(f'{name} must be a string or an object with one of {", ".join(_KEYS)}: {{"prompt": "..."}}')
-    content = value[keys[0]]
-    if keys[0] == "messages":
-        return Asked(name, _turns(content, name))
-    if not isinstance(content, str):
-        raise CumaError(f"{name}: {keys[0]!r} must be a string")
-    return asked_prompt(content, name) if keys[0] == "prompt" else Asked(name, question=content)
+    key, profile = keys[0], value.get(_PROFILE, "")
+    for string in (key, _PROFILE):
+        if string != "messages" and not isinstance(value.get(string, ""), str):
+            raise CumaError(f"{name}: {string!r} must be a string")
+    content = value[key]
+    if key == "messages":
+        asked = Asked(name, _turns(content, name))
+    else:
+        asked = asked_prompt(content, name) if key == "prompt" else Asked(name, question=content)
+    return dataclasses.replace(asked, profile=profile)
 
 
 def _turns(content: Any, name: str) -> tuple[Message, ...]:

@@ -58,7 +58,7 @@ class Spent:
 class Pace:
     """Spaces requests evenly to at most `per_minute` (0: no limit), and holds all of them while a server asks so."""
 
-    def __init__(self, per_minute: int):
+    def __init__(self, per_minute: float):
         self._gap = 60.0 / per_minute if per_minute else 0.0
         self._next = self._paused = 0.0
 
@@ -81,12 +81,14 @@ class Endpoint:
     Args:
         config: the judge's.
         backoff: seconds before the first further try; doubled with each, up to a minute.
+        processes: how many ask at the same time, each with an endpoint of its own: each has its share of the limits.
 
     Raises:
-        CumaError: no URL, a URL with a secret in it, or no key where one is needed.
+        CumaError: no URL, a URL with a secret in it, no key where one is needed, or a budget that leaves a process
+            without any request.
     """
 
-    def __init__(self, config: JudgeConfig, backoff: float = 1.0):
+    def __init__(self, config: JudgeConfig, backoff: float = 1.0, processes: int = 1):
         if not config.url:
             raise CumaError("no judge: set config field judge.url (and judge.model) to an OpenAI-compatible endpoint")
         check_judge_url(config.url)
@@ -94,7 +96,13 @@ class Endpoint:
         self.spent = Spent()
         self._config, self._backoff = config, backoff
         self._key = _read_key(config.key_env)
-        self._pace = Pace(config.requests_per_minute)
+        self._pace = Pace(config.requests_per_minute / processes)
+        self._most, self._concurrency = config.max_requests // processes, max(config.concurrency // processes, 1)
+        if config.max_requests and not self._most:
+            raise CumaError(
+                f"config field judge.max_requests is {config.max_requests}, less than one for each of the {processes} "
+                "processes; raise it (0: no limit)"
+            )
         self._answered = False
         self._refuses: frozenset[str] = frozenset()
 
@@ -123,8 +131,12 @@ class Endpoint:
     @property
     def budget_left(self) -> int | None:
         """How many more requests may be sent; None: any number."""
-        most = self._config.max_requests
-        return most - self.spent.requests if most else None
+        return self._most - self.spent.requests if self._most else None
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be under way at once."""
+        return self._concurrency
 
     def client(self) -> httpx.AsyncClient:
         """A connection pool for one event loop; close it."""
@@ -136,7 +148,7 @@ class Endpoint:
             headers=headers,
             verify=not (here and self.url.startswith("http:")),  # no certificates to read where there is no TLS
             timeout=self._config.timeout,
-            limits=httpx.Limits(max_connections=self._config.concurrency),
+            limits=httpx.Limits(max_connections=self._concurrency),
             trust_env=not here,  # a proxy for the world outside does not know this machine's servers
             follow_redirects=False,  # the key goes nowhere else
         )

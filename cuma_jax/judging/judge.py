@@ -82,14 +82,17 @@ class Judge:
         config: the endpoint and its limits.
         cache_dir: `cache.cache_dir(run.cache_dir)`; answers are kept in its folder `judge`.
         backoff: seconds before the first further try of a call that failed; doubled with each.
+        processes: how many have a judge and ask it at the same time; this one has its share of the limits.
 
     Raises:
-        CumaError: no URL, a URL with a secret in it, or a missing key.
+        CumaError: see `Endpoint`.
     """
 
-    def __init__(self, config: JudgeConfig, cache_dir: str | pathlib.Path, backoff: float = 1.0):
+    def __init__(
+        self, config: JudgeConfig, cache_dir: str | pathlib.Path, backoff: float = 1.0, processes: int = 1
+    ):  # fmt: skip
         self.config = config
-        self._endpoint = Endpoint(config, backoff)
+        self._endpoint = Endpoint(config, backoff, processes)
         self._store = AnswerStore(pathlib.Path(cache_dir) / "judge")
 
     def check(self) -> None:
@@ -191,7 +194,7 @@ class Judge:
     ) -> dict[str, str]:
         """Asks what is missing, keeps the answers, and returns the reason of each call that failed for good."""
         failed: dict[str, str] = {}
-        watch = _Watch(requests, max_failed, 2 * self.config.concurrency)
+        watch = _Watch(requests, max_failed, 2 * self._endpoint.concurrency)
         pace = 0.1 if sys.stderr.isatty() else 30.0
         bar = tqdm(total=len(missing), desc=progress, unit="call", disable=not progress, mininterval=pace,
                    dynamic_ncols=True)  # fmt: skip
@@ -199,7 +202,7 @@ class Judge:
 
         async def ask() -> None:
             async with self._endpoint.client() as client:
-                await in_parallel(min(self.config.concurrency, len(missing)), lambda: work(client))
+                await in_parallel(min(self._endpoint.concurrency, len(missing)), lambda: work(client))
 
         async def work(client: Any) -> None:
             for key, messages in left:  # the workers share one iterator

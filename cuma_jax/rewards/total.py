@@ -42,8 +42,8 @@ class WeightedSum:
 
 
 def make_reward(
-    config: Config, source: object, profiles: Profiles, train_A: np.ndarray, cache_dir: str
-) -> Reward:  # fmt: skip
+    config: Config, source: object, profiles: Profiles, train_A: np.ndarray, cache_dir: str, processes: int = 1
+) -> Reward:
     """The reward of a run.
 
     Args:
@@ -51,6 +51,7 @@ def make_reward(
         source, profiles: the data.
         train_A: bool, the training answers (surveys).
         cache_dir: where the judge's answers are kept.
+        processes: how many score replies of their own; they share the judge's limits.
 
     Raises:
         CumaError: a function that cannot be imported, or a judge without an address or a key.
@@ -60,7 +61,8 @@ def make_reward(
         assert isinstance(source, Survey)
         parts["survey"] = reward.survey, SurveyAgreement(source.questions, build_cells(source, profiles, train_A))
     if reward.judge:
-        parts["judge"] = reward.judge, JudgeReward(Judge(config.judge, cache_dir), reward.max_failed)
+        judge = Judge(config.judge, cache_dir, processes=processes)
+        parts["judge"] = reward.judge, JudgeReward(judge, reward.max_failed)
     if reward.function:
         parts["function"] = reward.function_weight, Function(reward.function)
     return WeightedSum(parts)

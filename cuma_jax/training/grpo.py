@@ -14,6 +14,7 @@ from cuma_jax.cache import cache_dir
 from cuma_jax.data.batches import Batch, Batcher
 from cuma_jax.data.pipeline import Gatherer, TrainBatches
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts
+from cuma_jax.distributed import process_count
 from cuma_jax.rewards.agreement import energy_distance
 from cuma_jax.rewards.total import make_reward
 from cuma_jax.sharding import check_divisible, local_rows, put_batch
@@ -70,7 +71,8 @@ class Grpo:
         assert isinstance(prompts, SurveyPrompts | ConversationPrompts)
         self._assembly, self._prompts = assembly, prompts
         cache = str(cache_dir(config.run.cache_dir))
-        reward = make_reward(config, assembly.source, assembly.profiles, assembly.mask("train"), cache)
+        train_A, processes = assembly.mask("train"), process_count()
+        reward = make_reward(config, assembly.source, assembly.profiles, train_A, cache, processes)
         self._rollouts = Rollouts(assembly, reward)
         self._update = make_update(
             assembly.decoder, config, optimizer, schedule, assembly.mesh, state_shardings, assembly.base_shardings

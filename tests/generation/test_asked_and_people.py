@@ -17,11 +17,13 @@ def test_a_file_of_prompts_holds_strings_prompts_turns_and_questions(tmp_path):
     turns = (
         '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]'
     )
-    path.write_text(f'"one"\n\n{{"prompt": "two"}}\n{{"messages": {turns}}}\n{{"question": "q1"}}\n')
+    path.write_text(
+        f'"one"\n\n{{"prompt": "two"}}\n{{"messages": {turns}}}\n{{"question": "q1", "profile": "age: 30"}}\n'
+    )
     one, two, three, four = read_prompts(path)
     assert (one.messages[0]["content"], two.messages[0]["content"]) == ("one", "two")
     assert [turn["role"] for turn in three.messages] == ["user", "assistant", "user"]
-    assert (four.question, four.messages) == ("q1", ())
+    assert (four.question, four.messages, four.profile) == ("q1", (), "age: 30")
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,7 @@ def test_a_file_of_prompts_holds_strings_prompts_turns_and_questions(tmp_path):
         ("3", "line 2 must be a string or an object with one of prompt, messages, question"),
         ('{"prompt": "a", "question": "b"}', "with one of"),
         ('{"prompt": ["a"]}', "'prompt' must be a string"),
+        ('{"messages": [{"role": "user", "content": "a"}], "profile": 3}', "'profile' must be a string"),
         ('{"prompt": "  "}', "line 2 is empty"),
         ('{"messages": []}', "must be a list of turns"),
         ('{"messages": [{"role": "system", "content": "x"}]}', "the system message is the run's"),

@@ -278,6 +278,24 @@ def test_the_budget_is_checked_before_and_kept_during_the_work(tmp_path):
         assert len(server.requests) == 4
 
 
+def test_processes_of_one_run_share_the_limits(tmp_path):
+    def slow(number, request):
+        time.sleep(0.05)
+        return says("A")
+
+    with serving(slow) as (url, server):
+        limits = config(url, max_requests=21, concurrency=4)
+        with pytest.raises(CumaError, match=r"asked 12 times more, but judge.max_requests leaves 10"):
+            Judge(limits, tmp_path / "a", processes=2).compare(comparisons(6))
+        Judge(limits, tmp_path / "a", processes=2).compare(comparisons(5))
+        assert server.most == 2
+        with pytest.raises(CumaError, match="less than one for each of the 30 processes"):
+            Judge(limits, tmp_path / "a", processes=30)
+    with serving(lambda n, r: says("A")) as (url, server):
+        Judge(config(url, requests_per_minute=1200), tmp_path / "b", processes=2).compare(comparisons(2))
+    assert server.times[-1] - server.times[0] >= 3 * 0.1 - 0.02
+
+
 def test_an_outage_stops_with_the_reason(tmp_path):
     with serving(lambda n, r: says("A") if n < 10 else (503, "maintenance")) as (url, server):
         with pytest.raises(CumaError, match=r"share of 0.1 that may \(judge.max_failed.*503: 'maintenance'.*cached"):
