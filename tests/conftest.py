@@ -1,5 +1,6 @@
 """Every test runs on the CPU with eight fake devices, and never asks for the network unless it says so."""
 
+import collections
 import contextlib
 import dataclasses
 import os
@@ -33,6 +34,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 hypothesis.settings.register_profile("fixed", derandomize=True)
 hypothesis.settings.register_profile("random")
 hypothesis.settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first, those with most of them before the others."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])  # stable: the tests of a file stay in their order
 
 
 @pytest.fixture(scope="session", autouse=True)

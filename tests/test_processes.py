@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TEST_XLA_FLAGS
 
 pytestmark = pytest.mark.slow
 DEBUG = ["--config", str(ROOT / "configs" / "debug.py"), "--run.no-tensorboard", "--train.steps", "24",
@@ -104,7 +104,8 @@ def test_sigterm_saves_and_exits_with_code_zero_and_the_same_command_resumes(uni
 def test_eight_fake_devices_give_the_losses_of_one(uninterrupted, cache, tmp_path):
     folder = tmp_path / "run"
     finish(start(folder, cache, "--mesh.data", "2", "--mesh.fsdp", "2", "--mesh.tensor", "2",
-                 XLA_FLAGS="--xla_force_host_platform_device_count=8"))  # fmt: skip
+                 "--evaluation.no-after_training",
+                 XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {TEST_XLA_FLAGS}"))  # fmt: skip
     one, many = without_speeds(uninterrupted), without_speeds(folder)
     assert [line["step"] for line in one] == [line["step"] for line in many]
     for a, b in zip(one, many, strict=True):
