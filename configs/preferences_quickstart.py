@@ -45,6 +45,6 @@ def preferences_quickstart() -> Chain:
         sampling=SamplingConfig(temperature=1.0, max_new_tokens=2),
         reward=RewardConfig(survey=1.0),
         optimizer=dataclasses.replace(base.optimizer, learning_rate=1e-3),
-        train=dataclasses.replace(sft.train, steps=40, batch_size=128),
+        train=dataclasses.replace(sft.train, steps=30, batch_size=128),
     )
     return Chain("preferences_quickstart", (sft, dpo, grpo))
