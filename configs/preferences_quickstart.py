@@ -11,8 +11,8 @@ def preferences_quickstart() -> Chain:
     """SFT, DPO and GRPO on real survey answers with SmolLM2-135M-Instruct, on a laptop CPU, with no judge.
 
     Command: python -m cuma_jax.train --config preferences_quickstart
-    Hardware: 2 CPU cores, 3 GB of memory, about 200 MB of downloads the first time. Time: 10 minutes.
-    Expected, respondents never seen: margin 1.8 nats after sft, 3.2 after dpo, 2.4 after grpo; see docs/preferences.md.
+    Hardware: 2 CPU cores, 3 GB of memory, about 200 MB of downloads the first time. Time: 7 to 10 minutes.
+    Expected, respondents never seen: margin 1.8 nats after sft, 3.2 after dpo, 2.5 after grpo; see docs/preferences.md.
 
     People of the World Values Survey, two questions. sft: the letter that each respondent chose. dpo: that letter
     rather than another. grpo: eight answers of the model's own to each person's question, rewarded for agreeing with
