@@ -3,11 +3,14 @@
 import json
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, devices_of
 from test_distributed import Group, losses, metrics
 
+from cuma_jax import train
+from cuma_jax.cli import parse_runs
+
 pytestmark = pytest.mark.slow
-CHAIN = ["-m", "cuma_jax.train", "--config", str(ROOT / "tests" / "chain_case.py"), "--mesh.data", "2",
+CHAIN = ["--config", str(ROOT / "tests" / "chain_case.py"), "--mesh.data", "2",
          "--mesh.tensor", "2", "--run.no-tensorboard", "--data.buckets", "256", "--adapter.layers", "1",
          "--train.steps", "2", "--train.batch_size", "16", "--train.eval_every", "0", "--train.eval_batches", "0",
          "--train.log_every", "1", "--train.save_every", "0", "--evaluation.splits", "unseen_country",
@@ -19,9 +22,12 @@ def scored(place, name):
 
 
 def test_a_chain_of_dpo_and_grpo_is_that_of_one_process(tmp_path):
-    for name, processes in (("one", 1), ("two", 2)):
-        argv = [*CHAIN, "--run.dir", str(tmp_path / name), "--run.cache_dir", str(tmp_path / f"cache of {name}")]
-        Group(tmp_path / "logs" / name, 4 // processes, *[argv] * processes).succeed()
+    argv = {name: [*CHAIN, "--run.dir", str(tmp_path / name), "--run.cache_dir", str(tmp_path / f"cache of {name}")]
+            for name in ("one", "two")}  # fmt: skip
+    Group(tmp_path / "logs", 2, *[["-m", "cuma_jax.train", *argv["two"]]] * 2).succeed()
+    configs = parse_runs("cuma_jax.train", "", argv["one"])
+    with devices_of(configs[0].mesh):
+        assert train.run_chain(configs) is None
     for stage in ("dpo", "grpo"):
         expected = losses(tmp_path / "one" / stage)
         assert len(expected) == 2

@@ -1,4 +1,4 @@
-"""Promises about real processes, with the flags that users run with: stopping, dying, going on, and the mesh."""
+"""Promises about real processes, with the flags that users run with: stopping, dying, and going on."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, TEST_XLA_FLAGS
+from conftest import ROOT
 
 pytestmark = pytest.mark.slow
 DEBUG = ["--config", str(ROOT / "configs" / "debug.py"), "--run.no-tensorboard", "--train.steps", "24",
@@ -99,17 +99,6 @@ def test_sigterm_saves_and_exits_with_code_zero_and_the_same_command_resumes(uni
     assert f"at step {stopped_at}" in out
     assert without_speeds(folder) == without_speeds(uninterrupted)
     assert scores(folder) == scores(uninterrupted)
-
-
-def test_eight_fake_devices_give_the_losses_of_one(uninterrupted, cache, tmp_path):
-    folder = tmp_path / "run"
-    finish(start(folder, cache, "--mesh.data", "2", "--mesh.fsdp", "2", "--mesh.tensor", "2",
-                 "--evaluation.no-after_training",
-                 XLA_FLAGS=f"--xla_force_host_platform_device_count=8 {TEST_XLA_FLAGS}"))  # fmt: skip
-    one, many = without_speeds(uninterrupted), without_speeds(folder)
-    assert [line["step"] for line in one] == [line["step"] for line in many]
-    for a, b in zip(one, many, strict=True):
-        assert abs(a["loss"] - b["loss"]) <= 1e-5, a["step"]
 
 
 def test_evaluating_again_gives_the_same_scores(uninterrupted, cache):
