@@ -1,11 +1,10 @@
 """Invented data with what real data have, for tests."""
 
 import dataclasses
-import importlib.util
 import pathlib
 
 import numpy as np
-from conftest import ROOT
+from preferences.fixtures import write_community_alignment, write_prism
 
 from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.survey import Survey
@@ -27,10 +26,7 @@ def odd_survey() -> Survey:
 
 def write_preferences(folder: pathlib.Path) -> dict[str, str]:
     """Invented files of the shape of PRISM and Community Alignment; their paths by source."""
-    spec = importlib.util.spec_from_file_location("fixtures", ROOT / "tests" / "preferences" / "fixtures.py")
-    fixtures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fixtures)
     return {
-        "prism": str(fixtures.write_prism(folder / "prism")),
-        "community_alignment": str(fixtures.write_community_alignment(folder / "community_alignment.csv")),
+        "prism": str(write_prism(folder / "prism")),
+        "community_alignment": str(write_community_alignment(folder / "community_alignment.csv")),
     }

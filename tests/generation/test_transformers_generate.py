@@ -3,40 +3,24 @@
 import importlib.util
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from golden import make_generate_golden as maker
+from models.loading import load
 
 from cuma_jax.config import MeshConfig, SamplingConfig
 from cuma_jax.generation import make_generate
-from cuma_jax.models.decoder import Decoder
-from cuma_jax.models.families import decoder_config
 from cuma_jax.models.sources import resolve
-from cuma_jax.models.weights import load_params
 from cuma_jax.sharding import make_mesh, replicated
-from cuma_jax.training.assembly import abstract_variables
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-def maker():
-    spec = importlib.util.spec_from_file_location("make_generate_golden", GOLDEN / "make_generate_golden.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MAKER = maker()
-
-
 def compare(case, lengths_B, golden):
-    files = resolve(str(GOLDEN / "hf" / case))
-    decoder = Decoder(decoder_config(files))
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     whole = replicated(mesh)
-    abstract = nn.meta.unbox(abstract_variables(decoder, 0)["params"])
-    base = load_params(files, decoder.config, abstract, jax.tree.map(lambda _: whole, abstract), decoder.n_frozen)
+    decoder, base = load(resolve(str(GOLDEN / "hf" / case)), mesh=mesh)
     reply_BN = golden["reply_BN"]
     sampling = SamplingConfig(temperature=0.0, max_new_tokens=reply_BN.shape[1])
     generate = make_generate(decoder, sampling, (int(golden["end"]),), -1, mesh, whole, whole)
@@ -51,7 +35,7 @@ def compare(case, lengths_B, golden):
     np.testing.assert_array_equal(out.stopped_B, (reply_BN == golden["end"]).any(1))
 
 
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c == "qwen3" else pytest.mark.slow) for c in MAKER.CASES])
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[] if c == "qwen3" else pytest.mark.slow) for c in maker.CASES])
 def test_greedy_replies_equal_the_golden_ones(case):
     # These are transformers' numbers: a change here is a mistake. tests/golden/make_generate_golden.py remakes them.
     with np.load(GOLDEN / "generate.npz") as arrays:
@@ -63,4 +47,4 @@ def test_greedy_replies_equal_the_golden_ones(case):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("case", ["llama_tied_llama3", "qwen3"])
 def test_greedy_replies_equal_torch_live(case):
-    compare(case, np.array(MAKER.LENGTHS, np.int32), MAKER.make(GOLDEN / "hf" / case, seed=1000))
+    compare(case, np.array(maker.LENGTHS, np.int32), maker.make(GOLDEN / "hf" / case, seed=1000))

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from golden import make_hf_golden
 from loading import load
 
 from cuma_jax.models.sources import resolve
@@ -42,8 +43,5 @@ def test_hidden_states_and_logits_equal_the_golden_ones(case):
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.parametrize("case", CASES)
 def test_hidden_states_and_logits_equal_torch_live(case, tmp_path):
-    spec = importlib.util.spec_from_file_location("make_hf_golden", GOLDEN / "make_hf_golden.py")
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
-    maker.make(case, tmp_path, seed=1000 + CASES.index(case))
+    make_hf_golden.make(case, tmp_path, seed=1000 + CASES.index(case))
     compare(tmp_path)

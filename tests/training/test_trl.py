@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from golden import make_trl_golden as maker
 from models.loading import load
 
 from cuma_jax.config import Config, DpoConfig, GrpoConfig, ObjectiveConfig, RewardConfig, SamplingConfig, TrainConfig
@@ -17,16 +18,6 @@ from cuma_jax.training.forward import Tables, batch_sums
 from cuma_jax.training.policy import reply_sums
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-
-
-def maker():
-    spec = importlib.util.spec_from_file_location("make_trl_golden", GOLDEN / "make_trl_golden.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MAKER = maker()
 
 
 def rows(prompt_BT, prompt_length_B, reply_BS, length_B):
@@ -70,19 +61,19 @@ def reply_batch(golden):
 
 def config_of(case):
     """Our settings for TRL's."""
-    if case in MAKER.DPO:
-        settings = MAKER.DPO[case]
+    if case in maker.DPO:
+        settings = maker.DPO[case]
         dpo = DpoConfig(beta=settings["beta"], loss=settings["loss_type"][0])
         return Config(objective=ObjectiveConfig("dpo", aggregate="respondent"), dpo=dpo), batch_sums, pair_batch
-    settings = MAKER.GRPO[case]
+    settings = maker.GRPO[case]
     grpo = GrpoConfig(
-        samples=MAKER.SAMPLES, clip=settings["epsilon"], clip_high=settings.get("epsilon_high", 0.0),
+        samples=maker.SAMPLES, clip=settings["epsilon"], clip_high=settings.get("epsilon_high", 0.0),
         kl=settings["beta"], advantage="unbiased" if settings["loss_type"] == "dr_grpo" else "normalised",
     )  # fmt: skip
-    sampling = SamplingConfig(temperature=settings["temperature"], max_new_tokens=MAKER.REPLY)
+    sampling = SamplingConfig(temperature=settings["temperature"], max_new_tokens=maker.REPLY)
     config = Config(
         objective=ObjectiveConfig("grpo", aggregate="respondent"), grpo=grpo, sampling=sampling,
-        reward=RewardConfig(survey=1.0), train=TrainConfig(batch_size=MAKER.GROUPS * MAKER.SAMPLES),
+        reward=RewardConfig(survey=1.0), train=TrainConfig(batch_size=maker.GROUPS * maker.SAMPLES),
     )  # fmt: skip
     return config, reply_sums, reply_batch
 
@@ -91,7 +82,7 @@ def compare(name, case, golden):
     decoder, base = load(resolve(str(GOLDEN / "hf" / name)))
     config, sums_of, batch_of = config_of(case)
     batch = batch_of(golden)
-    if case in MAKER.GRPO and not config.grpo.kl:
+    if case in maker.GRPO and not config.grpo.kl:
         del batch["reference_logp"]
 
     @jax.jit
@@ -106,8 +97,8 @@ def compare(name, case, golden):
     np.testing.assert_allclose(slope_D, expected_D, rtol=2e-4, atol=2e-5 * np.abs(expected_D).max())
 
 
-@pytest.mark.parametrize("case", [*MAKER.DPO, *MAKER.GRPO])
-@pytest.mark.parametrize("name", MAKER.MODELS)
+@pytest.mark.parametrize("case", [*maker.DPO, *maker.GRPO])
+@pytest.mark.parametrize("name", maker.MODELS)
 def test_a_loss_and_its_gradient_equal_the_golden_ones(name, case):
     # These are TRL's numbers: a change here is a mistake. tests/golden/make_trl_golden.py remakes them.
     with np.load(GOLDEN / "trl.npz") as arrays:
@@ -117,6 +108,6 @@ def test_a_loss_and_its_gradient_equal_the_golden_ones(name, case):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed")
 def test_a_loss_and_its_gradient_equal_trl_live():
-    golden = MAKER.make("qwen3", seed=1000)
-    for case in (*MAKER.DPO, *MAKER.GRPO):
+    golden = maker.make("qwen3", seed=1000)
+    for case in (*maker.DPO, *maker.GRPO):
         compare("qwen3", case, golden)
