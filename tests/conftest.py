@@ -3,13 +3,18 @@
 import collections
 import contextlib
 import dataclasses
+import importlib.metadata
 import os
 import pathlib
+
+from packaging.version import Version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs here run for milliseconds, so compiling them is most of the time: the backend's costly passes are off.
 # Tests of bit-for-bit promises run real processes without these flags.
 TEST_XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if Version(importlib.metadata.version("jaxlib")) < Version("0.11.1"):  # later ones end at a flag that they do not know
+    TEST_XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", TEST_XLA_FLAGS]
 )

@@ -150,7 +150,7 @@ def whole(place):
 def killed(place):
     """The group, its exit codes, and the seconds until the other had ended; nobody told it."""
     run, folder = group(place, "killed", 2), place / "killed"
-    run.wait_for(lambda: (5, "train") in losses(folder))
+    run.wait_for(lambda: (5, "train") in losses(folder) and (folder / "checkpoints" / "4").is_dir())
     began = time.monotonic()
     run.processes[1].kill()
     codes = run.end()

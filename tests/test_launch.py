@@ -597,7 +597,7 @@ def test_a_missing_tool_is_one_line_that_says_how_to_get_it(tmp_path, script, ar
 SAVES_ON_SIGTERM = "trap 'echo saved; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
 
 
-def wait_for(condition, seconds=10.0):
+def wait_for(condition, seconds=60.0):
     """Waits until `condition()` holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -618,7 +618,7 @@ def test_worker_turns_a_saved_stop_into_143(tmp_path):
         assert worker.stdout.readline() == "ready\n"
         worker.send_signal(signal.SIGTERM)
         try:
-            assert worker.communicate(timeout=20)[0] == "saved\n"
+            assert worker.communicate(timeout=60)[0] == "saved\n"
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(worker.pid, signal.SIGKILL)

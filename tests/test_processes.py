@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,9 +56,9 @@ def scores(folder):
     return values
 
 
-def wait_for_step(folder, step, process):
+def wait_for(condition, process):
     deadline = time.monotonic() + 240
-    while not any(line["step"] >= step for line in metrics(folder)):
+    while not condition():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -78,10 +79,11 @@ def test_a_run_leaves_its_whole_record(uninterrupted):
 def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(uninterrupted, cache, tmp_path):
     folder = tmp_path / "run"
     first = start(folder, cache)
-    wait_for_step(folder, 8, first)
+    wait_for(lambda: (folder / "checkpoints" / "6").is_dir(), first)
     first.kill()
     first.communicate()
-    finish(start(folder, cache))
+    assert not (folder / "results.json").exists()
+    assert re.search(r"at step (6|12|18)", finish(start(folder, cache)))
     assert without_speeds(folder) == without_speeds(uninterrupted)
     assert scores(folder) == scores(uninterrupted)
 
@@ -89,7 +91,7 @@ def test_killed_and_run_again_it_ends_as_if_nothing_had_happened(uninterrupted, 
 def test_sigterm_saves_and_exits_with_code_zero_and_the_same_command_resumes(uninterrupted, cache, tmp_path):
     folder = tmp_path / "run"
     first = start(folder, cache)
-    wait_for_step(folder, 3, first)
+    wait_for(lambda: any(line["step"] >= 3 for line in metrics(folder)), first)
     first.send_signal(signal.SIGTERM)
     out = finish(first)
     assert "run the same command to resume" in out

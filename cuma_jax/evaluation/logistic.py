@@ -10,17 +10,19 @@ Legend: R respondents, P profiles, F fields, V values of all fields, N rows of a
 import dataclasses
 import sys
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from cuma_jax.evaluation.distances import nll
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.splits import hash_shares
 from cuma_jax.surveys.survey import Survey
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 MAX_ANSWERS = 5000
 """Most training answers a question is fitted on; of more, those of the respondents with the lowest hash."""
@@ -112,7 +114,7 @@ def _one_hot(profiles: Profiles) -> sparse.csr_array:
 
 def _choose_strength(
     inputs_PV: sparse.csr_array, fit: _Rows, held: _Rows, options: int
-) -> tuple[float, LogisticRegression | None]:
+) -> "tuple[float, LogisticRegression | None]":
     """The inverse penalty with the lowest loss on `held`, and its model.
 
     From the strongest penalty down, each fit starts from the last; the first that is worse ends the search.
@@ -129,8 +131,12 @@ def _choose_strength(
 
 
 def _fit(
-    inputs_PV: sparse.csr_array, rows: _Rows, strength: float, start: LogisticRegression | None
-) -> LogisticRegression:
+    inputs_PV: sparse.csr_array, rows: _Rows, strength: float, start: "LogisticRegression | None"
+) -> "LogisticRegression":
+    # Here and not above: importing it takes a second, which every command would wait for, `--help` too.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     profile_N, option_N, weight_N = rows
     model = LogisticRegression(C=strength, solver="lbfgs", max_iter=_ITERATIONS, tol=1e-4, warm_start=True)
     if start is not None and np.array_equal(start.classes_, np.unique(option_N)):
@@ -140,7 +146,7 @@ def _fit(
         return model.fit(inputs_PV[profile_N], option_N, sample_weight=weight_N)
 
 
-def _predict(model: LogisticRegression, inputs_NV: sparse.csr_array, options: int) -> np.ndarray:
+def _predict(model: "LogisticRegression", inputs_NV: sparse.csr_array, options: int) -> np.ndarray:
     probs_NO = np.zeros((inputs_NV.shape[0], options))
     probs_NO[:, model.classes_] = model.predict_proba(inputs_NV)
     return probs_NO

@@ -39,7 +39,11 @@ class ScriptedJudge:
             self._now += 1
             self.most = max(self.most, self._now)
         try:
-            found = self.script(number, self.requests[number])
+            try:
+                found = self.script(number, self.requests[number])
+            finally:  # before the client can read the answer and send its next request
+                with self._lock:
+                    self._now -= 1
             status, text, given = (*found, {})[:3] if isinstance(found, tuple) else (200, found, {})
             headers = dict(given)
             if status == "hang":
@@ -63,9 +67,6 @@ class ScriptedJudge:
             handler.wfile.write(content)
         except (BrokenPipeError, ConnectionResetError):
             pass  # the client gave up, as it should
-        finally:
-            with self._lock:
-                self._now -= 1
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import email.utils
 import json
 import math
 import socket
+import threading
 import time
 
 import pytest
@@ -248,19 +249,26 @@ def test_parameters_that_a_model_does_not_take_are_left_out(tmp_path):
     assert judge_at(url, tmp_path).requests_needed(comparisons(4)) == 0
 
 
-def test_concurrency_and_pace_as_the_server_measures_them(tmp_path):
-    def slow(number, request):
-        time.sleep(0.05)
+def together(count):
+    """A script that answers when `count` requests are under way, so that the server's load decides nothing."""
+    meeting = threading.Barrier(count)
+
+    def script(number, request):
+        meeting.wait(timeout=60)
         return says("A")
 
-    with serving(slow) as (url, server):
+    return script
+
+
+def test_concurrency_and_pace_as_the_server_measures_them(tmp_path):
+    with serving(together(3)) as (url, server):
         judge_at(url, tmp_path / "a", concurrency=3).compare(comparisons(6))
         assert server.most == 3
     with serving(lambda n, r: says("A")) as (url, server):
-        judge_at(url, tmp_path / "b", requests_per_minute=1200).compare(comparisons(5))
+        judge_at(url, tmp_path / "b", requests_per_minute=600).compare(comparisons(5))
     gaps = [b - a for a, b in zip(server.times, server.times[1:], strict=False)]
-    assert server.times[-1] - server.times[0] >= 9 * 0.05 - 0.02
-    assert min(gaps) > 0.02
+    assert sum(gaps) > 0.6 * 9 * 0.1  # the first one may have come late, and the last one not
+    assert sorted(gaps)[len(gaps) // 2] > 0.05
 
 
 def test_the_budget_is_checked_before_and_kept_during_the_work(tmp_path):
@@ -279,11 +287,7 @@ def test_the_budget_is_checked_before_and_kept_during_the_work(tmp_path):
 
 
 def test_processes_of_one_run_share_the_limits(tmp_path):
-    def slow(number, request):
-        time.sleep(0.05)
-        return says("A")
-
-    with serving(slow) as (url, server):
+    with serving(together(2)) as (url, server):
         limits = config(url, max_requests=21, concurrency=4)
         with pytest.raises(CumaError, match=r"asked 12 times more, but judge.max_requests leaves 10"):
             Judge(limits, tmp_path / "a", processes=2).compare(comparisons(6))
@@ -292,8 +296,8 @@ def test_processes_of_one_run_share_the_limits(tmp_path):
         with pytest.raises(CumaError, match="less than one for each of the 30 processes"):
             Judge(limits, tmp_path / "a", processes=30)
     with serving(lambda n, r: says("A")) as (url, server):
-        Judge(config(url, requests_per_minute=1200), tmp_path / "b", processes=2).compare(comparisons(2))
-    assert server.times[-1] - server.times[0] >= 3 * 0.1 - 0.02
+        Judge(config(url, requests_per_minute=300), tmp_path / "b", processes=2).compare(comparisons(2))
+    assert server.times[-1] - server.times[0] > 0.75 * 3 * 0.4  # one process alone: 3 * 0.2
 
 
 def test_an_outage_stops_with_the_reason(tmp_path):
