@@ -29,6 +29,7 @@ def test_an_answer_is_compared_with_every_other_option():
         assert margin_N[n] == pytest.approx(np.log(mine) - np.mean([np.log(probs_NO[n, o]) for o in others]))
 
 
+@pytest.mark.slow
 def test_equal_stages_score_equally_and_their_difference_is_exactly_zero(debug_assembly, random_adapters, monkeypatch):
     adapters = random_adapters(debug_assembly)
     monkeypatch.setattr("cuma_jax.evaluation.stage_answers.MOST_ANSWERS", 8)
