@@ -4,13 +4,13 @@ Most run `train.main` in this process; one of each kind runs as the real command
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+from processes import environment
 from safetensors.numpy import load_file, save_file
 
 from cuma_jax import train
@@ -160,11 +160,10 @@ def test_a_run_folder_of_other_settings_is_left_alone(tmp_path, monkeypatch, cap
     assert [p.name for p in folder.iterdir()] == ["config.json"]
 
 
-def command(argv, cwd, **environment):
-    clean = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+def command(argv, cwd, **extra):
     return subprocess.run(
         [sys.executable, "-m", "cuma_jax.train", *argv],
-        cwd=cwd, env=clean | {"PYTHONPATH": str(ROOT)} | environment, capture_output=True, text=True, check=False,
+        cwd=cwd, env=environment(**extra), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 

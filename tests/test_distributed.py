@@ -11,7 +11,6 @@ All groups share one cache of compiled programs, so that each program is compile
 """
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -22,6 +21,7 @@ import time
 
 import pytest
 from conftest import ROOT, TEST_XLA_FLAGS
+from processes import environment, metrics, wait_for
 
 pytestmark = pytest.mark.slow
 STEPS = 10
@@ -44,7 +44,6 @@ class Group:
 
     def __init__(self, logs, devices, *argvs, folders=None):
         address, count = f"127.0.0.1:{free_port()}", len(argvs)
-        clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
         flags = f"--xla_force_host_platform_device_count={devices} {TEST_XLA_FLAGS}"
         logs.mkdir(parents=True, exist_ok=True)
         self.logs = [logs / f"{i}.log" for i in range(count)]
@@ -55,8 +54,7 @@ class Group:
                     [sys.executable, *argv, "--distributed", f"{address},{count},{i}" if count > 1 else "none"],
                     stdout=log, stderr=log,
                     # Sets of strings are in another order in each process, as they are without a seed, most times.
-                    env=clean | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "CUMA_JAX_HEARTBEAT": str(HEARTBEAT_S),
-                                 "PYTHONHASHSEED": str(2 * i)},
+                    env=environment(XLA_FLAGS=flags, CUMA_JAX_HEARTBEAT=str(HEARTBEAT_S), PYTHONHASHSEED=str(2 * i)),
                     cwd=folders[i] if folders else None,
                 ))  # fmt: skip
 
@@ -77,16 +75,7 @@ class Group:
         assert self.end() == [0] * len(self.processes), "\n".join(self.said(i) for i in range(len(self.processes)))
 
     def wait_for(self, condition):
-        until = time.monotonic() + 240
-        try:
-            while not condition():
-                assert all(p.poll() is None for p in self.processes), self.said(0)
-                assert time.monotonic() < until
-                time.sleep(0.02)
-        except BaseException:
-            for process in self.processes:
-                process.kill()
-            raise
+        wait_for(condition, *self.processes, said=lambda: self.said(0))
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +86,6 @@ def place(tmp_path_factory):
 def group(place, name, processes, *more):
     argv = [*TRAIN, *MESH, "--run.dir", str(place / name), "--run.cache_dir", str(place / "cache"), *more]
     return Group(place / "logs" / name, 8 // processes, *[argv] * processes)
-
-
-def metrics(folder):
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def losses(folder):

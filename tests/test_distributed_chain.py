@@ -4,7 +4,8 @@ import json
 
 import pytest
 from conftest import ROOT, devices_of
-from test_distributed import Group, losses, metrics
+from processes import metrics
+from test_distributed import Group, losses
 
 from cuma_jax import train
 from cuma_jax.cli import parse_runs

@@ -71,3 +71,12 @@ def test_bad_options_are_one_message(monkeypatch, args, message):
     monkeypatch.setattr(sys, "argv", ["evaluate", *args])
     with pytest.raises(CumaError, match=message):
         evaluate.main()
+
+
+def test_the_folder_of_a_chain_names_its_stages(monkeypatch, tmp_path):
+    for stage in ("sft", "dpo"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "config.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--run", str(tmp_path)])
+    with pytest.raises(CumaError, match=f"Runs in it: {tmp_path}/dpo, {tmp_path}/sft$"):
+        evaluate.main()

@@ -1,15 +1,14 @@
 """Promises about real processes, with the flags that users run with: stopping, dying, and going on."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import ROOT
+from processes import environment, metrics, wait_for
 
 pytestmark = pytest.mark.slow
 DEBUG = ["--config", str(ROOT / "configs" / "debug.py"), "--run.no-tensorboard", "--train.steps", "24",
@@ -20,11 +19,6 @@ DEBUG = ["--config", str(ROOT / "configs" / "debug.py"), "--run.no-tensorboard",
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("processes"))
-
-
-def environment(**extra):
-    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
-    return clean | {"PYTHONPATH": str(ROOT)} | extra
 
 
 def start(folder, cache, *argv, **extra):
@@ -39,12 +33,6 @@ def finish(process):
     return out
 
 
-def metrics(folder):
-    path = folder / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 def without_speeds(folder):
     return [{k: v for k, v in line.items() if not k.endswith("_per_s")} for line in metrics(folder)]
 
@@ -54,14 +42,6 @@ def scores(folder):
     values = json.loads((folder / "results.json").read_text())
     values.pop("about")
     return values
-
-
-def wait_for(condition, process):
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

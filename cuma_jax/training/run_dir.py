@@ -96,7 +96,9 @@ def read_config(folder: pathlib.Path) -> Config:
     try:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise CumaError(f"{path} does not exist; is {folder} the folder of a run?") from None
+        stages = [str(inner.parent) for inner in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
+        hint = f" Runs in it: {', '.join(stages)}" if stages else ""
+        raise CumaError(f"{path} does not exist; is {folder} the folder of a run?{hint}") from None
     except json.JSONDecodeError as error:
         raise CumaError(f"{path} is not valid JSON ({error})") from None
 

@@ -1,15 +1,14 @@
 """The command as users run it: real training of a tiny model, twice, with one variant that cannot run."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from conftest import ROOT, TEST_XLA_FLAGS
+from conftest import TEST_XLA_FLAGS
+from processes import environment, metrics, wait_for
 
 pytestmark = pytest.mark.slow
 PRESET = """
@@ -43,10 +42,9 @@ def cache(tmp_path_factory):
 def start(folder, cache, *argv, steps=3):
     folder.mkdir(exist_ok=True)
     (folder / "mine.py").write_text(PRESET.replace("STEPS", str(steps)))
-    clean = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "NPROC")}
     return subprocess.Popen(
         [sys.executable, "-m", "cuma_jax.compare", "--config", str(folder / "mine.py"), "--dir", str(folder), *argv],
-        env=clean | {"PYTHONPATH": str(ROOT), "CUMA_JAX_CACHE": cache, "XLA_FLAGS": TEST_XLA_FLAGS},
+        env=environment(CUMA_JAX_CACHE=cache, XLA_FLAGS=TEST_XLA_FLAGS),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
@@ -87,16 +85,12 @@ def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache):
 
 def test_a_comparison_stopped_by_ctrl_c_goes_on_where_it_was(tmp_path, cache):
     process = start(tmp_path, cache, "--only", "lora", "--seeds", "0", steps=4000)
-    metrics = tmp_path / "lora" / "seed0" / "metrics.jsonl"
-    deadline = time.monotonic() + 600
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    folder = tmp_path / "lora" / "seed0"
+    wait_for(lambda: len(metrics(folder)) >= 2, process)
     process.send_signal(signal.SIGINT)
     out = finish(process, 130)
     assert "run the same command again to go on" in out
-    saved = [int(path.name) for path in (tmp_path / "lora" / "seed0" / "checkpoints").iterdir()]
+    saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
     assert saved
     assert 0 < max(saved) < 4000
     listed = finish(start(tmp_path, cache, "--list", steps=4000), 0)

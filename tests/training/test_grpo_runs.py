@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, changed, devices_of
 from data.made_up import write_preferences
-from test_processes import finish, metrics, start
+from processes import metrics
+from test_processes import finish, start
 
 from cuma_jax.sharding import put_batch
 from cuma_jax.training.assembly import assemble
