@@ -35,7 +35,7 @@ setup(
     packages=[*find_packages(include=["cuma_jax", "cuma_jax.*"]), "cuma_jax.configs"],
     package_data={
         "cuma_jax": ["py.typed"],
-        "cuma_jax.surveys": ["*.json"],
+        "cuma_jax.surveys.sources": ["*.json"],
         "cuma_jax.reporting": ["templates/*"],
     },
     zip_safe=False,

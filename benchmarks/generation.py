@@ -36,7 +36,7 @@ def our_writing(args: argparse.Namespace) -> tuple[dict[str, str], Callable[[str
 
     from cuma_jax.config import SamplingConfig
     from cuma_jax.generation import make_generate
-    from cuma_jax.training.assembly import make_decoder
+    from cuma_jax.run.decoders import make_decoder
 
     bench = steps.Bench(args)
     made: dict[tuple[str, int], Callable[[], Any]] = {}

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.cache import cache_dir
-from cuma_jax.cli import load_preset
 from cuma_jax.config import Config
+from cuma_jax.config.presets import load_preset
 from cuma_jax.data.sources import load_source
-from cuma_jax.models.encoders import Backbone, load_encoder
-from cuma_jax.models.profile_table import build_profile_table
+from cuma_jax.profile_encoders.encoders import Backbone, load_encoder
+from cuma_jax.profile_encoders.profile_table import build_profile_table
+from cuma_jax.runtime.files import cache_dir
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.splits import TRAIN, split_rows
 from cuma_jax.surveys.units import survey_units
@@ -53,9 +53,9 @@ def country_vectors(config: Config) -> np.ndarray:
 def _backbone(config: Config, cache: str) -> Backbone | None:
     if config.profile.encoder != "backbone":
         return None
-    from cuma_jax.training.assembly import assemble
+    from cuma_jax.run.build import build_run
 
-    a = assemble(config, progress=False)
+    a = build_run(config, progress=False)
     return Backbone(a.decoder_config, a.base, a.tokenizer, a.fingerprint, config.model.source, a.decoder.dtype)
 
 

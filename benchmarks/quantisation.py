@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 import steps
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import Config, DataConfig
-from cuma_jax.methods import apply_method
+from cuma_jax.config import Config, DataConfig, load_config
+from cuma_jax.config.methods import apply_method
 
 
 def make_config(args: argparse.Namespace) -> Config:
@@ -43,7 +42,7 @@ def make_config(args: argparse.Namespace) -> Config:
     return dataclasses.replace(config, data=data, train=dataclasses.replace(config.train, question_cache="off"))
 
 
-def storages(assembly: Any) -> dict[str, tuple[Any, Any]]:
+def storages(run: Any) -> dict[str, tuple[Any, Any]]:
     """Name -> (decoder, base) of every storage."""
     import flax.linen as nn
     import jax
@@ -51,38 +50,38 @@ def storages(assembly: Any) -> dict[str, tuple[Any, Any]]:
 
     from cuma_jax.models.quantised import output_scales, quantise_into
     from cuma_jax.models.weights import load_params
-    from cuma_jax.sharding import tree_shardings
-    from cuma_jax.training.assembly import abstract_variables
+    from cuma_jax.run.decoders import abstract_variables
+    from cuma_jax.runtime.sharding import tree_shardings
 
-    decoder = assembly.decoder.clone(quantize="int8")
+    decoder = run.decoder.clone(quantize="int8")
     boxed = abstract_variables(decoder, 0)["params"]
-    shardings = tree_shardings(boxed, assembly.mesh)
-    int8 = load_params(assembly.files, assembly.decoder_config, nn.meta.unbox(boxed), shardings, decoder.n_frozen)
+    shardings = tree_shardings(boxed, run.mesh)
+    int8 = load_params(run.files, run.decoder_config, nn.meta.unbox(boxed), shardings, decoder.n_frozen)
 
-    embed_VD = np.asarray(assembly.base["embed"])
+    embed_VD = np.asarray(run.base["embed"])
     q_DV, scale_V = np.empty(embed_VD.shape[::-1], np.int8), output_scales(embed_VD)
     quantise_into(q_DV, embed_VD, scale_V)
-    rounded_VD = jax.device_put(q_DV.T * scale_V[:, None], assembly.base_shardings["embed"])
-    short = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), assembly.base)
+    rounded_VD = jax.device_put(q_DV.T * scale_V[:, None], run.base_shardings["embed"])
+    short = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), run.base)
     return {
-        "float32": (assembly.decoder, assembly.base),
-        "bfloat16": (assembly.decoder, short),
+        "float32": (run.decoder, run.base),
+        "bfloat16": (run.decoder, short),
         "int8": (decoder, int8),
         "int8, embedding too": (decoder, int8 | {"embed": rounded_VD}),
     }
 
 
-def option_figures(assembly: Any, batches: Any, decoder: Any, base: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def option_figures(run: Any, batches: Any, decoder: Any, base: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Logits and log-probabilities of the options of every row, [N,O] each; past a row's options -inf and 0."""
     import jax
     import jax.numpy as jnp
 
-    from cuma_jax.objectives.choice import option_log_probs, option_mask
-    from cuma_jax.sharding import put_batch
-    from cuma_jax.training.forward import hidden
+    from cuma_jax.losses.choice import option_log_probs, option_mask
+    from cuma_jax.run.forward import hidden
+    from cuma_jax.runtime.sharding import put_batch
 
     @jax.jit
-    def run(base: Any, tables: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+    def last_hidden(base: Any, tables: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
         h_BSD, _ = hidden(decoder, base, {}, tables, batch, None)
         logits_BO: Any = decoder.apply({"params": base}, h_BSD[:, 0], batch["option_ids"], method="option_logits")
         mask_BO = option_mask(batch["options"], logits_BO.shape[1])
@@ -90,11 +89,11 @@ def option_figures(assembly: Any, batches: Any, decoder: Any, base: Any, name: s
         return jnp.where(mask_BO, logits_BO, -jnp.inf), jnp.where(mask_BO, logp_BO, 0.0)
 
     found = []
-    with jax.set_mesh(assembly.mesh):
+    with jax.set_mesh(run.mesh):
         for number, (bucket, batch) in enumerate(batches):
             print(f"\r{name}: batch {number + 1} of {len(batches)}", end="", file=sys.stderr, flush=True)
-            placed = put_batch(batch, assembly.mesh)
-            found.append(jax.device_get(run(base, assembly.training.tables[bucket], placed)))
+            placed = put_batch(batch, run.mesh)
+            found.append(jax.device_get(last_hidden(base, run.training.tables[bucket], placed)))
     print(file=sys.stderr)
     logits_NO, logp_NO = (np.concatenate(part).astype(np.float64) for part in zip(*found, strict=True))
     return logits_NO, logp_NO
@@ -149,24 +148,24 @@ def main() -> None:
     args = parser.parse_args()
 
     from cuma_jax.data.pipeline import TrainBatches
-    from cuma_jax.jax_setup import prepare_jax
-    from cuma_jax.sharding import local_rows
-    from cuma_jax.training.assembly import assemble
+    from cuma_jax.run.build import build_run
+    from cuma_jax.runtime.jax_setup import prepare_jax
+    from cuma_jax.runtime.sharding import local_rows
     from cuma_jax.training.loop import training_rows
 
     config = make_config(args)
-    prepare_jax(config)
-    assembly = assemble(config)
-    rows, train = training_rows(assembly, "train"), config.train
-    stream = TrainBatches(rows, args.batch, train.steps, train.seed, local_rows(assembly.mesh, args.batch))
+    prepare_jax(config.run.cache_dir)
+    run = build_run(config)
+    rows, train = training_rows(run, "train"), config.train
+    stream = TrainBatches(rows, args.batch, train.steps, train.seed, local_rows(run.mesh, args.batch))
     batches = [stream[step] for step in range(train.steps)]
     print(f"{train.steps * args.batch} rows of {config.data.source}, {args.source}, against float32")
     columns = ("storage", "MB", "KL", "largest", "TV", "logit", "largest", "same")
     print("{:20s} {:>7s} {:>10s} {:>9s} {:>8s} {:>7s} {:>8s} {:>6s}".format(*columns))
     results: dict[str, dict[str, float]] = {}
     exact: Any = None
-    for name, (decoder, base) in storages(assembly).items():
-        found = option_figures(assembly, batches, decoder, base, name)
+    for name, (decoder, base) in storages(run).items():
+        found = option_figures(run, batches, decoder, base, name)
         exact = exact or found
         row = results[name] = {"megabytes": megabytes(base, name)} | compare(exact, found)
         print(

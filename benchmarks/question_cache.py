@@ -16,32 +16,31 @@ from typing import Any
 
 import steps
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import Config, DataConfig
+from cuma_jax.config import Config, DataConfig, load_config
 
 
 class Run:
     """One run of the package, stepping through its own training batches."""
 
     def __init__(self, config: Config):
-        from cuma_jax.training.assembly import assemble
+        from cuma_jax.run.build import build_run
         from cuma_jax.training.loop import Trainer
 
-        self.assembly = assemble(config)
-        self.trainer = Trainer(self.assembly)
+        self.run = build_run(config)
+        self.trainer = Trainer(self.run)
         self.state = self.trainer.fresh()
 
     def take(self, number: int) -> tuple[float, float]:
         """Takes the step on batch `number`; (seconds, loss)."""
         import jax
 
-        from cuma_jax.sharding import put_batch
+        from cuma_jax.runtime.sharding import put_batch
 
         bucket, batch = self.trainer.batches[number]
-        placed = put_batch(batch, self.assembly.mesh)
-        tables = self.assembly.training.tables[bucket]
-        step = steps.Step(self.trainer.train_step, self.state, (self.assembly.base, tables, placed))
-        with jax.set_mesh(self.assembly.mesh):
+        placed = put_batch(batch, self.run.mesh)
+        tables = self.run.training.tables[bucket]
+        step = steps.Step(self.trainer.train_step, self.state, (self.run.base, tables, placed))
+        with jax.set_mesh(self.run.mesh):
             seconds = step()
         self.state = step.state
         return seconds, step.loss
@@ -75,13 +74,13 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     args = parser.parse_args()
 
-    from cuma_jax.jax_setup import prepare_jax
+    from cuma_jax.runtime.jax_setup import prepare_jax
 
     config = make_config(args)
-    prepare_jax(config)
+    prepare_jax(config.run.cache_dir)
     off = dataclasses.replace(config, train=dataclasses.replace(config.train, question_cache="off"))
     runs = {"cache": Run(config), "no cache": Run(off)}
-    if not runs["cache"].assembly.training.cached:
+    if not runs["cache"].run.training.cached:
         parser.error(f"--layers {args.layers} leaves no layer below the first adapted one: nothing to cache")
     batches = runs["cache"].trainer.batches
     seen: set[int] = set()
@@ -102,7 +101,7 @@ def main() -> None:
     for name, spent in seconds.items():
         figures = steps.summary(spent)
         print(f"{name:8s} {figures['median_s']:8.4f} s a step ({figures['min_s']:.4f} to {figures['max_s']:.4f})")
-    layers = runs["cache"].assembly.decoder_config.layers
+    layers = runs["cache"].run.decoder_config.layers
     print(f"losses of the two runs differ by at most {apart:.1e}")
     print(f"last {args.layers} of {layers} layers adapted: {ratio:.2f} times as fast with the cache")
     results = {name: steps.summary(spent) for name, spent in seconds.items()}

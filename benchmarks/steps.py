@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
-from cuma_jax.methods import apply_method
+from cuma_jax.config.methods import apply_method
 
 OPTIONS, PROFILES = 4, 64
 
@@ -106,12 +106,12 @@ class Bench:
     def __init__(self, args: argparse.Namespace, devices: int = 1):
         import jax
 
-        from cuma_jax.jax_setup import prepare_jax
+        from cuma_jax.hub.model_files import resolve
         from cuma_jax.models.families import decoder_config
-        from cuma_jax.models.sources import resolve
-        from cuma_jax.sharding import make_mesh
+        from cuma_jax.runtime.jax_setup import prepare_jax
+        from cuma_jax.runtime.sharding import make_mesh
 
-        prepare_jax(Config())
+        prepare_jax(Config().run.cache_dir)
         self.args = args
         self.files = resolve(f"random:{args.shape}")
         shape = decoder_config(self.files)
@@ -156,9 +156,9 @@ class Bench:
         import jax.numpy as jnp
 
         from cuma_jax.models.weights import load_params
-        from cuma_jax.sharding import local_rows, put_batch, replicated, tree_shardings
-        from cuma_jax.training.assembly import abstract_variables, make_decoder
-        from cuma_jax.training.forward import Tables
+        from cuma_jax.run.decoders import abstract_variables, make_decoder
+        from cuma_jax.run.forward import Tables
+        from cuma_jax.runtime.sharding import local_rows, put_batch, replicated, tree_shardings
         from cuma_jax.training.optimizer import make_optimizer, make_schedule
         from cuma_jax.training.step import TrainState, make_train_step
 
@@ -221,7 +221,7 @@ def peak_bytes() -> int:
     """The most memory that this process' devices (on a CPU: this process) have needed so far."""
     import jax
 
-    from cuma_jax import memory
+    from cuma_jax.runtime import memory
 
     return memory.peak_bytes(jax.local_devices()) or 0
 

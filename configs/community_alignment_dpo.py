@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import Config, DpoConfig, ObjectiveConfig
+from cuma_jax.config import Config, DpoConfig, ObjectiveConfig, load_config
 
 
 def community_alignment_dpo() -> Config:

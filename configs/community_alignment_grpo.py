@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import Config, GrpoConfig, JudgeConfig, ObjectiveConfig, RewardConfig, SamplingConfig
+from cuma_jax.config import Config, GrpoConfig, JudgeConfig, ObjectiveConfig, RewardConfig, SamplingConfig, load_config
 
 
 def community_alignment_grpo() -> Config:

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config_compare import METHOD_NAMES, Comparison, by_method
+from cuma_jax.config import METHOD_NAMES, Comparison, by_method, load_config
 
 
 def compare_debug() -> Comparison:

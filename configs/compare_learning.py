@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any
 
-from cuma_jax.cli import load_config
-from cuma_jax.config_compare import Comparison, Variant, variant
+from cuma_jax.config import Comparison, Variant, load_config, variant
 
 
 def _changed(name: str, title: str, **overrides: Any) -> Variant:

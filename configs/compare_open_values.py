@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config_compare import Comparison, by_method, variant
+from cuma_jax.config import Comparison, by_method, load_config, variant
 
 
 def compare_open_values() -> Comparison:

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_preset
-from cuma_jax.config_compare import Comparison, by_method
+from cuma_jax.config import Comparison, by_method
+from cuma_jax.config.presets import load_preset
 
 
 def compare_unseen_questions() -> Comparison:

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import Config
+from cuma_jax.config import Config, load_config
 
 
 def llama31_8b_wvb() -> Config:

@@ -2,9 +2,16 @@
 
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config import DpoConfig, EvaluationConfig, GrpoConfig, ObjectiveConfig, RewardConfig, SamplingConfig
-from cuma_jax.config_chain import Chain
+from cuma_jax.config import (
+    Chain,
+    DpoConfig,
+    EvaluationConfig,
+    GrpoConfig,
+    ObjectiveConfig,
+    RewardConfig,
+    SamplingConfig,
+    load_config,
+)
 
 
 def preferences_quickstart() -> Chain:

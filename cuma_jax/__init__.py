@@ -1,3 +1,28 @@
-"""CuMA in JAX: a frozen language model, LoRA experts, and a router that sees the text and who is asking."""
+"""CuMA in JAX: LoRA experts on a frozen language model, and a router that sees who is asking."""
+
+import importlib.abc
+import sys
 
 __version__ = "0.1.0"
+
+# Modules that users' own files imported before they moved, and where their names are now.
+_MOVED = {
+    "cuma_jax.cli": "cuma_jax.config (load_config)",
+    "cuma_jax.config_chain": "cuma_jax.config (Chain)",
+    "cuma_jax.config_compare": "cuma_jax.config (Comparison, by_method, variant)",
+    "cuma_jax.config_data": "cuma_jax.config (DataConfig)",
+    "cuma_jax.config_preferences": "cuma_jax.config (DpoConfig, GrpoConfig, ...)",
+    "cuma_jax.methods": "cuma_jax.config.methods",
+    "cuma_jax.machines": "cuma_jax.config.machines",
+}
+
+
+class _Moved(importlib.abc.MetaPathFinder):
+    """Asked last, of modules that nobody else finds."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname in _MOVED:
+            raise ModuleNotFoundError(f"{fullname} has moved: import from {_MOVED[fullname]}", name=fullname)
+
+
+sys.meta_path.append(_Moved())

@@ -1,69 +1,7 @@
 """Exports a run: `python -m cuma_jax.export --run runs/x --format reference|peft --out FOLDER`."""
 
-import dataclasses
-import sys
-from typing import Literal
-
-import tyro
-
-from cuma_jax.errors import CumaError, run_main
-from cuma_jax.exporting.peft import Choice, export_peft
-from cuma_jax.exporting.reference import export_reference
-from cuma_jax.jax_setup import prepare_jax
-from cuma_jax.training.run_dir import local_folder, read_config
-
-_HELP = """Writes the adapters of a run for other programs.
-
-reference: the official CuMA code's format, for runs of method reference (adapter.init_from reads it back).
-peft: LoRA adapters that Hugging Face PEFT loads: one for lora, rslora and dora; one a profile for cuma_profile (exact)
-and for cuma (gates averaged over training prompts), with a manifest and a report of how close each is to the run.
-
-What maps to what is in docs/formats.md."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What to export, and where to."""
-
-    run: str
-    """Folder of the run."""
-    format: Literal["reference", "peft"]
-    """reference: the official code's; peft: Hugging Face PEFT's."""
-    out: str
-    """Folder to write; it must not be there yet."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the tensors. The official code wants that of the base."""
-    checkpoint: Literal["last", "best"] = "last"
-    """The newest checkpoint, or the one with the lowest validation loss."""
-    profiles: str = ""
-    """peft, with a router that reads the profile: a number (the most frequent profiles of training), all, or a file
-    with one profile a line, such as: country=Chile, sex=female; empty: the 20 most frequent."""
-    questions: int = 32
-    """peft, with a router: training questions of each profile that gates are averaged over, at most; as many others
-    are compared."""
-
-
-def main() -> None:
-    """Reads the command line and exports."""
-    options = tyro.cli(
-        Options, prog="python -m cuma_jax.export", description=_HELP, args=sys.argv[1:], use_underscores=True
-    )
-    run, out = local_folder(options.run, "--run"), local_folder(options.out, "--out")
-    config = read_config(run)
-    if out.exists():
-        raise CumaError(f"--out {out} is there already; give a folder that is not")
-    if options.questions < 1:
-        raise CumaError(f"--questions is {options.questions}; it must be at least 1")
-    prepare_jax(config)
-    if options.format == "reference":
-        if options.profiles:
-            raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
-        lines = export_reference(config, run, options.checkpoint, options.dtype, out)
-    else:
-        choice = Choice(options.checkpoint, options.dtype, options.profiles, options.questions)
-        lines = export_peft(config, run, choice, out)
-    print("\n".join([*lines, f"exported: {out.resolve()}"]))
-
+from cuma_jax.commands.export import main
+from cuma_jax.runtime.errors import run_main
 
 if __name__ == "__main__":
     run_main(main)

@@ -30,8 +30,8 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
-from cuma_jax.cli import load_config  # noqa: E402
 from cuma_jax.config import Config, MeshConfig  # noqa: E402
+from cuma_jax.config.presets import load_config  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -64,12 +64,12 @@ def changed(config: Config, **sections) -> Config:
 @contextlib.contextmanager
 def devices_of(mesh: MeshConfig):
     """Assembles on as many of the fake devices as the mesh names, instead of all."""
-    from cuma_jax.sharding import make_mesh
-    from cuma_jax.training import assembly
+    from cuma_jax.run import build as run
+    from cuma_jax.runtime.sharding import make_mesh
 
     count = mesh.data * mesh.fsdp * mesh.tensor
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count]))
+        patch.setattr(run, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count]))
         yield
 
 
@@ -92,56 +92,54 @@ def debug_config(cache_folder) -> Config:
 
 
 @pytest.fixture(scope="session")
-def assemble_on():
-    """`assemble_on(config)`: the assembly of a config on the mesh that it names."""
-    from cuma_jax.training.assembly import assemble
+def run_on():
+    """`run_on(config)`: the run of a config on the mesh that it names."""
+    from cuma_jax.run.build import build_run
 
     def build(config: Config):
         with devices_of(config.mesh):
-            return assemble(config, progress=False)
+            return build_run(config, progress=False)
 
     return build
 
 
 @pytest.fixture(scope="session")
-def debug_assembly(debug_config, assemble_on):
+def debug_run(debug_config, run_on):
     """The debug preset put together on one device, one length bucket; do not change it."""
-    return assemble_on(debug_config)
+    return run_on(debug_config)
 
 
 @pytest.fixture(scope="session")
 def random_adapters():
-    """`random_adapters(assembly, seed=0)`: adapters with nothing at zero, the same whatever the mesh."""
+    """`random_adapters(run, seed=0)`: adapters with nothing at zero, the same whatever the mesh."""
 
-    def draw(assembly, seed=0):
+    def draw(run, seed=0):
         rng = np.random.default_rng(seed)
-        values = jax.tree.map(lambda s: (rng.normal(size=s.shape) * 0.2).astype(s.dtype), assembly.adapter_shapes)
-        return jax.device_put(values, assembly.adapter_shardings)
+        values = jax.tree.map(lambda s: (rng.normal(size=s.shape) * 0.2).astype(s.dtype), run.adapter_shapes)
+        return jax.device_put(values, run.adapter_shardings)
 
     return draw
 
 
 @pytest.fixture(scope="session")
 def loss_and_gradients():
-    """`loss_and_gradients(assembly, adapters, batch, bucket, **train)`: (metrics, gradients) as numpy."""
-    from cuma_jax.sharding import batch_sharding, put_batch, replicated
+    """`loss_and_gradients(run, adapters, batch, bucket, **train)`: (metrics, gradients) as numpy."""
+    from cuma_jax.runtime.sharding import batch_sharding, put_batch, replicated
     from cuma_jax.training.step import loss_of_batch
 
-    def compute(assembly, adapters, batch, bucket, **train):
-        config = changed(assembly.config, train=train)
+    def compute(run, adapters, batch, bucket, **train):
+        config = changed(run.config, train=train)
 
         def loss(adapters, base, tables, batch):
-            total, (_, metrics) = loss_of_batch(
-                assembly.decoder, config, adapters, base, tables, batch, jax.random.key(0)
-            )
+            total, (_, metrics) = loss_of_batch(run.decoder, config, adapters, base, tables, batch, jax.random.key(0))
             return total, metrics
 
-        whole = replicated(assembly.mesh)
-        shardings = (assembly.adapter_shardings, assembly.base_shardings, whole, batch_sharding(assembly.mesh))
+        whole = replicated(run.mesh)
+        shardings = (run.adapter_shardings, run.base_shardings, whole, batch_sharding(run.mesh))
         step = jax.jit(jax.value_and_grad(loss, has_aux=True), in_shardings=shardings)
-        with jax.set_mesh(assembly.mesh):
-            placed = put_batch(batch, assembly.mesh)
-            (_, metrics), grads = step(adapters, assembly.base, assembly.training.tables[bucket], placed)
+        with jax.set_mesh(run.mesh):
+            placed = put_batch(batch, run.mesh)
+            (_, metrics), grads = step(adapters, run.base, run.training.tables[bucket], placed)
         return jax.device_get(metrics), jax.device_get(grads)
 
     return compute
@@ -149,13 +147,13 @@ def loss_and_gradients():
 
 @pytest.fixture(scope="session")
 def train_batches():
-    """`train_batches(assembly)`: the batches that training the assembly would draw."""
+    """`train_batches(run)`: the batches that training the run would draw."""
     from cuma_jax.data.pipeline import TrainBatches
     from cuma_jax.training.loop import training_rows
 
-    def build(assembly, split="train"):
-        train = assembly.config.train
-        batcher = training_rows(assembly, split)
+    def build(run, split="train"):
+        train = run.config.train
+        batcher = training_rows(run, split)
         return TrainBatches(batcher, train.batch_size, max(train.steps, 1), train.seed, slice(0, train.batch_size))
 
     return build

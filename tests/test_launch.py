@@ -15,8 +15,8 @@ import time
 import pytest
 import yaml
 
-from cuma_jax.cli import parse_config, take_option
-from cuma_jax.clusters import parse_distributed
+from cuma_jax.commands.command_line import parse_config, take_option
+from cuma_jax.runtime.clusters import parse_distributed
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAUNCH = ROOT / "launch"
@@ -98,7 +98,7 @@ def parsed(args):
     distributed, machine = take_option(args, "--distributed"), take_option(args, "--machine")
     parse_distributed(distributed)
     if machine:
-        from cuma_jax.machines import setting_of
+        from cuma_jax.config.machines import setting_of
 
         if setting_of(machine, config_of(tuple(args)).model.source):  # else --machine has nothing to say of this model
             args = ["--machine", machine, *args]
@@ -355,7 +355,7 @@ def test_examples_in_docs_and_help(dry, words):
 
 
 def test_machines_are_those_of_training():
-    from cuma_jax.machines import MACHINES
+    from cuma_jax.config.machines import MACHINES
 
     known = launch("tpu_vm.sh", "create", "c1", "--zone", "z", "--machine", "none").stderr.partition("one of ")[2]
     assert set(known.strip().split(", ")) == set(MACHINES)

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
+from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.evaluation.results import Results
-from cuma_jax.evaluation.spread import MIN_GROUPS
 
 
 def collapse(results: Results) -> dict[str, Any]:

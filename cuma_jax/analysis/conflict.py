@@ -10,18 +10,18 @@ import jax
 import numpy as np
 import pandas as pd
 
-from cuma_jax.training.assembly import Assembly
+from cuma_jax.run.run import Run
 from cuma_jax.training.interference import Interference, build_probe
-from cuma_jax.training.interference_figures import Grams, cosines, summaries, summary, within
+from cuma_jax.training.interference_metrics import Grams, cosines, summaries, summary, within
 
 Tree = Any
 
 
-def conflict(assembly: Assembly, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None, pd.DataFrame, str]:
+def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None, pd.DataFrame, str]:
     """Cosines between the gradients of groups at these weights.
 
     Args:
-        assembly: the run.
+        run: a config made real.
         adapters: its trained parameters, on the devices.
         rows: training rows of each group.
 
@@ -29,15 +29,15 @@ def conflict(assembly: Assembly, adapters: Tree, rows: int) -> tuple[dict[str, A
         Figures (`groups`, `questions`, `blocks`, `by_layer`, `seconds`), one row a cosine, and a reason where there are
         none.
     """
-    if not any(np.prod(leaf.shape) for leaf in jax.tree.leaves(assembly.adapter_shapes)):
+    if not any(np.prod(leaf.shape) for leaf in jax.tree.leaves(run.adapter_shapes)):
         return None, pd.DataFrame(), "nothing is trained, so there are no gradients to compare"
     began = time.perf_counter()
-    probe = build_probe(assembly, rows)
+    probe = build_probe(run, rows)
     if probe is None:
-        enough = assembly.config.evaluation.min_cell
+        enough = run.config.evaluation.min_cell
         return None, pd.DataFrame(), f"fewer than two groups have {enough} training answers to one question"
-    grams = Interference(assembly, probe)(adapters)
-    first = assembly.decoder.n_frozen
+    grams = Interference(run, probe)(adapters)
+    first = run.decoder.n_frozen
     values = {
         "groups": [
             {"name": name, "answers": int(answers), "rows": int(drawn)}

@@ -13,7 +13,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata, spearmanr
 
-from cuma_jax.evaluation.distances import distance
+from cuma_jax.evaluation.metrics.distances import distance
 
 
 def answer_distances(per_cell: pd.DataFrame, column: str, names: list[str], questions: Mapping[str, Any]) -> np.ndarray:

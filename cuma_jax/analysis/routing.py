@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.stats import entropy
 
-from cuma_jax.evaluation.spread import MIN_GROUPS
+from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 
 
 @dataclasses.dataclass(frozen=True)

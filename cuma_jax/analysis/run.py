@@ -19,11 +19,11 @@ from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
 from cuma_jax.analysis.conflict import conflict
 from cuma_jax.analysis.routing import Routes
 from cuma_jax.analysis.topology import profile_groups, topology
-from cuma_jax.cache import atomic_write, write_text
-from cuma_jax.evaluation.predict import Predictor
 from cuma_jax.evaluation.results import Results
-from cuma_jax.evaluation.scores import evaluate
-from cuma_jax.training.assembly import Assembly
+from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.surveys.scores import evaluate
+from cuma_jax.run.run import Run
+from cuma_jax.runtime.files import atomic_write, write_text
 
 SCHEMA = 1
 """Version of analysis.json."""
@@ -47,38 +47,36 @@ class Analysis:
     results: Results
 
 
-def analyze_run(
-    assembly: Assembly, adapters: Tree, step: int, metrics: Sequence[dict[str, Any]], rows: int
-) -> Analysis:
+def analyze_run(run: Run, adapters: Tree, step: int, metrics: Sequence[dict[str, Any]], rows: int) -> Analysis:
     """Analyses adapters on the splits of `evaluation.splits`. All processes call this.
 
     Args:
-        assembly: the run, of a survey.
+        run: a config made real, of a survey.
         adapters: its parameters, on the devices.
         step: at which step they are.
         metrics: the lines of metrics.jsonl.
         rows: training rows of each group whose gradients are compared.
     """
-    config, began = assembly.config, time.perf_counter()
+    config, began = run.config, time.perf_counter()
     asked: dict[str, np.ndarray] = {}
 
     def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
         asked.update(profile=profile_N, question=question_N)
         return predictor(profile_N, question_N)
 
-    predictor = Predictor(assembly, adapters)
-    results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation)
+    predictor = Predictor(run, adapters)
+    results = evaluate(run.survey, run.profiles, run.split_N, predict, config.evaluation)
     found = collapse(results)
     tables = {"collapse": collapse_table(found), "means": means_table(results)}
-    interference, cosine, reason = conflict(assembly, adapters, rows)
+    interference, cosine, reason = conflict(run, adapters, rows)
     routing: dict[str, Any] = {"reason": "this method has no router: everybody is answered by the same parameters"}
     if predictor.gate_NLE.size:
-        group_P, names = profile_groups(assembly.survey, assembly.profiles, config.evaluation.group_by)
+        group_P, names = profile_groups(run.survey, run.profiles, config.evaluation.group_by)
         group_N, known = group_P[asked["profile"]], group_P[asked["profile"]] >= 0
         routes = Routes.of(group_N, asked["question"], predictor.gate_NLE)
-        vectors = None if assembly.table is None else assembly.table.vectors_PM
+        vectors = None if run.table is None else run.table.vectors_PM
         routing, more = topology(
-            results, routes, names, vectors, (asked["profile"][known], group_N[known]), assembly.decoder.n_frozen,
+            results, routes, names, vectors, (asked["profile"][known], group_N[known]), run.decoder.n_frozen,
             config.evaluation.seed,
         )  # fmt: skip
         tables |= more
@@ -86,7 +84,7 @@ def analyze_run(
     values = {
         "schema": SCHEMA,
         "run": config.name,
-        "survey": assembly.survey.name,
+        "survey": run.survey.name,
         "group_by": list(config.evaluation.group_by),
         "step": step,
         "seed": config.evaluation.seed,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from cuma_jax.cache import atomic_write, write_text
 from cuma_jax.comparison.table import METRICS
 from cuma_jax.evaluation.results import as_text
+from cuma_jax.runtime.files import atomic_write, write_text
 
 JSON_FILE, PARQUET_FILE, TSV_FILE = "comparison.json", "comparison.parquet", "comparison.tsv"
 

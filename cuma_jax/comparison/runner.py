@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from cuma_jax.comparison.cells import (
+from cuma_jax.comparison.trials import (
     ERROR_FILE,
     LOG_FILE,
     Cell,
@@ -28,9 +28,9 @@ from cuma_jax.comparison.cells import (
     write_record,
 )
 from cuma_jax.config import Config
-from cuma_jax.errors import CumaError
-from cuma_jax.memory import peak_bytes, reset_host_peak
-from cuma_jax.training.run_dir import CONFIG_FILE
+from cuma_jax.run.folder import CONFIG_FILE
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.memory import peak_bytes, reset_host_peak
 
 ANALYSIS_ERROR_FILE = "analysis_error.txt"
 Run = Callable[[Config], bool]

@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from cuma_jax.evaluation.bootstrap import centre, centred_interval
+from cuma_jax.evaluation.metrics.bootstrap import centre, centred_interval
 
 
 @dataclasses.dataclass(frozen=True)

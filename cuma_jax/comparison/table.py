@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.comparison.cells import Cell, read_analysis
-from cuma_jax.comparison.gather import Gathered, Scored
+from cuma_jax.comparison.collect import Gathered, Scored
 from cuma_jax.comparison.statistics import Estimate, difference, mean_of_questions, over_seeds, seed_draws
-from cuma_jax.config_compare import Comparison, changes
-from cuma_jax.evaluation.bootstrap import centre
-from cuma_jax.evaluation.floor import share_closed
+from cuma_jax.comparison.trials import Cell, read_analysis
+from cuma_jax.config.comparison import Comparison, changes
+from cuma_jax.evaluation.metrics.bootstrap import centre
+from cuma_jax.evaluation.metrics.noise_floor import share_closed
 
 SCHEMA = 1
 """Version of comparison.json."""

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import tyro
 
-from cuma_jax.cli import load_config, presets, take_option
-from cuma_jax.config import Config
-from cuma_jax.config_data import DataConfig
-from cuma_jax.errors import CumaError, run_main
+from cuma_jax.commands.command_line import take_option
+from cuma_jax.config import Config, load_config
+from cuma_jax.config.data import DataConfig
+from cuma_jax.config.presets import presets
+from cuma_jax.runtime.errors import CumaError, run_main
 
 HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
 
@@ -181,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Parses and runs one command."""
     command, config, flags = parse(sys.argv[1:] if argv is None else argv)
     # Imported here: `--help` and a bad flag must not wait for pandas and Arrow.
-    from cuma_jax.data import commands
+    from cuma_jax.commands.data import commands
 
     if command == "build":
         result = commands.build(config)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from cuma_jax.data.tokens import RowTokens
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 TooLong = Literal["error", "skip"]
 Batch = dict[str, np.ndarray]

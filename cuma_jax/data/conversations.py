@@ -19,11 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from cuma_jax.data.batches import Batch, Buckets
-from cuma_jax.data.tokenizer import Message, Tokenizer
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.prompts import conversation_system_message
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 VERSION = "1"
 """Raised whenever the same conversations would get other tokens: part of the cache key."""

@@ -16,7 +16,7 @@ import numpy as np
 from cuma_jax.data.batches import Batch, Buckets, KeptRows
 from cuma_jax.data.replies import Replies, SurveyReplies, supervised_widths
 from cuma_jax.data.tokens import RowTokens
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey

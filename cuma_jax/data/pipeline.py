@@ -17,7 +17,7 @@ import numpy as np
 from cuma_jax.data.batches import Batch
 from cuma_jax.data.sampling import answer_rows as answer_rows
 from cuma_jax.data.sampling import cell_rows as cell_rows
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 Order = Literal["weighted", "epochs"]
 LocalRows = np.ndarray | slice

@@ -14,13 +14,13 @@ import numpy as np
 
 from cuma_jax.data.batches import Batch, Buckets, Rows, fitting_rows
 from cuma_jax.data.conversations import ConversationTokens
-from cuma_jax.data.tokenizer import Message
 from cuma_jax.data.tokens import RowTokens
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.prompts import question_message
 from cuma_jax.surveys.survey import Question
+from cuma_jax.tokenization.tokenizer import Message
 
 
 @dataclasses.dataclass(frozen=True)

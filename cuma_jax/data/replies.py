@@ -14,7 +14,7 @@ import numpy as np
 
 from cuma_jax.data.batches import Batch, Buckets, KeptRows
 from cuma_jax.data.tokens import RowTokens
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 _ROUND = 32
 """The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuma_jax.data.batches import Rows
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.survey import Survey

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from cuma_jax.cache import atomic_write
 from cuma_jax.data.pairs import PairTokens
 from cuma_jax.data.replies import TextReplies
-from cuma_jax.data.tokenizer import Message, Tokenizer
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import Pairs, pair_messages, preference_pairs
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import atomic_write
 from cuma_jax.surveys.profiles import Profiles, profile_text
 from cuma_jax.surveys.prompts import conversation_system_message
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 VERSION = "1"
 """Raised whenever the same pairs would get other tokens: part of the cache key."""

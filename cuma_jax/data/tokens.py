@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from cuma_jax.data.shots import Shots
-from cuma_jax.data.tokenizer import Message, Tokenizer
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
 from cuma_jax.surveys.survey import Question
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 # Two questions that differ in their first character: what their chats share is the piece before the question.
 _SENTINELS = ("A?", "Why?")

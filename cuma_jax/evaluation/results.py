@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.cache import atomic_write, write_text
-from cuma_jax.errors import CumaError
-from cuma_jax.evaluation.spread import MIN_GROUPS
+from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import atomic_write, write_text
 
 SCHEMA = 2
 """Version of results.json."""

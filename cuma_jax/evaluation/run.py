@@ -13,16 +13,16 @@ import pandas as pd
 
 from cuma_jax import __version__
 from cuma_jax.config import Config
-from cuma_jax.evaluation.grouping import build_groups
-from cuma_jax.evaluation.pairs import evaluate_pairs, pair_blocks
-from cuma_jax.evaluation.predict import Predictor
-from cuma_jax.evaluation.preferences import evaluate_preferences
+from cuma_jax.evaluation.preferences.pair_scores import evaluate_pairs, pair_blocks
+from cuma_jax.evaluation.preferences.row_scores import evaluate_preferences
 from cuma_jax.evaluation.results import Results, write_results
-from cuma_jax.evaluation.scores import evaluate
-from cuma_jax.memory import peak_bytes
+from cuma_jax.evaluation.surveys.grouping import build_groups
+from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.preferences.load import SOURCES
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.training.assembly import Assembly
+from cuma_jax.run.run import Run
+from cuma_jax.runtime.memory import peak_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Scored:
 
 
 def evaluate_run(
-    assembly: Assembly,
+    run: Run,
     adapters: Any,
     folder: pathlib.Path,
     seconds: float | None = None,
@@ -61,7 +61,7 @@ def evaluate_run(
     """Scores adapters and writes results.json and per_cell.parquet. All processes call this.
 
     Args:
-        assembly: the run.
+        run: a config made real.
         adapters: trained adapters, on the devices.
         folder: the run's folder.
         seconds: time spent training, for the record.
@@ -70,7 +70,7 @@ def evaluate_run(
     Returns:
         The results, and how much each group uses each expert (None without a router, or on preference data).
     """
-    config = assembly.config
+    config = run.config
     asked: dict[str, np.ndarray] = {}
 
     def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
@@ -80,26 +80,26 @@ def evaluate_run(
     began = time.perf_counter()
     about = about_run(config) | {
         "training_seconds": seconds,
-        "trainable_parameters": assembly.trainable_parameters,
+        "trainable_parameters": run.trainable_parameters,
         **(scored.about() if scored else {}),
     }
     prefers = config.objective.name in ("dpo", "grpo")
     if config.data.source in SOURCES:
-        score = evaluate_pairs if prefers and isinstance(assembly.source, Preferences) else evaluate_preferences
-        results = score(assembly, adapters, about)
+        score = evaluate_pairs if prefers and isinstance(run.source, Preferences) else evaluate_preferences
+        results = score(run, adapters, about)
         about.update(_spent(began))
         write_results(results, folder, jax.process_index())
         return results, None
-    predictor = Predictor(assembly, adapters)
-    results = evaluate(assembly.survey, assembly.profiles, assembly.split_N, predict, config.evaluation, about)
+    predictor = Predictor(run, adapters)
+    results = evaluate(run.survey, run.profiles, run.split_N, predict, config.evaluation, about)
     if prefers:
-        blocks, _, notes = pair_blocks(assembly, adapters, config.evaluation.splits)
+        blocks, _, notes = pair_blocks(run, adapters, config.evaluation.splits)
         results.values["pairs"] = {"splits": blocks, "notes": notes}
     results.values["about"].update(_spent(began))
     if predictor.sensitivity:
         results.values["option_order"] = predictor.sensitivity
     write_results(results, folder, jax.process_index())
-    return results, expert_use(assembly, asked["profile"], predictor.gate_NLE)
+    return results, expert_use(run, asked["profile"], predictor.gate_NLE)
 
 
 def about_run(config: Config) -> dict[str, Any]:
@@ -117,21 +117,21 @@ def _spent(began: float) -> dict[str, Any]:
     return {"evaluation_seconds": seconds, "peak_memory_bytes": peak_bytes(jax.local_devices())}
 
 
-def expert_use(assembly: Assembly, profile_N: np.ndarray, gate_NLE: np.ndarray) -> pd.DataFrame | None:
+def expert_use(run: Run, profile_N: np.ndarray, gate_NLE: np.ndarray) -> pd.DataFrame | None:
     """Mean gate of each expert, one row a (group, layer), over predicted rows; None without a router.
 
     Args:
-        assembly: the run.
+        run: a config made real.
         profile_N: profile of each predicted row.
         gate_NLE: mean gate of each row by adapted layer and expert.
     """
     if gate_NLE.size == 0:
         return None
-    groups = build_groups(assembly.survey, assembly.config.evaluation.group_by)
-    group_P = np.full(len(assembly.profiles), -1)
-    group_P[assembly.profiles.profile_R] = groups.group_R
+    groups = build_groups(run.survey, run.config.evaluation.group_by)
+    group_P = np.full(len(run.profiles), -1)
+    group_P[run.profiles.profile_R] = groups.group_R
     group_N = group_P[profile_N]
-    first, frames = assembly.decoder.n_frozen, []
+    first, frames = run.decoder.n_frozen, []
     for group in np.unique(group_N[group_N >= 0]):
         mean_LE = gate_NLE[group_N == group].mean(axis=0)
         index = pd.MultiIndex.from_product([[groups.names[group]], range(first, first + len(mean_LE))])

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.data.tokenizer import Message, Tokenizer
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 _REPLY = "A"
 """Stands for the reply that is not written yet; no token of it is kept."""

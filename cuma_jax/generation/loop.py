@@ -21,7 +21,7 @@ from cuma_jax.config import SamplingConfig
 from cuma_jax.generation.sampling import next_tokens
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.decoding import CachedDecoder, Kept
-from cuma_jax.sharding import batch_sharding, constrain, put_batch, replicated
+from cuma_jax.runtime.sharding import batch_sharding, constrain, put_batch, replicated
 
 Tree = Any
 _SHORT = 8

@@ -14,13 +14,13 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from cuma_jax.cache import content_key
 from cuma_jax.config import SamplingConfig
-from cuma_jax.data.tokenizer import Tokenizer
-from cuma_jax.errors import CumaError
 from cuma_jax.generation.loop import Generated, make_generate
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.sharding import local_rows, put_whole
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key
+from cuma_jax.runtime.sharding import local_rows, put_whole
+from cuma_jax.tokenization.tokenizer import Tokenizer
 
 Tree = Any
 

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from cuma_jax.config_checks import check_judge_url
-from cuma_jax.config_preferences import JudgeConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.config.checks import check_judge_url
+from cuma_jax.config.preferences import JudgeConfig
+from cuma_jax.runtime.errors import CumaError
 
 Message = Mapping[str, str]
 _LONGEST_WAIT_S = 120.0

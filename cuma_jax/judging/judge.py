@@ -16,11 +16,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cuma_jax.config_preferences import JudgeConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.config.preferences import JudgeConfig
 from cuma_jax.judging.endpoint import CallFailed, Endpoint, in_parallel
 from cuma_jax.judging.prompt import REMINDER, VERSION, comparison_messages, parse_verdict, plain, prompt_text
 from cuma_jax.judging.store import AnswerStore, request_key
+from cuma_jax.runtime.errors import CumaError
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 _SAYS = ({"A": FIRST, "B": SECOND, "tie": TIE}, {"A": SECOND, "B": FIRST, "tie": TIE})

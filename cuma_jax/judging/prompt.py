@@ -7,7 +7,7 @@ can hold its own marker, and so that the same comparison makes the same request.
 import re
 from collections.abc import Mapping, Sequence
 
-from cuma_jax.cache import content_key
+from cuma_jax.runtime.files import content_key
 
 VERSION = 1
 """Version of the texts below; part of the cache's key and of every result."""

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cuma_jax.cache import content_key, write_text
+from cuma_jax.runtime.files import content_key, write_text
 
 
 def request_key(url: str, version: int, body: Mapping[str, Any]) -> str:

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cuma_jax.errors import CumaError
 from cuma_jax.models.families import DecoderConfig, llama3_divisors
+from cuma_jax.runtime.errors import CumaError
 
 SHARED = -1
 """The segment whose tokens every segment after them sees: a prompt before several replies to it."""

@@ -19,14 +19,14 @@ import numpy as np
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.attention import Segments, attend, rotary_table, rotate
-from cuma_jax.models.cached_attention import Past, attend_to_past
 from cuma_jax.models.dora import Dora
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
+from cuma_jax.models.kv_cache import Past, attend_to_past
 from cuma_jax.models.profile_projection import ProfileProjection
 from cuma_jax.models.quantised import Int8, Turned, Weight, as_float, product
 from cuma_jax.models.router import RouterStats, trainable
-from cuma_jax.sharding import constrain
+from cuma_jax.runtime.sharding import constrain
 
 # What 'dots' keeps from the forward pass: the products with the frozen weights; the rest is cheap to compute again.
 REMAT_POLICIES = {

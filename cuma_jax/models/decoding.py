@@ -16,10 +16,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from cuma_jax.config_checks import TARGETS
+from cuma_jax.config.checks import TARGETS
 from cuma_jax.models.attention import Segments, rotary_table
-from cuma_jax.models.cached_attention import Past, laid_out
 from cuma_jax.models.decoder import Decoder, Layer, with_offset
+from cuma_jax.models.kv_cache import Past, laid_out
 
 Tree = Any
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cuma_jax.errors import CumaError
-from cuma_jax.models.sources import ModelFiles
+from cuma_jax.hub.model_files import ModelFiles
+from cuma_jax.runtime.errors import CumaError
 
 FAMILIES = ("llama", "qwen2", "qwen3")
 
@@ -347,6 +347,6 @@ def _read_json(folder: Path) -> dict[str, Any]:
 
 
 def _gguf_fields(files: ModelFiles) -> Mapping[str, Any]:
-    from cuma_jax.models.gguf import read_fields  # the gguf package is needed only for GGUF files
+    from cuma_jax.hub.gguf import read_fields  # the gguf package is needed only for GGUF files
 
     return read_fields(_folder(files))

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from cuma_jax.errors import CumaError
+from cuma_jax.hub.gguf import GGUFTensors, read_fields
+from cuma_jax.hub.model_files import ModelFiles
+from cuma_jax.hub.safetensors_files import SafetensorsFolder
 from cuma_jax.models.families import DecoderConfig
-from cuma_jax.models.gguf import GGUFTensors, read_fields
 from cuma_jax.models.quantised import output_scales, quantise_into
-from cuma_jax.models.safetensors_files import SafetensorsFolder
-from cuma_jax.models.sources import ModelFiles
+from cuma_jax.runtime.errors import CumaError
 
 Progress = Callable[[int, int], None]
 """Called with (tensors read, tensors to read)."""

@@ -18,12 +18,12 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from cuma_jax.config import Config, MeshConfig
+from cuma_jax.losses.linear_cross_entropy import chunk_positions
 from cuma_jax.models.families import DecoderConfig, layer_params, num_params
-from cuma_jax.objectives.linear_cross_entropy import chunk_positions
 from cuma_jax.planning.chips import Chip
 from cuma_jax.planning.hlo import Collective
 from cuma_jax.planning.program import boxed_variables, profile_width, supervised, variables_of
-from cuma_jax.sharding import MESH_AXES, tree_shardings
+from cuma_jax.runtime.sharding import MESH_AXES, tree_shardings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ of GPUs, and the RTX cards.
 
 import dataclasses
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 GIB = 1 << 30
 

@@ -15,9 +15,9 @@ from jax.sharding import Mesh
 
 from cuma_jax.config import Config
 from cuma_jax.models.families import DecoderConfig
-from cuma_jax.sharding import batch_sharding, replicated, tree_shardings
-from cuma_jax.training.assembly import abstract_variables, has_dropout, make_decoder
-from cuma_jax.training.forward import Tables
+from cuma_jax.run.decoders import abstract_variables, has_dropout, make_decoder
+from cuma_jax.run.forward import Tables
+from cuma_jax.runtime.sharding import batch_sharding, replicated, tree_shardings
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
 from cuma_jax.training.step import make_train_step

@@ -8,20 +8,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cuma_jax.cache import cache_dir
 from cuma_jax.config import Config
-from cuma_jax.errors import CumaError
-from cuma_jax.machines import MACHINES, Machine, apply_machine, named, setting_of
+from cuma_jax.config.machines import MACHINES, Machine, apply_machine, named, setting_of
+from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.families import HUB_SHAPES, SHAPES, DecoderConfig, decoder_config
-from cuma_jax.models.sources import resolve
 from cuma_jax.planning import topology
 from cuma_jax.planning.arithmetic import Times, abstract_mesh, interconnect_seconds
 from cuma_jax.planning.chips import Chip, gpu_of, tpu_of
 from cuma_jax.planning.program import Program, build
 from cuma_jax.planning.report import Plan
 from cuma_jax.planning.search import Candidate, Hardware, advice, judge, next_multiple, search
-from cuma_jax.sharding import data_ways, make_mesh
-from cuma_jax.training.assembly import check_mesh
+from cuma_jax.run.decoders import check_mesh
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import cache_dir
+from cuma_jax.runtime.sharding import data_ways, make_mesh
 
 MOST_COMPILED = 3
 """Candidates of a search that are compiled, at most; the best by arithmetic fits nearly always."""

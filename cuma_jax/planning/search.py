@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Iterator
 
 from cuma_jax.config import Config, MeshConfig
-from cuma_jax.errors import CumaError
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.planning.arithmetic import Need, Times, memory, program_flops, times
 from cuma_jax.planning.chips import GIB, Chip
+from cuma_jax.runtime.errors import CumaError
 
 MARGIN = 0.95
 """Share of a chip's memory that the arithmetic may fill: it is a model, and XLA keeps a little for itself."""

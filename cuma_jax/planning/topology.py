@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
-from cuma_jax.errors import CumaError
 from cuma_jax.planning.chips import GIB, tpu_of
 from cuma_jax.planning.hlo import Collective, collectives
 from cuma_jax.planning.program import Program, matmul_flops
+from cuma_jax.runtime.errors import CumaError
 
 FAST = {"exec_time_optimization_effort": -1.0}
 """Compiler options that leave out the search for the fastest schedule: a quarter of the time. On the one mesh compared,

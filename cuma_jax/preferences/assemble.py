@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences import texts
 from cuma_jax.preferences.preferences import TURNS_SCHEMA
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.text import clean_text
 
 EMPTY_CANDIDATES = "candidates without text"

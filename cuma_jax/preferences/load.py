@@ -2,12 +2,13 @@
 
 import pathlib
 
-from cuma_jax.cache import cache_dir as cache_folder
-from cuma_jax.cache import content_key
-from cuma_jax.config_data import DataConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.preferences import community_alignment, prism, store
+from cuma_jax.config.data import DataConfig
+from cuma_jax.preferences import store
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.preferences.sources import community_alignment, prism
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import cache_dir as cache_folder
+from cuma_jax.runtime.files import content_key
 
 SOURCES = ("community_alignment", "prism")
 """Values of `data.source` that are preference data."""

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 TURNS_SCHEMA = pa.schema(
     {

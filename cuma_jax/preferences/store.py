@@ -7,9 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from cuma_jax.cache import atomic_write
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences.preferences import TURNS_SCHEMA, Preferences
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import atomic_write
 
 VERSION = "1"
 """Raised whenever the files change: part of the cache key."""

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cuma_jax.errors import CumaError
 from cuma_jax.preferences import texts
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.survey import Question, Survey
 
 MIN_MARGIN = 1.0

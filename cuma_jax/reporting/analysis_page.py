@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cuma_jax.analysis.run import Analysis
-from cuma_jax.cache import write_text
 from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.analysis_charts import (
     BLOCKS,
@@ -21,6 +20,7 @@ from cuma_jax.reporting.analysis_verdict import answers
 from cuma_jax.reporting.charts import expert_map, mean_scatters
 from cuma_jax.reporting.report import about_rows, make_environment
 from cuma_jax.reporting.verdict import group_words, headline_split, split_title
+from cuma_jax.runtime.files import write_text
 
 ANALYSIS_PAGE = "analysis.html"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.evaluation.spread import MIN_GROUPS
+from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.reporting.scales import Scale, fit
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

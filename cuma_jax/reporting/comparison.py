@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.cache import write_text
 from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import Scale, Tick, fit
 from cuma_jax.reporting.verdict import GAUGE, HELD, PARTLY, interval, number, split_title
+from cuma_jax.runtime.files import write_text
 
 MOST_QUESTIONS = 18
 """Questions that have a plot of their own; the table of every question is comparison.tsv."""

@@ -8,8 +8,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from cuma_jax.cache import write_text
-from cuma_jax.evaluation.preference_results import read_preferences
+from cuma_jax.evaluation.preferences.results import read_preferences
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
     answer_panels,
@@ -29,7 +28,8 @@ from cuma_jax.reporting.verdict import (
     split_title,
     verdict,
 )
-from cuma_jax.reporting.winrate import with_part
+from cuma_jax.reporting.win_rate import with_part
+from cuma_jax.runtime.files import write_text
 
 REPORT_FILE = "report.html"
 _METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",

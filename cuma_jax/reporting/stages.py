@@ -4,13 +4,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cuma_jax.cache import write_text
-from cuma_jax.evaluation.stage_answers import ALIKE
-from cuma_jax.evaluation.stage_figures import StageFigure
-from cuma_jax.evaluation.stages import BASE, StageScores, change_text
+from cuma_jax.evaluation.stages.answers import ALIKE
+from cuma_jax.evaluation.stages.metrics import StageFigure
+from cuma_jax.evaluation.stages.scores import BASE, StageScores, change_text
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import fit
 from cuma_jax.reporting.verdict import split_title
+from cuma_jax.runtime.files import write_text
 
 
 def write_stages_page(

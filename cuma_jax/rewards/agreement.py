@@ -27,8 +27,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cuma_jax.errors import CumaError
 from cuma_jax.rewards.sample import Sample, Scores
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import Cells
 from cuma_jax.surveys.survey import Question
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.errors import CumaError
 from cuma_jax.rewards.sample import Sample, Scores
+from cuma_jax.runtime.errors import CumaError
 
 _FIELD = "config field reward.function"
 

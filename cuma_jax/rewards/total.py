@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cuma_jax.config import Config
-from cuma_jax.errors import CumaError
 from cuma_jax.judging import Judge
 from cuma_jax.rewards.agreement import SurveyAgreement
 from cuma_jax.rewards.function import Function
 from cuma_jax.rewards.judged import JudgeReward
 from cuma_jax.rewards.sample import Reward, Sample, Scores
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 

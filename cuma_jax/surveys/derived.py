@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, People
 
 DERIVED_FIELDS = {"region": "world_region", "language": "official_language"}

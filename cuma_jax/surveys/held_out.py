@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cuma_jax.config import DataConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.units import Units
 
 MAX_COUNTRY_SHARE = 0.1

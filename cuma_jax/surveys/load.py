@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cuma_jax.cache import cache_dir as cache_folder
-from cuma_jax.cache import content_key
 from cuma_jax.config import DataConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.surveys import invented, store
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import cache_dir as cache_folder
+from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys import store
+from cuma_jax.surveys.sources import invented
 from cuma_jax.surveys.survey import Survey
 
 
@@ -52,31 +53,31 @@ def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path:
 def _reader(data: DataConfig, cache_dir: str) -> tuple[str, Callable[[], Survey]]:
     """Key of what would be read, and the call that reads it. A reader is imported when it is asked for."""
     if data.source == "open_values":
-        from cuma_jax.surveys import open_values
+        from cuma_jax.surveys.sources import open_values
 
         key = content_key(open_values.package_version(), open_values.specification_text(), open_values.VERSION)
         return key, open_values.read_open_values
     if data.source == "wvs7":
-        from cuma_jax.surveys import wvs7
+        from cuma_jax.surveys.sources.wvs import wvs7
 
         raw, wvb_folder = _path(data, "raw"), _path(data, "wvb")
         key = content_key(wvs7.source_key(raw, wvb_folder), data.wording, data.option_texts, data.bad_rows)
         return key, lambda: wvs7.read_wvs7(raw, wvb_folder, data.wording, data.option_texts, data.bad_rows)
     if data.source == "wvb":
-        from cuma_jax.surveys import wvb
+        from cuma_jax.surveys.sources.wvs import wvb
 
         folder, joined = _path(data, "wvb"), _path(data, "raw") if data.raw else None
         key = content_key(wvb.source_key(folder, joined), data.wording, data.option_texts, data.bad_rows)
         return key, lambda: wvb.read_wvb(folder, joined, data.wording, data.option_texts, data.bad_rows)
     if data.source == "csv":
-        from cuma_jax.surveys import csv_survey
+        from cuma_jax.surveys.sources.own import survey as csv_survey
 
         path = _path(data, "path")
         return content_key(csv_survey.source_key(path), data.bad_rows), lambda: csv_survey.read_csv_survey(
             path, data.bad_rows
         )
     if data.source == "global_opinions":
-        from cuma_jax.surveys import global_opinions
+        from cuma_jax.surveys.sources import global_opinions
 
         key = global_opinions.source_key(data.path, data.revision)
         return key, lambda: global_opinions.read_global_opinions(data.path, data.revision)

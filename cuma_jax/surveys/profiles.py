@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
 from cuma_jax.surveys.survey import People, other_fields
 

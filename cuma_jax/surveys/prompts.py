@@ -2,7 +2,7 @@
 
 import string
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.survey import Question
 
 LETTERS = string.ascii_uppercase

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 
-from cuma_jax.cache import atomic_write
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import atomic_write
 from cuma_jax.surveys.survey import Question, Survey
 
 VERSION = "2"

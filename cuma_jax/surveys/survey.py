@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 _PIECE = 1 << 18
 RESERVED_COLUMNS = ("respondent_id", "weight", "stratum", "psu", "split")

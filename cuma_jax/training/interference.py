@@ -33,14 +33,14 @@ import numpy as np
 
 from cuma_jax.data.batches import Batch, Batcher
 from cuma_jax.data.pipeline import Gatherer, gather_padded
-from cuma_jax.errors import CumaError
-from cuma_jax.sharding import batch_sharding, local_rows, put_batch, replicated
+from cuma_jax.objectives.reference import Reference
+from cuma_jax.run.forward import Tables, batch_sums
+from cuma_jax.run.layouts import Layout
+from cuma_jax.run.run import Run
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
 from cuma_jax.surveys.groups import build_groups
-from cuma_jax.training.assembly import Assembly
-from cuma_jax.training.forward import Tables, batch_sums
-from cuma_jax.training.interference_figures import Grams, summaries
-from cuma_jax.training.layouts import Layout
-from cuma_jax.training.reference import Reference
+from cuma_jax.training.interference_metrics import Grams, summaries
 
 Tree = Any
 MOST_GROUPS, MOST_QUESTIONS = 16, 8
@@ -69,7 +69,7 @@ class Probe:
     halves: list[list[tuple[int, Batch]]]
 
 
-def build_probe(assembly: Assembly, rows: int = ROWS) -> Probe | None:
+def build_probe(run: Run, rows: int = ROWS) -> Probe | None:
     """Draws the rows: at most `MOST_GROUPS` groups of `evaluation.group_by`, the same for the same data and seed.
 
     Questions are those asked of at least half as many groups as the most widely asked one, at most `MOST_QUESTIONS`;
@@ -79,9 +79,9 @@ def build_probe(assembly: Assembly, rows: int = ROWS) -> Probe | None:
     Returns:
         None where there are fewer than two such groups.
     """
-    config, units, layout = assembly.config, assembly.units, assembly.training
-    groups = build_groups(assembly.source, config.evaluation.group_by)
-    train_N = assembly.mask("train") & groups.known_R[units.person_N]
+    config, units, layout = run.config, run.units, run.training
+    groups = build_groups(run.source, config.evaluation.group_by)
+    train_N = run.mask("train") & groups.known_R[units.person_N]
     group_N = np.where(train_N, groups.group_R[units.person_N], -1)
     # Whole conversations have too many prompts, asked of too few people, to compare the same ones.
     item_N = units.item_N if isinstance(layout, Layout) else np.zeros(len(units), np.int64)
@@ -95,7 +95,7 @@ def build_probe(assembly: Assembly, rows: int = ROWS) -> Probe | None:
         rng = np.random.Generator(np.random.Philox(key=[config.train.seed, int(group)]))
         parts = _draw(batcher, rows, rng)
         drawn.append(sum(map(len, parts)))
-        halves += [_batches(assembly, batcher, part) for part in parts]
+        halves += [_batches(run, batcher, part) for part in parts]
     ids = tuple(units.item_ids[i] for i in items) if isinstance(layout, Layout) else ()
     return Probe(tuple(groups.names[g] for g in chosen), ids, count_G, np.array(drawn), halves)
 
@@ -133,9 +133,9 @@ def _draw(batcher: Gatherer, rows: int, rng: np.random.Generator) -> tuple[np.nd
     return np.concatenate(halves[0]), np.concatenate(halves[1])
 
 
-def _batches(assembly: Assembly, batcher: Gatherer, index: np.ndarray) -> list[tuple[int, Batch]]:
+def _batches(run: Run, batcher: Gatherer, index: np.ndarray) -> list[tuple[int, Batch]]:
     """Batches of one bucket each, of at most the rows that training computes at a time; filled up at weight 0."""
-    train, mesh, found = assembly.config.train, assembly.mesh, []
+    train, mesh, found = run.config.train, run.mesh, []
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     for bucket in np.unique(batcher.bucket_N[index]):
         rows = index[batcher.bucket_N[index] == bucket]
@@ -154,13 +154,13 @@ class Interference:
     At most `_HELD_BYTES` of gradients are on the devices at a time, and only inner products leave them.
 
     Args:
-        assembly: the run.
+        run: a config made real.
         probe: from `build_probe`.
     """
 
-    def __init__(self, assembly: Assembly, probe: Probe):
-        self.assembly, self.probe, self._reference = assembly, probe, Reference(assembly)
-        a, whole = assembly, replicated(assembly.mesh)
+    def __init__(self, run: Run, probe: Probe):
+        self.run, self.probe, self._reference = run, probe, Reference(run)
+        a, whole = run, replicated(run.mesh)
         self._layers, self._experts = a.decoder.n_adapted, 0 if a.decoder.adapter is None else a.decoder.adapter.experts
 
         def add(total: Tree, adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Tree:
@@ -187,10 +187,10 @@ class Interference:
     def __call__(self, adapters: Tree) -> Grams:
         """The inner products of the gradients of all pairs of halves."""
         units = len(self.probe.halves)
-        size = 4 * sum(int(np.prod(s.shape)) for s in jax.tree.leaves(self.assembly.adapter_shapes))
+        size = 4 * sum(int(np.prod(s.shape)) for s in jax.tree.leaves(self.run.adapter_shapes))
         keep = min(max(_HELD_BYTES // max(size, 1) - 1, 1), units)
         pairs: dict[tuple[int, int], Any] = {}
-        with jax.set_mesh(self.assembly.mesh):
+        with jax.set_mesh(self.run.mesh):
             for start in range(0, units, keep):
                 held: dict[int, Tree] = {}
                 for unit in range(start, units):
@@ -205,29 +205,29 @@ class Interference:
         """Gradient of the summed loss of a half's rows; a sum and not a mean, so that halves add up to their group."""
         total = self._zeros()
         for bucket, batch in self.probe.halves[unit]:
-            tables = self.assembly.training.tables[bucket]
-            placed = self._reference.add(tables, put_batch(batch, self.assembly.mesh))
-            total = self._add(total, adapters, self.assembly.base, tables, placed)
+            tables = self.run.training.tables[bucket]
+            placed = self._reference.add(tables, put_batch(batch, self.run.mesh))
+            total = self._add(total, adapters, self.run.base, tables, placed)
         return total
 
 
-def while_training(assembly: Assembly) -> Interference | None:
+def while_training(run: Run) -> Interference | None:
     """What `train.interference_every` asks for; None where it is 0 or nothing is trained.
 
     Raises:
         CumaError: fewer than two groups to compare.
     """
-    if not assembly.config.train.interference_every or not jax.tree.leaves(assembly.adapter_shapes):
+    if not run.config.train.interference_every or not jax.tree.leaves(run.adapter_shapes):
         return None
-    probe = build_probe(assembly)
+    probe = build_probe(run)
     if probe is None:
-        evaluation = assembly.config.evaluation
+        evaluation = run.config.evaluation
         raise CumaError(
             f"config field train.interference_every compares groups by {' / '.join(evaluation.group_by)}, but fewer "
             f"than two have {evaluation.min_cell} training answers to one question; set it to 0, lower "
             "evaluation.min_cell, or group by another field (evaluation.group_by)"
         )
-    return Interference(assembly, probe)
+    return Interference(run, probe)
 
 
 def measure(interference: Interference, adapters: Tree) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.training.metrics_log import Line, MetricsLog, Progress
 
 _SUMMED = ("seconds_", "reply_tokens")
@@ -17,10 +17,10 @@ class Meter:
     """Reads metrics one step late, so that the device always has the next step to work on."""
 
     def __init__(
-        self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int, epochs_a_step: float
+        self, log: MetricsLog, progress: Progress, every: int, steps: int, batch_size: int, epochs_per_step: float
     ):
         self._log, self._progress, self._every, self._steps, self._rows = log, progress, every, steps, batch_size
-        self._epochs_a_step = epochs_a_step
+        self._epochs_a_step = epochs_per_step
         self._sums: dict[str, float] = {}
         self._pending: tuple[int, Any] | None = None
         self._tokens = self._counted = 0

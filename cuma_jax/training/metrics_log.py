@@ -9,8 +9,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from cuma_jax.config import RunConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.training.run_dir import METRICS_FILE
+from cuma_jax.run.folder import METRICS_FILE
+from cuma_jax.runtime.errors import CumaError
 
 Line = dict[str, Any]
 """Step, and values by name; `interference` holds values by block and name."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from cuma_jax.sharding import replicated
+from cuma_jax.runtime.sharding import replicated
 from cuma_jax.training.step import TrainState
 
 Tree = Any

@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 
 from cuma_jax.config import Config
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.sharding import batch_sharding, replicated
-from cuma_jax.training.forward import Sums, Tables, batch_sums, total_loss
+from cuma_jax.run.forward import Sums, Tables, batch_sums, total_loss
+from cuma_jax.runtime.sharding import batch_sharding, replicated
 
 Tree = Any
 

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 PRESET = """
 import dataclasses
 
-from cuma_jax.cli import load_config
-from cuma_jax.config_compare import Comparison, by_method, variant
+from cuma_jax.config import load_config
+from cuma_jax.config.comparison import Comparison, by_method, variant
 
 
 def mine():

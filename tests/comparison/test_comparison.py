@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from made_up_runs import made_up_comparison, made_up_run
 
-from cuma_jax.cli import load_config
-from cuma_jax.comparison.cells import RECORD_FILE, all_cells, read_analysis, status
-from cuma_jax.comparison.gather import gather
+from cuma_jax.comparison.collect import gather
 from cuma_jax.comparison.output import long_table, printed_table, write_comparison
 from cuma_jax.comparison.runner import analyze_cells, run_cells
 from cuma_jax.comparison.table import comparison_values
-from cuma_jax.errors import CumaError
+from cuma_jax.comparison.trials import RECORD_FILE, all_cells, read_analysis, status
+from cuma_jax.config import load_config
 from cuma_jax.evaluation.results import read_results
 from cuma_jax.reporting.comparison import render_comparison, write_comparison_report
+from cuma_jax.runtime.errors import CumaError
 
 DEBUG = load_config("debug")
 BASE = dataclasses.replace(
@@ -196,8 +196,8 @@ def test_runs_on_other_people_or_with_other_settings_stay_out(made, tmp_path):
         tally = run_cells([dataclasses.replace(cell, config=config)], made_up_run, lambda _: None)
         assert tally.finished == [name]
         record = json.loads((cell.folder / RECORD_FILE).read_text())
-        from cuma_jax.comparison.cells import evaluation_key
-        from cuma_jax.training.run_dir import write_config
+        from cuma_jax.comparison.trials import evaluation_key
+        from cuma_jax.run.folder import write_config
 
         write_config(cell.folder, cell.config)
         record["evaluation"] = evaluation_key(cell.config)

@@ -15,9 +15,9 @@ from cuma_jax.data.conversations import (
     build_conversation_tokens,
     pack,
 )
-from cuma_jax.data.tokenizer import load_tokenizer
-from cuma_jax.errors import CumaError
-from cuma_jax.models.sources import resolve
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 CHATS = [
     [("user", "Hello"), ("assistant", "Good day to you."), ("user", "And?"), ("assistant", "Nothing.")],

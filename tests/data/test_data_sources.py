@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from preferences.fixtures import community_alignment_rows, write_community_alignment, write_prism, write_rows
+from preference_files import community_alignment_rows, write_community_alignment, write_prism, write_rows
 
 from cuma_jax.config import DataConfig
-from cuma_jax.config_checks import SPLITS
+from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.splits import split_rows

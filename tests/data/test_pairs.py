@@ -9,22 +9,22 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 import pytest
-from data.made_up import odd_survey
-from preferences.fixtures import write_community_alignment
+from made_up import odd_survey
+from preference_files import write_community_alignment
 
-from cuma_jax.config_data import DataConfig
+from cuma_jax.config.data import DataConfig
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.pairs import PairBatcher, survey_pairs
 from cuma_jax.data.replies import ReplyBatcher, TextReplies
 from cuma_jax.data.text_pairs import EQUAL, TOO_LONG, TextRules, text_pairs
-from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.data.tokens import build_row_tokens
-from cuma_jax.errors import CumaError
-from cuma_jax.models.sources import resolve
+from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.load import load_preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import conversation_system_message
+from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 BUCKETS = Buckets((512, 1024))
 RULES = TextRules(in_prompt=True, min_margin=1.0, max_length=1024, too_long="error", bad_rows="error")

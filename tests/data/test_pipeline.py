@@ -8,7 +8,7 @@ import pytest
 from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, keep_rows
 from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream
 from cuma_jax.data.tokens import RowTokens
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 SIZES = (2, 3, 4)
 LENGTHS = (5, 9, 14)

@@ -3,21 +3,21 @@ are rows of the choice task."""
 
 import numpy as np
 import pytest
-from data.made_up import write_preferences
+from made_up import write_preferences
 
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import build_conversation_tokens, chat
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts, check_prompts
 from cuma_jax.data.sampling import cell_rows
-from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.data.tokens import build_row_tokens
-from cuma_jax.errors import CumaError
-from cuma_jax.models.sources import resolve
-from cuma_jax.preferences.prism import read_prism
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.preferences.sources.prism import read_prism
 from cuma_jax.preferences.tasks import conversation_messages
-from cuma_jax.surveys.invented import make_invented
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.prompts import question_message
+from cuma_jax.surveys.sources.invented import make_invented
+from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 BUCKETS = Buckets((256, 512, 1024))
 

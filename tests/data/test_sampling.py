@@ -17,13 +17,13 @@ from cuma_jax.data.sampling import (
     kish_size,
     question_passes,
 )
-from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.data.tokens import build_row_tokens
-from cuma_jax.errors import CumaError
-from cuma_jax.models.sources import resolve
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
-from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.sources.invented import make_invented
+from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

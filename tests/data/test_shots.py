@@ -8,12 +8,12 @@ import pytest
 
 from cuma_jax.data import shots as shots_module
 from cuma_jax.data.shots import build_shots
-from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.data.tokens import build_row_tokens
-from cuma_jax.models.sources import resolve
+from cuma_jax.hub.model_files import resolve
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
 from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 
 def sparse_survey(seed=0, people=160, questions=7):

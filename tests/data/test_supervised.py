@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from templates import CHATML, FAMILIES, INST, byte_tokenizer, family, family_or_skip
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 
 CHAT = [
     {"role": "system", "content": "Answer as this person would. A person from Chile."},

@@ -5,13 +5,13 @@ import pytest
 from templates import FAMILIES, byte_tokenizer, family, family_or_skip
 
 from cuma_jax.data.batches import Batcher, Buckets, Rows
-from cuma_jax.data.tokenizer import load_tokenizer
 from cuma_jax.data.tokens import RowTokens, build_row_tokens
-from cuma_jax.errors import CumaError
-from cuma_jax.models.sources import resolve
-from cuma_jax.surveys.invented import make_invented
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import LETTERS, question_message, system_message
+from cuma_jax.surveys.sources.invented import make_invented
+from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 # Not "inst": its answers follow a space, which a survey row leaves out.
 TEMPLATES = ["random", "llama3", "qwen3", "chatml", "smollm2"]

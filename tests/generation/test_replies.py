@@ -12,10 +12,10 @@ import pytest
 from conftest import changed
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.errors import CumaError
 from cuma_jax.generation import Prompt, generate_texts, make_generate
 from cuma_jax.generation.chats import prompt_tokens
-from cuma_jax.training.writing import writer_of
+from cuma_jax.run.writer import writer_of
+from cuma_jax.runtime.errors import CumaError
 
 SAMPLING = SamplingConfig(temperature=0.7, top_k=200, top_p=0.98, max_new_tokens=7)
 PAD = 3
@@ -33,30 +33,30 @@ def batch_of(lengths_B=LENGTHS, seed=0):
     }
 
 
-def generated(assembly, adapters, batch, sampling=SAMPLING, end_ids=(), **settings):
+def generated(run, adapters, batch, sampling=SAMPLING, end_ids=(), **settings):
     generate = make_generate(
-        assembly.decoder, sampling, end_ids, PAD, assembly.mesh, assembly.adapter_shardings, assembly.base_shardings,
+        run.decoder, sampling, end_ids, PAD, run.mesh, run.adapter_shardings, run.base_shardings,
         **settings,
     )  # fmt: skip
-    vectors_PC = jax.device_put(assembly.table.vectors_PM)
-    return jax.device_get(generate(assembly.base, adapters, vectors_PC, batch))
+    vectors_PC = jax.device_put(run.table.vectors_PM)
+    return jax.device_get(generate(run.base, adapters, vectors_PC, batch))
 
 
 @pytest.fixture(scope="module")
-def written(debug_assembly, random_adapters):
+def written(debug_run, random_adapters):
     """The replies of one batch on one device, and the adapters that wrote them; nothing ends."""
-    adapters = random_adapters(debug_assembly)
-    return adapters, generated(debug_assembly, adapters, batch_of(), unroll=False)
+    adapters = random_adapters(debug_run)
+    return adapters, generated(debug_run, adapters, batch_of(), unroll=False)
 
 
 @pytest.mark.slow
-def test_log_probabilities_are_those_of_the_forward_pass_without_a_cache(debug_assembly, written):
-    (adapters, out), batch, decoder = written, batch_of(), debug_assembly.decoder
+def test_log_probabilities_are_those_of_the_forward_pass_without_a_cache(debug_run, written):
+    (adapters, out), batch, decoder = written, batch_of(), debug_run.decoder
     whole_BT = np.concatenate([batch["tokens"], np.zeros_like(out.tokens_BN)], axis=1)
     for row, length in enumerate(LENGTHS):
         whole_BT[row, length : length + SAMPLING.max_new_tokens] = out.tokens_BN[row]
-    variables = {"params": debug_assembly.base, "adapters": adapters}
-    profile_BC = debug_assembly.table.vectors_PM[batch["profile"]]
+    variables = {"params": debug_run.base, "adapters": adapters}
+    profile_BC = debug_run.table.vectors_PM[batch["profile"]]
 
     @jax.jit
     def logits(tokens_BT, at_BN):
@@ -77,19 +77,19 @@ def test_log_probabilities_are_those_of_the_forward_pass_without_a_cache(debug_a
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unroll", [False, True])
-def test_a_mesh_writes_what_one_device_writes(unroll, debug_config, assemble_on, random_adapters, written):
+def test_a_mesh_writes_what_one_device_writes(unroll, debug_config, run_on, random_adapters, written):
     _, expected = written
-    assembly = assemble_on(changed(debug_config, mesh={"data": 2, "fsdp": 2, "tensor": 2}))
-    found = generated(assembly, random_adapters(assembly), batch_of(), unroll=unroll)
+    run = run_on(changed(debug_config, mesh={"data": 2, "fsdp": 2, "tensor": 2}))
+    found = generated(run, random_adapters(run), batch_of(), unroll=unroll)
     np.testing.assert_array_equal(found.tokens_BN, expected.tokens_BN)
     np.testing.assert_allclose(found.logp_BN, expected.logp_BN, atol=1e-4)
 
 
 @pytest.mark.slow
-def test_a_reply_ends_with_its_end_of_turn_and_the_rest_goes_on(debug_assembly, written):
+def test_a_reply_ends_with_its_end_of_turn_and_the_rest_goes_on(debug_run, written):
     adapters, free = written
     end = int(free.tokens_BN[0, 2])
-    out = generated(debug_assembly, adapters, batch_of(), end_ids=(end, 319))
+    out = generated(debug_run, adapters, batch_of(), end_ids=(end, 319))
     stops = 0
     for row, length in enumerate(LENGTHS):
         tokens = free.tokens_BN[row] if length else free.tokens_BN[row][:0]
@@ -105,28 +105,28 @@ def test_a_reply_ends_with_its_end_of_turn_and_the_rest_goes_on(debug_assembly, 
 
 
 @pytest.mark.slow
-def test_a_row_has_the_same_reply_whoever_is_in_the_batch(debug_assembly, written):
+def test_a_row_has_the_same_reply_whoever_is_in_the_batch(debug_run, written):
     adapters, expected = written
     batch, other = batch_of(), batch_of(np.roll(LENGTHS, 3), seed=9)
     mixed = {
         name: np.where((np.arange(8) == 3).reshape(-1, *[1] * (v.ndim - 1)), v, other[name])
         for name, v in batch.items()
     }
-    found = generated(debug_assembly, adapters, mixed, unroll=False)
+    found = generated(debug_run, adapters, mixed, unroll=False)
     np.testing.assert_array_equal(found.tokens_BN[3], expected.tokens_BN[3])
     np.testing.assert_array_equal(found.logp_BN[3], expected.logp_BN[3])
     assert (found.tokens_BN[:3] != expected.tokens_BN[:3]).any()
     # Its profile, its key and its prompt are its own: another one of each writes something else.
     for name in ("profile", "key", "tokens"):
         changed_batch = batch | {name: other[name] if name != "profile" else (batch[name] + 1) % 5}
-        assert (generated(debug_assembly, adapters, changed_batch, unroll=False).tokens_BN != expected.tokens_BN).any()
+        assert (generated(debug_run, adapters, changed_batch, unroll=False).tokens_BN != expected.tokens_BN).any()
 
 
 @pytest.mark.slow
-def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_assembly, random_adapters):
-    adapters, tokenizer = random_adapters(debug_assembly), debug_assembly.tokenizer
+def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_run, random_adapters):
+    adapters, tokenizer = random_adapters(debug_run), debug_run.tokenizer
     sampling = SamplingConfig(temperature=1.0, max_new_tokens=5)
-    writer = writer_of(debug_assembly, sampling, 4, (64, 128))
+    writer = writer_of(debug_run, sampling, 4, (64, 128))
     chats = [[{"role": "user", "content": "why? " * n}] for n in (1, 12, 2, 1, 11, 3, 1)]
     prompts = [Prompt(prompt_tokens(tokenizer, chat), n % 3, n // 6) for n, chat in enumerate(chats)]
     together = generate_texts(writer, adapters, prompts, 0, progress=False)
@@ -155,19 +155,19 @@ def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_assem
 
 
 @pytest.mark.slow
-def test_several_replies_to_a_prompt_are_those_to_the_prompt_given_several_times(debug_assembly, random_adapters):
-    adapters, batch = random_adapters(debug_assembly), batch_of(LENGTHS[:4])
+def test_several_replies_to_a_prompt_are_those_to_the_prompt_given_several_times(debug_run, random_adapters):
+    adapters, batch = random_adapters(debug_run), batch_of(LENGTHS[:4])
     keys = np.random.default_rng(5).integers(0, 2**32, (8, 2), dtype=np.uint32)
-    once = generated(debug_assembly, adapters, batch | {"key": keys}, samples=2)
+    once = generated(debug_run, adapters, batch | {"key": keys}, samples=2)
     twice = {name: np.repeat(values, 2, axis=0) for name, values in batch.items()} | {"key": keys}
-    expected = generated(debug_assembly, adapters, twice)
+    expected = generated(debug_run, adapters, twice)
     np.testing.assert_array_equal(once.tokens_BN, expected.tokens_BN)
     np.testing.assert_allclose(once.logp_BN, expected.logp_BN, atol=1e-4)
     assert (once.tokens_BN[::2] != once.tokens_BN[1::2]).any(axis=1).all()
 
 
-def test_a_prompt_is_what_training_puts_before_the_reply(debug_assembly):
-    tokenizer = debug_assembly.tokenizer
+def test_a_prompt_is_what_training_puts_before_the_reply(debug_run):
+    tokenizer = debug_run.tokenizer
     turns = [{"role": role, "content": text} for role, text in (("user", "a "), ("assistant", " b"), ("user", "c"))]
     for chat in (turns[:1], turns):
         ids, mask_T = tokenizer.supervised_tokens([*chat, {"role": "assistant", "content": "the reply"}])

@@ -7,12 +7,12 @@ import jax
 import numpy as np
 import pytest
 from golden import make_generate_golden as maker
-from models.loading import load
+from loading import load
 
 from cuma_jax.config import MeshConfig, SamplingConfig
 from cuma_jax.generation import make_generate
-from cuma_jax.models.sources import resolve
-from cuma_jax.sharding import make_mesh, replicated
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.runtime.sharding import make_mesh, replicated
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

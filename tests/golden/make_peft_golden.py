@@ -11,7 +11,7 @@ import pathlib
 import numpy as np
 from peft_cases import BASE, CASES, made, torch_logits
 
-from cuma_jax.formats.peft_folder import write_peft
+from cuma_jax.interop.formats.peft_folder import write_peft
 
 HERE = pathlib.Path(__file__).parent / "peft"
 

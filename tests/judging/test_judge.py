@@ -11,10 +11,10 @@ import time
 import pytest
 from scripted_judge import says, serving, shown
 
-from cuma_jax.config_preferences import JudgeConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.config.preferences import JudgeConfig
 from cuma_jax.judging import FIRST, SECOND, TIE, Comparison, Judge, Judged, figures
 from cuma_jax.judging.endpoint import retry_after
+from cuma_jax.runtime.errors import CumaError
 
 KEY = "sk-not-to-be-seen-7f3a91"
 TALK = [{"role": "user", "content": "What is right?"}]

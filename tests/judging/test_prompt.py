@@ -80,6 +80,6 @@ def test_texts_that_utf8_cannot_hold_are_mended():
 
 def test_the_version_changes_with_the_text():
     """A change of wording needs a new VERSION: cached verdicts are of the old one. Then put the new number here."""
-    from cuma_jax.cache import content_key
+    from cuma_jax.runtime.files import content_key
 
     assert (prompt.VERSION, content_key(prompt.prompt_text() + prompt.UNKNOWN)[:8]) == (1, "053d79f7")

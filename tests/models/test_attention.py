@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cuma_jax.errors import CumaError
 from cuma_jax.models import attention
 from cuma_jax.models.attention import SHARED, attend, check_attention, cuda_capability, cudnn_refuses
+from cuma_jax.runtime.errors import CumaError
 
 SEGMENT_BT = np.array([[0, 0, 0, 1, 1], [SHARED, SHARED, 0, 1, 1]])
 

@@ -13,12 +13,12 @@ import pytest
 from flax import linen as nn
 
 from cuma_jax.config import AdapterConfig, Config, RouterConfig
-from cuma_jax.config_checks import TARGETS
-from cuma_jax.methods import METHODS, apply_method
+from cuma_jax.config.checks import TARGETS
+from cuma_jax.config.methods import METHODS, apply_method
+from cuma_jax.losses.balance import balance_loss, router_sums
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES, DecoderConfig, num_params
-from cuma_jax.objectives.balance import balance_loss, router_sums
-from cuma_jax.training.assembly import abstract_variables
+from cuma_jax.run.decoders import abstract_variables
 
 SHAPE = DecoderConfig(40, 16, 3, 2, 1, 8, 24, 1e-6, 1e4, qk_norm=True, tied=True, family="qwen3")
 ONE = (AdapterConfig(experts=1, rank=4, alpha=6.0), RouterConfig(inputs="none", top_k=1))

@@ -15,7 +15,7 @@ from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.decoding import CachedDecoder
 from cuma_jax.models.families import DecoderConfig, RopeScaling
-from cuma_jax.training.assembly import abstract_variables
+from cuma_jax.run.decoders import abstract_variables
 
 SHAPE = DecoderConfig(40, 16, 2, 4, 2, 8, 24, 1e-6, 1e4, qk_norm=True, tied=True, family="qwen3")
 LLAMA3 = dataclasses.replace(

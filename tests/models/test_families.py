@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cuma_jax.errors import CumaError
+from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.families import (
     SHAPES,
     RopeScaling,
@@ -15,7 +15,7 @@ from cuma_jax.models.families import (
     llama3_divisors,
     num_params,
 )
-from cuma_jax.models.sources import ModelFiles
+from cuma_jax.runtime.errors import CumaError
 
 LLAMA = {
     "model_type": "llama",

@@ -9,7 +9,7 @@ import pytest
 from golden import make_hf_golden
 from loading import load
 
-from cuma_jax.models.sources import resolve
+from cuma_jax.hub.model_files import resolve
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.name for path in (GOLDEN / "hf").iterdir())

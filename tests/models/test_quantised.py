@@ -13,13 +13,13 @@ from conftest import changed
 from loading import load
 
 from cuma_jax.config import AdapterConfig, MeshConfig, RouterConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
 from cuma_jax.models.quantised import Int8, as_float, output_scales, product, quantise_into
-from cuma_jax.models.sources import ModelFiles
-from cuma_jax.sharding import make_mesh
-from cuma_jax.training.run_dir import open_run, write_config
+from cuma_jax.run.folder import open_run, write_config
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.sharding import make_mesh
 
 RANDOM = ModelFiles("random", None, "random:tiny", "tiny")
 LINEARS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -177,14 +177,14 @@ def test_adapters_over_int8_train_as_over_the_weights_written_out(kind, targets)
 
 @pytest.mark.slow
 def test_a_step_over_int8_is_a_step_over_the_weights_written_out(
-    debug_config, assemble_on, random_adapters, loss_and_gradients, train_batches
+    debug_config, run_on, random_adapters, loss_and_gradients, train_batches
 ):
     config = changed(
         dataclasses.replace(debug_config, mesh=MeshConfig(2, 2, 2)),
         model={"quantize": "int8"},
         train={"question_cache": "off"},
     )
-    ours = assemble_on(config)
+    ours = run_on(config)
     floats = {k: v for k, v in jax.tree_util.tree_leaves_with_path(ours.base_shardings)}
     base = written_out(ours.base)
     shardings = jax.tree_util.tree_map_with_path(lambda path, _: floats[path], base)

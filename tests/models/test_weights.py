@@ -12,12 +12,12 @@ from loading import abstract_params, load
 from safetensors.numpy import save_file
 
 from cuma_jax.config import AdapterConfig, MeshConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.hub.model_files import ModelFiles, resolve
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
-from cuma_jax.models.sources import ModelFiles, resolve
 from cuma_jax.models.weights import fingerprint, layer_tensor, load_params, random_params, transpose_into
-from cuma_jax.sharding import make_mesh
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.sharding import make_mesh
 
 TINY = SHAPES["tiny"]
 RANDOM = ModelFiles("random", None, "random:tiny", "tiny")

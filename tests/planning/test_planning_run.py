@@ -10,10 +10,9 @@ import sys
 import pytest
 from conftest import ROOT, changed
 
-from cuma_jax.cli import load_config, parse_config
-from cuma_jax.config import MeshConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.machines import MACHINES, SETTINGS, SIZES, apply_machine, mesh_of
+from cuma_jax.commands.command_line import parse_config
+from cuma_jax.config import MeshConfig, load_config
+from cuma_jax.config.machines import MACHINES, SETTINGS, SIZES, apply_machine, mesh_of
 from cuma_jax.models.families import HUB_SHAPES, SHAPES
 from cuma_jax.planning import topology
 from cuma_jax.planning.arithmetic import memory
@@ -21,7 +20,8 @@ from cuma_jax.planning.chips import GIB, GPUS, gpu_of, tpu_of
 from cuma_jax.planning.report import as_json, as_text
 from cuma_jax.planning.run import Target, plan_run
 from cuma_jax.planning.search import Hardware, meshes, search
-from cuma_jax.sharding import make_mesh
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.sharding import make_mesh
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="no libtpu: cuma_jax[plan]")
 QWEN = SHAPES["qwen3-8b"]

@@ -8,13 +8,13 @@ import pytest
 from conftest import changed
 
 from cuma_jax.config import Config, MeshConfig
-from cuma_jax.methods import apply_method
+from cuma_jax.config.methods import apply_method
 from cuma_jax.models.families import HUB_SHAPES, SHAPES
 from cuma_jax.planning.arithmetic import Need, memory, program_flops, useful_flops
 from cuma_jax.planning.program import build, matmul_flops
 from cuma_jax.planning.run import measure
 from cuma_jax.planning.topology import compile_program
-from cuma_jax.sharding import make_mesh
+from cuma_jax.runtime.sharding import make_mesh
 from cuma_jax.training.loop import Trainer
 
 TINY = SHAPES["tiny"]
@@ -31,20 +31,20 @@ def described(tree):
 
 
 @pytest.mark.parametrize("objective", ["choice", pytest.param("sft", marks=pytest.mark.slow)])
-def test_the_planned_arguments_are_those_of_training(objective, debug_config, assemble_on, train_batches):
+def test_the_planned_arguments_are_those_of_training(objective, debug_config, run_on, train_batches):
     config = changed(debug_config, objective={"name": objective, "aggregate": "respondent"})
-    assembly = assemble_on(config)
-    bucket, batch = train_batches(assembly)[0]
-    tables = assembly.training.tables[bucket]
-    program = build(config, TINY, assembly.mesh, config.data.buckets[bucket], len(assembly.profiles))
+    run = run_on(config)
+    bucket, batch = train_batches(run)[0]
+    tables = run.training.tables[bucket]
+    program = build(config, TINY, run.mesh, config.data.buckets[bucket], len(run.profiles))
     state, base, planned_tables, planned = program.arguments
     # The width of a profile vector is the data's; all other shapes, and every place, are the config's alone.
-    found, expected = (jax.tree_util.tree_leaves_with_path(s) for s in (state, Trainer(assembly).abstract()))
+    found, expected = (jax.tree_util.tree_leaves_with_path(s) for s in (state, Trainer(run).abstract()))
     assert [path for path, _ in found] == [path for path, _ in expected]
     for (path, one), (_, other) in zip(found, expected, strict=True):
         assert (one.dtype, one.sharding) == (other.dtype, other.sharding)
         assert one.shape == other.shape or "profile_0" in jax.tree_util.keystr(path)
-    assert described(base) == described(assembly.base)
+    assert described(base) == described(run.base)
     assert set(planned) == set(batch)
     options = {"option_ids", "target"}  # how many there are, only the data know
     for name, array in planned.items():

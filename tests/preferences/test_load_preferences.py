@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from fixtures import write_community_alignment, write_prism
+from preference_files import write_community_alignment, write_prism
 
-from cuma_jax.config_data import DataConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.preferences import community_alignment, prism, store
+from cuma_jax.config.data import DataConfig
+from cuma_jax.preferences import store
 from cuma_jax.preferences.load import load_preferences
-from cuma_jax.preferences.prism import read_prism
+from cuma_jax.preferences.sources import community_alignment, prism
+from cuma_jax.preferences.sources.prism import read_prism
+from cuma_jax.runtime.errors import CumaError
 
 
 @pytest.fixture(scope="module")

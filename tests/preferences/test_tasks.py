@@ -6,11 +6,10 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from fixtures import community_alignment_rows, write_community_alignment, write_prism, write_rows
+from preference_files import community_alignment_rows, write_community_alignment, write_prism, write_rows
 
-from cuma_jax.errors import CumaError
-from cuma_jax.preferences.community_alignment import read_community_alignment
-from cuma_jax.preferences.prism import read_prism
+from cuma_jax.preferences.sources.community_alignment import read_community_alignment
+from cuma_jax.preferences.sources.prism import read_prism
 from cuma_jax.preferences.tasks import (
     BELOW_MARGIN,
     ONE_OPTION,
@@ -19,6 +18,7 @@ from cuma_jax.preferences.tasks import (
     pair_messages,
     preference_pairs,
 )
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys import store
 from cuma_jax.surveys.profiles import build_profiles
 

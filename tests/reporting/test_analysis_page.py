@@ -17,10 +17,10 @@ from cuma_jax.evaluation import Results, evaluate
 from cuma_jax.reporting.analysis_charts import cosine_map
 from cuma_jax.reporting.analysis_page import analysis_table, render_analysis
 from cuma_jax.reporting.analysis_verdict import conflict_answer, topology_answer
-from cuma_jax.surveys.invented import COUNTRIES, make_invented, planted_distribution
 from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.sources.invented import COUNTRIES, make_invented, planted_distribution
 from cuma_jax.surveys.splits import split_answers
-from cuma_jax.training.interference_figures import Grams, summaries
+from cuma_jax.training.interference_metrics import Grams, summaries
 
 ATTACK = '"><script>alert(1)</script>'
 CONFIG = to_dict(Config(name="a run"))

@@ -14,8 +14,8 @@ from cuma_jax.reporting.charts import answer_panels, distance_plot, expert_map, 
 from cuma_jax.reporting.measures import equity_rows, paper_rows, reliability_plot
 from cuma_jax.reporting.scales import Scale, fit, round_step
 from cuma_jax.reporting.verdict import verdict
-from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import split_answers
 
 CONFIG = to_dict(Config(name="a run"))

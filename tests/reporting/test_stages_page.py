@@ -1,8 +1,8 @@
 """The page of a chain says of each stage whether it came nearer, and escapes what it is given."""
 
-from cuma_jax.evaluation.stage_answers import ALIKE, ANSWER_FIGURES
-from cuma_jax.evaluation.stage_pairs import PAIR_FIGURES
-from cuma_jax.evaluation.stages import BASE, StageScores
+from cuma_jax.evaluation.stages.answers import ALIKE, ANSWER_FIGURES
+from cuma_jax.evaluation.stages.pairs import PAIR_FIGURES
+from cuma_jax.evaluation.stages.scores import BASE, StageScores
 from cuma_jax.reporting.stages import headline, write_stages_page
 
 

@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from cuma_jax.errors import CumaError
 from cuma_jax.rewards import Sample
 from cuma_jax.rewards.agreement import (
     INVALID,
@@ -15,9 +14,10 @@ from cuma_jax.rewards.agreement import (
     group_agreement,
     group_rewards,
 )
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
-from cuma_jax.surveys.invented import make_invented
 from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.sources.invented import make_invented
 
 PEOPLE = {3: np.array([0.2, 0.5, 0.3]), 4: np.array([0.05, 0.15, 0.2, 0.6])}
 LOGITS = {3: np.array([0.9, -0.4, 0.1]), 4: np.array([0.3, 1.2, -0.7, 0.0])}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cuma_jax.errors import CumaError
 from cuma_jax.rewards import Sample, Scores
 from cuma_jax.rewards.function import Function
 from cuma_jax.rewards.total import WeightedSum, check_failed
+from cuma_jax.runtime.errors import CumaError
 
 SAMPLES = [Sample(0, "A person.", (), text) for text in ("short", "a longer reply", "x")]
 CODE = """

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from judging.scripted_judge import says, serving, shown
+from scripted_judge import says, serving, shown
 
 from cuma_jax.config import JudgeConfig
-from cuma_jax.errors import CumaError
 from cuma_jax.judging import Judge
 from cuma_jax.rewards import Sample
 from cuma_jax.rewards.judged import JudgeReward
+from cuma_jax.runtime.errors import CumaError
 
 
 def samples(*replies):

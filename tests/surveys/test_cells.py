@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
-from cuma_jax.surveys.invented import QUESTIONS, make_invented
 from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.sources.invented import QUESTIONS, make_invented
 from cuma_jax.surveys.survey import Survey
 
 

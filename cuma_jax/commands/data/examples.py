@@ -1,0 +1,159 @@
+"""Rows as the model sees them, with the tokens that the loss is taken on marked: for people to read.
+
+They are rendered by the same functions as training rows. Shapes: N examples.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.config import Config
+from cuma_jax.data.batches import Buckets
+from cuma_jax.data.conversations import build_conversation_tokens, chat
+from cuma_jax.data.shots import Shots
+from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.profiles import Profiles, profile_text
+from cuma_jax.surveys.prompts import question_message, system_message
+from cuma_jax.surveys.survey import Survey
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer, load_tokenizer
+
+Segment = tuple[str, bool]
+"""A stretch of text, and whether its tokens are supervised."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One row to look at.
+
+    Attributes:
+        title: whose it is, e.g. `invented.0007, invented.tea`.
+        profile: what the router is told of the person.
+        segments: the whole rendered row.
+        tokens, supervised: how many tokens, and how many of them the loss is taken on; None without a tokenizer.
+        note: what training does to the row besides: shortens it, or leaves it out.
+    """
+
+    title: str
+    profile: str
+    segments: tuple[Segment, ...]
+    tokens: int | None = None
+    supervised: int | None = None
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The example as plain JSON values; `text` is the row, `supervised_texts` the marked stretches of it."""
+        return {
+            "title": self.title,
+            "profile": self.profile,
+            "text": "".join(text for text, _ in self.segments),
+            "supervised_texts": [text for text, marked in self.segments if marked],
+            "tokens": self.tokens,
+            "supervised_tokens": self.supervised,
+            "note": self.note,
+        }
+
+
+def try_tokenizer(config: Config, cache_dir: str) -> tuple[Tokenizer | None, str]:
+    """The tokenizer of a config's model, or None and why there is none."""
+    source = config.model.tokenizer or config.model.source
+    try:
+        revision = "" if config.model.tokenizer else config.model.revision
+        return load_tokenizer(resolve(source, revision, cache_dir, weights=False)), ""
+    except CumaError as error:
+        return None, str(error)
+
+
+def draw_answers(survey: Survey, n: int, seed: int) -> list[int]:
+    """Positions of `n` answers, of different questions as long as there are some."""
+    rng = np.random.default_rng(seed)
+    answered = np.flatnonzero(np.bincount(survey.question_A, minlength=len(survey.questions)))
+    if not len(answered):
+        return []
+    questions = np.concatenate([rng.permutation(answered) for _ in range(-(-n // len(answered)))])[:n]
+    return [int(rng.choice(np.flatnonzero(survey.question_A == question))) for question in questions]
+
+
+def survey_example(
+    survey: Survey,
+    profiles: Profiles,
+    answer: int,
+    tokenizer: Tokenizer | None,
+    config: Config,
+    shots: Shots | None = None,
+) -> Example:
+    """The row of one answer; `shots`: of all profiles, where they are in the prompt.
+
+    For the objective `choice` the answer's letter is supervised; for `sft` the letter and the end of the turn.
+    """
+    respondent, option = int(survey.respondent_A[answer]), int(survey.option_A[answer])
+    question = survey.questions[survey.question_A[answer]]
+    row = int(profiles.profile_R[respondent])
+    person = survey.respondents["respondent_id"].iloc[respondent]
+    title, profile = f"{person}, {question.id}", profile_text(profiles, row)
+    if shots is not None:
+        variant = shots.variant(np.array([row]), survey.question_A[[answer]])[0]
+        profile += shots.text(row, int(variant))
+    if tokenizer is None:
+        system = system_message(profile if config.profile.in_prompt else None)
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": question_message(question)}]
+        return Example(title, profile, _plain(messages, chr(ord("A") + option)))
+    # A survey of this one question and person: the same pieces as in training, and only those.
+    alone = dataclasses.replace(profiles, codes_PF=profiles.codes_PF[[row]], profile_R=np.zeros(1, np.int32))
+    in_prompt = alone if config.profile.in_prompt else None
+    own = None if shots is None else shots.alone(row, int(survey.question_A[answer]))
+    pieces = build_row_tokens([question], in_prompt, tokenizer, config.objective.name, own)
+    first, template = np.zeros(1, np.int32), pieces.template_QO[[0], [option]]
+    fed = pieces.fill(first, template, int(pieces.lengths(first, template)[0]))[0].tolist()
+    letter = int(pieces.option_ids_QO[0, option])
+    labels = [letter, *pieces.labels_MS[template[0], 1:].tolist()]
+    prompt = fed[: len(fed) - (len(labels) - 1)]
+    ids, mask = [*prompt, *labels], [False] * len(prompt) + [True] * len(labels)
+    return Example(title, profile, segments(ids, mask, tokenizer), len(ids), len(labels))
+
+
+def conversation_example(
+    preferences: Preferences, profiles: Profiles, conversation: int, tokenizer: Tokenizer | None, config: Config
+) -> Example:
+    """A whole conversation; every turn of the assistant and its end are supervised.
+
+    It is shortened where training would shorten it; one that training would refuse or leave out is shown without
+    tokens, and why.
+    """
+    row = preferences.conversations.iloc[conversation]
+    person, name = int(row["person"]), str(row["conversation_id"])
+    title = f"{preferences.respondents['respondent_id'].iloc[person]}, conversation {name}"
+    profile = profile_text(profiles, int(profiles.profile_R[person]))
+    messages = chat(preferences, conversation, profile if config.profile.in_prompt else None)
+    limit, note = Buckets(config.data.buckets).limit(config.data.max_length), ""
+    if tokenizer is not None:
+        try:
+            tokens = build_conversation_tokens(lambda _: messages, [name], tokenizer, limit, "error", progress=False)
+            ids, mask = tokens.ids_X.tolist(), tokens.supervised_X.tolist()
+            return Example(title, profile, segments(ids, mask, tokenizer), len(ids), sum(mask), "; ".join(tokens.notes))
+        except CumaError as error:
+            note = str(error)
+    parts: list[Segment] = []
+    for message in messages:
+        parts += [(f"{message['role']}: ", False), (message["content"], message["role"] == "assistant"), ("\n", False)]
+    return Example(title, profile, tuple(parts), note=note)
+
+
+def segments(ids: list[int], mask: list[bool], tokenizer: Tokenizer) -> tuple[Segment, ...]:
+    """Runs of tokens that are supervised or not, each decoded by itself."""
+    found: list[Segment] = []
+    start = 0
+    for i in range(1, len(ids) + 1):
+        if i == len(ids) or bool(mask[i]) != bool(mask[start]):
+            found.append((tokenizer.decode(list(ids[start:i])), bool(mask[start])))
+            start = i
+    return tuple(found)
+
+
+def _plain(messages: list[Message], answer: str) -> tuple[Segment, ...]:
+    """Turns without a chat template."""
+    text = "".join(f"{message['role']}: {message['content']}\n" for message in messages)
+    return (f"{text}assistant: ", False), (answer, True)

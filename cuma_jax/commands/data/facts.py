@@ -1,0 +1,201 @@
+"""What a survey holds, counted: the numbers that `python -m cuma_jax.data show` prints.
+
+Everything is a plain JSON value. Counting is by `np.bincount` over index columns, a chunk of answers at a time.
+
+Shapes: A answers, R respondents, Q questions, O options, V values of a field.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.config.checks import SPLITS
+from cuma_jax.config.data import DataConfig
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.splits import split_rows
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, People, Survey
+from cuma_jax.surveys.units import Units
+
+Facts = dict[str, Any]
+_CHUNK = 1 << 21
+
+
+def survey_facts(survey: Survey, units: Units, profiles: Profiles, data: DataConfig) -> Facts:
+    """Counts of a survey.
+
+    Args:
+        survey: any survey.
+        units: what its answers belong to.
+        profiles: its profiles, for their number and the default fields.
+        data: names the split and the field that stands for a country.
+    """
+    count_QO, weight_QO, answers_R = _counts(survey)
+    return {
+        "kind": "survey",
+        "source": survey.name,
+        "respondents": len(survey.respondents),
+        "questions": len(survey.questions),
+        "answers": survey.num_answers,
+        "skipped": dict(survey.skipped),
+        "by_country": by_value(survey, data.held_out_field, {"answers": answers_R}),
+        "by_split": split_facts(units, data),
+        "profiles": len(profiles),
+        "profile_fields": field_facts(survey, profiles.fields),
+        "weights": weight_facts(survey),
+        "by_question": _by_question(survey, count_QO, weight_QO),
+        "duplicates": _duplicates(survey),
+    }
+
+
+def _counts(survey: Survey) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int64 [Q, O] answers by option, float64 [Q, O] the sum of their weights, and int64 [R] answers by respondent."""
+    sizes = [len(q.options) for q in survey.questions]
+    width, length = max(sizes, default=0), len(survey.respondents)
+    count_QO, answers_R = np.zeros(len(sizes) * width, np.int64), np.zeros(length, np.int64)
+    weight_QO, weight_R = np.zeros(len(count_QO)), survey.respondents["weight"].to_numpy(np.float64)
+    for start in range(0, survey.num_answers, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        cell_A = survey.question_A[part].astype(np.int64) * width + survey.option_A[part]
+        count_QO += np.bincount(cell_A, minlength=len(count_QO))
+        weight_QO += np.bincount(cell_A, weights=weight_R[survey.respondent_A[part]], minlength=len(count_QO))
+        answers_R += np.bincount(survey.respondent_A[part], minlength=length)
+    return count_QO.reshape(len(sizes), width), weight_QO.reshape(len(sizes), width), answers_R
+
+
+def by_value(people: People, field: str, counts: dict[str, np.ndarray], persons: str = "respondents") -> Facts:
+    """Persons, and sums of `counts` (int [R] arrays), by value of a field; the most frequent value first.
+
+    Returns:
+        `field`; `values`: a list of {value, `persons`, *counts}; `missing`: the same for persons without a value,
+        None where there are none. A field that the source lacks has no values, and everybody is missing.
+    """
+    if field in people.respondents:
+        column = _categories(people.respondents[field])
+        codes_R, names = column.cat.codes.to_numpy().astype(np.int64), [str(name) for name in column.cat.categories]
+    else:
+        codes_R, names = np.full(len(people.respondents), -1, np.int64), []
+    respondents_V = np.bincount(codes_R + 1, minlength=len(names) + 1)
+    sums = {
+        name: np.bincount(codes_R + 1, weights=count_R, minlength=len(names) + 1) for name, count_R in counts.items()
+    }
+    rows = [
+        {persons: int(respondents_V[v])} | {name: int(sum_V[v]) for name, sum_V in sums.items()}
+        for v in range(len(names) + 1)
+    ]
+    values: list[Facts] = [{"value": name, **row} for name, row in zip(names, rows[1:], strict=True) if row[persons]]
+    last = next(reversed(counts), persons)
+    values.sort(key=lambda row: (-row[last], row["value"]))
+    return {"field": field, "values": values, "missing": rows[0] if respondents_V[0] else None}
+
+
+def split_facts(units: Units, data: DataConfig) -> Facts:
+    """Rows, persons and items of each split that has rows, or why the split cannot be made.
+
+    Returns:
+        `splits`: a list of {split, answers, respondents, questions} (conversations, annotators and prompts, where rows
+        are conversations); `problem`: the message, where it cannot be made.
+    """
+    try:
+        split_N = split_rows(units, data)
+    except CumaError as error:
+        return {"splits": [], "problem": str(error)}
+    rows = "answers" if units.conversation_ids is None else "conversations"
+    found = []
+    for split, name in [*enumerate(SPLITS), (-1, "(none)")]:
+        here_N = split_N == split
+        if not (total := int(np.count_nonzero(here_N))):
+            continue
+        persons, items = _distinct(units.person_N[here_N]), _distinct(units.item_N[here_N])
+        found.append({"split": name, rows: total, f"{units.person}s": persons, f"{units.item}s": items})
+    return {"splits": found}
+
+
+def _distinct(index_N: np.ndarray) -> int:
+    return int(np.count_nonzero(np.bincount(index_N)))
+
+
+def field_facts(people: People, default: tuple[str, ...]) -> list[Facts]:
+    """Every field: how many values it has, whom it is missing for, and its most frequent value.
+
+    Args:
+        people: a survey or preference data.
+        default: the fields that profiles use; they come first.
+    """
+    frame = people.respondents
+    others = [str(name) for name in frame.columns if name not in (*RESERVED_COLUMNS, *default)]
+    facts = []
+    for field in (*default, *others):
+        column = _categories(frame[field])
+        count_V = np.bincount(
+            column.cat.codes.to_numpy().astype(np.int64) + 1, minlength=len(column.cat.categories) + 1
+        )
+        known = int(count_V[1:].sum())
+        top = int(count_V[1:].argmax()) if known else -1
+        facts.append(
+            {
+                "field": field,
+                "in_profile": field in default,
+                "values": int(np.count_nonzero(count_V[1:])),
+                "missing": int(count_V[0]),
+                "missing_share": count_V[0] / max(len(frame), 1),
+                "most_frequent": str(column.cat.categories[top]) if known else None,
+                "most_frequent_share": count_V[top + 1] / known if known else None,
+            }
+        )
+    return facts
+
+
+def weight_facts(people: People) -> Facts:
+    """Least, greatest and mean weight; Kish's effective number of respondents, (sum w)^2 / sum w^2; design columns."""
+    weight_R = people.respondents["weight"].to_numpy(np.float64)
+    facts: Facts = {"all_equal": bool(len(weight_R) == 0 or (weight_R == weight_R[0]).all())}
+    if len(weight_R):
+        squares = float((weight_R**2).sum())
+        effective = float(weight_R.sum()) ** 2 / squares if squares else 0.0
+        facts |= {"min": float(weight_R.min()), "max": float(weight_R.max()), "mean": float(weight_R.mean())}
+        facts |= {"effective_n": effective, "effective_share": effective / len(weight_R)}
+    for name in ("stratum", "psu"):
+        if name in people.respondents:
+            facts[name] = int(people.respondents[name].nunique())
+    return facts
+
+
+def _by_question(survey: Survey, count_QO: np.ndarray, weight_QO: np.ndarray) -> list[Facts]:
+    """Answers by option, and the share of each by survey weight."""
+    people = max(len(survey.respondents), 1)
+    facts = []
+    for question, count_O, weight_O in zip(survey.questions, count_QO.tolist(), weight_QO.tolist(), strict=True):
+        total, weights = sum(count_O), sum(weight_O) or 1.0
+        options = [
+            {"code": code, "text": text, "answers": n, "share": weight / weights}
+            for code, text, n, weight in zip(question.codes, question.options, count_O, weight_O, strict=False)
+        ]
+        facts.append(
+            {
+                "id": question.id,
+                "text": question.text,
+                "source": question.source,
+                "ordered": question.ordered,
+                "answers": total,
+                "missing_share": 1 - total / people,
+                "options": options,
+            }
+        )
+    return facts
+
+
+def _duplicates(survey: Survey) -> Facts:
+    """Questions that share a text, and questions that list an option text twice."""
+    by_text: dict[str, list[str]] = {}
+    for question in survey.questions:
+        by_text.setdefault(" ".join(question.text.split()).casefold(), []).append(question.id)
+    return {
+        "question_texts": [ids for ids in by_text.values() if len(ids) > 1],
+        "option_texts": [q.id for q in survey.questions if len(set(q.options)) < len(q.options)],
+    }
+
+
+def _categories(column: pd.Series) -> pd.Series:
+    return column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string").astype("category")

@@ -1,0 +1,139 @@
+"""One cell of a comparison: a variant with one seed. It is an ordinary run folder, with a record of how it went."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any, Literal
+
+import numpy as np
+
+from cuma_jax.analysis.run import ANALYSIS_FILE
+from cuma_jax.config import Config, to_dict
+from cuma_jax.config.comparison import Comparison, Variant
+from cuma_jax.evaluation.results import RESULTS_FILE, SCHEMA
+from cuma_jax.run.folder import CONFIG_FILE, open_run, read_metrics
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import write_text
+
+RECORD_FILE, ERROR_FILE, LOG_FILE = "cell.json", "error.txt", "log.txt"
+Status = Literal["finished", "stopped", "missing", "refused", "failed", "other settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A variant with one seed.
+
+    Attributes:
+        variant: what is run.
+        seed: of initialisation, data order and dropout.
+        config: the run's.
+        folder: the run's.
+    """
+
+    variant: Variant
+    seed: int
+    config: Config
+    folder: pathlib.Path
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.variant.name} seed {self.seed}"
+
+
+def all_cells(comparison: Comparison, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Cell]:
+    """The cells of a comparison, or some of them (see `Comparison.cells`), in the order they are run."""
+    return [
+        Cell(v, seed, config := comparison.config(v, seed), pathlib.Path(config.run.dir).expanduser())
+        for v, seed in comparison.cells(names, seeds)
+    ]
+
+
+def status(cell: Cell) -> tuple[Status, str]:
+    """Where a cell stands, from what is on disk, and why where that is not plain.
+
+    Finished means: a run of exactly these settings is there, and its results.json is the one that this comparison
+    wrote for these evaluation settings. A run that was scored again by hand with others counts as stopped.
+    """
+    try:
+        open_run(cell.config)
+    except CumaError as error:
+        return "other settings", str(error)
+    record = read_record(cell)
+    if record is None or record.get("evaluation") != evaluation_key(cell.config):
+        return ("stopped" if (cell.folder / CONFIG_FILE).exists() else "missing"), ""
+    if record["status"] != "finished":
+        return record["status"], record.get("error", "")
+    same = record["results"] == file_key(cell.folder / RESULTS_FILE)
+    return ("finished", "") if same else ("stopped", "results.json is not the one that this comparison wrote")
+
+
+def read_record(cell: Cell) -> dict[str, Any] | None:
+    """What was noted at the end of the cell's last run; None where it never ended."""
+    try:
+        return json.loads((cell.folder / RECORD_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+def read_analysis(cell: Cell) -> dict[str, Any] | None:
+    """What `python -m cuma_jax.analyze` found of the cell; None where it was not run, or of an earlier checkpoint."""
+    try:
+        found = json.loads((cell.folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    record = read_record(cell)
+    return found if record and found["step"] == record.get("steps") else None
+
+
+def write_record(cell: Cell, outcome: Status, seconds: float, **more: Any) -> dict[str, Any]:
+    """Notes how a cell ended, and what it cost.
+
+    Args:
+        cell: the cell.
+        outcome: finished, failed or refused.
+        seconds: wall-clock time of this run, with assembling and compiling.
+        **more: kept as it is.
+    """
+    before = read_record(cell) or {}
+    record = {"status": outcome, "evaluation": evaluation_key(cell.config), "seconds": round(seconds, 1), **more}
+    if outcome == "finished":
+        record |= {"results": file_key(cell.folder / RESULTS_FILE), **_costs(cell, before)}
+    text = json.dumps(record, indent=1) + "\n"
+    write_text(cell.folder / RECORD_FILE, text)
+    return record
+
+
+def _costs(cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
+    """Training seconds (from the speed where the run was interrupted), seconds a step, steps, evaluation seconds."""
+    about = json.loads((cell.folder / RESULTS_FILE).read_text(encoding="utf-8"))["about"]
+    lines = [line for line in read_metrics(cell.folder) if line.get("examples_per_s")]
+    steps = max((line["step"] for line in lines), default=0)
+    speed = [line["examples_per_s"] for line in lines]
+    per_step = cell.config.train.batch_size / float(np.median(speed)) if speed else None
+    seconds, estimated = about.get("training_seconds"), False
+    if seconds is None:  # scored again, or gone on from a checkpoint: only the last part was on the clock
+        seconds, estimated = before.get("training_seconds"), before.get("training_estimated", False)
+    if seconds is None and per_step is not None:
+        seconds, estimated = round(per_step * steps, 1), True
+    return {
+        "steps": steps,
+        "training_seconds": seconds,
+        "training_estimated": estimated,
+        "seconds_per_step": per_step,
+        "evaluation_seconds": about.get("evaluation_seconds"),
+        "trainable_parameters": about.get("trainable_parameters"),
+    }
+
+
+def evaluation_key(config: Config) -> str:
+    """Tells evaluation settings and forms of results.json apart; settings that only change the speed are left out."""
+    values = to_dict(config)["evaluation"] | {"schema": SCHEMA}
+    values.pop("batch_size")
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()[:16]
+
+
+def file_key(path: pathlib.Path) -> str:
+    """Tells the contents of files apart; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""

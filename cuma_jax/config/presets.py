@@ -1,0 +1,94 @@
+"""Presets: a name, a .py file or a saved config.json becomes a Config, a Chain or a Comparison."""
+
+import importlib.util
+import json
+import pathlib
+from typing import Any
+
+from cuma_jax.config.chain import Chain
+from cuma_jax.config.schema import Config, from_dict
+from cuma_jax.runtime.errors import CumaError
+
+DEFAULT_PRESET = "quickstart"
+COMPARISON = "compare_"
+"""How the name of a comparison's preset starts."""
+_PACKAGE = pathlib.Path(__file__).parent.parent
+_FOLDERS = (_PACKAGE / "configs", _PACKAGE.parent / "configs")
+
+
+def presets() -> list[str]:
+    """Names of the presets of runs that ship with the package."""
+    return [name for name in _shipped() if not name.startswith(COMPARISON)]
+
+
+def comparisons() -> list[str]:
+    """Names of the presets of comparisons that ship with the package."""
+    return [name for name in _shipped() if name.startswith(COMPARISON)]
+
+
+def _shipped() -> list[str]:
+    return sorted({path.stem for folder in _FOLDERS if folder.is_dir() for path in folder.glob("*.py")})
+
+
+def load_config(source: str) -> Config:
+    """The config of a preset's name, a .py file or a .json file.
+
+    Raises:
+        CumaError: no such file, or a file that does not yield a Config.
+    """
+    config = load_runs(source)
+    if isinstance(config, Chain):
+        raise CumaError(f"--config {source} is a chain of runs; only python -m cuma_jax.train takes it")
+    return config
+
+
+def load_runs(source: str) -> Config | Chain:
+    """As `load_config`, and the chain of a preset that trains in stages.
+
+    Raises:
+        CumaError: no such file, or a file that yields neither.
+    """
+    path = _find(source)
+    if path.suffix == ".json":
+        return _from_json(source, path)
+    found = load_preset(source)
+    if not isinstance(found, Config | Chain):
+        hint = ""
+        if path.stem.startswith(COMPARISON):
+            hint = f"; to compare several runs: python -m cuma_jax.compare --config {source}"
+        raise CumaError(f"--config {source}: the file needs a function {path.stem}() that returns a Config{hint}")
+    return found
+
+
+def _from_json(source: str, path: pathlib.Path) -> Config:
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise CumaError(f"--config {source}: not valid JSON ({error})") from None
+
+
+def load_preset(source: str) -> Any:
+    """What the function of a .py file's name returns; None where it has none.
+
+    Raises:
+        CumaError: no such file, or not a .py file.
+    """
+    path = _find(source)
+    spec = importlib.util.spec_from_file_location(f"cuma_jax_preset_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise CumaError(f"--config {source}: not a .py or .json file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, path.stem, None)
+    return function() if callable(function) else None
+
+
+def _find(source: str) -> pathlib.Path:
+    path = pathlib.Path(source).expanduser()
+    if path.is_file():
+        return path
+    for folder in _FOLDERS:
+        if (named := folder / f"{path.stem}.py").is_file() and path.suffix in ("", ".py"):
+            return named
+    known = f"{', '.join(presets())}; of comparisons: {', '.join(comparisons())}"
+    raise CumaError(f"--config {source}: no such file, nor a preset; presets are {known}")

@@ -1,0 +1,166 @@
+"""Scores of a run on preference data: held-out conversations or choices, beside the model before training.
+
+Conversations: loss in nats a supervised token, over all tokens of a split. Choices: loss in nats a choice, and how
+often the likeliest response is the preferred one, beside chance. Intervals are 95%, by resampling annotators. The base
+is the same model with fresh adapters, which add nothing, on the same rows: differences are paired.
+
+Shapes: N rows (conversations or choices).
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.data.batches import Rows
+from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.evaluation.metrics.cluster_bootstrap import (
+    CHANGE,
+    SHARE,
+    Ratio,
+    add_people,
+    check_groups,
+    figures_with_groups,
+)
+from cuma_jax.evaluation.results import SCHEMA, Results
+from cuma_jax.run.forward import row_choices, row_losses
+from cuma_jax.run.inference import ask_rows, row_step
+from cuma_jax.run.layouts import ConversationLayout
+from cuma_jax.run.run import Run
+
+CONVERSATIONS, CHOICES, PAIRS = "conversations", "choices", "pairs"
+"""`values["kind"]` of such results."""
+_FIGURES = {
+    "loss": Ratio({"loss": 1}, "units"),
+    "base_loss": Ratio({"base_loss": 1}, "units"),
+    "difference": Ratio({"loss": 1, "base_loss": -1}, "units"),
+    "accuracy": Ratio({"correct": 1}, "units", SHARE),
+    "base_accuracy": Ratio({"base_correct": 1}, "units", SHARE),
+    "accuracy_difference": Ratio({"correct": 1, "base_correct": -1}, "units", CHANGE),
+    "chance": Ratio({"chance": 1}, "units", SHARE),
+}
+
+_ABOUT = {
+    CONVERSATIONS: "loss: nats a token of the answers people preferred, in conversations held out from training.",
+    CHOICES: "accuracy: how often the likeliest response is the one the person preferred. loss: nats a choice.",
+    PAIRS: "accuracy: how often the reply that the person preferred is the likelier of the two. loss: nats a token of "
+    "the preferred replies.\ngained more: how often it gained more than the other against the reference. best "
+    "of all: how often it is the likeliest a token of its turn's candidates.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Rows of a split: what gathers them, the person and the id of each, and the chance of guessing right."""
+
+    batcher: Gatherer
+    person_N: np.ndarray
+    id_N: np.ndarray
+    chance_N: np.ndarray
+
+
+def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Results:
+    """Scores the splits of `evaluation.splits`.
+
+    Args:
+        run: a run on preference data.
+        adapters: its trained adapters, on the devices.
+        about: how this was measured, kept as it is.
+
+    Returns:
+        Results whose `values["splits"][split]` has `n` (rows, annotators, units: tokens or choices), the figures
+        `loss`, `base_loss`, `difference`, `accuracy`, `base_accuracy`, `accuracy_difference` and, of choices, `chance`,
+        each {value, low, high}, and `groups` (the same by value of each `evaluation.group_by` field, for groups of at
+        least `evaluation.min_cell` rows); `per_cell` has one row a conversation or choice.
+    """
+    config, source = run.config, run.source
+    kind = CONVERSATIONS if isinstance(run.training, ConversationLayout) else CHOICES
+    base = run.identity_adapters(config.train.seed)
+    check_groups(source, config.evaluation.group_by)
+    frames: list[pd.DataFrame] = []
+    splits: dict[str, Any] = {}
+    for split in config.evaluation.splits:
+        rows = _rows(run, split)
+        loss_N, hit_N, unit_N = _scores(run, adapters, rows.batcher, f"scoring {split}")
+        base_N, base_hit_N, _ = _scores(run, base, rows.batcher, f"scoring {split}, before training")
+        frame = pd.DataFrame({"split": split, "id": rows.id_N})
+        frame = frame.assign(units=unit_N, loss=loss_N, base_loss=base_N, correct=hit_N, base_correct=base_hit_N)
+        frame = add_people(frame.assign(chance=rows.chance_N), source, rows.person_N, config.evaluation.group_by)
+        splits[split] = figures_with_groups(frame, _FIGURES, "units", config.evaluation, len(splits))
+        frames.append(frame)
+    notes = run.training.tokens.notes if isinstance(run.training, ConversationLayout) else {}
+    values = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "survey": source.name,
+        "group_by": list(config.evaluation.group_by),
+        "notes": notes | {f"read: {reason}": n for reason, n in source.skipped.items()},
+        "splits": splits,
+        "about": about,
+    }
+    return Results(values, pd.concat(frames, ignore_index=True))
+
+
+def _rows(run: Run, split: str) -> _Rows:
+    layout, mask_N = run.training, run.mask(split)
+    if isinstance(layout, ConversationLayout):
+        frame, index_N = layout.source.conversations, np.flatnonzero(mask_N & layout.tokens.kept_C)
+        ids, person_N = frame["conversation_id"].to_numpy(), frame["person"].to_numpy(np.int64)
+        chance_N = np.zeros(len(index_N))
+        return _Rows(layout.batcher(index_N, packing=False), person_N[index_N], ids[index_N], chance_N)
+    survey, options, index_N = run.survey, run.prediction, np.flatnonzero(mask_N)
+    assert options is not None
+    respondent_N, question_N = survey.respondent_A[index_N], survey.question_A[index_N]
+    profile_N = run.profiles.profile_R[respondent_N]
+    rows = Rows(profile_N, question_N, survey.option_A[index_N], None, np.ones(len(index_N)))
+    ids = np.array([question.id for question in survey.questions], dtype=object)
+    chance_Q = np.array([1 / len(question.options) for question in survey.questions])
+    return _Rows(options.batcher(rows), respondent_N.astype(np.int64), ids[question_N], chance_Q[question_N])
+
+
+def _scores(run: Run, adapters: Any, batcher: Gatherer, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Summed loss in nats, what was right, and the number of tokens or choices of every row, float64 [N]."""
+    asked, layout = (row_losses, run.training)
+    if run.prediction is not None:
+        asked, layout = row_choices, run.prediction
+    found = np.zeros((3, len(batcher)))
+    step = row_step(run, asked)
+    for index_B, sums in ask_rows(run, step, adapters, batcher, layout.tables, what):
+        found[:, index_B] = sums
+    return found[0], found[1], found[2]
+
+
+def preferences_table(results: Results) -> str:
+    """A plain-text table for the terminal: every split, and its groups where they are several."""
+    kind = results.values["kind"]
+    choices = kind != CONVERSATIONS
+    shown = ("accuracy", "base_accuracy", "accuracy_difference") if choices else ("loss", "base_loss", "difference")
+    header = ["split", "group", results.values["kind"], "people", f"{shown[0]} [95%]", "before", "difference [95%]"]
+    rows: list[list[str]] = []
+    for split, scores in results.values["splits"].items():
+        blocks = {"all": scores} | {
+            name: block for groups in scores["groups"].values() if len(groups) > 1 for name, block in groups.items()
+        }
+        for name, block in blocks.items():
+            counts = [f"{block['n']['rows']:,}", f"{block['n']['annotators']:,}"]
+            figures = [_figure(block[shown[0]]), f"{block[shown[1]]['value']:.4f}", _figure(block[shown[2]], "+")]
+            last = [f"{block['chance']['value']:.4f}", f"{block['loss']['value']:.4f}"] if choices else []
+            if kind == PAIRS:
+                last += [_figure(block["reward_accuracy"]), _figure(block["choice_accuracy"])]
+            rows.append([split if name == "all" else "", name, *counts, *figures, *last])
+    header += ["chance", "loss"] if choices else []
+    header += ["gained more [95%]", "best of all [95%]"] if kind == PAIRS else []
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
+    lines.insert(1, "  ".join("-" * w for w in widths))
+    about = _ABOUT[kind]
+    return "\n".join([*lines, "", about, *(f"{why}: {count:,}" for why, count in results.values["notes"].items())])
+
+
+def _figure(figure: dict[str, Any], sign: str = "") -> str:
+    if figure["value"] is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['value']:{sign}.4f}"
+    return f"{figure['value']:{sign}.4f} [{figure['low']:{sign}.4f}, {figure['high']:{sign}.4f}]"

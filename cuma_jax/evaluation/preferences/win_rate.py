@@ -1,0 +1,144 @@
+"""Win-rates: how often people would prefer one side's replies to the other's, with intervals.
+
+A comparison's score is 1 where the first side wins in both orders, 0 where it loses in both, 0.5 otherwise, and nan
+where the judge failed for good: such a comparison is counted and in no figure.
+
+Shapes: N comparisons, K resamples.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.evaluation.metrics.bootstrap import centred_interval, resample_weights
+from cuma_jax.evaluation.surveys.grouping import MISSING
+from cuma_jax.judging import FIRST, SECOND, TIE, Judged
+
+_CHUNK = 100
+Figure = dict[str, float | None]
+
+
+def mean_figure(value_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> Figure:
+    """The mean of the values that are not nan, with a 95% interval by resampling clusters.
+
+    Args:
+        value_N: between 0 and 1.
+        cluster_N: what is resampled together (the prompt, or the respondent).
+        resamples: number of them; 0: no interval.
+        seed: of the draws.
+
+    Returns:
+        `value`, `low` and `high`; None where they are not defined (no value; an interval of one cluster).
+    """
+    known_N = np.isfinite(value_N)
+    if not known_N.any():
+        return {"value": None, "low": None, "high": None}
+    names, cluster_N = np.unique(cluster_N[known_N], return_inverse=True)
+    sum_C = np.bincount(cluster_N, value_N[known_N])
+    count_C = np.bincount(cluster_N).astype(np.float64)
+    point = float(sum_C.sum() / count_C.sum())
+    drawn = []
+    with np.errstate(invalid="ignore"):
+        for weight_CK in resample_weights(len(names), resamples, (seed, 17), _CHUNK):
+            drawn.append((sum_C @ weight_CK) / (count_C @ weight_CK))
+    if len(names) < 2 or not drawn:
+        return {"value": point, "low": None, "high": None}
+    low, high = centred_interval(np.array([point]), np.concatenate(drawn)[None], 0.0, 1.0)
+    return {"value": point, "low": float(low[0]), "high": float(high[0])}
+
+
+def score_figures(score_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """`win_rate` (ties half) with its interval; `n`: comparisons, clusters, wins, ties, losses, failed."""
+    return {
+        "win_rate": mean_figure(score_N, cluster_N, resamples, seed),
+        "n": {
+            "comparisons": len(score_N),
+            "clusters": len(np.unique(cluster_N[np.isfinite(score_N)])),
+            "wins": int((score_N == 1).sum()),
+            "ties": int((score_N == 0.5).sum()),
+            "losses": int((score_N == 0).sum()),
+            "failed": int(np.isnan(score_N).sum()),
+        },
+    }
+
+
+def score_blocks(
+    frame: pd.DataFrame, group_by: Sequence[str], min_cell: int, resamples: int, seed: int
+) -> dict[str, Any]:
+    """Figures of all comparisons, of each split, and of each group of at least `min_cell` of them.
+
+    Args:
+        frame: columns `score`, `cluster`, `split`, and one for each field of `group_by`.
+        group_by: profile fields.
+        min_cell: smallest group that is reported.
+        resamples, seed: of the bootstrap.
+    """
+
+    def figures(part: pd.DataFrame) -> dict[str, Any]:
+        return score_figures(part["score"].to_numpy(np.float64), part["cluster"].to_numpy(), resamples, seed)
+
+    return figures(frame) | {
+        "splits": {str(split): figures(part) for split, part in frame.groupby("split", sort=False)},
+        "groups": {
+            field: {
+                str(value): figures(part) for value, part in frame.groupby(field, sort=True) if len(part) >= min_cell
+            }
+            for field in group_by
+        },
+    }
+
+
+def group_columns(people: pd.DataFrame, person_N: np.ndarray, group_by: Sequence[str]) -> dict[str, np.ndarray]:
+    """The value of each field of `group_by` for each comparison's person."""
+    columns = {field: people[field].astype("object") for field in group_by}
+    return {field: column.where(column.notna(), MISSING).to_numpy()[person_N] for field, column in columns.items()}
+
+
+def scores_of(judged: Sequence[Judged]) -> np.ndarray:
+    """float64 [N]; nan where the judge failed for good."""
+    return np.array([np.nan if j.score is None else j.score for j in judged], np.float64)
+
+
+def order_figures(judged: Sequence[Judged], cluster_N: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+    """What the two orders say of the judge.
+
+    Returns:
+        `first_position`: of the calls that preferred one reply, the share that preferred the one shown first (0.5
+        without position bias), with an interval; `consistent`: of the comparisons judged twice, the share where both
+        orders agree; `calls`: how many were answered, preferred the first shown, the second, neither, and failed for
+        good; `equal_replies`: comparisons that needed no call.
+    """
+    asked = [i for i, j in enumerate(judged) if j.asked]
+    places = [(place, cluster_N[i]) for i in asked for place in judged[i].positions]
+    decided = [(float(place == FIRST), cluster) for place, cluster in places if place in (FIRST, SECOND)]
+    first_D = np.array([first for first, _ in decided], np.float64)
+    both = [j for j in judged if j.asked and j.score is not None]
+    return {
+        "first_position": mean_figure(first_D, np.array([cluster for _, cluster in decided]), resamples, seed),
+        "consistent": {
+            "value": sum(j.verdicts[0] == j.verdicts[1] for j in both) / len(both) if both else None,
+            "low": None,
+            "high": None,
+        },
+        "calls": {
+            "answered": sum(place is not None for place, _ in places),
+            "first_shown": sum(place == FIRST for place, _ in places),
+            "second_shown": sum(place == SECOND for place, _ in places),
+            "ties": sum(place == TIE for place, _ in places),
+            "failed": sum(place is None for place, _ in places),
+        },
+        "equal_replies": len(judged) - len(asked),
+    }
+
+
+def respondents_judge(option_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray) -> np.ndarray:
+    """Scores by people themselves, float64 [N]: 1 where the first side gave the person's own answer and the second did
+    not, 0 the other way round, 0.5 where both or neither did.
+
+    Args:
+        option_N: what each person answered.
+        first_N, second_N: what each side answered for that person's profile; -1: nothing that is an option.
+    """
+    return 0.5 + 0.5 * ((first_N == option_N).astype(np.float64) - (second_N == option_N))

@@ -1,0 +1,74 @@
+"""Figures of a chain's stages: means and what each stage changed, with 95% intervals by resampling people."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.evaluation.metrics.cluster_bootstrap import Ratio, annotator_figures
+
+
+@dataclasses.dataclass(frozen=True)
+class StageFigure:
+    """A figure that stages are compared by.
+
+    Attributes:
+        title: a few words.
+        about: what it is.
+        over: the column whose sum it is divided by.
+        digits: after the point, where it is shown.
+        less_is_better: as of a distance.
+        bounds, change_bounds: what it, and the difference of two, can be.
+    """
+
+    title: str
+    about: str
+    over: str
+    digits: int
+    less_is_better: bool = False
+    bounds: tuple[float, float] = (-np.inf, np.inf)
+    change_bounds: tuple[float, float] = (-np.inf, np.inf)
+
+
+def column(figure: str, stage: str) -> str:
+    """The column of a frame that holds a figure of a stage."""
+    return f"{figure}: {stage}"
+
+
+def stage_figures(
+    frame: pd.DataFrame,
+    names: Sequence[str],
+    compared: Sequence[str],
+    figures: Mapping[str, StageFigure],
+    resamples: int,
+    seed: tuple[int, ...],
+) -> dict[str, Any]:
+    """`rows`, `people`, and `stages[name]` with each figure as {value, low, high}.
+
+    The stages of `compared` also have `change`: their figures less those of the row before.
+
+    Args:
+        frame: one row a scored row, with `annotator`, the columns that figures are divided by, and `column(...)`s.
+        names: rows of the table, first to last.
+        compared: those that are held against the one before.
+        figures: name -> figure.
+        resamples, seed: of the intervals.
+    """
+    ratios: dict[str, Ratio] = {}
+    for name, before in zip(names, [None, *names], strict=False):
+        for key, figure in figures.items():
+            mine = column(key, name)
+            ratios[mine] = Ratio({mine: 1}, figure.over, figure.bounds)
+            if name in compared:
+                assert before is not None
+                change = Ratio({mine: 1, column(key, before): -1}, figure.over, figure.change_bounds)
+                ratios[f"change of {mine}"] = change
+    found = annotator_figures(frame, ratios, next(iter(figures.values())).over, resamples, seed)
+    stages: dict[str, dict[str, Any]] = {}
+    for name in names:
+        stages[name] = {key: found[column(key, name)] for key in figures}
+        if name in compared:
+            stages[name]["change"] = {key: found[f"change of {column(key, name)}"] for key in figures}
+    return {"rows": found["n"]["rows"], "people": found["n"]["annotators"], "stages": stages}

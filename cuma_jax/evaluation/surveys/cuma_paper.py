@@ -1,0 +1,100 @@
+"""The figures of the CuMA paper's evaluation, of the same predictions as all others, so that numbers can be compared.
+
+They are of single respondents: each is predicted by the likeliest option (the first of ties). No survey weights, no
+intervals, and no noise floor; the definitions are those of the official code (github.com/Throll/CuMA,
+evaluate/evaluate_wvs.py):
+
+- `accuracy`: share of answers that are the predicted option.
+- `macro_f1`: F1 of each option letter over all questions together, plain mean over the letters that occur.
+- `emd`: by question, `paper.multiset_emd` of the predicted options and the true answers of the same respondents; mean
+  over questions with ordered options. `emd_auc`: see `paper.threshold_auc`.
+- `country_accuracy`: plain mean of the countries' accuracies.
+- `sigma_inequity`: by profile field, the standard deviation of the accuracy of its groups with five or more answers;
+  mean over the fields with two or more such groups.
+
+Legend: A answers, R respondents, Q questions, L letters, G groups of a field.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.evaluation.surveys.grouping import SplitCells
+from cuma_jax.evaluation.surveys.wvb_emd import multiset_emd, threshold_auc
+from cuma_jax.surveys.profiles import REFERENCE_FIELDS
+from cuma_jax.surveys.survey import Survey
+
+MIN_SUBGROUP = 5
+"""Answers a subgroup needs to count in `sigma_inequity`."""
+
+
+def paper_block(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> dict[str, Any]:
+    """The figures above, as plain JSON values; None where one is not defined.
+
+    Args:
+        survey: the data.
+        cells: the split's scored answers.
+        predicted_AO: distribution predicted for each of them.
+    """
+    choice_A = predicted_AO.argmax(-1)
+    hit_A = choice_A == cells.option_A
+    emd_Q = _question_emds(survey, cells, choice_A)
+    found = {field: _sigma(survey, cells, hit_A, field) for field in sigma_fields(survey)}
+    sigmas = {field: sigma for field, sigma in found.items() if sigma is not None}
+    country = next((c for c in ("country", REFERENCE_FIELDS["country"]) if c in survey.respondents), None)
+    right_G = np.zeros(0) if country is None else _subgroup_accuracy(survey, cells, hit_A, country, 1)
+    return {
+        "answers": len(hit_A),
+        "accuracy": float(hit_A.mean()),
+        "macro_f1": _macro_f1(cells.option_A, choice_A),
+        "emd": float(emd_Q.mean()) if len(emd_Q) else None,
+        "emd_auc": threshold_auc(emd_Q) if len(emd_Q) else None,
+        "emd_questions": len(emd_Q),
+        "country_accuracy": float(right_G.mean()) if len(right_G) else None,
+        "countries": len(right_G),
+        "sigma_inequity": float(np.mean(list(sigmas.values()))) if sigmas else None,
+        "sigma_fields": list(sigmas),
+    }
+
+
+def sigma_fields(survey: Survey) -> tuple[str, ...]:
+    """The paper's eight profile fields where the survey has them all (readable or official names), else all its own."""
+    for eight in (tuple(REFERENCE_FIELDS), tuple(REFERENCE_FIELDS.values())):
+        if set(eight) <= set(survey.respondents.columns):
+            return eight
+    return survey.profile_fields
+
+
+def _macro_f1(true_A: np.ndarray, choice_A: np.ndarray) -> float:
+    letters = int(max(true_A.max(), choice_A.max())) + 1
+    both_L, true_L, choice_L = (
+        np.bincount(x, minlength=letters) for x in (true_A[true_A == choice_A], true_A, choice_A)
+    )
+    used_L = true_L + choice_L > 0
+    return float((2.0 * both_L[used_L] / (true_L + choice_L)[used_L]).mean())
+
+
+def _question_emds(survey: Survey, cells: SplitCells, choice_A: np.ndarray) -> np.ndarray:
+    """EMD of each question whose options are a scale, float64 [Q]."""
+    order_A = np.argsort(cells.question_A, kind="stable")
+    asked, start_Q = np.unique(cells.question_A[order_A], return_index=True)
+    found = []
+    for question, rows in zip(asked, np.split(order_A, start_Q[1:]), strict=True):
+        if survey.questions[question].ordered:
+            last = len(survey.questions[question].options) - 1
+            found.append(multiset_emd(cells.option_A[rows], choice_A[rows], 0, last))
+    return np.array(found)
+
+
+def _subgroup_accuracy(survey: Survey, cells: SplitCells, hit_A: np.ndarray, field: str, least: int) -> np.ndarray:
+    """Accuracy of each value of `field` with at least `least` answers; people without one are left out."""
+    code_R = survey.respondents[field].astype("category").cat.codes.to_numpy()
+    code_A = code_R[cells.respondent_A] + 1
+    count_G = np.bincount(code_A)[1:]
+    right_G = np.bincount(code_A, hit_A, minlength=len(count_G) + 1)[1:]
+    return right_G[count_G >= least] / count_G[count_G >= least]
+
+
+def _sigma(survey: Survey, cells: SplitCells, hit_A: np.ndarray, field: str) -> float | None:
+    right_G = _subgroup_accuracy(survey, cells, hit_A, field, MIN_SUBGROUP)
+    return float(right_G.std()) if len(right_G) > 1 else None

@@ -1,0 +1,99 @@
+"""Several orders of a question's options, and how much the predictions depend on them.
+
+Language models favour letters and places (Pezeshkpour and Hruschka 2023; Zheng et al. 2024). A prediction for several
+orders has the options written in each of them, lettered anew, and is mapped back to the order that the survey lists.
+
+Legend: Q questions, N rows, O options.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.data.tokenise import tokenise
+from cuma_jax.evaluation.metrics.distances import total_variation
+from cuma_jax.run.layouts import Layout, survey_layout
+from cuma_jax.run.run import Run
+from cuma_jax.surveys.splits import SPLITS
+from cuma_jax.surveys.survey import Survey
+
+
+def option_orders(sizes_Q: Sequence[int], count: int, seed: int) -> list[np.ndarray]:
+    """`count` orders, each int64 [Q, O]: the listed option that stands at each place; places past the size stay.
+
+    The first is as listed, the second reversed, the others drawn for each question.
+    """
+    places = np.arange(max(sizes_Q))
+    orders = []
+    for number in range(count):
+        order_QO = np.tile(places, (len(sizes_Q), 1))
+        rng = np.random.default_rng([seed, 0x0DE5, number])
+        for q, size in enumerate(sizes_Q):
+            if number == 1:
+                order_QO[q, :size] = places[:size][::-1]
+            elif number > 1:
+                order_QO[q, :size] = rng.permutation(size)
+        orders.append(order_QO)
+    return orders
+
+
+def reordered(survey: Survey, order_QO: np.ndarray) -> Survey:
+    """The same survey with the options of every question in another order; answers stay the same texts."""
+    place_QO = np.argsort(order_QO, axis=-1)
+    questions = tuple(
+        dataclasses.replace(
+            question,
+            options=tuple(question.options[o] for o in order_O[: len(question.options)]),
+            codes=tuple(question.codes[o] for o in order_O[: len(question.codes)]),
+        )
+        for question, order_O in zip(survey.questions, order_QO, strict=True)
+    )
+    option_A = place_QO[survey.question_A, survey.option_A].astype(np.int32)
+    return dataclasses.replace(survey, questions=questions, option_A=option_A)
+
+
+def reordered_layout(run: Run, order_QO: np.ndarray) -> Layout:
+    """Rows for prediction with the options in another order: made as the run's own are.
+
+    Raises:
+        CumaError: in this order a row is longer than the longest allowed.
+    """
+    a, survey = run, reordered(run.survey, order_QO)
+    train_A = a.split_N == SPLITS.index("train")
+    pieces = tokenise(a.config, survey, a.profiles, a.tokenizer, progress=False, train_A=train_A)
+    assert isinstance(pieces, dict)
+    assert a.prediction is not None
+    vectors_PM = next(iter(a.prediction.tables.values())).profile_PC
+    return survey_layout(
+        a.config, "choice", pieces["choice"], survey, a.profiles, vectors_PM, a.decoder, a.base, a.base_shardings,
+        a.mesh, {},
+    )  # fmt: skip
+
+
+def in_listed_order(probs_NO: np.ndarray, order_NO: np.ndarray) -> np.ndarray:
+    """Distributions over the options of an order, as distributions over the options as listed."""
+    listed_NO = np.zeros_like(probs_NO)
+    np.put_along_axis(listed_NO, order_NO, probs_NO, axis=-1)
+    return listed_NO
+
+
+def sensitivity(predictions: Sequence[np.ndarray]) -> dict[str, Any]:
+    """How much the order matters, over predicted rows and all pairs of orders.
+
+    Args:
+        predictions: [N, O] over the options as listed, from each order.
+
+    Returns:
+        `orders`, `rows`, `total_variation` (mean distance between a row's predictions under two orders) and
+        `flips` (how often their likeliest options differ).
+    """
+    pairs = list(itertools.combinations(predictions, 2))
+    return {
+        "orders": len(predictions),
+        "rows": len(predictions[0]),
+        "total_variation": float(np.mean([total_variation(a_NO, b_NO).mean() for a_NO, b_NO in pairs])),
+        "flips": float(np.mean([(a_NO.argmax(-1) != b_NO.argmax(-1)).mean() for a_NO, b_NO in pairs])),
+    }

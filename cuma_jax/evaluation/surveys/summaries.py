@@ -1,0 +1,112 @@
+"""The figures of a set of questions as plain JSON values: the mean over them, its interval, and what is behind it.
+
+Legend: A answers, C cells, Q questions, B resamples.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.evaluation.metrics.baselines import BASELINES
+from cuma_jax.evaluation.metrics.bootstrap import centre, centred_interval
+from cuma_jax.evaluation.metrics.noise_floor import share_closed
+from cuma_jax.evaluation.surveys.grouping import SplitCells
+from cuma_jax.evaluation.surveys.sufficient_statistics import METHODS, METRICS
+
+_RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np.inf), "brier": (0.0, 2.0),
+          "accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "spread_ratio": (0.0, np.inf),
+          "correlation": (-1.0, 1.0)}  # fmt: skip
+_SPREAD = ("true_spread", "true_spread_corrected", "predicted_spread", "spread_ratio_corrected")
+
+
+class Counter:
+    """Answers, respondents, cells and questions behind a set of the split's questions."""
+
+    def __init__(self, cells: SplitCells, question_C: np.ndarray) -> None:
+        self._cells, self._question_C = cells, question_C
+        self._known: dict[bytes, dict[str, int]] = {}
+
+    def __call__(self, rows: np.ndarray) -> dict[str, int]:
+        """What is behind the questions `rows`."""
+        key = np.sort(rows).tobytes()
+        if key not in self._known:
+            in_C = np.isin(self._question_C, rows)
+            in_A = in_C[self._cells.cell_A]
+            self._known[key] = {
+                "answers": int(in_A.sum()),
+                "respondents": len(np.unique(self._cells.respondent_A[in_A])),
+                "cells": int(in_C.sum()),
+                "questions": len(rows),
+            }
+        return self._known[key]
+
+
+def block(
+    point: dict[str, np.ndarray],
+    resampled: dict[str, np.ndarray],
+    floor_Q: np.ndarray,
+    count: Callable[[np.ndarray], dict[str, int]],
+) -> dict[str, Any]:
+    """Figures of the mean over some questions, as plain JSON values.
+
+    Args:
+        point: every figure [Q] of these questions; see `figures.figures`.
+        resampled: the same [Q, B] in every resample.
+        floor_Q: their noise floors.
+        count: what is behind the questions where a mask [Q] is true.
+    """
+    every_Q, floor = np.ones(len(floor_Q), bool), floor_Q.mean()
+
+    def mean(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        known_Q = np.isfinite(point[key])
+        if not known_Q.any():
+            return known_Q, np.array(np.nan), np.full(resampled[key].shape[1], np.nan)
+        part_QB = resampled[key][known_Q]
+        some_B = np.isfinite(part_QB).any(0)
+        mean_B = np.full(part_QB.shape[1], np.nan)
+        mean_B[some_B] = np.nanmean(part_QB[:, some_B], axis=0)
+        return known_Q, point[key][known_Q].mean(), mean_B
+
+    def calibration(method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ECE: bins are averaged over questions before the absolute value, else noise would add up as error."""
+        gap_QN, gap_QNB = point[f"{method}.gap"], resampled[f"{method}.gap"]
+        known_QB = np.isfinite(gap_QNB).all(1)
+        sum_NB = np.where(known_QB[:, None], gap_QNB, 0.0).sum(0, dtype=np.float64)
+        count_B = np.where(known_QB.any(0), known_QB.sum(0), np.nan)
+        return every_Q, np.abs(gap_QN.mean(0, dtype=np.float64)).sum(), np.abs(sum_NB / count_B).sum(0)
+
+    def score(method: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return calibration(method) if metric == "ece" else mean(f"{method}.{metric}")
+
+    def figure(known_Q: np.ndarray, value: np.ndarray, drawn_B: np.ndarray, low: float, high: float) -> dict[str, Any]:
+        bounds = centred_interval(np.asarray(value)[None], drawn_B[None], low, high)
+        return {"value": as_json(value), "low": as_json(bounds[0][0]), "high": as_json(bounds[1][0]), **count(known_Q)}
+
+    def pair(method: str, baseline: str) -> dict[str, Any]:
+        known_Q, a, a_B = mean(f"{method}.emd")
+        _, b, b_B = mean(f"{baseline}.emd")
+        return figure(known_Q, a - b, a_B - b_B, -1.0, 1.0)
+
+    def closed(method: str) -> dict[str, Any]:
+        (_, a, a_B), (_, b, b_B) = mean(f"{method}.emd"), mean("pooled.emd")
+        share = share_closed(a, b, floor)
+        # Centred before the division: the bootstrap's bias would otherwise count as distance not closed.
+        share_B = share_closed(centre(a[None], a_B[None])[0], centre(b[None], b_B[None])[0], floor)
+        return figure(every_Q, share, share_B, -np.inf, np.inf)
+
+    return {
+        "methods": {
+            method: {metric: figure(*score(method, metric), *_RANGE[metric]) for metric in METRICS}
+            for method in METHODS
+        },
+        "floor": {"value": as_json(floor), **count(every_Q)},
+        "share_closed": {method: closed(method) for method in METHODS if method not in ("uniform", "pooled")},
+        "difference": {baseline: pair("model", baseline) for baseline in BASELINES},
+        "spread": {key: figure(*mean(key), 0.0, np.inf) for key in _SPREAD},
+    }
+
+
+def as_json(value: Any) -> float | None:
+    """A float for JSON; None where the figure is not defined."""
+    return float(value) if np.isfinite(value) else None

@@ -1,1 +1,0 @@
-"""From a run to adapters that other programs load."""

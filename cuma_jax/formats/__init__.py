@@ -1,1 +1,0 @@
-"""Adapters in other programs' files: the official code's format, read and written, and PEFT's, written."""

@@ -1,0 +1,74 @@
+"""Who is asking: profiles written by hand, as a run knows them."""
+
+import dataclasses
+import difflib
+
+from cuma_jax.profile_encoders.embedders import CategoricalEmbedder, completed
+from cuma_jax.profile_encoders.profile_table import ProfileTable
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.profiles import Profiles, describe, parse_profile
+
+_MOST = 30
+"""Values that an error lists."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One profile.
+
+    Attributes:
+        values: field -> value, the derived ones included.
+        text: its sentence, as prompts have it.
+        notes: what the user should know of it.
+    """
+
+    values: dict[str, str]
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def person(text: str, profiles: Profiles, table: ProfileTable | None) -> Person:
+    """The person that a profile written by hand describes.
+
+    Values are found whatever their capitals. One that nobody in the data has is taken as it is where values are read as
+    text, and noted; where they are columns of a table, it would mean nothing.
+
+    Args:
+        text: see `parse_profile`.
+        profiles: the run's.
+        table: its profile vectors; None where no router sees them.
+
+    Raises:
+        CumaError: not a profile; an unknown field; or an unknown value, where it would mean nothing.
+    """
+    given, notes = parse_profile(text, profiles.fields), list[str]()
+    for field, value in given.items():
+        known = profiles.vocab[field]
+        same = [one for one in known if one.casefold() == value.casefold()]
+        if value not in known and same:
+            given[field] = same[0]
+        elif value not in known:
+            if table is not None and isinstance(table.embedder, CategoricalEmbedder):
+                raise CumaError(
+                    f"profile {text!r}: nobody in the data has {field} {value!r}, and this run knows people by the "
+                    f"values in its data; of {field} they are {_listed(value, known)}"
+                )
+            notes.append(
+                f"nobody in the data has {field} {value!r}; it is read as text (known: {_listed(value, known)})"
+            )
+    in_order = {field: given[field] for field in profiles.fields if field in given}
+    values = completed([in_order], profiles.fields, profiles.derived)[0]
+    said = {field: value for field, value in in_order.items() if field not in profiles.derived}
+    return Person(values, describe(said, profiles.sentence), tuple(notes))
+
+
+def known_fields(profiles: Profiles) -> str:
+    """The fields of a run's profiles with some values of each, as lines."""
+    return "\n".join(f"  {field}: {_listed('', profiles.vocab[field], 6)}" for field in profiles.fields)
+
+
+def _listed(value: str, known: tuple[str, ...], most: int = _MOST) -> str:
+    """Known values, those that look like `value` first."""
+    close = difflib.get_close_matches(value, known, 3) if value else []
+    shown = [*close, *(one for one in known if one not in close)][:most]
+    return ", ".join(shown) + (f" and {len(known) - len(shown):,} more" if len(known) > len(shown) else "")

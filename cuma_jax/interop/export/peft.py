@@ -1,0 +1,177 @@
+"""A run as PEFT adapters: one for plain LoRA and DoRA, one a profile where a router reads the profile."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from cuma_jax.config import Config
+from cuma_jax.hub.model_files import resolve
+from cuma_jax.interop.export.dora import dora_adapter
+from cuma_jax.interop.export.fold import folded_adapter, plain_adapter
+from cuma_jax.interop.export.gates import averaged_gates, profile_gates
+from cuma_jax.interop.export.parity import Parity, table, write_report
+from cuma_jax.interop.export.profile_selection import Person, choose, prompts
+from cuma_jax.interop.formats.peft_folder import PeftAdapter, write_peft
+from cuma_jax.models.families import decoder_config
+from cuma_jax.run.build import build_run
+from cuma_jax.run.run import Run
+from cuma_jax.run.saved_adapters import SavedAdapters, read_adapters
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import atomic_write, cache_dir
+from cuma_jax.runtime.sharding import put_tree
+from cuma_jax.surveys.survey import Survey
+
+MANIFEST = "manifest.json"
+_REFUSED = {
+    "full": "it trains the base's own weights, which are no LoRA",
+    "prefix": "PEFT's prefix tuning has keys and values in every layer, before its own position embedding",
+    "none": "nothing was trained",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What is exported.
+
+    Attributes:
+        checkpoint: `last` or `best`.
+        dtype: `float32` or `bfloat16`.
+        profiles: see `people.choose`.
+        questions: prompts of each profile to average gates over, and to compare on.
+    """
+
+    checkpoint: str
+    dtype: str
+    profiles: str
+    questions: int
+
+
+def check_peft(config: Config) -> None:
+    """Checks that PEFT can hold a run.
+
+    Raises:
+        CumaError: it cannot; says why.
+    """
+    kind, inputs = config.adapter.kind, config.router.inputs
+    if kind in _REFUSED:
+        raise CumaError(f"a run of adapter.kind {kind} cannot be a PEFT LoRA adapter: {_REFUSED[kind]}")
+    if inputs == "hidden":
+        raise CumaError(
+            "a run whose router reads only the text (router.inputs hidden) cannot be a PEFT LoRA adapter: each token "
+            "has gates of its own, and no profile stands for them. To move it, use --format reference"
+        )
+    if kind == "dora" and config.model.quantize != "none":
+        raise CumaError(
+            f"a DoRA run on a base that is stored in {config.model.quantize} cannot be exported: PEFT's magnitudes are "
+            "norms of the weights as they are published; train with --model.quantize none"
+        )
+
+
+def export_peft(config: Config, folder: pathlib.Path, choice: Choice, out: pathlib.Path) -> list[str]:
+    """Writes the folder `out`.
+
+    Args:
+        config, folder: the run's.
+        choice: what of it.
+        out: a folder that is not there yet.
+
+    Returns:
+        Lines to print.
+
+    Raises:
+        CumaError: PEFT cannot hold this run, it has no checkpoint, or profiles that are not there.
+    """
+    check_peft(config)
+    saved = read_adapters(folder, choice.checkpoint)
+    if config.router.inputs != "none":
+        return _export_profiles(config, saved, choice, out)
+    if config.adapter.kind == "dora":
+        run = build_run(config)
+        adapter = dora_adapter(saved.adapters, config.adapter, run.base, run.decoder_config.layers)
+    else:
+        files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
+        adapter = plain_adapter(saved.adapters, config.adapter, decoder_config(files).layers)
+    atomic_write(out, lambda part: write_peft(part, adapter, config.model.source, choice.dtype))
+    what = "DoRA" if adapter.magnitudes else "LoRA"
+    return [f"one {what} adapter of rank {adapter.rank}, step {saved.step}, {choice.dtype}; the same function, exactly"]
+
+
+def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: pathlib.Path) -> list[str]:
+    reads_text = "hidden" in config.router.inputs
+    run = build_run(config)
+    _check_base(run, saved)
+    asks = isinstance(run.source, Survey)
+    if reads_text and not asks:
+        raise CumaError(
+            f"router.inputs is {config.router.inputs}, so gates must be averaged over training prompts, which is "
+            f"done on survey questions; {run.source.name!r} was read as conversations. Only cuma_profile (router."
+            "inputs profile) can be exported from such a run"
+        )
+    people = choose(run, choice.profiles)
+    if reads_text and (strange := [p for p in people if p.row < 0]):
+        raise CumaError(
+            f"--profiles: the data have nobody like {strange[0].text!r}; a router that reads the text too is averaged "
+            "over prompts of profiles that the data have"
+        )
+    on_devices = put_tree(saved.adapters, run.adapter_shardings)
+    known = [person for person in people if person.row >= 0] if asks else []
+    asked = dict(zip([p.row for p in known], prompts(run, known, choice.questions), strict=True))
+    if reads_text:
+        gates = averaged_gates(run, on_devices, [_pair(person, asked) for person in people])
+    else:
+        assert run.table is not None
+        gates = profile_gates(run.decoder, saved.adapters, run.table.embed_profiles([p.values for p in people]))
+    assert run.decoder.adapter is not None
+    settings, layers = run.decoder.adapter, run.decoder_config.layers
+    parity = Parity(run, on_devices) if asked else None
+    entries: list[dict[str, Any]] = []
+
+    def write(part: pathlib.Path) -> None:
+        part.mkdir()
+        entries.clear()
+        for number, (person, gate) in enumerate(zip(people, gates, strict=True)):
+            adapter = folded_adapter(saved.adapters, settings, gate, layers)
+            name = f"profile_{number:0{len(str(len(people)))}d}"
+            write_peft(part / name, adapter, config.model.source, choice.dtype)
+            entries.append(_entry(name, person, adapter, parity, asked))
+        about = {
+            "base_model": config.model.source,
+            "run": config.name,
+            "step": saved.step,
+            "gates": "averaged over training prompts" if reads_text else "exact",
+        }
+        manifest = {**about, "profiles": [{k: v for k, v in e.items() if k != "parity"} for e in entries]}
+        (part / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        counts = {"calibration_questions_at_most": choice.questions} if reads_text else {}
+        write_report(part, {**about, **counts}, entries)
+
+    atomic_write(out, write)
+    trained = len(set(run.profiles.profile_R[run.units.person_N[run.mask("train")]].tolist()))
+    lines = [f"{len(people)} adapters of step {saved.step} (training has {trained:,} profiles); {MANIFEST} says whose"]
+    if not choice.profiles and trained > len(people):
+        lines.append("these are the most frequent ones; --profiles N, all or FILE exports others")
+    return [*lines, table(entries)]
+
+
+def _pair(person: Person, asked: dict[int, Any]) -> tuple[Any, Any]:
+    questions = asked[person.row][0]
+    return (questions * 0 + person.row).astype("int32"), questions
+
+
+def _entry(
+    name: str, person: Person, adapter: PeftAdapter, parity: Parity | None, asked: dict[int, Any]
+) -> dict[str, Any]:
+    compared = parity.of(adapter, person.row, asked[person.row][1]) if parity and person.row in asked else None
+    return {
+        "folder": name, "text": person.text, "profile": person.values, "training_answers": person.answers,
+        "rank": adapter.rank, "parity": compared,
+    }  # fmt: skip
+
+
+def _check_base(run: Run, saved: SavedAdapters) -> None:
+    if saved.base != run.fingerprint:
+        raise CumaError(
+            f"the checkpoint was trained on another base model (fingerprint {saved.base[:12]}) than model.source "
+            f"{run.config.model.source} is now ({run.fingerprint[:12]})"
+        )

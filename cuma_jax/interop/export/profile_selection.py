@@ -1,0 +1,112 @@
+"""Which profiles are exported, and which training prompts stand for each.
+
+Shapes: P distinct profiles, N chosen profiles.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from cuma_jax.profile_encoders.embedders import completed
+from cuma_jax.run.run import Run
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.profiles import describe, parse_profile, profile_text
+
+MOST = 20
+"""Profiles exported where nobody says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One profile to export.
+
+    Attributes:
+        row: of the run's profiles; -1 where the data do not have it.
+        values: field -> value.
+        text: its sentence.
+        answers: training answers (or conversations) of people with this profile.
+    """
+
+    row: int
+    values: dict[str, str]
+    text: str
+    answers: int
+
+
+def choose(run: Run, asked: str) -> list[Person]:
+    """The profiles that `--profiles` asks for.
+
+    Args:
+        run: a config made real.
+        asked: a number (the most frequent ones of training), `all` (of training), or a file with one profile a line,
+            "country=Chile, sex=female"; empty: the MOST most frequent.
+
+    Raises:
+        CumaError: no such file, an empty one, or a line that is not a profile of this run.
+    """
+    profiles = run.profiles
+    row_N = profiles.profile_R[run.units.person_N[run.mask("train")]]
+    count_P = np.bincount(row_N, minlength=len(profiles))
+    if not asked or asked.isdigit() or asked == "all":
+        most = len(profiles) if asked == "all" else int(asked or MOST)
+        if most == 0:
+            raise CumaError("--profiles is 0; it must be at least 1, all, or a file")
+        order = [int(p) for p in np.argsort(-count_P, kind="stable")[:most] if count_P[p]]
+        return [Person(p, profiles.values(p), profile_text(profiles, p), int(count_P[p])) for p in order]
+    return _from_file(run, pathlib.Path(asked).expanduser(), count_P)
+
+
+def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Person]:
+    profiles, table = run.profiles, run.table
+    assert table is not None
+    if not path.is_file():
+        raise CumaError(
+            f"--profiles {path}: no such file; give a number, all, or a file with one profile a line, such as "
+            f'"{profiles.fields[0]}=..."'
+        )
+    rows = {key: row for row, key in enumerate(table.keys)}
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            values = completed([parse_profile(line, profiles.fields)], profiles.fields, profiles.derived)[0]
+        except CumaError as error:
+            raise CumaError(f"--profiles {path}, line {number}: {error}") from None
+        row = rows.get(tuple(values.get(field) for field in profiles.fields), -1)
+        said = {field: value for field, value in values.items() if field not in profiles.derived}
+        found.append(Person(row, values, describe(said, profiles.sentence), int(count_P[row]) if row >= 0 else 0))
+    if not found:
+        raise CumaError(f"--profiles {path} holds no profile; write one a line")
+    return found
+
+
+def prompts(run: Run, people: list[Person], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each profile, the questions to calibrate on and those to check on, disjoint where there are two or more.
+
+    Both are training questions that people of the profile answered (of a profile without training answers: that
+    anyone did), drawn with a fixed seed.
+
+    Args:
+        run: a config made real, of a survey.
+        people: profiles of the data.
+        most: questions of each kind.
+
+    Raises:
+        CumaError: a profile that stands in the prompt and has no training answers.
+    """
+    survey, train_A = run.survey, run.mask("train")
+    row_A, question_A = run.profiles.profile_R[survey.respondent_A[train_A]], survey.question_A[train_A]
+    anyone, found = np.unique(question_A), []
+    for person in people:
+        questions = np.unique(question_A[row_A == person.row])
+        if not len(questions):
+            if run.config.profile.in_prompt:
+                raise CumaError(f"the profile {person.text!r} has no training answers, so there is no prompt of it")
+            questions = anyone
+        questions = np.random.default_rng(run.config.train.seed).permutation(questions).astype(np.int32)
+        half = max(len(questions) // 2, 1)
+        check = questions[half:] if len(questions) > 1 else questions
+        found.append((questions[: min(half, most)], check[:most]))
+    return found

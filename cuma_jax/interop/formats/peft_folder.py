@@ -1,0 +1,93 @@
+"""A LoRA adapter as PEFT loads it: adapter_config.json and adapter_model.safetensors (github.com/huggingface/peft).
+
+PEFT adds `scaling B A x` to a linear, with scaling alpha / r, or alpha / sqrt(r) where `use_rslora` is set. With
+`use_dora` the whole weight is scaled to the magnitudes `lora_magnitude_vector`.
+
+Shapes: I input and O output width of a linear, R rank.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+from safetensors.numpy import save
+
+from cuma_jax.interop.formats.official import NUMPY
+from cuma_jax.interop.formats.official_config import MODULES
+from cuma_jax.interop.formats.official_tensors import Tensors, module_name
+
+Linear = tuple[int, str]
+"""Layer of the model, and one of the targets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PeftAdapter:
+    """One LoRA adapter.
+
+    Attributes:
+        rank, alpha: R, and what PEFT divides by it.
+        rslora: divide by the square root of the rank instead.
+        layers: of the base.
+        factors: adapted linear -> (A [R,I], B [O,R]), float32, in torch's layout.
+        magnitudes: DoRA: adapted linear -> [O] float32; empty for LoRA.
+    """
+
+    rank: int
+    alpha: float
+    rslora: bool
+    layers: int
+    factors: dict[Linear, tuple[np.ndarray, np.ndarray]]
+    magnitudes: dict[Linear, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def settings(self, base_model: str) -> dict[str, object]:
+        """What adapter_config.json holds."""
+        adapted = sorted({layer for layer, _ in self.factors})
+        some = len(adapted) < self.layers
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base_model,
+            "r": self.rank,
+            "lora_alpha": int(self.alpha) if self.alpha == int(self.alpha) else self.alpha,
+            "lora_dropout": 0.0,
+            "use_rslora": self.rslora,
+            "use_dora": bool(self.magnitudes),
+            "target_modules": [
+                m.rpartition(".")[2] for t, m in MODULES.items() if any(t == f[1] for f in self.factors)
+            ],
+            "layers_to_transform": adapted if some else None,
+            "layers_pattern": "layers" if some else None,
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "init_lora_weights": True,
+            "inference_mode": True,
+            "modules_to_save": None,
+        }
+
+    def tensors(self) -> Tensors:
+        """What adapter_model.safetensors holds, float32."""
+        found: Tensors = {}
+        for (layer, linear), (a_RI, b_OR) in self.factors.items():
+            name = f"base_model.model.{module_name(layer, linear)}"
+            found[f"{name}.lora_A.weight"], found[f"{name}.lora_B.weight"] = a_RI, b_OR
+            if self.magnitudes:
+                found[f"{name}.lora_magnitude_vector"] = self.magnitudes[layer, linear]
+        return found
+
+
+def write_peft(folder: pathlib.Path, adapter: PeftAdapter, base_model: str, dtype: str = "float32") -> None:
+    """Writes an adapter into `folder`, which is made.
+
+    Args:
+        folder: where to.
+        adapter: what.
+        base_model: name or path of the base, for PEFT to find it.
+        dtype: `float32` or `bfloat16`, of the tensors.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: np.ascontiguousarray(value, NUMPY[dtype]) for name, value in adapter.tensors().items()}
+    # `save_file` would make a file that nobody but its owner may read.
+    (folder / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
+    text = json.dumps(adapter.settings(base_model), indent=1) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,275 @@
+"""A BERT sentence encoder (MiniLM and its family) in Flax Linen: text tokens in, one hidden state a token out.
+
+The arithmetic is that of Devlin et al. (2019), arXiv 1810.04805, as transformers' `BertModel` computes it: learned
+positions, token types, post-layer-norm blocks, exact (erf) GELU. Padding is handled by lengths, never by a mask array.
+
+Shapes: B batch, T tokens, D width, H heads, K head width, F ffn width, V vocabulary, L layers, S positions.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+
+from cuma_jax.runtime.errors import CumaError
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Shape of a BERT encoder.
+
+    Attributes:
+        vocab: V, rows of the token table.
+        width: D.
+        layers: L.
+        heads: H; K is D/H.
+        ffn: F.
+        positions: S, the longest sequence the learned positions cover, in tokens.
+        types: rows of the token type table; every token here is of type 0.
+        norm_eps: added to the variance in layer norms.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    positions: int
+    types: int
+    norm_eps: float
+
+
+_CONFIG_NAMES = {
+    "vocab": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "ffn": "intermediate_size",
+    "positions": "max_position_embeddings",
+}
+
+
+def is_bert(folder: pathlib.Path) -> bool:
+    """Whether `folder` holds a BERT checkpoint, by the `model_type` of its config.json."""
+    return _read_json(folder / "config.json").get("model_type") == "bert"
+
+
+def bert_config(folder: pathlib.Path) -> BertConfig:
+    """Reads a Hugging Face config.json.
+
+    Raises:
+        CumaError: no such file, or a variant that this encoder does not compute (it names the field).
+    """
+    path = folder / "config.json"
+    raw = _read_json(path)
+    for field, default, allowed in (
+        ("model_type", None, "bert"),
+        ("hidden_act", "gelu", "gelu"),
+        ("position_embedding_type", "absolute", "absolute"),
+        ("is_decoder", False, False),
+    ):
+        if raw.get(field, default) != allowed:
+            raise CumaError(
+                f"{path}: {field} is {raw.get(field)!r}; the BERT encoder computes only {allowed!r}. "
+                "Choose another profile.encoder."
+            )
+    if missing := [name for name in _CONFIG_NAMES.values() if name not in raw]:
+        raise CumaError(f"{path}: lacks {', '.join(missing)}; it is not the config.json of a BERT checkpoint")
+    config = BertConfig(
+        **{ours: raw[theirs] for ours, theirs in _CONFIG_NAMES.items()},
+        types=raw.get("type_vocab_size", 2),
+        norm_eps=raw.get("layer_norm_eps", 1e-12),
+    )
+    if config.width % config.heads:
+        raise CumaError(f"{path}: hidden_size {config.width} is not a multiple of the {config.heads} attention heads")
+    return config
+
+
+class Bert(nn.Module):
+    """The encoder; `apply({'params': params}, tokens_BT, lengths_B)` gives the last layer's hidden states.
+
+    Attributes:
+        config: the shape.
+    """
+
+    config: BertConfig
+
+    @nn.compact
+    def __call__(self, tokens_BT: jax.Array, lengths_B: jax.Array) -> jax.Array:
+        """Encodes right-padded token rows.
+
+        Args:
+            tokens_BT: int32 token ids, special tokens included.
+            lengths_B: int32, valid tokens of each row, at least 1; what follows them is never attended to.
+
+        Returns:
+            hidden_BTD, float32. Rows past a length hold what the padding itself computes.
+        """
+        config, length = self.config, tokens_BT.shape[1]
+        tokens_VD = _weight(self, "tokens", (config.vocab, config.width), ("vocab", "embed"))
+        positions_SD = _weight(self, "positions", (config.positions, config.width), (None, "embed"))
+        types_ND = _weight(self, "types", (config.types, config.width), (None, "embed"))
+        x_BTD = tokens_VD[tokens_BT] + (positions_SD[:length] + types_ND[:1])[None]
+        x_BTD = _LayerNorm(config.norm_eps, name="embed_norm")(x_BTD)
+        layers = nn.scan(
+            _Layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=config.layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        x_BTD, _ = layers(config, name="layers")(x_BTD, lengths_B)
+        return x_BTD
+
+
+class _Layer(nn.Module):
+    config: BertConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, None]:
+        config = self.config
+        q_BTHK, k_BTHK, v_BTHK = (
+            _Dense(config.width, ("embed", "heads"), name=name)(x_BTD).reshape(*x_BTD.shape[:2], config.heads, -1)
+            for name in ("q", "k", "v")
+        )
+        with jax.named_scope("attention"):
+            y_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BTHK, v_BTHK, key_value_seq_lengths=lengths_B)
+        y_BTD = _Dense(config.width, ("heads", "embed"), name="o")(y_BTHK.reshape(x_BTD.shape))
+        x_BTD = _LayerNorm(config.norm_eps, name="attn_norm")(x_BTD + y_BTD)
+        h_BTF = jax.nn.gelu(_Dense(config.ffn, ("embed", "mlp"), name="up")(x_BTD), approximate=False)
+        y_BTD = _Dense(config.width, ("mlp", "embed"), name="down")(h_BTF)
+        return _LayerNorm(config.norm_eps, name="mlp_norm")(x_BTD + y_BTD), None
+
+
+class _Dense(nn.Module):
+    width: int
+    axes: tuple[str, str]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = _weight(self, "kernel", (x.shape[-1], self.width), self.axes)
+        bias = _weight(self, "bias", (self.width,), self.axes[1:])
+        return x @ kernel + bias[None, None]
+
+
+class _LayerNorm(nn.Module):
+    eps: float
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        scale_D = _weight(self, "scale", x_BTD.shape[-1:], ("embed",), nn.initializers.ones)
+        bias_D = _weight(self, "bias", x_BTD.shape[-1:], ("embed",))
+        centred_BTD = x_BTD - x_BTD.mean(-1, keepdims=True)
+        variance_BT1 = jnp.square(centred_BTD).mean(-1, keepdims=True)
+        return centred_BTD * jax.lax.rsqrt(variance_BT1 + self.eps) * scale_D[None, None] + bias_D[None, None]
+
+
+def _weight(module: nn.Module, name: str, shape: Any, axes: Any, init: Any = None) -> jax.Array:
+    init = init or nn.initializers.normal(0.02)
+    value: Any = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+    return value
+
+
+# Our leaf -> the checkpoint's name (without .weight / .bias), inside encoder.layer.N.
+_LAYER_NAMES = {
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "o": "attention.output.dense",
+    "attn_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "mlp_norm": "output.LayerNorm",
+}
+# Buffers of old transformers versions, and the classification head that a sentence encoder does not use.
+_ACCEPTED_UNUSED = {
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+    "pooler.dense.weight",
+    "pooler.dense.bias",
+}
+
+
+def load_bert(folder: pathlib.Path, config: BertConfig) -> dict[str, Any]:
+    """Reads model.safetensors of a Hugging Face BERT folder into the tree of `Bert`, float32.
+
+    A leading `bert.` in all names is taken off. Strict both ways, but for the pooler and index buffers, which are
+    accepted and not used.
+
+    Raises:
+        CumaError: the file is missing or truncated, or a tensor is missing, unexpected, or of the wrong shape.
+    """
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise CumaError(f"{path} does not exist; a BERT encoder needs its weights there (download the folder again)")
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            tensors = {name.removeprefix("bert."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CumaError(f"{path} cannot be read ({error}); it may be truncated: download it again") from error
+
+    expected = _expected_shapes(config)
+    missing = sorted(set(expected) - set(tensors))
+    unexpected = sorted(set(tensors) - set(expected) - _ACCEPTED_UNUSED)
+    if missing or unexpected:
+        raise CumaError(f"{path}: missing tensors {missing}, unexpected tensors {unexpected}; is this a BERT encoder?")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise CumaError(f"{path}: {name} has shape {tensors[name].shape}; config.json asks for {shape}")
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        return {"scale": _float32(tensors[f"{name}.weight"]), "bias": _float32(tensors[f"{name}.bias"])}
+
+    def dense(name: str) -> dict[str, np.ndarray]:
+        return {"kernel": _float32(tensors[f"{name}.weight"]).T, "bias": _float32(tensors[f"{name}.bias"])}
+
+    def stacked(ours: str, theirs: str) -> dict[str, np.ndarray]:
+        read = norm if ours.endswith("norm") else dense
+        layers = [read(f"encoder.layer.{layer}.{theirs}") for layer in range(config.layers)]
+        return {leaf: np.stack([layer[leaf] for layer in layers]) for leaf in layers[0]}
+
+    return {
+        "tokens": _float32(tensors["embeddings.word_embeddings.weight"]),
+        "positions": _float32(tensors["embeddings.position_embeddings.weight"]),
+        "types": _float32(tensors["embeddings.token_type_embeddings.weight"]),
+        "embed_norm": norm("embeddings.LayerNorm"),
+        "layers": {ours: stacked(ours, theirs) for ours, theirs in _LAYER_NAMES.items()},
+    }
+
+
+def _expected_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
+    width, ffn = config.width, config.ffn
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (config.vocab, width),
+        "embeddings.position_embeddings.weight": (config.positions, width),
+        "embeddings.token_type_embeddings.weight": (config.types, width),
+        "embeddings.LayerNorm.weight": (width,),
+        "embeddings.LayerNorm.bias": (width,),
+    }
+    for layer in range(config.layers):
+        for ours, theirs in _LAYER_NAMES.items():
+            out = ffn if ours == "up" else width
+            kernel = (out,) if ours.endswith("norm") else (out, ffn if ours == "down" else width)
+            shapes[f"encoder.layer.{layer}.{theirs}.weight"] = kernel
+            shapes[f"encoder.layer.{layer}.{theirs}.bias"] = (out,)
+    return shapes
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, np.float32)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CumaError(f"{path} does not exist; a text encoder's folder needs a config.json") from None
+    except (OSError, ValueError) as error:
+        raise CumaError(f"{path} cannot be read as JSON ({error})") from error

@@ -1,0 +1,251 @@
+"""The table of profile vectors: every distinct profile encoded once, before training; a batch carries row numbers.
+
+A profile is only text, so one never seen in training gets a vector too: it is encoded, then normalised with the
+statistics of the training profiles.
+
+Shapes: P distinct profiles, N profiles or texts, F fields, C width of the encoder's vectors, M width of a table row.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cuma_jax.config import ProfileConfig
+from cuma_jax.profile_encoders.embedders import WHOLE, CategoricalEmbedder, ProfileEmbedder, completed, fit_categorical
+from cuma_jax.profile_encoders.normalise import fit_normaliser
+from cuma_jax.profile_encoders.text_encoder import TextEncoder
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import atomic_write, cache_dir, content_key
+from cuma_jax.runtime.processes import broadcast, decide, process_index
+from cuma_jax.surveys.profiles import Profiles
+
+FILE = "profile_table.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileTable:
+    """One vector for each distinct profile of the survey, and the means to embed others.
+
+    Attributes:
+        vectors_PM: float32 [P, M], row numbers as in `Profiles`.
+        vocab: the values of each field in the survey.
+        codes_PF: int32 [P, F], positions in `vocab`, -1 where missing.
+        embedder: embeds profiles that are not in the table.
+    """
+
+    vectors_PM: np.ndarray
+    vocab: dict[str, tuple[str, ...]]
+    codes_PF: np.ndarray
+    embedder: ProfileEmbedder | CategoricalEmbedder
+
+    @property
+    def width(self) -> int:
+        """M, the length of a profile vector."""
+        return self.vectors_PM.shape[1]
+
+    def embed_profiles(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
+        """Vectors of profiles given as field -> value, float32 [N, M].
+
+        A profile of the table gets exactly its row (with `profile.shuffle`: the row it was dealt); any other one is
+        encoded and normalised.
+
+        Raises:
+            CumaError: see `ProfileEmbedder.embed`.
+        """
+        fields = self.embedder.fields
+        values = completed(values, fields, self.embedder.derived)
+        row_N = np.array([self._rows.get(tuple(p.get(f) for f in fields), -1) for p in values], np.int64)
+        vectors_NM = self.vectors_PM[np.maximum(row_N, 0)]
+        if (row_N < 0).any():
+            vectors_NM[row_N < 0] = self.embedder.embed([p for p, row in zip(values, row_N, strict=True) if row < 0])
+        return vectors_NM
+
+    @property
+    def keys(self) -> list[tuple[str | None, ...]]:
+        """The values of each row's profile, one a field; None where missing."""
+        return _keys(self.embedder.fields, self.vocab, self.codes_PF)
+
+    @functools.cached_property
+    def _rows(self) -> dict[tuple[str | None, ...], int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Writes the table and the normalisers' statistics to one file in `folder` (arrays and JSON, no pickle)."""
+        about, arrays = self.embedder.saved()
+        text = np.array(json.dumps({**about, "vocab": self.vocab}))
+        arrays |= {"vectors": self.vectors_PM, "codes": self.codes_PF, "about": text}
+        atomic_write(folder / FILE, lambda path: np.savez_compressed(path, **arrays))  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, folder: pathlib.Path, encoder: TextEncoder | None = None) -> "ProfileTable":
+        """Reads what `save` wrote.
+
+        Args:
+            folder: the run's folder.
+            encoder: the encoder of the run, for profiles that are not in the table.
+
+        Raises:
+            CumaError: no such file, a damaged one, or another encoder than the run's.
+        """
+        path = folder / FILE
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                about = json.loads(str(arrays["about"]))
+                embedder: ProfileEmbedder | CategoricalEmbedder
+                if about["granularity"] == "categorical":
+                    embedder = CategoricalEmbedder.restored(about)
+                else:
+                    embedder = ProfileEmbedder.restored(about, arrays, encoder)
+                vectors_PM, codes_PF = arrays["vectors"], arrays["codes"]
+        except FileNotFoundError:
+            raise CumaError(f"{path} does not exist; is {folder} the folder of a finished or running run?") from None
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise CumaError(f"{path} cannot be read ({error}); the run's profile table is damaged") from error
+        if encoder is not None and isinstance(embedder, ProfileEmbedder):
+            _check_same(path, embedder.encoder_info, _info(encoder))
+        vocab = {field: tuple(values) for field, values in about["vocab"].items()}
+        return cls(vectors_PM, vocab, codes_PF, embedder)
+
+
+def build_profile_table(
+    profiles: Profiles,
+    train_P: np.ndarray,
+    config: ProfileConfig,
+    encoder: TextEncoder | None,
+    cache: str | pathlib.Path = "",
+    seed: int = 0,
+    progress: bool = True,
+    lookup: bool = False,
+) -> ProfileTable:
+    """Encodes all profiles and fits the normaliser on those of training; granularity `categorical`: see there.
+
+    Granularity `field` fits each field's normaliser on its distinct training values, each counted once however many
+    respondents have it, and keeps one component for every `values_per_component` of them. A field with a single
+    training value tells training profiles nothing: it whitens to one column of zeros.
+
+    Args:
+        profiles: the distinct profiles of the survey.
+        train_P: bool [P]; which profiles have training answers.
+        config: profile settings.
+        encoder: from `load_encoder(config, ...)`; None for granularity `categorical`, which encodes no text.
+        cache: the configured cache folder; encoded texts are kept there by content.
+        seed: of the shuffle, for `config.shuffle`.
+        progress: report progress on stderr.
+        lookup: categorical only: vectors are gates, see `CategoricalEmbedder`.
+
+    Raises:
+        CumaError: no profile fields, no training profile, a text too long for the encoder, a field with too many values
+            to be columns, or a shuffle of one profile.
+    """
+    if not profiles.fields:
+        raise CumaError("the survey has no profile fields, so there is nothing to embed; use router.inputs hidden")
+    if not train_P.any():
+        raise CumaError("no profile has training answers; the profile vectors cannot be fitted (check data.unseen_*)")
+    values = [profiles.values(row) for row in range(len(profiles))]
+    embedder: ProfileEmbedder | CategoricalEmbedder
+    if config.granularity == "categorical":
+        embedder = fit_categorical(profiles, train_P, lookup)
+        vectors_PM = embedder.embed(values)
+    else:
+        assert encoder is not None
+        embedder, vectors_PM = _fit_texts(profiles, values, train_P, config, encoder, cache, progress)
+    if config.shuffle:
+        vectors_PM = vectors_PM[_deranged(_keys(profiles.fields, profiles.vocab, profiles.codes_PF), seed)]
+    return ProfileTable(vectors_PM, profiles.vocab, profiles.codes_PF, embedder)
+
+
+def _fit_texts(
+    profiles: Profiles,
+    values: list[dict[str, str]],
+    train_P: np.ndarray,
+    config: ProfileConfig,
+    encoder: TextEncoder,
+    cache: str | pathlib.Path,
+    progress: bool,
+) -> tuple[ProfileEmbedder, np.ndarray]:
+    """The embedder of texts, and the vectors of all profiles."""
+    embedder = ProfileEmbedder(
+        config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived
+    )
+    texts_P = [embedder.texts(profile) for profile in values]
+    # Sorted, so that neither the cache nor a single bit depends on the order of the profiles.
+    texts = sorted({text for blocks in texts_P for text in blocks.values()})
+    vectors_NC = encode_cached(encoder, texts, cache, progress)
+    row, is_train = {text: number for number, text in enumerate(texts)}, train_P.tolist()
+    for block in (WHOLE,) if config.granularity == "profile" else profiles.fields:
+        train = sorted({row[t[block]] for t, keep in zip(texts_P, is_train, strict=True) if keep and block in t})
+        most = config.components if block == WHOLE else max(1, len(train) // config.values_per_component)
+        components = min(config.components, most)
+        embedder.normalisers[block] = fit_normaliser(vectors_NC[train], config.normalise, components)
+    return embedder, embedder.build_run(values, texts, vectors_NC)
+
+
+def encode_cached(
+    encoder: TextEncoder, texts: Sequence[str], cache: str | pathlib.Path = "", progress: bool = True
+) -> np.ndarray:
+    """`encoder.encode(texts)`, kept in the cache under a key of what decides the result; float32 [N, C].
+
+    The encoder's weights are let go afterwards: with a cached result they are not read at all.
+    """
+    settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
+    key = content_key(json.dumps([settings, list(texts)]))
+    path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
+    kept = _kept(path, (len(texts), encoder.width)) if process_index() == 0 else None
+    # Encoding with the base takes all processes, so that process 0 alone says whether there is any.
+    if decide("" if kept is None else "kept"):
+        return broadcast(kept, (len(texts), encoder.width))
+    vectors_NC = broadcast(encoder.encode(texts, progress), (len(texts), encoder.width))
+    encoder.release()
+    if process_index() == 0:
+        atomic_write(path, lambda part: np.save(part, vectors_NC))
+    return vectors_NC
+
+
+def _kept(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    try:
+        vectors_NC = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # damaged from outside: encode again and replace it
+        return None
+    return vectors_NC if vectors_NC.shape == shape else None
+
+
+def _deranged(keys: Sequence[tuple[str | None, ...]], seed: int) -> np.ndarray:
+    """A permutation without fixed points that depends on the profiles and the seed, not on the profiles' order."""
+    if len(keys) < 2:
+        raise CumaError("profile.shuffle needs at least two distinct profiles; this survey has one (check the fields)")
+    order_P = np.array(sorted(range(len(keys)), key=lambda row: [value or "" for value in keys[row]]))
+    # Neighbours on one random cycle through all profiles.
+    cycle_P = order_P[np.random.default_rng(seed).permutation(len(keys))]
+    other_P = np.empty(len(keys), np.int64)
+    other_P[cycle_P] = np.roll(cycle_P, 1)
+    return other_P
+
+
+def _keys(
+    fields: Sequence[str], vocab: Mapping[str, Sequence[str]], codes_PF: np.ndarray
+) -> list[tuple[str | None, ...]]:
+    columns = [
+        [vocab[f][c] if c >= 0 else None for c in codes_P] for f, codes_P in zip(fields, codes_PF.T, strict=True)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _info(encoder: TextEncoder) -> dict[str, Any]:
+    names = ("source", "fingerprint", "width", "pooling", "max_length")
+    return {name: getattr(encoder, name) for name in names}
+
+
+def _check_same(path: pathlib.Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+    for name in ("fingerprint", "width", "pooling"):
+        if saved[name] != given[name]:
+            raise CumaError(
+                f"{path} was made with the encoder {saved['source']} ({name} {saved[name]}), but {given['source']} "
+                f"({name} {given[name]}) is loaded; give the run's own profile.encoder and profile.pooling"
+            )

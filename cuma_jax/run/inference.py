@@ -1,0 +1,67 @@
+"""Asking a model about rows, each once: the jitted step and the loop over batches that all who do so share.
+
+Shapes: N rows, B rows of a batch.
+"""
+
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from cuma_jax.data.pipeline import Gatherer, in_order
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.run.forward import Tables
+from cuma_jax.run.run import Run
+from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
+
+Tree = Any
+Question = Callable[[Decoder, Tree, Tree, Tables, dict[str, jax.Array]], Tree]
+"""What is asked of a batch: `question(decoder, base, adapters, tables, batch)`, leaves [B, ...]; see `forward`."""
+Step = Callable[[Tree, Tree, Tables, Tree], Tree]
+
+
+def row_step(run: Run, question: Question, decoder: Decoder | None = None, adapter_shardings: Tree = None) -> Step:
+    """`question` jitted, as `step(adapters, base, tables, batch)`; every device has the whole of what it returns.
+
+    Args:
+        run: a config made real.
+        question: what is asked.
+        decoder, adapter_shardings: if other adapters than the run's are asked.
+    """
+    a, model = run, decoder or run.decoder
+    whole = replicated(a.mesh)
+    shardings = a.adapter_shardings if adapter_shardings is None else adapter_shardings
+    return jax.jit(
+        lambda adapters, base, tables, batch: question(model, base, adapters, tables, batch),
+        in_shardings=(shardings, a.base_shardings, whole, batch_sharding(a.mesh)),
+        out_shardings=whole,
+    )
+
+
+def ask_rows(
+    run: Run, step: Step, adapters: Tree, batcher: Gatherer, tables: Mapping[int, Tables], what: str = ""
+) -> Iterator[tuple[np.ndarray, Tree]]:
+    """Every row once, `evaluation.batch_size` at a time: (numbers of rows, what `step` says of them, numpy leaves).
+
+    Args:
+        run: a config made real.
+        step: from `row_step`.
+        adapters: on the devices.
+        batcher: gathers the rows.
+        tables: per bucket, what batches index into.
+        what: title of the progress bar; empty: none.
+    """
+    a, size = run, run.config.evaluation.batch_size
+    # Where there is no terminal, a line every so often instead of a bar that redraws itself.
+    pace, quiet = 0.1 if sys.stderr.isatty() else 30.0, not what or jax.process_index() != 0
+    with tqdm(total=len(batcher), desc=what, unit="row", disable=quiet, mininterval=pace, dynamic_ncols=True) as bar:
+        for index_B, bucket, batch in in_order(batcher, size, local_rows(a.mesh, size)):
+            with jax.set_mesh(a.mesh):
+                found = jax.device_get(step(adapters, a.base, tables[bucket], put_batch(batch, a.mesh)))
+            real = slice(len(index_B))  # the last batch of a bucket is filled up
+            yield index_B, jax.tree.map(operator.itemgetter(real), found)
+            bar.update(len(index_B))

@@ -1,0 +1,262 @@
+"""GlobalOpinionQA (Anthropic/llm_global_opinions): by country, the share of people that chose each option.
+
+Durmus et al. 2023, arXiv 2306.16388; CC-BY-NC-SA-4.0. There are no persons in it, and no counts: each share becomes
+one respondent with that share as weight, so that a weighted cell of country and question has exactly the source's
+distribution. docs/global_opinions.md says what is read and what is dropped.
+
+Shapes: O options of a question, A answers.
+"""
+
+import ast
+import hashlib
+import itertools
+import math
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.surveys.text import clean_text
+from cuma_jax.tables.read import hub_table, newest_revision, read_table, table_key
+
+VERSION = "1"
+"""Raised whenever the reader's result changes: part of the cache key."""
+
+HUB_NAME = "Anthropic/llm_global_opinions"
+COLUMNS = ("question", "selections", "options", "source")
+TOLERANCE = 0.05
+"""How far from 1 the shares of a country may add up to: they are rounded, some to two digits."""
+
+UNREADABLE = "questions whose options or selections cannot be parsed"
+NO_TEXT = "questions without a text"
+TOO_FEW = "questions with fewer than two options once missing answers are left out"
+MISSING = "options that mean no answer (left out; the others are scaled to add up to 1)"
+REPEATED_OPTION = "options that repeat another of their question (their shares are added)"
+LENGTH = "country distributions of another length than the options"
+NOT_SHARES = "country distributions with shares that are negative or no numbers"
+SUM = f"country distributions that do not add up to 1 (within {TOLERANCE:g})"
+ONLY_MISSING = "country distributions of nothing but missing answers"
+REPEATED_COUNTRY = "country distributions that repeat another of the same question"
+
+_SOURCES = {"GAS": "Pew Global Attitudes Survey", "WVS": "World Values Survey"}
+_DEFAULTDICT = re.compile(r"\s*defaultdict\(<class 'list'>,\s*(\{.*\})\s*\)\s*", re.DOTALL)
+_SAMPLE = re.compile(r"^(.*\S)\s*\(([^()]*\bsample)\)$", re.IGNORECASE)
+_NO_ANSWER = re.compile(
+    r"(dk|don.?t know|do not know|refused|refusal|no answer|no response|not asked|not applicable|missing|other missing"
+    r"|nan|na)\b",
+    re.IGNORECASE,
+)
+_CONSTANTS = {"nan": math.nan, "inf": math.inf}
+
+
+def source_key(path: str, revision: str = "") -> str:
+    """A key of the contents of the file or folder, or of the hub's commit (asked for if `revision` is empty).
+
+    Raises:
+        CumaError: nothing is there, or the hub does not answer.
+    """
+    if path:
+        return content_key(VERSION, table_key(path))
+    return content_key(VERSION, HUB_NAME, revision or newest_revision(HUB_NAME))
+
+
+def read_global_opinions(path: str = "", revision: str = "", cache_dir: str | None = None) -> Survey:
+    """Reads the table.
+
+    Args:
+        path: a file or folder with the columns `COLUMNS`; empty: from the hub.
+        revision: the hub's commit; empty: the newest, which is then named on stderr.
+        cache_dir: where `datasets` keeps what it fetched.
+
+    Returns:
+        Respondents are (country, question, option), with the share as weight; they are no persons, so only countries
+        and questions can be held out. Profile: `country`. Other fields: `sample` (what the source says in brackets,
+        such as "Non-national sample") and `survey`. A question is ordered only if its options are rising numbers: the
+        source does not say which others are scales.
+
+    Raises:
+        CumaError: the table cannot be read, lacks columns, or nothing in it can be used.
+    """
+    if path:
+        where, table = path, read_table(path, COLUMNS)
+    else:
+        commit = revision or newest_revision(HUB_NAME)
+        where, table = f"{HUB_NAME} at {commit}", hub_table(HUB_NAME, None, commit, "train", cache_dir)
+    texts = {name: _texts(table, name, where) for name in COLUMNS}
+    rows = _Rows()
+    for question, selections, options, source in zip(*texts.values(), strict=True):
+        rows.add(question, selections, options, source or "")
+    if not rows.weights:
+        raise CumaError(f"{where}: no question can be used: {rows.skipped}")
+    return rows.survey()
+
+
+def parse_literal(text: str) -> Any:
+    """A Python literal, possibly inside `defaultdict(<class 'list'>, ...)`, with `nan` and `inf`; nothing is run.
+
+    Raises:
+        ValueError: it is no literal.
+    """
+    inner = _DEFAULTDICT.fullmatch(text)
+    try:
+        with warnings.catch_warnings():  # "\d" in a text is no reason to warn
+            warnings.simplefilter("ignore")
+            tree = ast.parse((inner[1] if inner else text).strip(), mode="eval")
+        if any(name in text for name in _CONSTANTS):
+            tree = _Constants().visit(tree)
+        return ast.literal_eval(tree.body)
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise ValueError(f"no literal: {error}") from None
+
+
+class _Constants(ast.NodeTransformer):
+    """Names of floats that have no literal become constants; every other name stays, and is refused."""
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(_CONSTANTS[node.id]) if node.id in _CONSTANTS else node
+
+
+def is_no_answer(option: str) -> bool:
+    """Whether an option means that no answer was recorded, e.g. "Don't know", "Refused", "No answer"."""
+    return _NO_ANSWER.match(option.strip(" (").replace("\u2019", "'")) is not None
+
+
+def _texts(table: pa.Table, name: str, where: object) -> list[str | None]:
+    kind = table.schema.field(name).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
+        raise CumaError(f"{where}: column {name} is of type {kind}, not of texts as on the hub")
+    return table[name].to_pylist()
+
+
+class _Rows:
+    """The answers read so far."""
+
+    def __init__(self) -> None:
+        self.skipped: dict[str, int] = {}
+        self.questions: dict[str, Question] = {}
+        self.seen: set[tuple[str, str]] = set()
+        self.places: list[tuple[str, str, str]] = []  # country as written, question id, survey
+        self.place_A: list[int] = []
+        self.option_A: list[int] = []
+        self.weights: list[float] = []
+
+    def add(self, question: str | None, selections: str | None, options: str | None, source: str) -> None:
+        """One row of the table."""
+        text = clean_text(question or "")
+        if not text:
+            return self._skip(NO_TEXT)
+        try:
+            names, shares = parse_literal(options or ""), parse_literal(selections or "")
+            if not isinstance(names, list) or not isinstance(shares, dict):
+                return self._skip(UNREADABLE)
+            names = [_option(name) for name in names]
+        except ValueError:
+            return self._skip(UNREADABLE)
+        texts, column_O = self._options(names)
+        if len(texts) < 2:
+            return self._skip(TOO_FEW)
+        key = hashlib.sha256("\0".join([source, text.casefold(), *texts]).encode("utf-8", "replace")).hexdigest()[:12]
+        name = f"global_opinions.{key}"
+        survey = _SOURCES.get(source, source) or "unknown"
+        codes = tuple(str(np.flatnonzero(column_O == o)[0]) for o in range(len(texts)))
+        self.questions.setdefault(name, Question(name, text, texts, codes, _rising(texts), survey))
+        for country, values in shares.items():
+            self._country(str(country), values, name, survey, column_O)
+        return None
+
+    def _options(self, names: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
+        """Option texts, and for each option of the source its position among them (-1: no answer)."""
+        known: dict[str, int] = {}
+        texts: list[str] = []
+        position = []
+        for name in names:
+            if not name or is_no_answer(name):
+                self._skip(MISSING)
+                position.append(-1)
+                continue
+            if name.casefold() in known:
+                self._skip(REPEATED_OPTION)
+            else:
+                known[name.casefold()] = len(texts)
+                texts.append(name)
+            position.append(known[name.casefold()])
+        return tuple(texts), np.array(position, int)
+
+    def _country(self, country: str, values: Any, question: str, survey: str, column_O: np.ndarray) -> None:
+        if not isinstance(values, list) or len(values) != len(column_O):
+            return self._skip(LENGTH)
+        if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
+            return self._skip(NOT_SHARES)
+        if max(values) > 2 or abs(math.fsum(values) - 1) > TOLERANCE:
+            return self._skip(SUM)
+        shares = np.bincount(column_O[column_O >= 0], np.array(values, float)[column_O >= 0])
+        if shares.sum() <= 0:
+            return self._skip(ONLY_MISSING)
+        if (country, question) in self.seen:
+            return self._skip(REPEATED_COUNTRY)
+        self.seen.add((country, question))
+        options = np.flatnonzero(shares)
+        self.place_A += [len(self.places)] * len(options)
+        self.places.append((country, question, survey))
+        self.option_A += options.tolist()
+        self.weights += (shares[options] / shares.sum()).tolist()
+        return None
+
+    def _skip(self, reason: str) -> None:
+        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+
+    def survey(self) -> Survey:
+        """All rows as a Survey."""
+        used = {question for _, question, _ in self.places}
+        questions = tuple(q for q in self.questions.values() if q.id in used)
+        number = {question.id: q for q, question in enumerate(questions)}
+        split = [_SAMPLE.match(country) for country, _, _ in self.places]
+        fields = {
+            "country": [m[1] if m else p[0] for m, p in zip(split, self.places, strict=True)],
+            "sample": [m[2] if m else None for m in split],
+            "survey": [survey for _, _, survey in self.places],
+        }
+        place_A, option_A = np.array(self.place_A), np.array(self.option_A, np.int32)
+        ids = [f"{self.places[p][0]}/{self.places[p][1]}/{o}" for p, o in zip(self.place_A, self.option_A, strict=True)]
+        respondents = pd.DataFrame({"respondent_id": pd.Series(ids, dtype="str"), "weight": self.weights})
+        for field, values in fields.items():
+            codes, names = pd.factorize(pd.Series(values, dtype=object).map(_cleaned), sort=True)
+            respondents[field] = pd.Categorical.from_codes(codes[place_A], categories=pd.Index(names, dtype="str"))
+        return Survey(
+            name="global_opinions",
+            questions=questions,
+            respondents=respondents,
+            profile_fields=("country",),
+            respondent_A=np.arange(len(place_A), dtype=np.int32),
+            question_A=np.array([number[q] for _, q, _ in self.places], np.int32)[place_A],
+            option_A=option_A,
+            skipped=self.skipped,
+        )
+
+
+def _option(value: Any) -> str:
+    """An option as text: 3.0 is "3"; nothing ("") where it is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return clean_text(str(value))
+
+
+def _cleaned(value: str | None) -> str | None:
+    return None if value is None else clean_text(value) or None
+
+
+def _rising(texts: tuple[str, ...]) -> bool:
+    """Whether options are rising numbers."""
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError:
+        return False
+    return all(a < b for a, b in itertools.pairwise(numbers))

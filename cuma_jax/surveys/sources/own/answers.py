@@ -1,0 +1,174 @@
+"""The answers of a user's survey, wide or long, as positions of options; each code is looked up once, not each cell.
+
+Shapes: N rows of the table, R respondents, Q questions, A answers, V distinct values of a column.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from cuma_jax.surveys.sources.own.respondents import People, find_code
+from cuma_jax.surveys.sources.own.spec import QuestionSpec, Spec
+from cuma_jax.tables.columns import UNREADABLE, Column, Table
+from cuma_jax.tables.problems import Problems, near
+
+_MISSING, _UNKNOWN = -1, -2
+_MOST = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """int32 [A] each, sorted by person, then question."""
+
+    person_A: np.ndarray
+    question_A: np.ndarray
+    option_A: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Sink:
+    """Where faults go: problems, counts of what is left out, and whether an unknown code is only counted."""
+
+    problems: Problems
+    skipped: dict[str, int]
+    skip: bool
+
+    def count(self, reason: str, number: int) -> None:
+        """Adds `number` (of rows or answers) left out for `reason`."""
+        if number:
+            self.skipped[reason] = self.skipped.get(reason, 0) + int(number)
+
+
+def wide_answers(table: Table, spec: Spec, sink: Sink) -> Answers:
+    """One row a person (person n is row n), one column a question."""
+    option_NQ = np.full((len(table), len(spec.questions)), _MISSING, np.int8)
+    for q, question in enumerate(spec.questions):
+        if question.column in table.columns:
+            column = table.columns[question.column]
+            option_NQ[:, q] = _options(question, spec, column.values)[column.code_N]
+            _report(table, question, str(question.column), np.arange(len(table)), option_NQ[:, q], column, sink)
+    person_A, question_A = np.nonzero(option_NQ >= 0)
+    option_A = option_NQ[person_A, question_A]
+    return Answers(person_A.astype(np.int32), question_A.astype(np.int32), option_A.astype(np.int32))
+
+
+def long_answers(table: Table, spec: Spec, people: People | None, sink: Sink) -> Answers | None:
+    """One row an answer; a column tells the respondent, one the question, one the code."""
+    names = [str(spec.columns[key]) for key in ("respondent", "question", "answer")]
+    if any(name not in table.columns for name in names):
+        return None
+    respondent, asked, answer = (table.columns[name] for name in names)
+    question_N = _asked(table, names[1], asked, spec, sink)
+    order = np.argsort(question_N, kind="stable")
+    bound_Q = np.searchsorted(question_N[order], np.arange(len(spec.questions) + 1))
+    option_N = np.full(len(table), _MISSING, np.int8)
+    for q, question in enumerate(spec.questions):
+        row = order[bound_Q[q] : bound_Q[q + 1]]
+        # The values of this question only: a code unknown to another question is no fault of this one.
+        used, code = np.unique(answer.code_N[row], return_inverse=True)
+        column = Column(code, [answer.values[v] for v in used])
+        option_N[row] = _options(question, spec, column.values)[code]
+        _report(table, question, names[2], row, option_N[row], column, sink)
+    if people is None:
+        return None
+    person_V = np.array([people.position.get(value, -1) for value in respondent.values], np.int32)
+    person_N = person_V[respondent.code_N]
+    stranger_N = person_N < 0
+    if stranger_N.any():
+        value = respondent.values[respondent.code_N[int(np.argmax(stranger_N))]]
+        more = len(np.unique(respondent.code_N[stranger_N])) - 1
+        message = f"respondent {value!r} is not in the table of respondents{f', nor are {more} others' if more else ''}"
+        hint = f"add the person to {spec.respondents.name if spec.respondents else 'it'}, or delete the answers"
+        sink.problems.error(table.path, table.line(stranger_N), names[0], message, hint)
+    rows = np.flatnonzero((person_N >= 0) & (question_N >= 0))
+    key = person_N[rows].astype(np.int64) * max(1, len(spec.questions)) + question_N[rows]
+    order = np.argsort(key, kind="stable")
+    rows, key = rows[order], key[order]
+    _report_twice(table, names[0], rows, key, people, spec, question_N, sink)
+    rows = rows[option_N[rows] >= 0]
+    return Answers(person_N[rows], question_N[rows].astype(np.int32), option_N[rows].astype(np.int32))
+
+
+def _asked(table: Table, name: str, asked: Column, spec: Spec, sink: Sink) -> np.ndarray:
+    """int32 [N], the question of each row; -1 for one that the YAML does not list, which is counted."""
+    position = {str(question.column): q for q, question in enumerate(spec.questions)}
+    found = [find_code(value, position) for value in asked.values]
+    question_V = np.array([-1 if code is None else position[code] for code in found], np.int32)
+    question_N = question_V[asked.code_N]
+    for v in np.flatnonzero(question_V < 0):
+        here_N = asked.code_N == v
+        if not here_N.any():
+            continue
+        sink.count("answers to questions that the YAML file does not list", here_N.sum())
+        hint = "they are left out; " + near(asked.values[v], position)
+        message = f"question {asked.values[v]!r} is not in {spec.path.name} ({here_N.sum()} rows)"
+        sink.problems.warning(table.path, table.line(here_N), name, message, hint)
+    return question_N
+
+
+def _options(question: QuestionSpec, spec: Spec, values: Sequence[str]) -> np.ndarray:
+    """int8 [V]: the option that each value stands for, -1 for no answer, -2 for an unknown code."""
+    position = {code: i for i, code in enumerate(question.codes)}
+    missing = spec.missing | question.missing
+    option_V = np.full(len(values), _UNKNOWN, np.int8)
+    for v, value in enumerate(values):
+        if UNREADABLE in value or find_code(value, missing) is not None:
+            option_V[v] = _MISSING
+        elif (code := find_code(value, position)) is not None:
+            option_V[v] = position[code]
+    return option_V
+
+
+def _report(
+    table: Table, question: QuestionSpec, name: str, rows: np.ndarray, option: np.ndarray, column: Column, sink: Sink
+) -> None:
+    """Counts what is missing and what is unknown among the answers `option` in `rows` to one question."""
+    sink.count(f"{question.id}: no answer", (option == _MISSING).sum())
+    if not (option >= 0).any():
+        hint = "compare the codes and the names with the file, or leave the question out"
+        sink.problems.warning(table.path, None, name, f"nobody answers question {str(question.id)!r}", hint)
+    unknown = option == _UNKNOWN
+    if not unknown.any():
+        return
+    codes, first, counts = np.unique(column.code_N[unknown], return_index=True, return_counts=True)
+    by_line = np.argsort(first)
+    for i in by_line[:_MOST]:
+        value, line = column.values[codes[i]], int(table.line_N[rows[unknown][first[i]]])
+        times = f" ({counts[i]} answers)" if counts[i] > 1 else ""
+        message = f"question {str(question.id)!r} has no option with code {value[:60]!r}{times}"
+        if len(codes) > _MOST and i == by_line[_MOST - 1]:
+            message += f"; {len(codes) - _MOST} more unknown codes, {counts[by_line[_MOST:]].sum()} answers"
+        if sink.skip:
+            sink.problems.warning(table.path, line, name, message, "left out and counted, as bad_rows is skip")
+        else:
+            sink.problems.error(table.path, line, name, message, _hint(value, question))
+    sink.count(f"{question.id}: unknown code", unknown.sum())
+
+
+def _hint(value: str, question: QuestionSpec) -> str:
+    if value in question.options:
+        return "the file has the option's text: write the options as `text: text` lines, so that the text is the code"
+    known = ", ".join(question.codes[:12]) + (", ..." if len(question.codes) > 12 else "")
+    return f"its codes are {known}; if {value[:60]!r} means no answer, list it under `missing:`"
+
+
+def _report_twice(
+    table: Table,
+    name: str,
+    rows: np.ndarray,
+    key: np.ndarray,
+    people: People,
+    spec: Spec,
+    question_N: np.ndarray,
+    sink: Sink,
+) -> None:
+    """Two rows of one respondent and one question; `rows` are sorted by `key`, which is the pair."""
+    again = np.flatnonzero(key[1:] == key[:-1]) + 1
+    again = again[np.argsort(rows[again], kind="stable")]
+    for i in again[:_MOST]:
+        person, question = people.ids[key[i] // len(spec.questions)], spec.questions[question_N[rows[i]]].id
+        first = table.line_N[rows[np.searchsorted(key, key[i])]]
+        more = f" ({len(again)} rows in all repeat an answer)" if len(again) > _MOST and i == again[_MOST - 1] else ""
+        message = f"respondent {person!r} has answered {str(question)!r} already in {table.unit} {first}{more}"
+        sink.problems.error(table.path, int(table.line_N[rows[i]]), name, message, "keep one of the two rows")

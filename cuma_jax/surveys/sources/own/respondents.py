@@ -1,0 +1,210 @@
+"""The respondents of a user's survey: ids, weights, sampling units and profile fields, from a table of texts.
+
+Shapes: N rows of the table, R respondents, V distinct values of a column.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.surveys.sources.own.spec import FieldSpec, Spec
+from cuma_jax.surveys.text import clean_text
+from cuma_jax.tables.columns import UNREADABLE, Column, Table
+from cuma_jax.tables.problems import Problems, near
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_MOST = 3
+_FEW = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """One entry a respondent, in the order of the file.
+
+    Attributes:
+        ids: as in the file.
+        position: the index of each id.
+        weight_R: float64; 1 where the survey has no weights.
+        columns: stratum and psu where there are any, then the profile fields; categoricals of text.
+    """
+
+    ids: list[str]
+    position: dict[str, int]
+    weight_R: np.ndarray
+    columns: dict[str, pd.Categorical]
+
+
+def find_code(value: str, known: Collection[str]) -> str | None:
+    """The code in `known` that a cell stands for: the same text, or the same whole number ("1.0" is 1)."""
+    if value in known:
+        return value
+    match = _WHOLE.fullmatch(value)
+    return match[1] if match and match[1] in known else None
+
+
+def read_people(table: Table, spec: Spec, problems: Problems, skip: bool, skipped: dict[str, int]) -> People | None:
+    """The respondents in `table`; what is wrong with them goes to `problems`, counts to `skipped`.
+
+    In a long layout without a table of persons, a respondent's rows must agree, and the first one is taken.
+    """
+    shared = spec.long and spec.respondents is None
+    name = str(spec.columns["respondent"])
+    if name in table.columns:
+        column = table.columns[name]
+        row_R, person_N = _persons(table, name, column, shared, problems)
+        ids = [column.values[code] for code in column.code_N[row_R].tolist()]
+    elif shared:
+        return None
+    else:
+        row_R = person_N = np.arange(len(table))
+        ids = [str(n) for n in range(len(table))]
+    reader = _Reader(table, row_R, person_N, shared, problems)
+    weight_R = np.ones(len(row_R))
+    if (weight := spec.columns.get("weight")) in table.columns:
+        weight_R = reader.weights(str(weight))
+    columns = {}
+    for key in ("stratum", "psu"):
+        if (column_name := spec.columns.get(key)) in table.columns:
+            columns[key] = reader.field(FieldSpec(key, column_name, {}, frozenset()), spec.missing, False, {})
+    for field in spec.fields:
+        if field.column in table.columns:
+            columns[field.name] = reader.field(field, spec.missing, skip, skipped)
+            _warn(table, field, columns[field.name], problems)
+    return People(ids, {id_: r for r, id_ in reversed(list(enumerate(ids)))}, weight_R, columns)
+
+
+def _persons(
+    table: Table, name: str, column: Column, shared: bool, problems: Problems
+) -> tuple[np.ndarray, np.ndarray]:
+    """The row of each respondent [R], and each row's respondent [N]; without an id, or twice, is a problem."""
+    blank_N = np.array([value == "" for value in column.values])[column.code_N]
+    if blank_N.any():
+        message = f"no respondent id ({blank_N.sum()} such rows)" if blank_N.sum() > 1 else "no respondent id"
+        problems.error(table.path, table.line(blank_N), name, message, "give every row the id of its respondent")
+    _, first_V, code_N = np.unique(column.code_N, return_index=True, return_inverse=True)
+    if shared:
+        order = np.argsort(first_V)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        return first_V[order], rank[code_N]
+    # An id with a byte that could not be read may be two ids.
+    unreadable_N = np.array([UNREADABLE in value for value in column.values])[column.code_N]
+    first_N = first_V[code_N]
+    again = np.flatnonzero((first_N != np.arange(len(table))) & ~blank_N & ~unreadable_N)
+    for n in again[:_MOST]:
+        first = table.line_N[first_N[n]]
+        more = f" ({len(again)} rows in all repeat an id)" if len(again) > _MOST and n == again[_MOST - 1] else ""
+        message = f"respondent {column.values[column.code_N[n]]!r} is there already in {table.unit} {first}{more}"
+        hint = "one row a person; if it has one row an answer, say `layout: long`"
+        problems.error(table.path, int(table.line_N[n]), name, message, hint)
+    return np.arange(len(table)), np.arange(len(table))
+
+
+class _Reader:
+    def __init__(self, table: Table, row_R: np.ndarray, person_N: np.ndarray, shared: bool, problems: Problems):
+        self.table, self.row_R, self.person_N, self.shared, self.problems = table, row_R, person_N, shared, problems
+
+    def codes(self, name: str) -> Column:
+        """The column's values of each respondent; where a respondent has several rows, they must agree."""
+        column = self.table.columns[name]
+        code_R = column.code_N[self.row_R]
+        if self.shared:
+            differs_N = column.code_N != code_R[self.person_N]
+            if differs_N.any():
+                n = int(np.argmax(differs_N))
+                row, persons = self.row_R[self.person_N[n]], len(np.unique(self.person_N[differs_N]))
+                values = [column.values[column.code_N[i]] for i in (row, n)]
+                more = f" ({persons} respondents have such rows)" if persons > 1 else ""
+                self.problems.error(
+                    self.table.path, self.table.line(differs_N), name,
+                    f"{values[1]!r}, but the same respondent has {values[0]!r} in line {self.table.line_N[row]}{more}",
+                    "a respondent has one value; correct it, or put the persons into a table of their own",
+                )  # fmt: skip
+        return Column(code_R, column.values)
+
+    def report(self, name: str, bad_R: np.ndarray, message: str, hint: str) -> None:
+        if bad_R.any():
+            row = self.row_R[int(np.argmax(bad_R))]
+            more = f" ({bad_R.sum()} respondents)" if bad_R.sum() > 1 else ""
+            self.problems.error(self.table.path, int(self.table.line_N[row]), name, message + more, hint)
+
+    def weights(self, name: str) -> np.ndarray:
+        """float64 [R]; negative, missing or unreadable ones are problems, and so is a column of zeros."""
+        column = self.codes(name)
+        number_V = np.array([_number(value) for value in column.values])
+        blank_V = np.array([value == "" for value in column.values])
+        weight_R, blank_R = number_V[column.code_N], blank_V[column.code_N]
+        # Not finite and not blank: nan and inf are no weights, even where they are written so.
+        odd_R = ~np.isfinite(weight_R) & ~blank_R
+        negative_R = np.isfinite(weight_R) & (weight_R < 0)
+        hint = "give every respondent a weight of 0 or more, or leave `weight:` out"
+
+        def example(bad_R: np.ndarray) -> str:
+            return repr(column.values[column.code_N[int(np.argmax(bad_R))]])
+
+        self.report(name, odd_R, f"the weight {example(odd_R)} is not a number", hint)
+        self.report(name, blank_R, "there is no weight", hint)
+        self.report(name, negative_R, f"the weight {example(negative_R)} is negative", hint)
+        if not (weight_R > 0).any() and not (odd_R | blank_R | negative_R).any():
+            self.problems.error(self.table.path, None, name, "all weights are zero", hint)
+        return weight_R
+
+    def field(self, field: FieldSpec, missing: frozenset[str], skip: bool, skipped: dict[str, int]) -> pd.Categorical:
+        """A profile field as a categorical of cleaned texts; a code without a text is a problem."""
+        column = self.codes(str(field.column))
+        texts: list[str | None] = []
+        for v, value in enumerate(column.values):
+            text = _field_text(value, field, missing)
+            if text is None:
+                bad_R = column.code_N == v
+                if bad_R.any() and skip:
+                    skipped[f"{field.name}: unknown code"] = skipped.get(f"{field.name}: unknown code", 0) + bad_R.sum()
+                else:
+                    hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
+                    self.report(str(field.column), bad_R, f"{field.name} has no text for code {value!r}", hint)
+            texts.append(text or None)
+        names = sorted({text for text in texts if text})
+        position = {text: i for i, text in enumerate(names)}
+        code_V = np.array([position[text] if text else -1 for text in texts], np.int32)
+        return pd.Categorical.from_codes(code_V[column.code_N], categories=names)
+
+
+def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:
+    """The text of a cell; empty where there is no answer, None where the code is unknown."""
+    if UNREADABLE in value or find_code(value, missing | field.missing) is not None:
+        return ""
+    if field.values:
+        code = find_code(value, field.values)
+        return None if code is None else field.values[code]
+    match = _WHOLE.fullmatch(value)
+    return match[1] if match else clean_text(value)
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value.replace("_", "x"))
+    except ValueError:
+        return math.nan
+
+
+def _warn(table: Table, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
+    known = int((column.codes >= 0).sum())
+    if not known:
+        message, hint = f"profile field {field.name!r} is empty for everybody", "leave it out, or look at `missing:`"
+        problems.warning(table.path, None, str(field.column), message, hint)
+    elif known >= _FEW and (distinct := len(np.unique(column.codes[column.codes >= 0]))) > known / 2:
+        message = f"profile field {field.name!r} has {distinct} different values for {known} respondents"
+        hint = "put persons into groups (age groups, regions), or leave the field out: nothing is learned from it"
+        problems.warning(table.path, None, str(field.column), message, hint)
+
+
+def design_columns(spec: Spec) -> Mapping[str, str]:
+    """The columns that the table of persons must have, and what each is for."""
+    where = f"in {spec.path.name}"
+    wanted = {str(spec.columns["respondent"]): f"`respondent:` {where}"}
+    wanted |= {str(spec.columns[k]): f"`{k}:` {where}" for k in ("weight", "stratum", "psu") if k in spec.columns}
+    return wanted | {str(field.column): f"profile field {field.name!r} {where}" for field in spec.fields}

@@ -1,0 +1,320 @@
+"""The YAML file that describes a user's survey: read strictly, every problem named with its line.
+
+docs/my_survey.md explains each key.
+"""
+
+import codecs
+import dataclasses
+import itertools
+import pathlib
+import re
+
+from cuma_jax.surveys.prompts import LETTERS
+from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
+from cuma_jax.surveys.survey import RESERVED_COLUMNS
+from cuma_jax.surveys.text import clean_text
+from cuma_jax.tables.problems import Problems, near
+
+KEYS = (
+    *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
+    *("missing", "question", "answer", "respondents", "questions"),
+)
+QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
+FIELD_KEYS = ("column", "values", "missing")
+_WEIGHTS = ("weight", "stratum", "psu")
+_ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
+_TODO = "TODO"  # what csv_propose leaves open
+_TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
+_INTEGER = re.compile(r"[+-]?\d{1,15}")
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldSpec:
+    """A profile field: its name, its column, the text of each code (empty: the column's own texts)."""
+
+    name: str
+    column: Text
+    values: dict[str, str]
+    missing: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionSpec:
+    """A question; `column` is its column (wide) or what the question column calls it (long)."""
+
+    id: Text
+    text: str
+    options: tuple[str, ...]
+    codes: tuple[str, ...]
+    ordered: bool
+    column: Text
+    missing: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a survey's YAML says. `columns` has the plain column names: respondent, weight, stratum, psu, question,
+    answer, where given."""
+
+    path: pathlib.Path
+    name: str
+    answers: pathlib.Path
+    respondents: pathlib.Path | None
+    files: tuple[pathlib.Path, ...]
+    long: bool
+    delimiter: str
+    encoding: str
+    columns: dict[str, Text]
+    fields: tuple[FieldSpec, ...]
+    questions: tuple[QuestionSpec, ...]
+    missing: frozenset[str]
+
+
+def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
+    """The spec at `path`: a YAML file, a folder with survey.yaml, or an answers file beside its survey.yaml."""
+    path = pathlib.Path(path).expanduser()
+    if path.is_dir():
+        return read_spec(path / "survey.yaml", problems)
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return read_spec(path, problems)
+    beside = path.parent / "survey.yaml"
+    if not path.is_file():
+        problems.error(path, None, None, "there is no such file", "name the YAML file that describes the survey")
+    elif not beside.is_file():
+        hint = f"write {beside} (docs/my_survey.md); `python -m cuma_jax.data check {path}` proposes one"
+        problems.error(path, None, None, "this is no YAML file, and there is no survey.yaml beside it", hint)
+    elif spec := read_spec(beside, problems):
+        if path.resolve() in (file.resolve() for file in spec.files):
+            return spec
+        problems.error(beside, None, None, f"describes {spec.answers.name}, not {path.name}", "name the YAML file")
+    return None
+
+
+def read_spec(path: pathlib.Path, problems: Problems) -> Spec | None:
+    """The spec in the YAML file at `path`. None where too little of it can be read to go on with the answers."""
+    root = read_yaml(path, problems)
+    if root is None:
+        return None
+    if not isinstance(root, Mapping):
+        problems.error(path, 1, None, "is not a list of `key: value` lines", "see docs/my_survey.md")
+        return None
+    return _Spec(path, problems).read(root)
+
+
+class _Spec:
+    def __init__(self, path: pathlib.Path, problems: Problems):
+        self.path, self.problems = path, problems
+
+    def error(self, line: int, message: str, hint: str = "", path: pathlib.Path | None = None) -> None:
+        self.problems.error(path or self.path, line, None, message, hint)
+
+    def read(self, root: Mapping) -> Spec | None:
+        self.known(root, KEYS, "")
+        layout = self.text(root, "layout", "wide")
+        if layout not in ("wide", "long"):
+            self.error(layout.line, f"layout is {str(layout)!r}", "it is `wide` (a row a person) or `long` (an answer)")
+        long = layout == "long"
+        answers, people = self.text(root, "answers"), self.text(root, "respondents")
+        columns = {k: t for k in ("respondent", *_WEIGHTS, "question", "answer") if (t := self.text(root, k))}
+        needed = ["answers", "respondent", "profile", "questions", *(["question", "answer"] if long else [])]
+        for key in needed:
+            if not root.get(_key(key)):
+                self.error(root.line, f"there is no `{key}:`", "add it; docs/my_survey.md has an example")
+        if not long:
+            for key in ("question", "answer", "respondents"):
+                if _key(key) in root:
+                    hint = "leave it out, or say `layout: long`"
+                    self.error(_line(root, key), f"`{key}:` is for layout long, and the layout is wide", hint)
+            people = Text.at("", 1)
+        missing = self.codes(root.get(_key("missing")), "missing", self.path) | {""}
+        fields = self.fields(root.get(_key("profile")))
+        questions, files = self.questions(root.get(_key("questions")))
+        if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
+            return None
+        paths = [self.path.parent / name for name in (answers, people) if name]
+        return Spec(
+            path=self.path,
+            name=str(self.text(root, "name", self.path.resolve().parent.name or "survey")),
+            answers=paths[0],
+            respondents=paths[1] if people else None,
+            files=(self.path, *files, *paths),
+            long=long,
+            delimiter=self.delimiter(self.text(root, "delimiter")),
+            encoding=self.encoding(self.text(root, "encoding", "utf-8")),
+            columns=columns,
+            fields=fields,
+            questions=questions,
+            missing=missing,
+        )
+
+    def known(self, mapping: Mapping, keys: tuple[str, ...], where: str, path: pathlib.Path | None = None) -> None:
+        for key in mapping:
+            if key not in keys:
+                self.error(key.line, f"unknown key {str(key)!r}{where}", near(key, keys, len(keys)), path)
+
+    def text(self, mapping: Mapping, key: str, default: str = "", path: pathlib.Path | None = None) -> Text:
+        value = mapping.get(_key(key))
+        if value is None or value == "":
+            return Text.at(default, mapping.line)
+        if not isinstance(value, Text):
+            self.error(_line(mapping, key), f"`{key}:` must be one text, not a list or a mapping", path=path)
+            return Text.at(default, mapping.line)
+        return Text.at(value.strip("\r\n ") if key != "delimiter" else value, value.line)
+
+    def flag(self, mapping: Mapping, key: str, default: bool, path: pathlib.Path) -> bool:
+        value = self.text(mapping, key, path=path)
+        if value.lower() not in (*_TRUE, *_FALSE, ""):
+            self.error(value.line, f"`{key}:` is {str(value)!r}", "it is true or false", path)
+        return value.lower() in _TRUE if value else default
+
+    def delimiter(self, value: Text) -> str:
+        value = Text.at({"tab": "\t", "\\t": "\t"}.get(value.lower(), value), value.line)
+        if len(value) > 1 or (value and (value in "\"'\r\n" or ord(value) > 126)):
+            self.error(value.line, f"the delimiter is {str(value)!r}", 'it is one character such as "," or ";", or tab')
+            return ""
+        return value
+
+    def encoding(self, value: Text) -> str:
+        try:
+            name = codecs.lookup(value).name
+        except (LookupError, ValueError):
+            name = ""
+        if not _ENCODING.match(name):
+            self.error(value.line, f"unknown encoding {str(value)!r}", "write utf-8, latin-1, cp1252 or utf-16")
+            return "utf-8"
+        return name
+
+    def codes(self, value: Value | None, key: str, path: pathlib.Path) -> frozenset[str]:
+        """The codes that mean no answer: a list, or one."""
+        if value is None:
+            return frozenset()
+        items = value if isinstance(value, Items) else [value]
+        if not all(isinstance(item, Text) for item in items):
+            self.error(value.line, f"`{key}:` must be a list of codes", 'such as ["", "NA", "-9"]', path)
+        return frozenset(item.strip() for item in items if isinstance(item, Text))
+
+    def fields(self, value: Value | None) -> tuple[FieldSpec, ...]:
+        if isinstance(value, Text) and value:
+            value = Items([value])
+        if isinstance(value, Items):
+            pairs: list[tuple[Text, Value]] = [(item, item) for item in value if isinstance(item, Text)]
+            if len(pairs) < len(value):
+                self.error(value.line, "`profile:` is a list, but not of column names", "write `field: column` lines")
+        elif isinstance(value, Mapping):
+            pairs = list(value.items())
+        else:
+            return ()
+        found: dict[str, FieldSpec] = {}
+        for key, entry in pairs:
+            # As names are typed on the command line (`--profile "age_group=..."`).
+            name = "_".join(key.lower().split())
+            if not re.fullmatch(r"[^\W\d]\w*", name) or name in RESERVED_COLUMNS or name in found:
+                why = {True: "is there twice", False: "cannot be the name of a profile field"}[name in found]
+                hint = f"use a word that is none of {', '.join(RESERVED_COLUMNS)}"
+                self.error(key.line, f"profile: {str(key)!r} {why}", hint)
+                continue
+            entry = entry or Text.at(key, key.line)
+            if isinstance(entry, Items):
+                self.error(key.line, f"profile: {str(key)!r} is a list", "write the column's name")
+            elif isinstance(entry, Text):
+                found[name] = FieldSpec(name, Text.at(entry.strip(), entry.line), {}, frozenset())
+            else:
+                found[name] = self.field(name, key, entry)
+        return tuple(found.values())
+
+    def field(self, name: str, key: Text, entry: Mapping) -> FieldSpec:
+        self.known(entry, FIELD_KEYS, f" in profile field {name!r}")
+        values = entry.get(_key("values"), Mapping())
+        texts = {}
+        if not isinstance(values, Mapping) or not all(isinstance(v, Text) and clean_text(v) for v in values.values()):
+            self.error(_line(entry, "values"), f"profile field {name!r}: `values:` must be `code: text` lines")
+        else:
+            texts = {str(code): clean_text(str(text)) for code, text in values.items()}
+        missing = self.codes(entry.get(_key("missing")), "missing", self.path)
+        return FieldSpec(name, self.text(entry, "column", key), texts, missing)
+
+    def questions(self, value: Value | None) -> tuple[tuple[QuestionSpec, ...], tuple[pathlib.Path, ...]]:
+        path = self.path
+        files: tuple[pathlib.Path, ...] = ()
+        if isinstance(value, Text) and value:
+            path = self.path.parent / value
+            value, files = read_yaml(path, self.problems), (path,)
+        if not value:
+            return (), files
+        if not isinstance(value, Mapping):
+            self.error(value.line, "the questions are not `id:` lines with text and options below", path=path)
+            return (), files
+        found = [self.question(key, entry, path) for key, entry in value.items()]
+        columns: dict[str, Text] = {}
+        for question in filter(None, found):
+            if question.column in columns:
+                first = columns[question.column]
+                message = f"questions {str(first)!r} and {str(question.id)!r} share the column {str(question.column)!r}"
+                self.error(question.id.line, message, "each question needs its own", path)
+            columns.setdefault(question.column, question.id)
+        return tuple(q for q in found if q), files
+
+    def question(self, key: Text, entry: Value, path: pathlib.Path) -> QuestionSpec | None:
+        where = f"question {str(key)!r}"
+        if not isinstance(entry, Mapping) or not key.strip():
+            self.error(key.line, f"{where} is not described by `text:` and `options:` lines", path=path)
+            return None
+        before = len(self.problems)
+        self.known(entry, QUESTION_KEYS, f" in {where}", path)
+        wording = clean_text(self.text(entry, "text", path=path))
+        self.wording(wording, key.line, f"{where} has no wording", path)
+        options, given = entry.get(_key("options")), False
+        if isinstance(options, Items):
+            pairs: list[tuple[str, Value]] = [(str(i), text) for i, text in enumerate(options, 1)]
+        elif isinstance(options, Mapping):
+            pairs, given = [(code.strip(), text) for code, text in options.items()], True
+        else:
+            self.error(key.line, f"{where} has no options", "add `options:` with `code: text` lines", path)
+            return None
+        codes = tuple(code for code, _ in pairs)
+        texts = tuple(clean_text(text) if isinstance(text, Text) else "" for _, text in pairs)
+        missing = self.codes(entry.get(_key("missing")), "missing", path)
+        ordered = self.flag(entry, "ordered", True, path)
+        self.options(where, options.line, codes, texts, path)
+        if ordered and given and not self.flag(entry, "gaps", False, path):
+            self.scale(where, options.line, codes, path)
+        column = self.text(entry, "column", key.strip(), path)
+        if any(p.severity == "error" for p in self.problems[before:]):
+            return None
+        return QuestionSpec(Text.at(key.strip(), key.line), wording, texts, codes, ordered, column, missing)
+
+    def wording(self, text: str, line: int, message: str, path: pathlib.Path) -> None:
+        if not text:
+            self.error(line, message, "write the text that the respondents saw", path)
+        elif text.startswith(_TODO):
+            self.error(line, f"there is still a placeholder: {text!r}", "write the text that the respondents saw", path)
+
+    def options(
+        self, where: str, line: int, codes: tuple[str, ...], texts: tuple[str, ...], path: pathlib.Path
+    ) -> None:
+        if len(texts) < 2:
+            self.error(line, f"{where} has {len(texts)} option(s)", "it needs two or more; or leave it out", path)
+        if len(texts) > len(LETTERS):
+            hint = "merge options, or leave the question out"
+            self.error(line, f"{where} has {len(texts)} options, but there are {len(LETTERS)} letters", hint, path)
+        for code, text in zip(codes, texts, strict=True):
+            self.wording(text, line, f"{where}: option {code!r} has no text", path)
+        for values, what in ((codes, "code"), ([t for t in texts if t and not t.startswith(_TODO)], "text")):
+            if twice := sorted({v for v in values if values.count(v) > 1}):
+                self.error(line, f"{where}: two options have the {what} {twice[0]!r}", "make them differ", path)
+
+    def scale(self, where: str, line: int, codes: tuple[str, ...], path: pathlib.Path) -> None:
+        if not all(_INTEGER.fullmatch(code) for code in codes) or len(codes) < 2:
+            return
+        steps = {int(b) - int(a) for a, b in itertools.pairwise(codes)}
+        if steps not in ({1}, {-1}):
+            hint = "add the missing option or put them in order; if it is meant: `gaps: true`, or `ordered: false`"
+            self.error(line, f"{where}: the codes {', '.join(codes)} of the scale have a gap", hint, path)
+
+
+def _key(key: str) -> Text:
+    return Text.at(key, 0)
+
+
+def _line(mapping: Mapping, key: str) -> int:
+    return next((k.line for k in mapping if k == key), mapping.line)

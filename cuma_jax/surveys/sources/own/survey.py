@@ -1,0 +1,141 @@
+"""A survey of the user's own: an answers table (wide or long), a questions file, and one YAML file that explains them.
+
+docs/my_survey.md describes the format. Reading and checking are one program: it collects every problem it meets and
+goes on as long as it can. `read_csv_survey` raises if one of them is an error; `csv_check` lists them all.
+
+Shapes: R respondents, A answers.
+"""
+
+import hashlib
+import pathlib
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.sources.own.answers import Answers, Sink, long_answers, wide_answers
+from cuma_jax.surveys.sources.own.respondents import People, design_columns, read_people
+from cuma_jax.surveys.sources.own.spec import Spec, find_spec
+from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.tables.columns import read_columns
+from cuma_jax.tables.problems import Problems
+
+VERSION = "1"
+"""Raised whenever the reader's result changes: part of the cache key."""
+
+
+def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"] = "error") -> Survey:
+    """Reads the survey that the YAML file at `path` describes.
+
+    Args:
+        path: the YAML file, its folder, or the answers file beside a survey.yaml.
+        bad_rows: a code that its question (or profile field) does not list: an error, or left out and counted in
+            `skipped`.
+
+    Returns:
+        Ids of questions and respondents as they are in the files; answers sorted by respondent, then question;
+        weights divided by their mean. Left out and counted in `skipped`: empty rows, answers with a missing code,
+        respondents without any answer or with weight 0, answers to questions that the YAML does not list.
+
+    Raises:
+        CumaError: one message that names every problem (the first 20), each with file, line and column.
+    """
+    survey, problems = build_survey(path, bad_rows)
+    problems.raise_errors()
+    assert survey is not None, "no survey, and no problem that says why"
+    return survey
+
+
+def source_key(path: pathlib.Path | str) -> str:
+    """A key of the contents of the YAML file at `path` and of every file that it names.
+
+    Raises:
+        CumaError: the YAML file cannot be read, or a file it names is missing.
+    """
+    problems = Problems()
+    spec = find_spec(path, problems)
+    digests = []
+    for file in spec.files if spec else ():
+        try:
+            with open(file, "rb") as stream:
+                digests.append(hashlib.file_digest(stream, "blake2b").digest())
+        except (OSError, ValueError) as error:
+            problems.error(file, None, None, f"cannot be read ({error})", "the survey's YAML file names it")
+    problems.raise_errors()
+    assert spec is not None, "no spec, and no problem that says why"
+    return content_key(VERSION, spec.name, *digests)
+
+
+def build_survey(path: pathlib.Path | str, bad_rows: str = "error") -> tuple[Survey | None, Problems]:
+    """The survey (None if there is an error) and all problems of its files; arguments as `read_csv_survey`."""
+    problems = Problems()
+    spec = find_spec(path, problems)
+    survey = _build(spec, Sink(problems, {}, bad_rows == "skip")) if spec else None
+    return (None if problems.errors else survey), problems
+
+
+def _build(spec: Spec, sink: Sink) -> Survey | None:
+    people_columns = design_columns(spec)
+    name = str(spec.columns["respondent"])
+    wanted = {name: people_columns[name]} if spec.respondents else dict(people_columns)
+    if spec.long:
+        wanted |= {str(spec.columns[key]): f"`{key}:` in {spec.path.name}" for key in ("question", "answer")}
+    else:
+        wanted |= {str(q.column): f"question {str(q.id)!r} in {spec.path.name}" for q in spec.questions}
+    answers_table = people_table = read_columns(spec.answers, wanted, spec.delimiter, spec.encoding, sink.problems)
+    if spec.respondents:
+        people_table = read_columns(
+            spec.respondents, dict(people_columns), spec.delimiter, spec.encoding, sink.problems
+        )
+    people = None
+    if people_table is not None:
+        sink.count(f"{people_table.path.name}: empty rows", people_table.num_empty)
+        people = read_people(people_table, spec, sink.problems, sink.skip, sink.skipped)
+    if answers_table is None:
+        return None
+    if spec.respondents:
+        sink.count(f"{answers_table.path.name}: empty rows", answers_table.num_empty)
+    found = long_answers(answers_table, spec, people, sink) if spec.long else wide_answers(answers_table, spec, sink)
+    if people is None or found is None or sink.problems.errors:
+        return None
+    return _survey(spec, people, found, sink)
+
+
+def _survey(spec: Spec, people: People, answers: Answers, sink: Sink) -> Survey | None:
+    answered_R = np.zeros(len(people.ids), bool)
+    answered_R[answers.person_A] = True
+    zero_R = people.weight_R == 0
+    sink.count("respondents without any answer", (~answered_R).sum())
+    sink.count("respondents with weight 0", (answered_R & zero_R).sum())
+    keep_R = answered_R & ~zero_R
+    if not keep_R.any():
+        hint = "compare the codes in the file with those in the YAML file, and look at `missing:`"
+        sink.problems.error(spec.answers, None, None, "no respondent has an answer (and a weight above 0)", hint)
+        return None
+    if (answered_R & zero_R).any():
+        message = f"{(answered_R & zero_R).sum()} respondents have weight 0 and are left out"
+        sink.problems.warning(spec.respondents or spec.answers, None, str(spec.columns["weight"]), message)
+    weight_R = people.weight_R[keep_R]
+    # Divided by the largest first: their sum could be too large for a float.
+    weight_R = weight_R / weight_R.max()
+    respondents = pd.DataFrame(
+        {
+            "respondent_id": [id_ for id_, keep in zip(people.ids, keep_R, strict=True) if keep],
+            "weight": weight_R / weight_R.mean(),
+            **{name: column[keep_R].remove_unused_categories() for name, column in people.columns.items()},
+        }
+    )
+    keep_A = keep_R[answers.person_A]
+    return Survey(
+        name=spec.name,
+        questions=tuple(
+            Question(str(q.id), q.text, q.options, q.codes, ordered=q.ordered, source=spec.name) for q in spec.questions
+        ),
+        respondents=respondents,
+        profile_fields=tuple(field.name for field in spec.fields),
+        respondent_A=(np.cumsum(keep_R) - 1)[answers.person_A[keep_A]].astype(np.int32),
+        question_A=answers.question_A[keep_A],
+        option_A=answers.option_A[keep_A],
+        skipped=sink.skipped,
+    )

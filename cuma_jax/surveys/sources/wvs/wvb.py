@@ -1,0 +1,195 @@
+"""WorldValuesBench: World Values Survey wave 7 as (profile, question, answer), from a checkout of the user's own.
+
+The survey's licence forbids passing its files on, so the user makes them: a checkout of
+github.com/Demon702/WorldValuesBench, and its `dataset_construction/data_preparation.py` run on the raw csv. `wvs7`
+reads that csv itself, to the same Survey.
+
+The checkout's tables hold answers after `answer_adjustment.json` (15 questions are recoded), but its `codebook.json`
+names the codes before it. Here the adjustment is applied to the option texts as well, so that text and answer agree;
+`option_texts="reference"` keeps the mismatch, for comparison with published numbers.
+
+Shapes: R respondents, N rows of one block.
+"""
+
+import pathlib
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.sources.wvs import wvs7
+from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table, digest
+from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, Codebook, find_file, json_files, probe_file, read_codebook
+from cuma_jax.surveys.sources.wvs.coded_survey import (
+    DESIGN,
+    OFFICIAL,
+    Coded,
+    Design,
+    Texts,
+    build_run,
+    scale_codes,
+    without_repeated,
+)
+from cuma_jax.surveys.survey import Survey
+
+VERSION = "1"
+"""Raised whenever the reader's result changes: part of the cache key."""
+
+_SETS = ("WorldValuesBench", ".")
+_MAKE = (
+    "run dataset_construction/data_preparation.py of the checkout on the wave 7 csv "
+    "(https://www.worldvaluessurvey.org, a form, free), or read the csv itself with data.source wvs7"
+)
+_HINT = " (is it from before answer_adjustment.json?)"
+
+
+def source_key(wvb: pathlib.Path, raw: pathlib.Path | None = None) -> str:
+    """A key of the contents of every file that `read_wvb` reads.
+
+    Raises:
+        CumaError: a file is missing.
+    """
+    probe = probe_file(wvb)
+    files = [*json_files(wvb).values(), *_tables(wvb).values(), *([probe] if probe else []), *([raw] if raw else [])]
+    return content_key("wvb", VERSION, "raw" if raw else "", *(digest(file) for file in files))
+
+
+def read_wvb(
+    wvb: pathlib.Path,
+    raw: pathlib.Path | None = None,
+    wording: Literal["label", "natural"] = "label",
+    option_texts: Literal["adjusted", "reference"] = "adjusted",
+    bad_rows: Literal["error", "skip"] = "error",
+) -> Survey:
+    """Reads a checkout with its generated train, valid and test tables.
+
+    Args:
+        wvb: the checkout (or a folder with train/, valid/ and test/ and the three JSON files).
+        raw: the raw csv, for weights, strata and primary sampling units; None: every weight is 1.
+        wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
+        option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
+        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
+
+    Returns:
+        The same tables as `wvs7.read_wvs7` of the csv that the tables were made from.
+
+    Raises:
+        CumaError: a file or column is missing, a cell cannot be read, or two files differ in their respondents.
+    """
+    book, files = read_codebook(wvb), _tables(wvb)
+    skipped: dict[str, int] = {}
+    interviews, splits = [], []
+    values: dict[str, list[np.ndarray]] = {q: [] for q in book.values}
+    chunks: dict[str, list[pa.Array]] = {c: [] for c in book.demographics}
+    for split, name in enumerate(OFFICIAL):
+        value_file, person_file = files[f"{name}_value_qa.tsv"], files[f"{name}_demographic_qa.tsv"]
+        interview_R, codes = _read_values(value_file, book, bad_rows, skipped)
+        person_R, texts = _read_people(person_file, book, bad_rows, skipped)
+        order_R, person_order_R = np.argsort(interview_R, kind="stable"), np.argsort(person_R, kind="stable")
+        if not np.array_equal(interview_R[order_R], person_R[person_order_R]):
+            differ = np.setxor1d(interview_R, person_R)
+            example = (
+                f"{len(differ)} are in one only, e.g. {differ[0]}" if len(differ) else "some occur more often in one"
+            )
+            raise CumaError(f"{value_file} and {person_file.name} do not list the same interviews ({example}); {_MAKE}")
+        for q, code_R in codes.items():
+            values[q].append(code_R[order_R])
+        for c, text in texts.items():
+            chunks[c].append(text.take(pa.array(person_order_R)))
+        interviews.append(interview_R[order_R])
+        splits.append(np.full(len(interview_R), split, np.int8))
+    interview_R = np.concatenate(interviews)
+    weight_R, design = np.ones(len(interview_R)), dict[str, Texts]()
+    if raw is not None:
+        weight_R, design = _join_design(raw, interview_R, bad_rows, skipped)
+    coded = Coded(
+        f"the tables of {wvb}", interview_R, np.concatenate(splits),
+        {q: np.concatenate(values.pop(q)) for q in book.values},
+        {c: _encoded(chunks.pop(c)) for c in book.demographics}, weight_R, design, skipped,
+    )  # fmt: skip
+    return build_run("wvb", book, coded, probe_file(wvb), wording, option_texts, bad_rows == "skip")
+
+
+def _tables(wvb: pathlib.Path) -> dict[str, pathlib.Path]:
+    names = [(split, f"{split}_{kind}_qa.tsv") for split in OFFICIAL for kind in ("demographic", "value")]
+    return {name: find_file(wvb, tuple(f"{s}/{split}" for s in _SETS), name, _MAKE) for split, name in names}
+
+
+def _read_values(
+    file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Interviews [R], and the codes (int16 [R]; -1: no answer) of each value question."""
+    table = Table(file, "\t", _MAKE, bad_rows)
+    interviews, parts = [], {q: list[np.ndarray]() for q in book.values}
+    for start, block in table.blocks([INTERVIEW, *book.values]):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, table.skipped)
+        for q in book.values:
+            parts[q].append(scale_codes(table, book, q, block[q], row_N, interview_N, {}, _HINT))
+        interviews.append(interview_N)
+    _add(skipped, table.skipped)
+    interview_R = np.concatenate(interviews)
+    known_R = interview_R != MISSING
+    return interview_R[known_R], {q: np.concatenate(parts.pop(q))[known_R] for q in book.values}
+
+
+def _read_people(
+    file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
+) -> tuple[np.ndarray, dict[str, pa.Array]]:
+    """Interviews [R], and the texts of each demographic column."""
+    table = Table(file, "\t", _MAKE, bad_rows)
+    interviews, parts = [], {c: list[pa.Array]() for c in book.demographics}
+    for start, block in table.blocks([INTERVIEW, *book.demographics], text=True):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        # Counted once, in the table of values.
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, {})
+        known = pa.array(interview_N != MISSING)
+        for c in book.demographics:
+            parts[c].append(block[c].filter(known))
+        interviews.append(interview_N[interview_N != MISSING])
+    _add(skipped, table.skipped)
+    return np.concatenate(interviews), {c: pa.concat_arrays(parts.pop(c)) for c in book.demographics}
+
+
+def _encoded(chunks: list[pa.Array]) -> Texts:
+    encoded = pa.concat_arrays(chunks).dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+
+
+def _join_design(
+    raw: pathlib.Path, interview_R: np.ndarray, bad_rows: str, skipped: dict[str, int]
+) -> tuple[np.ndarray, dict[str, Texts]]:
+    """Weight, stratum and psu of each interview, from the raw csv."""
+    table, design = Table(raw, ",", wvs7.ADVICE, bad_rows), Design()
+    parts = []
+    for start, block in table.blocks([INTERVIEW, "B_COUNTRY"], DESIGN):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, {})
+        design.add(table, block, row_N, interview_N)
+        parts.append(interview_N)
+    _add(skipped, table.skipped)
+    weight, texts = design.finish()
+    raw_interviews = np.concatenate(parts)
+    order = np.argsort(raw_interviews, kind="stable")
+    ranked = raw_interviews[order]
+    place_R = np.minimum(np.searchsorted(ranked, interview_R), len(ranked) - 1)
+    if (lost_R := ranked[place_R] != interview_R).any():
+        raise CumaError(
+            f"{raw} lacks {int(lost_R.sum())} of the {len(interview_R)} interviews of the tables, e.g. "
+            f"{interview_R[lost_R][0]}; give the csv that the tables were made from"
+        )
+    twice_R = ranked[np.minimum(place_R + 1, len(ranked) - 1)] == interview_R
+    if (twice_R := twice_R & (place_R + 1 < len(ranked))).any():
+        raise CumaError(f"{raw} has interview {interview_R[twice_R][0]} more than once; remove the copies")
+    row_R = order[place_R]
+    return weight[row_R], {name: (code_R[row_R], names) for name, (code_R, names) in texts.items()}
+
+
+def _add(skipped: dict[str, int], more: dict[str, int]) -> None:
+    for reason, number in more.items():
+        skipped[reason] = skipped.get(reason, 0) + number

@@ -1,0 +1,117 @@
+"""World Values Survey wave 7 from its raw csv, equal to what WorldValuesBench's data_preparation.py makes of it.
+
+The survey's licence forbids passing its files on: the user downloads the csv (v5.0 or v6.0) after filling in a form.
+A checkout of WorldValuesBench says which columns are used, what the codes mean and how 15 questions are recoded.
+
+Shapes: R respondents, N rows of one block.
+"""
+
+import pathlib
+import random
+from typing import Literal
+
+import numpy as np
+
+from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table, digest
+from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, json_files, probe_file, read_codebook
+from cuma_jax.surveys.sources.wvs.coded_survey import (
+    DESIGN,
+    Coded,
+    Design,
+    Texts,
+    build_run,
+    scale_codes,
+    without_repeated,
+)
+from cuma_jax.surveys.survey import Survey
+
+VERSION = "1"
+"""Raised whenever the reader's result changes: part of the cache key."""
+
+ADVICE = (
+    "download 'WVS Cross-National Wave 7 csv' (v5.0 or v6.0) from "
+    "https://www.worldvaluessurvey.org/WVSDocumentationWV7.jsp (a form, free) and set data.raw to it"
+)
+
+_TRAIN, _TEST = 0.7, 0.15
+
+
+def source_key(raw: pathlib.Path, wvb: pathlib.Path) -> str:
+    """A key of the contents of every file that `read_wvs7` reads.
+
+    Raises:
+        CumaError: a file is missing.
+    """
+    probe = probe_file(wvb)
+    files = [raw, *json_files(wvb).values(), *([probe] if probe else [])]
+    return content_key("wvs7", VERSION, *(digest(file) for file in files))
+
+
+def read_wvs7(
+    raw: pathlib.Path,
+    wvb: pathlib.Path,
+    wording: Literal["label", "natural"] = "label",
+    option_texts: Literal["adjusted", "reference"] = "adjusted",
+    bad_rows: Literal["error", "skip"] = "error",
+) -> Survey:
+    """Reads the raw csv: answers recoded, respondents split as WorldValuesBench does.
+
+    Args:
+        raw: the csv, or a zip or gzip of it.
+        wvb: a checkout of WorldValuesBench (three JSON files; its list of probe samples, if there).
+        wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
+        option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
+        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
+
+    Returns:
+        Respondents by interview id, with the official split (`split`), weight, stratum and psu (where the file has
+        them), every demographic column as readable fields and, under its official name, as WorldValuesBench has it.
+
+    Raises:
+        CumaError: a file or column is missing, or a cell cannot be read.
+    """
+    book = read_codebook(wvb)
+    table = Table(raw, ",", ADVICE, bad_rows)
+    design = Design()
+    interviews: list[np.ndarray] = []
+    value_parts: dict[str, list[np.ndarray]] = {q: [] for q in book.values}
+    code_parts: dict[str, list[np.ndarray]] = {c: [] for c in book.demographics}
+    needed = list(dict.fromkeys([INTERVIEW, "B_COUNTRY", *book.demographics, *book.values]))
+    for start, block in table.blocks(needed, DESIGN):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        block, interview_N, row_N = without_repeated(block, interview_N, row_N, table.skipped)
+        design.add(table, block, row_N, interview_N)
+        for q, parts in value_parts.items():
+            parts.append(scale_codes(table, book, q, block[q], row_N, interview_N, book.recodes.get(q, {})))
+        for c, parts in code_parts.items():
+            parts.append(table.numbers(c, block[c], row_N, interview_N))
+        interviews.append(interview_N)
+    interview_R = np.concatenate(interviews)
+    texts: dict[str, Texts] = {}
+    for c in book.demographics:
+        codes, code_R = np.unique(np.concatenate(code_parts.pop(c)), return_inverse=True)
+        names: list[str | None] = [None if code == MISSING else book.official_text(c, code) for code in codes.tolist()]
+        texts[c] = code_R.astype(np.int32), names
+    weight_R, strata = design.finish()
+    values = {q: np.concatenate(value_parts.pop(q)) for q in book.values}
+    coded = Coded(
+        str(raw), interview_R, official_split(len(interview_R)), values, texts, weight_R, strata, table.skipped
+    )
+    return build_run("wvs7", book, coded, probe_file(wvb), wording, option_texts, bad_rows == "skip")
+
+
+def official_split(num_respondents: int) -> np.ndarray:
+    """The split of respondents in file order (the repeated interview left out), int8 [R]: 0 train, 1 valid, 2 test.
+
+    A shuffle with Python's generator, seeded with 0: the first 70% train, the next 15% test, the rest valid.
+    """
+    order = list(range(num_respondents))
+    random.Random(0).shuffle(order)
+    train = int(_TRAIN * num_respondents)
+    test = train + int(_TEST * num_respondents)
+    split_R = np.ones(num_respondents, np.int8)
+    split_R[order[:train]] = 0
+    split_R[order[train:test]] = 2
+    return split_R

@@ -1,0 +1,105 @@
+"""What is wrong with a user's survey files: one `Problem` each, found all at once, printed by file."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Literal
+
+from cuma_jax.runtime.errors import CumaError
+
+_MOST = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, or (a warning) that is probably not meant.
+
+    Attributes:
+        severity: `error` stops the reader; `warning` does not.
+        file: path of the file.
+        line: line in the file, counted from 1 with the header; in a parquet file the row. None: the whole file.
+        column: name of the column, if it is about one.
+        message: what is wrong, with counts.
+        hint: what to do about it.
+    """
+
+    severity: Literal["error", "warning"]
+    file: str
+    line: int | None
+    column: str | None
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self._text()}" if self.line or self.column else f"{self.file}: {self._text()}"
+
+    def _text(self) -> str:
+        place = [f"line {self.line}"] if self.line else []
+        place += [f"column {self.column!r}"] if self.column else []
+        return f"{', '.join(place)}{': ' if place else ''}{self.message}{'; ' if self.hint else ''}{self.hint}"
+
+
+class Problems(list[Problem]):
+    """A list of problems that is filled while files are read."""
+
+    def error(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
+        """Adds an error; arguments as in `Problem`."""
+        self.append(Problem("error", str(file), line, column, message, hint))
+
+    def warning(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
+        """Adds a warning; arguments as in `Problem`."""
+        self.append(Problem("warning", str(file), line, column, message, hint))
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Those that stop the reader."""
+        return [p for p in self if p.severity == "error"]
+
+    def ordered(self) -> list[Problem]:
+        """Without repeats, errors and warnings by file (in the order they came up) and line."""
+        files = list(dict.fromkeys(p.file for p in self))
+        return sorted(dict.fromkeys(self), key=lambda p: (files.index(p.file), p.line or 0))
+
+    def raise_errors(self) -> None:
+        """Raises one CumaError that names every error (the first 20), if there is any."""
+        errors = [p for p in self.ordered() if p.severity == "error"]
+        if len(errors) == 1:
+            raise CumaError(str(errors[0]))
+        if errors:
+            lines = [f"- {p}" for p in errors[:_MOST]]
+            lines += [f"- and {len(errors) - _MOST} more"] if len(errors) > _MOST else []
+            raise CumaError("\n".join([f"{len(errors)} problems in the survey's files:", *lines]))
+
+
+def format_problems(problems: Iterable[Problem]) -> str:
+    """The problems as text to read: grouped by file, in order of lines, each with what to do."""
+    problems = list(problems)
+    num_errors = sum(p.severity == "error" for p in problems)
+    lines = []
+    for file in dict.fromkeys(p.file for p in problems):
+        lines.append(file)
+        for problem in sorted((p for p in problems if p.file == file), key=lambda p: p.line or 0):
+            place = f"line {problem.line}" if problem.line else "file"
+            column = f"column {problem.column!r}: " if problem.column else ""
+            lines.append(f"  {problem.severity:<7}  {place:<9}  {column}{problem.message}")
+            if problem.hint:
+                lines.append(f"{'':22}-> {problem.hint}")
+        lines.append("")
+    if not problems:
+        return "no problems found"
+    return "\n".join([*lines, f"{_count(num_errors, 'error')}, {_count(len(problems) - num_errors, 'warning')}"])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def near(name: str, known: Iterable[str], limit: int = 8) -> str:
+    """A hint: the names most like `name`, else the first few there are."""
+    known = list(known)
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    lower = [k for k in known if k.lower() == name.lower()]
+    if found := list(dict.fromkeys([*lower, *matches])):
+        return f"did you mean {' or '.join(map(repr, found))}?"
+    more = ", ..." if len(known) > limit else ""
+    return f"there are: {', '.join(map(repr, known[:limit]))}{more}"

@@ -1,0 +1,230 @@
+"""`evaluate --preferences` from the command line to the report, with a judge behind a real server."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import changed, devices_of
+from preference_files import write_community_alignment
+from scripted_judge import says, serving, shown
+
+from cuma_jax.commands import evaluate
+from cuma_jax.config import Config, MeshConfig
+from cuma_jax.evaluation.preferences.head_to_head import Sizes
+from cuma_jax.evaluation.preferences.held_out_prompts import held_out_prompts, prompt_tokens, same_for
+from cuma_jax.run import build as build_module
+from cuma_jax.run.folder import write_config
+from cuma_jax.runtime.errors import CumaError, run_main
+from cuma_jax.runtime.sharding import make_mesh
+from cuma_jax.training.checkpoints import Checkpoints
+from cuma_jax.training.loop import Trainer
+
+KEY = "sk-seen-by-no-file-51c0"
+
+
+def save_run(run, adapters, folder):
+    """The folder of a run that has come to its end with these adapters."""
+    write_config(folder, run.config)
+    state = Trainer(run).fresh().replace(step=np.int32(run.config.train.steps), adapters=adapters)
+    checkpoints = Checkpoints(folder, run)
+    checkpoints.save(state, None)
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def talks(debug_config, tmp_path_factory):
+    """A config of conversations: a tiny model, an invented file."""
+    path = write_community_alignment(tmp_path_factory.mktemp("talks") / "ca.jsonl.gz", 60, 30)
+    return changed(
+        debug_config,
+        data={"source": "community_alignment", "path": str(path), "buckets": (384,), "unseen_respondents": 0.3,
+              "validation_respondents": 0.1, "unseen_countries": 0.0},
+        objective={"name": "sft", "aggregate": "respondent"},
+        evaluation={"splits": ("unseen_annotator",), "min_cell": 3, "batch_size": 8, "bootstrap": 100},
+        sampling={"max_new_tokens": 4},
+        train={"batch_size": 4},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """`command(mesh, *args)`: runs the main in this process, on as many fake devices as the mesh names."""
+    monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
+    monkeypatch.setattr(evaluate, "prepare_jax", lambda config: None)
+    monkeypatch.setattr(evaluate, "Sizes", functools.partial(Sizes, shown=2))  # few replies: code here is not optimised
+
+    def run(mesh, *args):
+        monkeypatch.setattr(sys, "argv", ["evaluate", "--preferences", *map(str, args)])
+        with devices_of(mesh):
+            evaluate.main()
+
+    return run
+
+
+@pytest.fixture
+def no_pairs(monkeypatch):
+    """Leaves out the pairwise scores, which have tests of their own."""
+    monkeypatch.setattr(evaluate, "pair_blocks", lambda *args: ({}, None, {}))
+
+
+def judged_at(url, **flags):
+    known = {"url": url, "model": "scripted", "key_env": "TEST_JUDGE_KEY"} | flags
+    return [text for name, value in known.items() for text in (f"--judge.{name}", str(value))]
+
+
+@pytest.mark.slow
+def test_a_judge_with_position_bias_an_outage_and_no_key_anywhere(
+    talks, run_on, random_adapters, command, tmp_path, capsys
+):
+    """A judge that always prefers the first: 50% by both orders and 100% for the first. An outage: nothing written."""
+    run = run_on(talks)
+    folder = save_run(run, random_adapters(run), tmp_path / "run")
+
+    def outage(number, request):
+        return says("A") if number < 3 else (503, "down for repairs")
+
+    with serving(outage) as (url, _), pytest.raises(SystemExit) as stopped:
+        run_main(command, talks.mesh, "--run", folder, "--prompts", 8, "--pairs", 4, *judged_at(url, retries=0))
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "down for repairs" in said
+    assert "Traceback" not in said
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"], "nothing half written"
+
+    with serving(lambda n, r: says("A")) as (url, server):
+        command(talks.mesh, "--run", folder, "--prompts", 8, "--pairs", 4, *judged_at(url))
+    values = json.loads((folder / "preferences.json").read_text())
+    win, orders = values["winrate"], values["winrate"]["orders"]
+    assert win["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert 4 <= win["n"]["comparisons"] == win["n"]["ties"] <= 8
+    assert orders["first_position"]["value"] == 1.0
+    assert orders["consistent"]["value"] == 0.0
+    assert len(server.requests) == orders["calls"]["answered"] + 2 * 4
+    assert values["agreement"]["agreement"]["value"] == 0.5
+    assert values["agreement"]["orders"]["first_position"]["value"] == 1.0
+    assert values["judge"]["judge"] == "scripted"
+    assert values["judge"]["prompt_version"] >= 1
+    assert "Which reply would this person prefer" in values["judge"]["prompt"]
+    assert 0 <= values["pairs"]["splits"]["unseen_annotator"]["choice_accuracy"]["value"] <= 1
+    assert {"across_profiles", "one_profile"} == set(values["distinct"]["run"])
+    profiles = [row["profile"] for row in values["samples"][0]["rows"]]
+    assert len(set(profiles)) == len(profiles) == 4
+    page = (folder / "report.html").read_text()
+    assert "100.0%" in page
+    assert "for the reply shown first" in page
+
+    # The judge was shown the profile, the prompt, and a reply of each side in both orders.
+    replies = [shown(request) for request in server.requests]
+    first = values["samples"][0]["rows"][0]
+    own = [texts for texts in replies if first["run"] in (texts["reply A"], texts["reply B"])]
+    assert {(t["reply A"], t["reply B"]) for t in own} >= {
+        (first["run"], first["against"]),
+        (first["against"], first["run"]),
+    }
+    assert first["profile"] in {texts["the person who is asking"] for texts in own}
+
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    captured = capsys.readouterr()
+    assert KEY not in captured.out + captured.err
+    cache = talks.run.cache_dir
+    for place in (folder, cache):
+        found = [path for path in pathlib.Path(place).rglob("*") if path.suffix in (".json", ".html", ".jsonl")]
+        assert found
+        assert not [path for path in found if KEY in path.read_text()]
+
+
+@pytest.mark.slow
+def test_a_run_against_another_and_without_a_judge(talks, run_on, random_adapters, command, no_pairs, tmp_path, capsys):
+    """No win-rate without a judge; the same run against a copy of itself gives the same replies, by the same seeds."""
+    run = run_on(talks)
+    folder = save_run(run, random_adapters(run), tmp_path / "run")
+    copy = save_run(run, random_adapters(run), tmp_path / "copy")
+    command(talks.mesh, "--run", folder, "--against", copy, "--prompts", 3)
+    values = json.loads((folder / "preferences.json").read_text())
+    assert values["winrate"] is None
+    assert values["run"] != values["against"]
+    for sample in values["samples"]:
+        for row in sample["rows"]:
+            assert row["run"] == row["against"]
+    assert "no win-rate" in capsys.readouterr().out
+    with pytest.raises(CumaError, match=r"--against .* is the run itself"):
+        command(talks.mesh, "--run", folder, "--against", run)
+
+
+@pytest.mark.slow
+def test_people_judge_surveys_themselves(debug_run, random_adapters, command, no_pairs, tmp_path):
+    """Win, tie and loss by a plain loop over the samples; a mesh that training's batch does not divide is no matter."""
+    config = changed(debug_run.config, train={"batch_size": 9}, evaluation={"splits": ("unseen_respondent",)})
+    folder = save_run(debug_run, random_adapters(debug_run), tmp_path / "run")
+    write_config(folder, config)
+    mesh = MeshConfig(data=2, fsdp=1, tensor=1)
+    command(mesh, "--run", folder, "--prompts", 60, "--mesh.data", 2)
+    values = json.loads((folder / "preferences.json").read_text())
+    assert values["judge"] == {"judge": "respondents"}
+    assert values["winrate"]["n"]["comparisons"] == 60
+    assert values["winrate"]["n"]["wins"] + values["winrate"]["n"]["losses"] > 0
+    seen = 0
+    for sample in values["samples"]:
+        for row in sample["rows"]:
+            ours, theirs = row["run"] == row["answer"], row["against"] == row["answer"]
+            assert row["score"] == (0.5 if ours == theirs else float(ours))
+            seen += 1
+    assert seen > 5
+    assert not values["distinct"]
+
+
+def test_prompts_are_held_out_and_the_same_for_another_run(debug_run):
+    asked, notes = held_out_prompts(debug_run, 40)
+    assert len(asked) == 40
+    assert not notes
+    counts = {split: sum(a.split == split for a in asked) for split in debug_run.config.evaluation.splits}
+    assert set(counts.values()) == {20}
+    survey = debug_run.survey
+    for a in asked:
+        person = survey.respondents["respondent_id"][a.person]
+        assert a.id == f"{person}/{survey.questions[a.question].id}"
+        rows = np.flatnonzero((survey.respondent_A == a.person) & (survey.question_A == a.question))
+        assert survey.option_A[rows].tolist() == [a.option]
+        assert debug_run.mask(a.split)[rows].all()
+        text = debug_run.tokenizer.decode(prompt_tokens(debug_run, a).tolist())
+        assert survey.questions[a.question].text in text
+    assert same_for(debug_run, debug_run, asked) == asked
+    train = debug_run.split_N.copy()
+    train[:] = 0
+    with pytest.raises(CumaError, match=r"is held out in one run, and in the other it is in train"):
+        same_for(dataclasses.replace(debug_run, split_N=train), debug_run, asked)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--prompts", "0"], r"--prompts is '0'; it must be a whole number of at least 1"),
+        (["--pairs", "many"], r"--pairs is 'many'"),
+        (["--against", "nowhere"], r"is nowhere the folder of a run"),
+        (["--judge.url", "http://localhost:1/v1"], r"judge\.model"),
+        (["--judge.url", "http://localhost:1/v1", "--judge.model", "m", "--judge.key_env", "NOT_SET_ANYWHERE"],
+         r"environment variable NOT_SET_ANYWHERE"),
+        (["--judge.url", "http://me:secret@localhost/v1", "--judge.model", "m"], r"holds a user name, a password"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_found_before_anything_is_read(tmp_path, monkeypatch, args, message):
+    write_config(tmp_path / "run", Config())
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--preferences", "--run", str(tmp_path / "run"), *args])
+    with pytest.raises(CumaError, match=message) as caught:
+        evaluate.main()
+    assert "secret" not in str(caught.value)
+
+
+def test_scoring_does_not_ask_for_a_mesh_that_divides_trainings_batch(debug_config, monkeypatch):
+    config = changed(debug_config, train={"batch_size": 12}, mesh={"data": 8})
+    shape = type("Shape", (), {"heads": 4, "kv_heads": 2})
+    mesh = make_mesh(config.mesh, jax.devices()[:8])
+    build_module.check_mesh(config, mesh, shape, trains=False)
+    with pytest.raises(CumaError, match=r"train\.batch_size"):
+        build_module.check_mesh(config, mesh, shape)

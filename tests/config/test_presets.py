@@ -1,0 +1,159 @@
+"""The command line: presets, methods and typed overrides."""
+
+import dataclasses
+import json
+
+import pytest
+
+from cuma_jax.commands.command_line import parse_config, parse_runs
+from cuma_jax.config import Config, load_config, to_dict
+from cuma_jax.config.methods import METHODS, apply_method
+from cuma_jax.runtime.errors import CumaError, run_main
+
+
+def parse(*argv):
+    return parse_config("cuma_jax.train", "Trains.", list(argv))
+
+
+def test_the_default_is_the_quickstart_and_overrides_are_typed():
+    assert parse() == load_config("quickstart")
+    config = parse("--config", "debug", "--adapter.rank", "64", "--optimizer.learning_rate", "1e-4",
+                   "--data.questions", "a", "b*", "--run.no-tensorboard")  # fmt: skip
+    assert config.adapter.rank == 64
+    assert config.optimizer.learning_rate == 1e-4
+    assert config.data.questions == ("a", "b*")
+    assert config.run.tensorboard is False
+    assert config.train == load_config("debug").train
+
+
+def test_a_config_is_named_by_preset_or_py_file_or_json_file(tmp_path):
+    expected = load_config("debug")
+    saved = tmp_path / "config.json"
+    saved.write_text(json.dumps(to_dict(dataclasses.replace(expected, name="mine"))))
+    own = tmp_path / "own.py"
+    own.write_text("from cuma_jax.config import Config\ndef own():\n    return Config(name='own')\n")
+    assert parse("--config", "configs/debug.py") == parse("--config=debug") == expected
+    assert parse("--config", str(saved)).name == "mine"
+    assert parse("--config", str(own)) == Config(name="own")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (None, "nothing.py", "no such file, nor a preset; presets are community_alignment_dpo"),
+        ("{", "bad.json", "not valid JSON"),
+        ('{"nome": "x"}', "field.json", "nome is unknown"),
+        ("x = 1\n", "empty.py", r"needs a function empty\(\)"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_message(tmp_path, content, name, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(CumaError, match=message):
+        parse("--config", str(tmp_path / name))
+
+
+def test_a_flag_without_its_value_is_one_message():
+    with pytest.raises(CumaError, match="--config needs a value"):
+        parse("--config")
+    with pytest.raises(CumaError, match="--method needs a value"):
+        parse("--method", "--adapter.rank", "4")
+
+
+@pytest.mark.parametrize("argv", [("--adapter.ranks", "4"), ("--adapter.rank", "four"), ("--router.gate", "hard")])
+def test_an_unknown_flag_or_a_value_of_another_type_exits_with_code_two(argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--config", "debug", *argv)
+    assert caught.value.code == 2
+    assert argv[0] in capsys.readouterr().err
+
+
+def test_a_bad_combination_exits_with_code_two_and_one_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_main(lambda: parse("--config", "debug", "--router.top_k", "99"))
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: config field router.top_k is 99")
+    assert error.count("\n") == 1
+
+
+def test_help_explains_every_field(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for section in dataclasses.fields(Config):
+        value = getattr(Config(), section.name)
+        if dataclasses.is_dataclass(value):
+            assert all(f"{section.name}.{f.name}" in text.replace("no-", "") for f in dataclasses.fields(value))
+    for method in METHODS:
+        assert method in text
+
+
+def test_every_method_is_a_valid_config_and_overrides_come_after_it():
+    for method in METHODS:
+        assert parse("--config", "debug", "--method", method) == apply_method(load_config("debug"), method)
+    assert parse("--method", "lora", "--adapter.rank", "3").adapter.rank == 3
+    with pytest.raises(CumaError, match="must be one of base, persona"):
+        parse("--method", "dora2")
+
+
+def test_methods_are_the_rows_of_the_comparison():
+    rows = {
+        # method: experts, router's inputs, gate, shared A, balance loss
+        "lora": (1, "none", None, False, False),
+        "rslora": (1, "none", None, False, False),
+        "mixlora": (8, "hidden", "softmax_topk", False, True),
+        "hydralora": (8, "hidden", "soft", True, False),
+        "cuma": (8, "hidden+profile", "softmax_topk", False, True),
+        "cuma_profile": (8, "profile", "softmax_topk", False, True),
+        "soft": (8, "hidden+profile", "soft", False, False),
+        "reference": (8, "hidden+profile", "double_softmax", True, True),
+    }
+    for method, (experts, inputs, gate, shared_a, balance) in rows.items():
+        config = apply_method(Config(), method)
+        assert (config.adapter.experts, config.router.inputs) == (experts, inputs)
+        assert gate is None or config.router.gate == gate
+        assert config.adapter.shared_a is shared_a
+        assert (config.objective.balance > 0) is balance
+    assert apply_method(Config(), "rslora").adapter.scaling == "sqrt_rank"
+    assert apply_method(Config(), "shuffled").profile.shuffle
+
+
+def test_ctrl_c_exits_with_code_130(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(interrupted)
+    assert caught.value.code == 130
+    assert "run the same command again" in capsys.readouterr().err
+
+
+CHAIN = """
+import dataclasses
+from cuma_jax.config import Config
+from cuma_jax.config.chain import Chain
+def steps():
+    return Chain("steps", (Config(name="first"), Config(name="second"), Config(name="third")))
+"""
+
+
+def test_the_stages_of_a_chain_start_from_each_other_and_share_flags(tmp_path):
+    (tmp_path / "steps.py").write_text(CHAIN)
+    stages = parse_runs("cuma_jax.train", "Trains.", ["--config", str(tmp_path / "steps.py"), "--adapter.rank", "4"])
+    assert [stage.run.dir for stage in stages] == ["runs/steps/first", "runs/steps/second", "runs/steps/third"]
+    assert [stage.adapter.init_from for stage in stages] == ["", "runs/steps/first", "runs/steps/second"]
+    assert {stage.adapter.rank for stage in stages} == {4}
+    there = parse_runs("cuma_jax.train", "Trains.", ["--config", str(tmp_path / "steps.py"), "--run.dir", "out/"])
+    assert [stage.run.dir for stage in there] == ["out/first", "out/second", "out/third"]
+    assert there[2].adapter.init_from == "out/second"
+
+
+def test_a_chain_is_refused_where_one_run_is_wanted_and_when_its_stages_share_a_name(tmp_path):
+    (tmp_path / "steps.py").write_text(CHAIN)
+    with pytest.raises(CumaError, match=r"chain of runs \(first, second, third\)"):
+        parse("--config", str(tmp_path / "steps.py"))
+    (tmp_path / "steps.py").write_text(CHAIN.replace('"second"', '"first"'))
+    with pytest.raises(CumaError, match="each of another name"):
+        parse("--config", str(tmp_path / "steps.py"))

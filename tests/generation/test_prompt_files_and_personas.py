@@ -1,0 +1,102 @@
+"""Prompts from files and profiles written by hand: what is understood, and what is refused in one message."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cuma_jax.generation.personas import known_fields, person
+from cuma_jax.generation.prompt_files import asked_prompt, read_prompts
+from cuma_jax.profile_encoders.embedders import CategoricalEmbedder
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.profiles import Profiles, parse_profile
+
+
+def test_a_file_of_prompts_holds_strings_prompts_turns_and_questions(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    turns = (
+        '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]'
+    )
+    path.write_text(
+        f'"one"\n\n{{"prompt": "two"}}\n{{"messages": {turns}}}\n{{"question": "q1", "profile": "age: 30"}}\n'
+    )
+    one, two, three, four = read_prompts(path)
+    assert (one.messages[0]["content"], two.messages[0]["content"]) == ("one", "two")
+    assert [turn["role"] for turn in three.messages] == ["user", "assistant", "user"]
+    assert (four.question, four.messages, four.profile) == ("q1", (), "age: 30")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 is not JSON"),
+        ("3", "line 2 must be a string or an object with one of prompt, messages, question"),
+        ('{"prompt": "a", "question": "b"}', "with one of"),
+        ('{"prompt": ["a"]}', "'prompt' must be a string"),
+        ('{"messages": [{"role": "user", "content": "a"}], "profile": 3}', "'profile' must be a string"),
+        ('{"prompt": "  "}', "line 2 is empty"),
+        ('{"messages": []}', "must be a list of turns"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "the system message is the run's"),
+        ('{"messages": ["hello"]}', "a turn is"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, message):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(f'"good"\n{line}\n')
+    with pytest.raises(CumaError, match=message):
+        read_prompts(path)
+
+
+def test_bad_files_and_empty_prompts_are_one_message(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    with pytest.raises(CumaError, match="cannot be read: No such file"):
+        read_prompts(path)
+    path.write_text("\n")
+    with pytest.raises(CumaError, match="holds no prompt"):
+        read_prompts(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(CumaError, match="not UTF-8"):
+        read_prompts(path)
+    with pytest.raises(CumaError, match="--prompt '' is empty"):
+        asked_prompt(" ", "--prompt ''")
+
+
+def test_a_profile_is_read_with_colons_as_with_equals_signs():
+    fields = ("country", "age", "views")
+    expected = {"country": "Japan", "age": "30-39", "views": "left, mostly"}
+    assert parse_profile("country: Japan; age: 30-39; views: left, mostly", fields) == expected
+    assert parse_profile("Country=Japan, age=30-39, views=left, mostly;", fields)["country"] == "Japan"
+    assert parse_profile("country: Trinidad; Tobago; age: 30-39;", fields)["country"] == "Trinidad; Tobago"
+    for bad, message in (("country Japan", "cannot read"), ("planet: Mars", "known here: country, age, views")):
+        with pytest.raises(CumaError, match=message):
+            parse_profile(bad, fields)
+
+
+PROFILES = Profiles(
+    ("country", "sex"),
+    {"country": ("Chile", "Japan"), "sex": ("female", "male")},
+    np.array([[0, 0], [1, 1]], np.int32),
+    np.array([0, 1], np.int32),
+)
+
+
+@dataclasses.dataclass
+class TableOf:
+    embedder: object
+
+
+def test_a_person_has_the_fields_in_order_and_values_as_the_data_write_them():
+    who = person("sex: MALE; country: japan", PROFILES, None)
+    assert who.values == {"country": "Japan", "sex": "male"}
+    assert (who.text, who.notes) == ("A person from Japan; sex: male.", ())
+    assert known_fields(PROFILES) == "  country: Chile, Japan\n  sex: female, male"
+
+
+def test_a_value_that_nobody_has_is_noted_or_refused_where_it_would_mean_nothing():
+    who = person("country: Peru", PROFILES, None)
+    assert who.text == "A person from Peru."
+    assert "nobody in the data has country 'Peru'" in who.notes[0]
+    assert "Chile, Japan" in who.notes[0]
+    categorical = TableOf(CategoricalEmbedder(PROFILES.fields, PROFILES.vocab))
+    with pytest.raises(CumaError, match=r"of country they are Japan, Chile$"):
+        person("country: Japn", PROFILES, categorical)

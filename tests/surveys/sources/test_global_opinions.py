@@ -1,0 +1,177 @@
+"""GlobalOpinionQA: the shares of the file are the weighted cells of the survey, and nothing in it is ever run."""
+
+import ast
+import collections
+import csv
+import math
+import pathlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys import store
+from cuma_jax.surveys.sources import global_opinions as go
+
+
+def selections(**countries):
+    return str(collections.defaultdict(list, {k.replace("_", " "): v for k, v in countries.items()}))
+
+
+ROWS = [
+    ("Is tea good?", selections(Ardenia=[0.5, 0.3, 0.2], Belmora=[0.1, 0.9, 0.0]),
+     "['Yes', 'No', \"Don't know\"]", "GAS"),
+    ("How happy, 1 to 3?", selections(Ardenia=[0.25, 0.25, 0.5]), "[1.0, 2, 3]", "WVS"),
+    ("Trains?", str(collections.defaultdict(list, {"China (Non-national sample)": [0.52, 0.5]})),
+     "['More', 'Fewer']", "GAS"),
+]  # fmt: skip
+
+
+def write(path: pathlib.Path, rows) -> pathlib.Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(go.COLUMNS)
+        writer.writerows(rows)
+    return path
+
+
+def read(tmp_path, *rows):
+    return go.read_global_opinions(str(write(tmp_path / "global_opinions.csv", rows or ROWS)))
+
+
+def cell(survey, country, question):
+    """The weighted distribution of a cell, the slow way."""
+    total = collections.Counter()
+    for r, q, o in zip(survey.respondent_A, survey.question_A, survey.option_A, strict=True):
+        if survey.questions[q].text == question and survey.respondents["country"][r] == country:
+            total[survey.questions[q].options[o]] += survey.respondents["weight"][r]
+    return dict(total)
+
+
+def test_the_cells_are_the_shares_of_the_file_without_missing_answers(tmp_path):
+    survey = read(tmp_path)
+    assert cell(survey, "Ardenia", "Is tea good?") == pytest.approx({"Yes": 0.625, "No": 0.375})
+    assert cell(survey, "Belmora", "Is tea good?") == pytest.approx({"Yes": 0.1, "No": 0.9})
+    assert cell(survey, "Ardenia", "How happy, 1 to 3?") == pytest.approx({"1": 0.25, "2": 0.25, "3": 0.5})
+    assert cell(survey, "China", "Trains?") == pytest.approx({"More": 0.52 / 1.02, "Fewer": 0.5 / 1.02})
+    assert survey.skipped == {go.MISSING: 1}
+    assert [q.ordered for q in survey.questions] == [False, True, False]
+    assert survey.respondents["sample"].dropna().unique().tolist() == ["Non-national sample"]
+    assert survey.profile_fields == ("country",)
+
+
+def test_question_ids_do_not_depend_on_the_other_rows(tmp_path):
+    ids = {q.text: q.id for q in read(tmp_path).questions}
+    assert read(tmp_path, ROWS[1]).questions[0].id == ids["How happy, 1 to 3?"]
+
+
+def test_it_is_stored_and_loaded_unchanged(tmp_path):
+    survey = read(tmp_path)
+    store.save_survey(survey, tmp_path / "stored")
+    again = store.load_saved_survey(tmp_path / "stored")
+    assert again.questions == survey.questions
+    assert again.respondents.equals(survey.respondents)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (("", selections(A=[0.5, 0.5]), "['Yes', 'No']", "GAS"), go.NO_TEXT),
+        (("Q?", selections(A=[0.5, 0.5]), "", "GAS"), go.UNREADABLE),
+        (("Q?", "defaultdict(<class 'list'>, {'A': [0.5, 0.5]", "['Yes', 'No']", "GAS"), go.UNREADABLE),
+        (("Q?", "__import__('os').system('true')", "['Yes', 'No']", "GAS"), go.UNREADABLE),
+        (("Q?", "[0.5, 0.5]", "['Yes', 'No']", "GAS"), go.UNREADABLE),
+        (("Q?", selections(A=[0.5, 0.5]), "['Yes', 'Refused']", "GAS"), go.TOO_FEW),
+        (("Q?", selections(A=[1.0]), "['Yes', 'No']", "GAS"), go.LENGTH),
+        (("Q?", selections(A=[math.nan, 0.5]), "['Yes', 'No']", "GAS"), go.NOT_SHARES),
+        (("Q?", selections(A=[math.inf, 0.5]), "['Yes', 'No']", "GAS"), go.NOT_SHARES),
+        (("Q?", selections(A=[-0.5, 1.5]), "['Yes', 'No']", "GAS"), go.NOT_SHARES),
+        (("Q?", selections(A=["0.5", 0.5]), "['Yes', 'No']", "GAS"), go.NOT_SHARES),
+        (("Q?", selections(A=[0.5, 0.3]), "['Yes', 'No']", "GAS"), go.SUM),
+        (("Q?", selections(A=[0.0, 0.0]), "['Yes', 'No']", "GAS"), go.SUM),
+        (("Q?", selections(A=[0.0, 0.0, 1.0]), "['Yes', 'No', 'DK/Refused']", "GAS"), go.ONLY_MISSING),
+        (("Trains?", ROWS[2][1], ROWS[2][2], "GAS"), go.REPEATED_COUNTRY),
+    ],
+)
+def test_what_cannot_be_used_is_left_out_and_counted(tmp_path, row, reason):
+    survey = read(tmp_path, *ROWS, row)
+    assert survey.skipped[reason] == 1
+    assert survey.num_answers == read(tmp_path).num_answers
+    assert len(survey.questions) == 3
+
+
+def test_options_that_repeat_are_added_up(tmp_path):
+    row = ("Q?", selections(A=[0.25, 0.25, 0.5]), "['Yes', 'yes', 'No']", "GAS")
+    survey = read(tmp_path, row)
+    assert cell(survey, "A", "Q?") == pytest.approx({"Yes": 0.5, "No": 0.5})
+    assert survey.skipped == {go.REPEATED_OPTION: 1}
+
+
+def test_an_option_nan_is_no_answer(tmp_path):
+    survey = read(tmp_path, ("Q?", selections(A=[0.25, 0.25, 0.5]), "['Yes', 'No', nan]", "GAS"))
+    assert cell(survey, "A", "Q?") == pytest.approx({"Yes": 0.5, "No": 0.5})
+
+
+@pytest.mark.parametrize(
+    "option", ["Don't know", "Don\u2019t know", "DK/Refused", "(DK)", "Refused (VOL)", "No answer", "Not applicable",
+               "Other missing; Multiple answers Mail (EVS)", "Missing; Unknown"]
+)  # fmt: skip
+def test_no_answer(option):
+    assert go.is_no_answer(option)
+
+
+@pytest.mark.parametrize("option", ["No", "None", "Neither", "Nationalism", "Does not matter", "Not at all", "Dark"])
+def test_an_answer(option):
+    assert not go.is_no_answer(option)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+                    | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3)
+                    | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=6))  # fmt: skip
+def test_literals_are_parsed_as_python_would(value):
+    assert go.parse_literal(repr(value)) == ast.literal_eval(repr(value))
+    assert go.parse_literal(f"defaultdict(<class 'list'>, {{'a': {value!r}}})") == {"a": value}
+
+
+@pytest.mark.parametrize("text", ["open('x')", "a.b", "lambda: 1", "f'{1}'", "1 +", "(" * 500, "\0", "'\\ud800' + x"])
+def test_what_is_no_literal_is_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011
+        go.parse_literal(text)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    which=st.integers(0, 2),
+    column=st.integers(0, 3),
+    place=st.floats(0, 1),
+    new=st.text(st.characters(blacklist_categories=("Cs",)), max_size=5),
+    dropped=st.integers(0, 8),
+)
+def test_changed_cells_give_a_survey_or_one_error(tmp_path, which, column, place, new, dropped):
+    row = list(ROWS[which])
+    at = int(place * len(row[column]))
+    row[column] = row[column][:at] + new + row[column][at + dropped :]
+    try:
+        survey = read(tmp_path, row)
+    except CumaError:
+        return
+    assert np.all(survey.respondents["weight"] > 0)
+
+
+def test_a_file_without_its_columns_or_without_anything_of_use_is_one_message(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,selection,options\n1,2,3\n")
+    with pytest.raises(CumaError, match=r"lacks columns selections, source; did you mean selection\?"):
+        go.read_global_opinions(str(path))
+    with pytest.raises(CumaError, match="no question can be used"):
+        read(tmp_path, ("Q?", "x", "y", "GAS"))
+
+
+def test_the_newest_commit_is_asked_for_where_none_is_pinned(monkeypatch):
+    asked = []
+    monkeypatch.setattr(go, "newest_revision", lambda name: asked.append(name) or "abc")
+    assert go.source_key("", "") == go.source_key("", "abc") != go.source_key("", "def")
+    assert asked == [go.HUB_NAME]
