@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Literal
 
+CONVERSATIONS = ("community_alignment", "prism")
+"""Sources of conversations in which people preferred a response."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:

@@ -9,8 +9,9 @@ import typing
 from typing import Any
 
 from cuma_jax.config.checks import validate
-from cuma_jax.config.data import DataConfig
+from cuma_jax.config.data import CONVERSATIONS, DataConfig
 from cuma_jax.config.model import AdapterConfig, ModelConfig, ProfileConfig, RouterConfig
+from cuma_jax.config.objective_rules import reads_choices
 from cuma_jax.config.preferences import DpoConfig, GrpoConfig, JudgeConfig, RewardConfig, SamplingConfig
 from cuma_jax.config.training import (
     EvaluationConfig,
@@ -48,6 +49,16 @@ class Config:
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether rows are answers to questions: of a survey, or choices between responses."""
+        return self.data.source not in CONVERSATIONS or self.reads_choices
+
+    @property
+    def reads_choices(self) -> bool:
+        """Whether preference data are read as choices between responses, and not as conversations."""
+        return reads_choices(self)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 class ObjectiveConfig:
     """What training minimises."""
 
-    name: Literal["choice", "sft", "dpo", "grpo"] = "choice"
+    name: str = "choice"
     """choice: cross-entropy over the option letters; sft: cross-entropy over the answer's tokens; dpo: pairs of a
     preferred and another reply (section `dpo`); grpo: replies of its own, weighed by rewards (section `grpo`)."""
     aggregate: Literal["cell", "respondent"] = "cell"

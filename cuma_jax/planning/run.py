@@ -19,6 +19,7 @@ from cuma_jax.planning.program import Program, build
 from cuma_jax.planning.report import Plan
 from cuma_jax.planning.search import Candidate, Hardware, advice, judge, next_multiple, search
 from cuma_jax.run.decoders import check_mesh
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import data_ways, make_mesh
@@ -91,9 +92,10 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     Raises:
         CumaError: no such machine, or a mesh that does not divide what it splits.
     """
-    if config.objective.name not in ("choice", "sft"):
+    objective = objective_of(config)
+    if objective.batch_shapes(config, 1, 1) is None:
         raise CumaError(
-            f"config field objective.name is {config.objective.name!r}; plan plans choice and sft only. A step of dpo "
+            f"the objective is {objective.name!r}; plan plans choice and sft only. A step of dpo "
             "takes twice the rows of one of sft (plan that, with train.batch_size doubled); grpo writes replies, too"
         )
     target = resolved(target)

@@ -74,8 +74,6 @@ def check_parts(config: Config, cache_dir: str) -> None:
     Raises:
         CumaError: see `Function`, `Judge` and `Judge.check`.
     """
-    if config.objective.name != "grpo":
-        return
     if config.reward.function:
         Function(config.reward.function)
     if config.reward.judge:
