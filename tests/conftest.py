@@ -69,7 +69,7 @@ def devices_of(mesh: MeshConfig):
 
     count = mesh.data * mesh.fsdp * mesh.tensor
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count]))
+        patch.setattr(run, "make_mesh", lambda config, devices: make_mesh(config, jax.devices()[:count]))
         yield
 
 
@@ -131,7 +131,9 @@ def loss_and_gradients():
         config = changed(run.config, train=train)
 
         def loss(adapters, base, tables, batch):
-            total, (_, metrics) = loss_of_batch(run.decoder, config, adapters, base, tables, batch, jax.random.key(0))
+            total, (_, metrics) = loss_of_batch(
+                run.decoder, config, adapters, base, tables, batch, jax.random.key(0), run.objective.sums
+            )
             return total, metrics
 
         whole = replicated(run.mesh)
@@ -149,11 +151,11 @@ def loss_and_gradients():
 def train_batches():
     """`train_batches(run)`: the batches that training the run would draw."""
     from cuma_jax.data.pipeline import TrainBatches
-    from cuma_jax.training.loop import training_rows
+    from cuma_jax.run.rows import rows_of
 
     def build(run, split="train"):
         train = run.config.train
-        batcher = training_rows(run, split)
+        batcher = rows_of(run, split)
         return TrainBatches(batcher, train.batch_size, max(train.steps, 1), train.seed, slice(0, train.batch_size))
 
     return build

@@ -33,10 +33,10 @@ def test_a_few_steps_move_every_adapter(method, debug_config, run_on):
     state = trainer.fresh()
     before = jax.device_get(state.adapters)
     with jax.set_mesh(run.mesh):
-        for step in range(trainer.steps):
+        for step in range(trainer.total):
             bucket, batch = trainer.batches[step]
             placed = put_batch(batch, run.mesh)
-            state, metrics = trainer.train_step(state, run.base, run.training.tables[bucket], placed)
+            state, metrics = trainer.steps.train_step(state, run.base, run.training.tables[bucket], placed)
             assert np.isfinite(metrics["total"])
     assert int(state.step) == 3
     assert run.trainable_parameters == sum(leaf.size for leaf in jax.tree.leaves(before)) > 0
@@ -55,7 +55,7 @@ def test_a_method_that_trains_nothing_saves_a_checkpoint_like_any_other(method, 
     trained = train(run, tmp_path)
     assert trained.finished
     assert int(trained.state.step) == 0
-    checkpoints = Checkpoints(tmp_path, run, read_only=True)
+    checkpoints = Checkpoints(tmp_path, run)
     assert (checkpoints.latest(), checkpoints.best()) == (0, 0)
     restored = checkpoints.restore(0, Trainer(run).abstract())
     checkpoints.close()
@@ -74,7 +74,7 @@ def test_a_run_of_another_kind_resumes_bit_for_bit_and_starts_as_the_base(method
     np.testing.assert_allclose(idle, expected, atol=1e-6)
     trained = train(run, tmp_path).state
     assert np.abs(Predictor(run, trained.adapters)(*pairs) - expected).max() > 1e-4
-    checkpoints = Checkpoints(tmp_path, run, read_only=True)
+    checkpoints = Checkpoints(tmp_path, run)
     restored = checkpoints.restore(3, Trainer(run).abstract())
     half_way = checkpoints.restore(2, Trainer(run).abstract())
     checkpoints.close()
@@ -83,7 +83,7 @@ def test_a_run_of_another_kind_resumes_bit_for_bit_and_starts_as_the_base(method
     bucket, batch = trainer.batches[2]
     with jax.set_mesh(run.mesh):
         placed = put_batch(batch, run.mesh)
-        again, _ = trainer.train_step(half_way, run.base, run.training.tables[bucket], placed)
+        again, _ = trainer.steps.train_step(half_way, run.base, run.training.tables[bucket], placed)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(again), jax.device_get(trained))
     assert tensor_shapes(trained.adapters) == tensor_shapes(run.adapter_shapes)
 
@@ -110,7 +110,7 @@ def test_a_router_that_learns_slowly_moves_less(debug_config, run_on):
         before = jax.device_get(state.adapters)
         with jax.set_mesh(run.mesh):
             placed = put_batch(batch, run.mesh)
-            state, _ = trainer.train_step(state, run.base, run.training.tables[bucket], placed)
+            state, _ = trainer.steps.train_step(state, run.base, run.training.tables[bucket], placed)
         return jax.tree.map(lambda a, b: np.asarray(a) - b, state.adapters, before)["adapted_layers"]["q_k_v_experts"]
 
     plain, slower = moved(run), moved(slow)

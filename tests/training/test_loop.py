@@ -18,6 +18,8 @@ from conftest import ROOT, changed
 
 from cuma_jax.config import MeshConfig
 from cuma_jax.run.folder import read_metrics
+from cuma_jax.run.rows import total_steps
+from cuma_jax.run.saved_adapters import find_step, read_adapters, read_state
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training import loop
@@ -132,10 +134,10 @@ def test_a_half_written_checkpoint_is_never_used(run, uninterrupted, tmp_path):
     saved = folder / "checkpoints"
     (saved / "6").rename(saved / "6.orbax-checkpoint-tmp-0")
     shutil.rmtree(saved / "6.orbax-checkpoint-tmp-0" / "state", ignore_errors=True)
-    for read_only in (True, False):
-        checkpoints = Checkpoints(folder, run, read_only)
-        assert checkpoints.latest() == 3
-        checkpoints.close()
+    assert find_step(folder, "last") == (3, 3)
+    checkpoints = Checkpoints(folder, run)
+    assert checkpoints.latest() == 3
+    checkpoints.close()
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_the_half_written_one(run, uninterrupted, tmp_path):
@@ -156,30 +158,24 @@ def test_a_damaged_checkpoint_is_named(run, uninterrupted, tmp_path):
 
 
 def test_a_checkpoint_of_another_base_or_adapter_is_refused_with_the_reason(run, uninterrupted):
-    abstract = Trainer(run).abstract()
-
-    def restore(**other):
-        checkpoints = Checkpoints(uninterrupted[0], dataclasses.replace(run, **other), read_only=True)
-        try:
-            return checkpoints.restore(6, abstract)
-        finally:
-            checkpoints.close()
-
-    same(restore(), uninterrupted[1].state)
+    folder, abstract = uninterrupted[0], Trainer(run).abstract()
+    same(read_state(folder, 6, abstract, run.fingerprint), uninterrupted[1].state)
     with pytest.raises(CumaError, match=r"another base model .*model\.source"):
-        restore(fingerprint="0" * 32)
+        read_state(folder, 6, abstract, "0" * 32)
     wider = jax.tree.map(lambda s: jax.ShapeDtypeStruct((*s.shape[:-1], s.shape[-1] + 1), s.dtype),
                          run.adapter_shapes)  # fmt: skip
-    with pytest.raises(CumaError, match=r"other adapters: .* there and .* here"):
-        restore(adapter_shapes=wider)
+    for read in (
+        lambda: read_state(folder, 6, abstract.replace(adapters=wider), run.fingerprint),
+        lambda: read_adapters(folder, 6, wider, run.fingerprint),
+    ):
+        with pytest.raises(CumaError, match=r"other adapters: .* there and .* here"):
+            read()
 
 
 def test_the_best_checkpoint_has_the_lowest_validation_loss(run, uninterrupted):
     logged = losses(uninterrupted[0])
     best = min((3, 6), key=lambda step: logged[step, "validation"]["loss"])
-    checkpoints = Checkpoints(uninterrupted[0], run, read_only=True)
-    assert checkpoints.best() == best
-    checkpoints.close()
+    assert find_step(uninterrupted[0], "best") == (best, 6)
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept(run, uninterrupted, tmp_path):
@@ -190,9 +186,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(run, uninterrupted, tmp_pa
         checkpoints.save(dataclasses.replace(state, step=jnp.asarray(step)), loss)
     checkpoints.close()
     assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {2, 6, 7}
-    again = Checkpoints(tmp_path, few, read_only=True)
-    assert (again.latest(), again.best()) == (7, 2)
-    again.close()
+    assert (find_step(tmp_path, "last"), find_step(tmp_path, "best")) == ((7, 7), (2, 7))
 
 
 def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(run, tmp_path, monkeypatch):
@@ -214,7 +208,7 @@ def test_compiles_once_a_bucket_and_gives_the_old_state_up(run, uninterrupted):
     The old state's buffers become the new one's: a step needs no second copy of adapters and moments.
     """
     trainer = Trainer(run)
-    checkpoints = Checkpoints(uninterrupted[0], run, read_only=True)
+    checkpoints = Checkpoints(uninterrupted[0], run)
     restored = checkpoints.restore(3, trainer.abstract())
     checkpoints.close()
     for state in (trainer.fresh(), restored):
@@ -223,10 +217,10 @@ def test_compiles_once_a_bucket_and_gives_the_old_state_up(run, uninterrupted):
             old = state
             with jax.set_mesh(run.mesh):
                 placed = put_batch(batch, run.mesh)
-                state, _ = trainer.train_step(old, run.base, run.training.tables[bucket], placed)
+                state, _ = trainer.steps.train_step(old, run.base, run.training.tables[bucket], placed)
             assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
             assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, run.base, placed)))
-    assert trainer.train_step._cache_size() == 1
+    assert trainer.steps.train_step._cache_size() == 1
 
 
 @dataclasses.dataclass
@@ -246,7 +240,7 @@ class Watched:
     said: list = dataclasses.field(default_factory=list)
 
     def watch(self, trainer, patch):
-        step, write = trainer.train_step, MetricsLog.write
+        step, write = trainer.steps.train_step, MetricsLog.write
 
         def started(state, base, tables, batch):
             self.events.append(("start", int(jax.device_get(state.step)) + 1))
@@ -264,7 +258,7 @@ class Watched:
                     self.events.append(("compiled", found[1]))
 
         patch.setattr(loop, "Trainer", lambda run: trainer)
-        patch.setattr(trainer, "train_step", started)
+        patch.setattr(trainer.steps, "train_step", started)
         patch.setattr(MetricsLog, "write", logged)
         patch.setattr(loop.Progress, "say", lambda _, text: self.said.append(text))
         return Compiled()
@@ -285,18 +279,18 @@ def watched(debug_config, debug_run, run_on, tmp_path_factory):
     )
     run = run_on(config)
     trainer, first = Trainer(run), Watched(tmp_path_factory.mktemp("watched"))
-    logger, compiled_step = logging.getLogger("jax"), trainer.train_step
+    logger, compiled_step = logging.getLogger("jax"), trainer.steps.train_step
     resumed = Watched(first.folder)
-    for run in (first, resumed):
-        trainer.train_step = compiled_step
+    for one in (first, resumed):
+        trainer.steps.train_step = compiled_step
         with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
-            handler = run.watch(trainer, patch)
+            handler = one.watch(trainer, patch)
             logger.addHandler(handler)
             try:
                 train(run, first.folder)
             finally:
                 logger.removeHandler(handler)
-        if run is first:
+        if one is first:
             shutil.rmtree(first.folder / "checkpoints" / str(WATCHED))
     return first, resumed
 
@@ -359,4 +353,4 @@ def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(debug_conf
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(7, 0.0, 7), (0, 2.0, 13), (0, 0.001, 1), (5, 9.0, 5)])
 def test_steps_come_from_the_config_or_from_epochs(run, steps, epochs, expected):
     config = changed(run.config, train={"steps": steps, "epochs": epochs, "batch_size": 16})
-    assert loop.total_steps(dataclasses.replace(run, config=config), range(100)) == expected
+    assert total_steps(dataclasses.replace(run, config=config), range(100)) == expected
