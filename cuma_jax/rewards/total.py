@@ -64,7 +64,7 @@ def make_reward(
         judge = Judge(config.judge, cache_dir, processes=processes)
         parts["judge"] = reward.judge, JudgeReward(judge, reward.max_failed)
     if reward.function:
-        parts["function"] = reward.function_weight, Function(reward.function)
+        parts["function"] = 1.0, Function(reward.function)
     return WeightedSum(parts)
 
 
