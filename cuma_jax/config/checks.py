@@ -70,21 +70,28 @@ class Rule:
         must_be: what it must be; fields in braces are filled in.
         holds: whether it is.
         when: whether the rule is about this config.
+        shown: what the message shows instead of the field's whole value.
     """
 
     field: str
     must_be: str
     holds: Callable[[Any], bool]
     when: Callable[[Any], bool] = lambda c: True
+    shown: Callable[[Any], Any] | None = None
 
     def check(self, config: Any) -> None:
         """Raises `CumaError` where the rule is broken."""
         if self.when(config) and not self.holds(config):
-            _require(False, self.field, _value(config, self.field), self.must_be.format(**vars(config)))
+            value = self.shown(config) if self.shown else _value(config, self.field)
+            _require(False, self.field, value, self.must_be.format(**vars(config)))
 
 
 def _lookup(c: Any) -> bool:
     return c.router.inputs == "lookup"
+
+
+def _first_unknown(values: tuple[str, ...], known: tuple[str, ...]) -> str:
+    return next(value for value in values if value not in known)
 
 
 RULES = (
@@ -97,7 +104,8 @@ RULES = (
     Rule("data.questions_per_batch", "at most train.batch_size, which is {train.batch_size}",
          lambda c: c.data.questions_per_batch <= c.train.batch_size),
     Rule("adapter.targets", f"at least one of {', '.join(TARGETS)}", lambda c: bool(c.adapter.targets)),
-    Rule("adapter.targets", f"a list of {', '.join(TARGETS)}", lambda c: set(c.adapter.targets) <= set(TARGETS)),
+    Rule("adapter.targets", f"one of {', '.join(TARGETS)}", lambda c: set(c.adapter.targets) <= set(TARGETS),
+         shown=lambda c: _first_unknown(c.adapter.targets, TARGETS)),
     Rule("adapter.targets", "no repeats", lambda c: len(set(c.adapter.targets)) == len(c.adapter.targets)),
     # Who chooses among how many experts.
     Rule("adapter.experts", "0 (as many as the field has values), because router.inputs is lookup",
@@ -125,7 +133,8 @@ RULES = (
     Rule("train.batch_size", "a multiple of train.micro_batches, which is {train.micro_batches}",
          lambda c: c.train.batch_size % c.train.micro_batches == 0),
     Rule("train.steps", "a positive number, or train.epochs > 0", lambda c: c.train.steps > 0 or c.train.epochs > 0),
-    Rule("evaluation.splits", f"a list of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS)),
+    Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
+         shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
 )  # fmt: skip
 """Checked in this order, after types and ranges. What an objective asks of a config is not here."""
 

@@ -43,7 +43,7 @@ BROKEN = [
     ({"data": {"order": "epochs", "questions_per_batch": 4}}, "is 4; it must be 0, because data.order is epochs"),
     ({"data": {"questions_per_batch": 17}}, "is 17; it must be at most train.batch_size, which is 16"),
     ({"adapter": {"targets": ()}}, "adapter.targets is (); it must be at least one of q, k"),
-    ({"adapter": {"targets": ("q", "query")}}, "adapter.targets is ('q', 'query'); it must be a list of q, k"),
+    ({"adapter": {"targets": ("q", "query")}}, "adapter.targets is 'query'; it must be one of q, k"),
     ({"adapter": {"targets": ("q", "q")}}, "adapter.targets is ('q', 'q'); it must be no repeats"),
     (LOOKUP | {"adapter": {"experts": 3}}, "adapter.experts is 3; it must be 0 (as many as"),
     (LOOKUP | {"profile": {"fields": ("age", "sex")}}, "router.inputs is 'lookup'; it must be used with profile.gran"),
@@ -58,7 +58,7 @@ BROKEN = [
     ({"profile": {"shots": 2}}, "profile.shots is 2; it must be 0 unless profile.in_prompt is set"),
     ({"train": {"micro_batches": 3}}, "train.batch_size is 16; it must be a multiple of train.micro_batches, which"),
     ({"train": {"steps": 0}}, "train.steps is 0; it must be a positive number, or train.epochs > 0"),
-    ({"evaluation": {"splits": ("tset",)}}, "evaluation.splits is ('tset',); it must be a list of train, validation"),
+    ({"evaluation": {"splits": ("tset",)}}, "evaluation.splits is 'tset'; it must be one of train, validation"),
 ]
 OBJECTIVES = [
     ({"data": {"task": "conversations"}}, "data.task is 'conversations'; it must be choice or auto"),
