@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ _NOT_NEGATIVE = {
     "adapter": ("experts", "layers"),
     "router": ("profile_scale",),
     "profile": ("projection_layers", "shots"),
-    "data": ("prefetch", "question_power", "group_power", "questions_per_batch"),
+    "data": ("question_power", "group_power", "questions_per_batch"),
     "objective": ("balance", "z_loss"),
     "optimizer": ("weight_decay", "clip"),
     "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every", "interference_every"),
@@ -62,6 +63,84 @@ SPLITS = (
 """Every split that an answer or a conversation may be in."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What must hold of a config beyond types and ranges.
+
+    Attributes:
+        field: `section.name`; the message shows its value.
+        must_be: what it must be; fields in braces are filled in.
+        holds: whether it is.
+        when: whether the rule is about this config.
+        shown: what the message shows instead of the field's whole value.
+    """
+
+    field: str
+    must_be: str
+    holds: Callable[[Any], bool]
+    when: Callable[[Any], bool] = lambda c: True
+    shown: Callable[[Any], Any] | None = None
+
+    def check(self, config: Any) -> None:
+        """Raises `CumaError` where the rule is broken."""
+        if self.when(config) and not self.holds(config):
+            value = self.shown(config) if self.shown else _value(config, self.field)
+            require(False, self.field, value, self.must_be.format(**vars(config)))
+
+
+def _lookup(c: Any) -> bool:
+    return c.router.inputs == "lookup"
+
+
+def _first_unknown(values: tuple[str, ...], known: tuple[str, ...]) -> str:
+    return next(value for value in values if value not in known)
+
+
+RULES = (
+    Rule("name", "a name that is not empty", lambda c: bool(c.name)),
+    Rule("data.buckets", "at least one length", lambda c: bool(c.data.buckets)),
+    Rule("data.buckets", "increasing positive lengths",
+         lambda c: list(c.data.buckets) == sorted(set(c.data.buckets)) and c.data.buckets[0] > 0),
+    Rule("data.questions_per_batch", "0, because data.order is epochs (each row once leaves nothing to choose)",
+         lambda c: c.data.questions_per_batch == 0, when=lambda c: c.data.order != "weighted"),
+    Rule("data.questions_per_batch", "at most train.batch_size, which is {train.batch_size}",
+         lambda c: c.data.questions_per_batch <= c.train.batch_size),
+    Rule("adapter.targets", f"at least one of {', '.join(TARGETS)}", lambda c: bool(c.adapter.targets)),
+    Rule("adapter.targets", f"one of {', '.join(TARGETS)}", lambda c: set(c.adapter.targets) <= set(TARGETS),
+         shown=lambda c: _first_unknown(c.adapter.targets, TARGETS)),
+    Rule("adapter.targets", "no repeats", lambda c: len(set(c.adapter.targets)) == len(c.adapter.targets)),
+    # Who chooses among how many experts.
+    Rule("adapter.experts", "0 (as many as the field has values), because router.inputs is lookup",
+         lambda c: c.adapter.experts == 0, when=_lookup),
+    Rule("router.inputs", "used with profile.granularity categorical and one field in profile.fields",
+         lambda c: c.profile.granularity == "categorical" and len(c.profile.fields) == 1, when=_lookup),
+    Rule("profile.projection_layers", "0, because router.inputs is lookup",
+         lambda c: c.profile.projection_layers == 0, when=_lookup),
+    Rule("router.inputs", "an input other than none, because adapter.experts is {adapter.experts} (none is for one "
+         "expert)", lambda c: c.adapter.experts == 1, when=lambda c: c.router.inputs == "none"),
+    Rule("adapter.experts", "at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs "
+         "none)", lambda c: c.adapter.experts > 1, when=lambda c: c.router.inputs not in ("lookup", "none")),
+    Rule("router.top_k", "at most adapter.experts, which is {adapter.experts}",
+         lambda c: c.router.top_k <= max(c.adapter.experts, 1)),
+    Rule("router.inputs", "none, because adapter.kind is {adapter.kind} (no experts to choose from)",
+         lambda c: c.router.inputs == "none", when=lambda c: c.adapter.kind != "lora"),
+    # What the model can be with them.
+    Rule("model.attention", "auto or xla, because model.dtype is float32 (cudnn's kernel takes 16 bits)",
+         lambda c: c.model.attention != "cudnn", when=lambda c: c.model.dtype == "float32"),
+    Rule("model.quantize", "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot "
+         "follow)", lambda c: c.model.quantize == "none", when=lambda c: c.adapter.kind == "full"),
+    Rule("profile.projection_layers", "0, 1 or 2", lambda c: c.profile.projection_layers <= 2),
+    Rule("profile.shots", "0 unless profile.in_prompt is set (the answers are written after the profile)",
+         lambda c: c.profile.shots == 0, when=lambda c: not c.profile.in_prompt),
+    Rule("train.batch_size", "a multiple of train.micro_batches, which is {train.micro_batches}",
+         lambda c: c.train.batch_size % c.train.micro_batches == 0),
+    Rule("train.steps", "a positive number, or train.epochs > 0", lambda c: c.train.steps > 0 or c.train.epochs > 0),
+    Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
+         shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
+)  # fmt: skip
+"""Checked in this order, after types and ranges. What an objective asks of a config is not here."""
+
+
 def validate(config: Any) -> None:
     """Checks every field by itself and against the others.
 
@@ -73,38 +152,10 @@ def validate(config: Any) -> None:
         if dataclasses.is_dataclass(value):
             _validate_types(section.name, value)
     _validate_ranges(config)
-    adapter, train = config.adapter, config.train
-    require(bool(config.name), "name", config.name, "a name that is not empty")
-    require(bool(config.data.buckets), "data.buckets", config.data.buckets, "at least one length")
-    require(
-        list(config.data.buckets) == sorted(set(config.data.buckets)) and config.data.buckets[0] > 0,
-        "data.buckets", config.data.buckets, "increasing positive lengths",
-    )  # fmt: skip
-    require(bool(adapter.targets), "adapter.targets", adapter.targets, f"at least one of {', '.join(TARGETS)}")
-    for target in adapter.targets:
-        require(target in TARGETS, "adapter.targets", target, f"one of {', '.join(TARGETS)}")
-    require(len(set(adapter.targets)) == len(adapter.targets), "adapter.targets", adapter.targets, "no repeats")
-    _validate_experts(config)
-    require(config.profile.projection_layers <= 2, "profile.projection_layers", config.profile.projection_layers,
-             "0, 1 or 2")  # fmt: skip
-    require(
-        train.batch_size % train.micro_batches == 0, "train.batch_size", train.batch_size,
-        f"a multiple of train.micro_batches, which is {train.micro_batches}",
-    )  # fmt: skip
-    require(train.steps > 0 or train.epochs > 0, "train.steps", train.steps, "a positive number, or train.epochs > 0")
-    data = config.data
+    for rule in RULES:
+        rule.check(config)
     _validate_preferences(config)
     check_objective(config)
-    require(
-        data.questions_per_batch == 0 or data.order == "weighted", "data.questions_per_batch",
-        data.questions_per_batch, "0, because data.order is epochs (each row once leaves nothing to choose)",
-    )  # fmt: skip
-    require(
-        data.questions_per_batch <= train.batch_size, "data.questions_per_batch", data.questions_per_batch,
-        f"at most train.batch_size, which is {train.batch_size}",
-    )  # fmt: skip
-    for split in config.evaluation.splits:
-        require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
 
 
 def _validate_preferences(config: Any) -> None:
@@ -142,42 +193,9 @@ def check_judge_url(url: str) -> None:
              "an address like https://api.example.com/v1")  # fmt: skip
 
 
-def _validate_experts(config: Any) -> None:
-    adapter, router, profile = config.adapter, config.router, config.profile
-    if router.inputs == "lookup":
-        require(adapter.experts == 0, "adapter.experts", adapter.experts,
-                 "0 (as many as the field has values), because router.inputs is lookup")  # fmt: skip
-        require(
-            profile.granularity == "categorical" and len(profile.fields) == 1, "router.inputs", router.inputs,
-            "used with profile.granularity categorical and one field in profile.fields",
-        )  # fmt: skip
-        require(profile.projection_layers == 0, "profile.projection_layers", profile.projection_layers,
-                 "0, because router.inputs is lookup")  # fmt: skip
-    elif router.inputs == "none":
-        require(
-            adapter.experts == 1, "router.inputs", router.inputs,
-            f"an input other than none, because adapter.experts is {adapter.experts} (none is for one expert)",
-        )  # fmt: skip
-    else:
-        require(
-            adapter.experts > 1, "adapter.experts", adapter.experts,
-            f"at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs none)",
-        )  # fmt: skip
-    require(
-        router.top_k <= max(adapter.experts, 1), "router.top_k", router.top_k,
-        f"at most adapter.experts, which is {adapter.experts}",
-    )  # fmt: skip
-    if adapter.kind != "lora":
-        require(router.inputs == "none", "router.inputs", router.inputs,
-                 f"none, because adapter.kind is {adapter.kind} (no experts to choose from)")  # fmt: skip
-    require(config.model.attention != "cudnn" or config.model.dtype != "float32", "model.attention", "cudnn",
-             "auto or xla, because model.dtype is float32 (cudnn's kernel takes 16 bits)")  # fmt: skip
-    require(
-        config.model.quantize == "none" or adapter.kind != "full", "model.quantize", config.model.quantize,
-        "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot follow)",
-    )  # fmt: skip
-    require(profile.shots == 0 or profile.in_prompt, "profile.shots", profile.shots,
-             "0 unless profile.in_prompt is set (the answers are written after the profile)")  # fmt: skip
+def _value(config: Any, field: str) -> Any:
+    section, _, name = field.rpartition(".")
+    return getattr(getattr(config, section) if section else config, name)
 
 
 def _validate_types(name: str, section: Any) -> None:
@@ -210,7 +228,6 @@ def _validate_ranges(config: Any) -> None:
         (_NOT_NEGATIVE, lambda v: v >= 0, "zero or more"),
         (_SHARE, lambda v: 0 <= v < 1, "at least 0 and below 1"),
     ):
-        for section, names in table.items():
-            for name in names:
-                value = getattr(getattr(config, section), name)
-                require(ok(value), f"{section}.{name}", value, allowed)
+        for field in (f"{section}.{name}" for section, names in table.items() for name in names):
+            value = _value(config, field)
+            require(ok(value), field, value, allowed)

@@ -121,9 +121,7 @@ class RunConfig:
     """Where a run lives and what it writes."""
 
     dir: str = ""
-    """Folder of the run; empty: runs/<config name>."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest checkpoint; never: an existing run is an error."""
+    """Folder of the run; empty: runs/<config name>. A run that is there goes on from its newest checkpoint."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     trace_steps: int = 0

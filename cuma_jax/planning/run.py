@@ -134,14 +134,14 @@ def _tries(
     own = None if target.search else _filled(config, machine)
     if own is not None and (target.machine or target.fixed or _divides(own, shape)):
         check_mesh(own, abstract_mesh(own.mesh), shape)  # type: ignore[arg-type]
-        where = f"machine {target.machine}, cuma_jax/machines.py" if target.machine else "as given"
+        where = f"machine {target.machine}, cuma_jax/config/machines.py" if target.machine else "as given"
         return [judge(own, shape, machine, length, target.profiles)], where
     known = named(Machine(machine.devices, target.topology, target.slices, target.gpu))
     if not target.search and known and setting_of(known, config.model.source):
         say(f"batch {config.train.batch_size} and the preset's mesh do not fill {machine.devices} devices: "
             f"planning --machine {known}")  # fmt: skip
         config = apply_machine(config, known)
-        return [judge(config, shape, machine, length, target.profiles)], f"machine {known}, cuma_jax/machines.py"
+        return [judge(config, shape, machine, length, target.profiles)], f"machine {known}, cuma_jax/config/machines.py"
     rows, settings = config.train.batch_size, "the best by arithmetic of all that divide"
     say(f"searching meshes of {machine.devices} devices")
     try:

@@ -129,7 +129,7 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
     with _stop_on_sigterm() as stop, jax.set_mesh(mesh), jax.transfer_guard("disallow"):
         if not trainer.total and latest is None:  # a checkpoint like any other, so that readers need no special case
             checkpoints.save(state, trainer.steps.validate(state.adapters).get("loss"))
-        for bucket, batch in stream(trainer.batches, start, config.data.prefetch) if trainer.total else ():
+        for bucket, batch in stream(trainer.batches, start) if trainer.total else ():
             with trace.step(done + 1):
                 state, metrics = trainer.steps.step(state, bucket, batch)
             done += 1
