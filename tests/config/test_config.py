@@ -64,7 +64,10 @@ OBJECTIVES = [
     ({"data": {"task": "conversations"}}, "data.task is 'conversations'; it must be choice or auto"),
     ({"data": {"packing": True}}, "data.packing is True; it must be False: only whole conversations"),
     ({"objective": {"name": "sft"}}, "objective.aggregate is 'cell'; it must be respondent"),
-    ({"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}}, "cross_entropy, because objective.name is"),
+    (
+        {"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}},
+        "cross_entropy, because objective.name is",
+    ),
     ({"sampling": {"top_p": 0.0}}, "sampling.top_p is 0.0; it must be above 0 and at most 1"),
     ({"dpo": {"label_smoothing": 0.5}}, "dpo.label_smoothing is 0.5; it must be below 0.5"),
 ]
