@@ -10,8 +10,7 @@ from cuma_jax.run.forward import Tables
 from cuma_jax.run.layouts import Layout, SurveyLayout
 from cuma_jax.run.objective import Conversations, Steps
 from cuma_jax.run.run import Run
-from cuma_jax.training.step import UpdateRule
-from cuma_jax.training.supervised_steps import SupervisedSteps
+from cuma_jax.training.step import SupervisedSteps, UpdateRule
 
 Tree = Any
 

@@ -21,7 +21,7 @@ from cuma_jax.run.objective import objective_of, register
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.training.loop import Trainer, train
-from cuma_jax.training.supervised_steps import SupervisedSteps
+from cuma_jax.training.step import SupervisedSteps
 
 
 class Brier(Choice):
