@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from cuma_jax.config.chain import Chain
+from cuma_jax.config.comparison import Comparison
 from cuma_jax.config.schema import Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 
@@ -36,10 +37,13 @@ def load_config(source: str) -> Config:
     Raises:
         CumaError: no such file, or a file that does not yield a Config.
     """
-    config = load_runs(source)
-    if isinstance(config, Chain):
-        raise CumaError(f"--config {source} is a chain of runs; only python -m cuma_jax.train takes it")
-    return config
+    found = load_runs(source)
+    if isinstance(found, Chain):
+        raise CumaError(
+            f"--config {source} is a chain of runs ({', '.join(stage.name for stage in found.stages)}), which "
+            "python -m cuma_jax.train takes; here give the config.json of one of its runs"
+        )
+    return found
 
 
 def load_runs(source: str) -> Config | Chain:
@@ -57,6 +61,21 @@ def load_runs(source: str) -> Config | Chain:
         if path.stem.startswith(COMPARISON):
             hint = f"; to compare several runs: python -m cuma_jax.compare --config {source}"
         raise CumaError(f"--config {source}: the file needs a function {path.stem}() that returns a Config{hint}")
+    return found
+
+
+def load_comparison(source: str) -> Comparison:
+    """The comparison of a preset's name or of a .py file.
+
+    Raises:
+        CumaError: none is named, no such file, or one that does not yield a Comparison.
+    """
+    known = f"presets are {', '.join(comparisons())}"
+    if not source:
+        raise CumaError(f"--config is required: a comparison's preset; {known}")
+    found = load_preset(source)
+    if not isinstance(found, Comparison):
+        raise CumaError(f"--config {source}: the file needs a function of its name that returns a Comparison; {known}")
     return found
 
 

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from cuma_jax.commands.data.command_line import HELP, main, parse
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
-from cuma_jax.data.__main__ import HELP, main, parse
 from cuma_jax.runtime.errors import run_main
 from cuma_jax.runtime.memory import host_peak_bytes
 from cuma_jax.surveys.sources.invented import make_invented
