@@ -31,6 +31,8 @@ def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None
     """
     if not any(np.prod(leaf.shape) for leaf in jax.tree.leaves(run.adapter_shapes)):
         return None, pd.DataFrame(), "nothing is trained, so there are no gradients to compare"
+    if run.config.objective.name == "grpo":
+        return None, pd.DataFrame(), "gradients are compared of losses of people's answers; grpo has rewards of replies"
     began = time.perf_counter()
     probe = build_probe(run, rows)
     if probe is None:

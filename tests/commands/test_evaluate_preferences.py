@@ -151,7 +151,7 @@ def test_a_run_against_another_and_without_a_judge(talks, run_on, random_adapter
             assert row["run"] == row["against"]
     assert "no win-rate" in capsys.readouterr().out
     with pytest.raises(CumaError, match=r"--against .* is the run itself"):
-        command(talks.mesh, "--run", folder, "--against", run)
+        command(talks.mesh, "--run", folder, "--against", folder)
 
 
 @pytest.mark.slow
