@@ -9,7 +9,7 @@ import pytest
 from conftest import changed, devices_of
 
 from cuma_jax.commands import generate, replies
-from cuma_jax.config import load_config
+from cuma_jax.config import MeshConfig, load_config
 from cuma_jax.data.shots import build_shots
 from cuma_jax.generation.chats import prompt_tokens
 from cuma_jax.generation.personas import Person, person
@@ -24,11 +24,14 @@ ANNA = "country: Belmora; sex: female"
 
 @pytest.fixture(scope="module")
 def saved_run(run_on, debug_config, random_adapters, tmp_path_factory):
-    """The folder of a run with random adapters and the profile in the prompt, and its run."""
+    """The folder of a run with random adapters and the profile in the prompt, and its run.
+
+    Its mesh does not divide the batch that it was trained with, which is no matter here.
+    """
     run = run_on(changed(debug_config, profile={"in_prompt": True}, data={"buckets": (256, 384)}))
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
-    write_config(folder, run.config)
+    write_config(folder, changed(run.config, train={"batch_size": 9}))
     checkpoints = Checkpoints(folder, run)
     checkpoints.save(Trainer(run).fresh().replace(adapters=random_adapters(run)), 1.0)
     checkpoints.close()
@@ -43,9 +46,9 @@ def say(saved_run, monkeypatch, capsys):
         monkeypatch.setattr(
             "cuma_jax.commands.score_run.prepare_jax", lambda config: None
         )  # the tests have their own settings
-        short = ("--sampling.max_new_tokens", "4", "--batch_size", "4")
+        short = ("--sampling.max_new_tokens", "4", "--batch_size", "3", "--mesh.data", "2")
         monkeypatch.setattr(sys, "argv", ["generate", "--run", str(saved_run[0]), *short, *args])
-        with devices_of(load_config(str(saved_run[0] / "config.json")).mesh):
+        with devices_of(MeshConfig(data=2)):
             generate.main()
         found = capsys.readouterr()
         return found.out, found.err

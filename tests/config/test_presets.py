@@ -69,15 +69,6 @@ def test_a_flag_that_is_unknown_or_whose_value_is_missing_or_wrong_exits_with_co
     assert argv[0] in capsys.readouterr().err
 
 
-def test_a_bad_combination_exits_with_code_two_and_one_line(capsys):
-    with pytest.raises(SystemExit) as caught:
-        run_main(lambda: parse("--config", "debug", "--router.top_k", "99"))
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: config field router.top_k is 99")
-    assert error.count("\n") == 1
-
-
 def test_help_explains_every_option_and_field(capsys):
     with pytest.raises(SystemExit) as caught:
         parse("--help", "--config", "debug")

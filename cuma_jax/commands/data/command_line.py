@@ -37,8 +37,8 @@ Flags are the fields of a config's data section, without `data.`: --source wvs7 
 
 
 @dataclasses.dataclass(frozen=True)
-class BuildOptions:
-    """Options of `build`."""
+class Options:
+    """Options of every command."""
 
     file: tyro.conf.Positional[str] = ""
     """The YAML file of a survey of your own: short for --source csv --path FILE.yaml."""
@@ -52,12 +52,7 @@ class BuildOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckOptions(BuildOptions):
-    """Options of `check`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ShowOptions(BuildOptions):
+class ShowOptions(Options):
     """Options of `show`."""
 
     examples: int = 5
@@ -77,7 +72,7 @@ class ShowOptions(BuildOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportOptions(BuildOptions):
+class ExportOptions(Options):
     """Options of `export`."""
 
     out: str = ""
@@ -101,9 +96,9 @@ class _Start:
     path: str = ""
 
 
-_COMMANDS: dict[str, tuple[type[BuildOptions], str]] = {
+_COMMANDS: dict[str, tuple[type[Options], str]] = {
     "build": (
-        BuildOptions,
+        Options,
         "Reads a source into the cache, so that training starts at once. A source that is there already, by its "
         "content, is only opened. Prints what was read, what was left out and why, the time and the memory.\n\n"
         "  python -m cuma_jax.data build --source wvs7 --raw WVS.csv --wvb WorldValuesBench",
@@ -116,7 +111,7 @@ _COMMANDS: dict[str, tuple[type[BuildOptions], str]] = {
         "  python -m cuma_jax.data show --config debug --objective sft --in_prompt --json",
     ),
     "check": (
-        CheckOptions,
+        Options,
         "Lists every problem of a survey of your own at once: file, row, column, what to do. Exit code 2 if one is an "
         "error, 0 if not. Other sources are read whole and their skipped rows reported.\n\n"
         "  python -m cuma_jax.data check examples/my_survey/survey.yaml",
@@ -156,19 +151,19 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
     return command, _configure(config, section, cache_dir, options), options
 
 
-def _configure(config: Config, data: DataConfig, cache_dir: str, options: BuildOptions) -> Config:
+def _configure(config: Config, data: DataConfig, cache_dir: str, options: Options) -> Config:
     """The config that the options make of a preset."""
     from cuma_jax.preferences.load import SOURCES
 
-    objective = getattr(options, "objective", "") or config.objective.name
-    if not options.config and not getattr(options, "objective", "") and data.source in SOURCES:
-        objective = "sft"  # whole conversations say more of such a source than choices
     sections: dict[str, Any] = {"data": data}
-    if objective != config.objective.name:
-        changed: dict[str, Any] = {"name": objective}
-        if objective in ("sft", "dpo"):  # whose only loss and aggregate these are
+    start, wanted = config.objective, getattr(options, "objective", "")
+    if not wanted and not options.config and data.source in SOURCES:
+        wanted = "sft"  # whole conversations say more of such a source than choices
+    if wanted not in ("", start.name):
+        changed: dict[str, Any] = {"name": wanted}
+        if wanted in ("sft", "dpo"):  # whose only loss and aggregate these are
             changed |= {"loss": "cross_entropy", "aggregate": "respondent"}
-        sections["objective"] = dataclasses.replace(config.objective, **changed)
+        sections["objective"] = dataclasses.replace(start, **changed)
     if isinstance(options, ShowOptions):
         if options.model:
             sections["model"] = dataclasses.replace(config.model, source=options.model, revision="", tokenizer="")
