@@ -33,9 +33,8 @@ def run(argv, tmp_path, monkeypatch, capsys):
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr(
-        "cuma_jax.commands.train_runs.prepare_jax", lambda config: None
-    )  # the tests have their own settings
+    # The tests have their own settings.
+    monkeypatch.setattr("cuma_jax.commands.train_runs.prepare_jax", lambda config: None)
     monkeypatch.setattr(sys, "argv", ["cuma_jax.train", "--run.cache_dir", str(tmp_path / "cache"), *argv])
     with pytest.raises(SystemExit) as caught:
         run_main(train.main)

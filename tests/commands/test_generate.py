@@ -43,9 +43,8 @@ def say(saved_run, monkeypatch, capsys):
     """`say(*args)`: what the command prints on stdout and on stderr."""
 
     def call(*args):
-        monkeypatch.setattr(
-            "cuma_jax.commands.score_run.prepare_jax", lambda config: None
-        )  # the tests have their own settings
+        # The tests have their own settings.
+        monkeypatch.setattr("cuma_jax.commands.score_run.prepare_jax", lambda config: None)
         short = ("--sampling.max_new_tokens", "4", "--batch_size", "3", "--mesh.data", "2")
         monkeypatch.setattr(sys, "argv", ["generate", "--run", str(saved_run[0]), *short, *args])
         with devices_of(MeshConfig(data=2)):

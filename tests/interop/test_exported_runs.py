@@ -54,9 +54,8 @@ def runs(run_on, debug_config, random_adapters, tmp_path_factory):
 
 
 def exported(folder, out, capsys, monkeypatch, *args):
-    monkeypatch.setattr(
-        "cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None
-    )  # the tests have their own settings
+    # The tests have their own settings.
+    monkeypatch.setattr("cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None)
     monkeypatch.setattr(sys, "argv", ["cuma_jax.export", "--run", str(folder), "--out", str(out), *args])
     with devices_of(load_config(str(folder / "config.json")).mesh):
         export.main()
