@@ -15,7 +15,7 @@ import time
 import pytest
 import yaml
 
-from cuma_jax.commands.command_line import parse_config, peek
+from cuma_jax.commands.command_line import parse_runs, peek
 from cuma_jax.commands.train import Options
 from cuma_jax.runtime.clusters import parse_distributed
 
@@ -90,7 +90,7 @@ def training(words):
 @functools.cache
 def config_of(args):
     """Parsing takes a tenth of a second, and many commands have the same arguments."""
-    return parse_config("train", "", list(args), Options)[1]
+    return parse_runs("train", "", list(args), Options)[1][0]
 
 
 def parsed(args):

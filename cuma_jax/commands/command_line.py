@@ -149,29 +149,26 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
     return tuple(getattr(line, name) for name, *_ in fields)
 
 
-def parse_config(program: str, description: str, argv: Sequence[str], options: type[P]) -> tuple[P, Config]:
-    """The options and the config of a line of one run.
-
-    Raises:
-        CumaError: a bad preset, method, machine or value; a chain of runs.
-    """
-    start = peek(_Start, argv)
-    found, config = parse(program, _with_names(description), argv, options, start.of(load_config(start.config)))
-    return found, config
-
-
 def parse_runs(
-    program: str, description: str, argv: Sequence[str], options: type[P]
-) -> tuple[P, tuple[Config, ...]]:  # fmt: skip
-    """As `parse_config`, of one run or of the stages of a chain; flags hold for every stage.
+    program: str, description: str, argv: Sequence[str], options: type[P], chains: bool = True
+) -> tuple[P, tuple[Config, ...]]:
+    """The options of a line about new runs, and the configs: of one run, or of the stages of a chain, where every flag
+    holds for every stage.
+
+    Args:
+        program, description, argv: see `parse`.
+        options: the command's own.
+        chains: whether the command can run a chain.
 
     Raises:
-        CumaError: a bad preset, method, machine or value.
+        CumaError: a bad preset, method, machine or value; a chain where none is wanted.
     """
     start = peek(_Start, argv)
-    preset = load_runs(start.config)
+    preset = load_runs(start.config) if chains else load_config(start.config)
     stages = preset.stages if isinstance(preset, Chain) else (preset,)
-    lines = [parse(program, _with_names(description), argv, options, start.of(stage)) for stage in stages]
+    names = (("Presets", presets()), ("Methods", METHODS), ("Machines", MACHINES))
+    text = "\n\n".join([description, *(f"{kind}: {', '.join(known)}." for kind, known in names)])
+    lines = [parse(program, text, argv, options, start.of(stage)) for stage in stages]
     configs = tuple(config for _, config in lines)
     return lines[0][0], linked(preset.name, configs) if isinstance(preset, Chain) else configs
 
@@ -240,8 +237,3 @@ class _Start(Preset):
         if self.machine:
             config = apply_machine(config, self.machine, self.model.source)
         return config
-
-
-def _with_names(description: str) -> str:
-    names = (("Presets", presets()), ("Methods", METHODS), ("Machines", MACHINES))
-    return "\n\n".join([description, *(f"{kind}: {', '.join(found)}." for kind, found in names)])

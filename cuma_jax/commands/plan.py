@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 
-from cuma_jax.commands.command_line import Preset, check_at_least, parse_config
+from cuma_jax.commands.command_line import Preset, check_at_least, parse_runs
 
 _HELP = """Plans a run without running it: does it fit, which mesh, what travels between chips, how fast could it be.
 A TPU slice needs no TPU: the real train step is compiled for it (pip install 'cuma_jax[plan]'; a minute or two). GPUs
@@ -49,7 +49,7 @@ class Options(Preset):
 def main() -> None:
     """Parses, plans, prints."""
     argv = sys.argv[1:]
-    options, config = parse_config("plan", _HELP, argv, Options)
+    options, (config,) = parse_runs("plan", _HELP, argv, Options, chains=False)
     # Imported here: `--help` must not wait for jax.
     import jax
 

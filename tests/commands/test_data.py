@@ -122,14 +122,9 @@ def test_flags_start_from_the_preset_and_are_those_of_the_data_section():
     [
         (["shew"], "unknown command 'shew'; it must be one of build, show, check, export"),
         (["export", "--source", "invented"], "export needs --out FOLDER"),
-        (["show", "--config", "nothing"], "no such file, nor a preset"),
         (["show", "--source", "invented", "--unseen_respondents", "2"], "data.unseen_respondents is 2.0"),
-        (["show", "--source", "invented", "--questions", "none"], "'none' matches no question"),
-        (["build", "--source", "wvs7"], "needs data.raw"),
         (["check", "--source", "csv"], "check what"),
         (["show", "--source", "invented", "--examples", "-1"], "--examples is -1"),
-        (["show", "--sorce", "invented"], "--sorce"),
-        (["show", "--source", "world"], "--source"),
         (["build", "--seed", "1"], "--seed"),
     ],
 )

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from cuma_jax.commands.command_line import parse_config, parse_runs
+from cuma_jax.commands.command_line import parse_runs
 from cuma_jax.commands.train import Options
 from cuma_jax.config import Config, load_config, to_dict
 from cuma_jax.config.methods import METHODS, apply_method
@@ -13,7 +13,9 @@ from cuma_jax.runtime.errors import CumaError, run_main
 
 
 def parse(*argv):
-    return parse_config("train", "Trains.", list(argv), Options)[1]
+    """The config of a line about one run."""
+    (config,) = parse_runs("train", "Trains.", list(argv), Options, chains=False)[1]
+    return config
 
 
 def parse_stages(*argv):

@@ -24,16 +24,8 @@ HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
   export   write it as plain tables (Parquet or JSON lines) for other programs
 
 Flags are the fields of a config's data section, without `data.`: --source wvs7 is --data.source wvs7 of
-`python -m cuma_jax.train`. FILE.yaml is a survey of your own, short for --source csv --path FILE.yaml.
-`--config NAME` starts from the data, profile and model of a preset, or of the config.json of a run.
-
-  python -m cuma_jax.data show                                   # the default survey
-  python -m cuma_jax.data check examples/my_survey/survey.yaml   # a survey of your own
-  python -m cuma_jax.data show --config quickstart --examples 2 --seed 7
-  python -m cuma_jax.data build --source wvs7 --raw WVS.csv --wvb WorldValuesBench
-  python -m cuma_jax.data export --source wvb --wvb WorldValuesBench --split official --out tables
-
-`python -m cuma_jax.data COMMAND --help` lists the flags of a command. docs/data_commands.md shows what each prints."""
+`python -m cuma_jax.train`. `python -m cuma_jax.data COMMAND --help` lists them, with examples; docs/data_commands.md
+shows what each command prints."""
 
 
 @dataclasses.dataclass(frozen=True)
