@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from cuma_jax.commands.command_line import parse_config, take_option
+from cuma_jax.commands.command_line import parse_runs, peek
+from cuma_jax.commands.train import Options
 from cuma_jax.runtime.clusters import parse_distributed
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -87,19 +88,21 @@ def training(words):
 @functools.cache
 def config_of(args):
     """Parsing takes a tenth of a second, and many commands have the same arguments."""
-    return parse_config("cuma_jax.train", "", list(args))
+    return parse_runs("train", "", list(args), Options)[1][0]
 
 
 def parsed(args):
     """The config of training arguments, and what --distributed and --machine were."""
-    distributed, machine = take_option(args, "--distributed"), take_option(args, "--machine")
-    parse_distributed(distributed)
-    if machine:
+    options = peek(Options, args)
+    parse_distributed(options.distributed)
+    if options.machine:
         from cuma_jax.config.machines import setting_of
 
-        if setting_of(machine, config_of(tuple(args)).model.source):  # else --machine has nothing to say of this model
-            args = ["--machine", machine, *args]
-    return config_of(tuple(args)), distributed, machine
+        at = args.index("--machine")
+        rest = args[:at] + args[at + 2 :]
+        if not setting_of(options.machine, config_of(tuple(rest)).model.source):  # it has nothing to say of this model
+            args = rest
+    return config_of(tuple(args)), options.distributed, options.machine
 
 
 # What is printed

@@ -1,111 +1,239 @@
-"""From the command line to a Config: `--config FILE`, `--method NAME`, `--machine NAME`, then typed overrides."""
+"""The one parser of command lines: dataclasses become flags, their docstrings become the help (tyro).
 
-import sys
-from collections.abc import Sequence
+Every command declares its options as a frozen dataclass. The fields of a config have defaults that a part of the line
+decides: the preset's (`--config`), or those of a run (`--run`). So a line is read twice: `peek` takes the options that
+it knows and leaves the rest, then `parse` reads all of it, and its help shows all of it.
+
+Nothing here imports jax: `--help` answers at once, and reads no run.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from cuma_jax.config import Config
-from cuma_jax.config.chain import linked
+from cuma_jax.config import Config, EvaluationConfig, MeshConfig
+from cuma_jax.config.chain import Chain, linked
 from cuma_jax.config.machines import MACHINES, apply_machine
 from cuma_jax.config.methods import METHODS, apply_method
-from cuma_jax.config.presets import DEFAULT_PRESET, load_runs, presets
+from cuma_jax.config.presets import DEFAULT_PRESET, load_config, load_runs, presets
 from cuma_jax.runtime.errors import CumaError
 
+T = TypeVar("T")
 
-def parse_config(program: str, description: str, argv: Sequence[str] | None = None) -> Config:
-    """The config that a command line asks for.
 
-    Args:
-        program: e.g. `cuma_jax.train`.
-        description: shown by --help.
-        argv: arguments; None: those of this process.
+@dataclasses.dataclass(frozen=True)
+class Distributed:
+    """How the processes of a run find each other."""
+
+    distributed: str = "auto"
+    """auto, none or HOST:PORT,N,I. auto: as JAX does on a TPU pod, under srun or mpirun, or in a Kubernetes Job, and
+    one process everywhere else; none: one process; HOST:PORT,N,I: process I of N, counted from 0, which listens there.
+    One that dies ends the others within $CUMA_JAX_HEARTBEAT seconds (100). See docs/distributed.md."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Where the settings of a run start; every field of the config overrides them."""
+
+    config: str = DEFAULT_PRESET
+    """A preset's name, a .py file with a function of the file's name that returns a Config (or a Chain of them), or the
+    config.json of a run."""
+    method: str = ""
+    """Sets the adapter, router and objective fields that make the method."""
+    machine: str = ""
+    """Sets mesh, batch, micro-batches and memory settings for the shipped WorldValuesBench presets there, and divides
+    the steps by as much as the batch grows (docs/plan.md)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Which run."""
+
+    run: str = ""
+    """Folder of the run (required)."""
+
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise CumaError("--run is required: the folder of a run, e.g. --run runs/quickstart")
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun(Distributed, RunFolder):
+    """Which run, and which of its checkpoints."""
+
+    checkpoint: Literal["", "last", "best"] = ""
+    """The newest checkpoint, or the one with the lowest validation loss; empty: what the run's evaluation.checkpoint
+    says."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UsedRun(SavedRun):
+    """A run that is used, perhaps on another machine than it was trained on."""
+
+    machine: str = ""
+    """As in training: sets the mesh, and the batch of prediction so that it divides."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSections:
+    """What may differ from the run's own config where it is scored."""
+
+    evaluation: EvaluationConfig
+    mesh: MeshConfig
+
+
+S = TypeVar("S", bound=SavedRun)
+P = TypeVar("P", bound=Preset)
+
+
+def check_at_least(options: Any, least: int, *names: str) -> None:
+    """Checks numbers of a dataclass of options; None is left alone.
 
     Raises:
-        CumaError: a bad preset, method, machine or value.
+        CumaError: one that is less than `least`.
     """
-    return parse_runs(program, description, argv, chains=False)[0]
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise CumaError(f"--{name} is {value}; it must be at least {least}")
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Whether the line asks what may be said, and nothing is to be done."""
+    return bool({"-h", "--help"} & set(argv))
+
+
+def peek(options: type[T], argv: Sequence[str]) -> T:
+    """The options of one dataclass; all others are left to who parses them.
+
+    Raises:
+        SystemExit: a value of another type, with code 2.
+        CumaError: whatever the dataclass refuses.
+    """
+    found, _ = tyro.cli(options, args=argv, use_underscores=True, add_help=False, return_unknown_args=True)
+    return found
+
+
+def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> tuple[Any, ...]:
+    """The whole line.
+
+    Args:
+        program: e.g. `train`.
+        description: shown by --help.
+        argv: the arguments.
+        parts: dataclasses whose fields are the flags; an instance instead of a class has the defaults.
+
+    Returns:
+        An instance of every part.
+
+    Raises:
+        SystemExit: --help; or an unknown flag or a value of another type, with code 2.
+        CumaError: whatever a dataclass refuses.
+    """
+    fields: list[Any] = []
+    for number, part in enumerate(parts):
+        default = dataclasses.field() if isinstance(part, type) else dataclasses.field(default=part)
+        kind = part if isinstance(part, type) else type(part)
+        fields.append((f"part_{number}", Annotated[kind, tyro.conf.arg(name="")], default))
+    line: Any = tyro.cli(
+        dataclasses.make_dataclass("Line", fields, frozen=True, kw_only=True),
+        prog=f"python -m cuma_jax.{program}",
+        description=description,
+        args=argv,
+        use_underscores=True,
+    )
+    return tuple(getattr(line, name) for name, *_ in fields)
 
 
 def parse_runs(
-    program: str, description: str, argv: Sequence[str] | None = None, chains: bool = True
-) -> tuple[Config, ...]:
-    """The runs that a command line asks for: one, or the stages of a chain; flags hold for every stage.
+    program: str, description: str, argv: Sequence[str], options: type[P], chains: bool = True
+) -> tuple[P, tuple[Config, ...]]:
+    """The options of a line about new runs, and the configs: of one run, or of the stages of a chain, where every flag
+    holds for every stage.
 
     Args:
-        program, description, argv: see `parse_config`.
-        chains: whether the program can run a chain.
+        program, description, argv: see `parse`.
+        options: the command's own.
+        chains: whether the command can run a chain.
 
     Raises:
-        CumaError: a bad preset, method, machine or value.
+        CumaError: a bad preset, method, machine or value; a chain where none is wanted.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
-    source = take_option(args, "--config") or DEFAULT_PRESET
-    method, machine = take_option(args, "--method"), take_option(args, "--machine")
-    preset = load_runs(source)
-    if isinstance(preset, Config):
-        return (_overridden(program, description, preset, args, method, machine),)
-    if not chains:
-        raise CumaError(
-            f"--config {source} is a chain of runs ({', '.join(stage.name for stage in preset.stages)}), which "
-            "python -m cuma_jax.train takes; here give the config.json of one of its runs"
-        )
-    stages = [_overridden(program, description, stage, list(args), method, machine) for stage in preset.stages]
-    return linked(preset.name, stages)
+    start = peek(_Start, argv)
+    preset = load_runs(start.config) if chains else load_config(start.config)
+    stages = preset.stages if isinstance(preset, Chain) else (preset,)
+    names = (("Presets", presets()), ("Methods", METHODS), ("Machines", MACHINES))
+    text = "\n\n".join([description, *(f"{kind}: {', '.join(known)}." for kind, known in names)])
+    lines = [parse(program, text, argv, options, start.of(stage)) for stage in stages]
+    configs = tuple(config for _, config in lines)
+    return lines[0][0], linked(preset.name, configs) if isinstance(preset, Chain) else configs
 
 
-def _overridden(
-    program: str, description: str, config: Config, args: list[str], method: str, machine: str
-) -> Config:  # fmt: skip
-    if method:
-        config = apply_method(config, method)
-    if machine:
-        config = apply_machine(config, machine, given(args, "--model.source"))
-    text = (
-        f"{description}\n\n"
-        f"--config FILE   a preset's name ({', '.join(presets())}), a .py file with a function of the file's name "
-        f"that returns a Config (or a Chain of them), or the config.json of a run (default: {DEFAULT_PRESET})\n\n"
-        f"--method NAME   {', '.join(METHODS)}: sets the adapter, router and objective fields that make the method\n\n"
-        f"--machine NAME  {', '.join(MACHINES)}: sets mesh, batch, micro-batches and memory settings for the shipped "
-        "WorldValuesBench presets there, and divides the steps by as much as the batch grows (docs/plan.md)\n\n"
-        "Every field below overrides the preset; its default is the preset's value."
-    )
-    # Flags stay as they are spelt in the dataclasses; tyro exits with code 2 on a bad flag.
-    return tyro.cli(
-        Config,
-        prog=f"python -m {program}",
-        description=text,
-        default=config,
-        args=args,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
-        use_underscores=True,
-    )
+def parse_saved_run(
+    program: str, description: str, argv: Sequence[str], options: type[S], sections: type
+) -> tuple[S, pathlib.Path, Config]:
+    """The options of a line about a trained run, its folder, and its config with what the line changes.
+
+    Args:
+        program, description, argv: see `parse`.
+        options: the command's own.
+        sections: a dataclass of the sections of the config that the line may change.
+
+    Raises:
+        CumaError: no such run, an unknown machine, or a value that a config may not hold.
+    """
+    config, folder = Config(), pathlib.Path()
+    if not asks_for_help(argv):
+        from cuma_jax.run.folder import local_folder, read_config
+
+        seen = peek(options, argv)
+        folder = local_folder(seen.run, "--run")
+        config = read_config(folder)
+        if isinstance(seen, UsedRun) and seen.machine:
+            there = apply_machine(config, seen.machine)
+            config = dataclasses.replace(config, mesh=there.mesh, evaluation=there.evaluation)
+    names = [field.name for field in dataclasses.fields(sections)]
+    start = sections(**{name: getattr(config, name) for name in names})
+    found, changed = parse(program, description, argv, options, start)
+    return found, folder, dataclasses.replace(config, **{name: getattr(changed, name) for name in names})
 
 
-def given(args: Sequence[str], flag: str) -> str:
-    """The last value that `args` give for `flag`, or an empty string; nothing is removed."""
-    rest, value = list(args), ""
-    while any(arg == flag or arg.startswith(f"{flag}=") for arg in rest):
-        value = take_option(rest, flag)
-    return value
+@contextlib.contextmanager
+def joined(argv: Sequence[str]) -> Iterator[None]:
+    """Joins the run's other processes, as `--distributed` says, before anything is read: a mistake in one ends all.
+
+    Raises:
+        CumaError: a value of `--distributed` that is none of its forms.
+    """
+    if asks_for_help(argv):
+        yield
+        return
+    from cuma_jax.runtime import processes
+
+    with processes.joined(peek(Distributed, argv).distributed):
+        yield
 
 
-def take_option(args: list[str], flag: str) -> str:
-    """Removes `flag VALUE` or `flag=VALUE` from `args` and returns the value, or an empty string."""
-    for i, arg in enumerate(args):
-        if arg == flag:
-            if i + 1 == len(args) or args[i + 1].startswith("--"):
-                raise CumaError(f"{flag} needs a value")
-            value = args[i + 1]
-            del args[i : i + 2]
-            return value
-        if arg.startswith(f"{flag}="):
-            del args[i]
-            return arg.partition("=")[2]
-    return ""
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    source: str = ""
 
 
-def take_distributed(args: list[str]) -> str:
-    """Removes `--distributed` from `args` and returns its value; none where only help is asked for."""
-    value = take_option(args, "--distributed") or "auto"
-    return "none" if {"-h", "--help"} & set(args) else value
+@dataclasses.dataclass(frozen=True)
+class _Start(Preset):
+    """What decides the defaults of a config's fields."""
+
+    model: _Model = _Model()
+    """A machine has settings by model."""
+
+    def of(self, config: Config) -> Config:
+        """A preset with method and machine."""
+        if self.method:
+            config = apply_method(config, self.method)
+        if self.machine:
+            config = apply_machine(config, self.machine, self.model.source)
+        return config

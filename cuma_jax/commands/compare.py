@@ -1,28 +1,19 @@
-"""Runs variants with several seeds and compares them: `python -m cuma_jax.compare --config compare_debug`."""
+"""What `python -m cuma_jax.compare` does: runs variants with several seeds and compares them."""
 
 import dataclasses
 import os
 import pathlib
 import platform
 import sys
-from typing import NoReturn
-
-import jax
-import tyro
+from typing import TYPE_CHECKING, NoReturn
 
 from cuma_jax import __version__
-from cuma_jax.commands.analyze import ROWS, analyze
-from cuma_jax.commands.train import run
-from cuma_jax.comparison.collect import gather
-from cuma_jax.comparison.output import TSV_FILE, printed_table, write_comparison
-from cuma_jax.comparison.runner import analyze_cells, run_cells
-from cuma_jax.comparison.table import comparison_values
-from cuma_jax.comparison.trials import Cell, all_cells, status
+from cuma_jax.commands.command_line import parse
 from cuma_jax.config.comparison import Comparison
-from cuma_jax.config.presets import comparisons, load_preset
-from cuma_jax.reporting.comparison import write_comparison_report
-from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.jax_setup import prepare_jax
+from cuma_jax.config.presets import comparisons, load_comparison
+
+if TYPE_CHECKING:  # imported where they are used: `--help` must not wait for jax
+    from cuma_jax.comparison.trials import Cell
 
 _HELP = """Trains and scores every variant of a comparison with every seed, one after another, and writes one table.
 
@@ -51,23 +42,10 @@ class Options:
     """Show the cells and where each stands; run nothing."""
 
 
-def load_comparison(source: str, folder: str = "") -> Comparison:
-    """The comparison of a preset.
-
-    Raises:
-        CumaError: no such file, or one that does not yield a Comparison.
-    """
-    if not source:
-        raise CumaError(f"which comparison? --config NAME; presets are {', '.join(comparisons())}")
-    found = load_preset(source)
-    if not isinstance(found, Comparison):
-        raise CumaError(f"--config {source}: the file needs a function of its name that returns a Comparison; "
-                        f"presets are {', '.join(comparisons())}")  # fmt: skip
-    return dataclasses.replace(found, dir=folder) if folder else found
-
-
-def listing(cells: list[Cell]) -> str:
+def listing(cells: "list[Cell]") -> str:
     """The cells and where each stands, as text."""
+    from cuma_jax.comparison.trials import status
+
     width = max(len(c.name) for c in cells)
     rows = [(c, *status(c)) for c in cells]
     return "\n".join(f"{c.name.ljust(width)}  {where.ljust(9)}  {why or c.folder}" for c, where, why in rows)
@@ -79,6 +57,14 @@ def write_all(comparison: Comparison) -> None:
     Raises:
         CumaError: nothing is finished.
     """
+    import jax
+
+    from cuma_jax.comparison.collect import gather
+    from cuma_jax.comparison.output import TSV_FILE, printed_table, write_comparison
+    from cuma_jax.comparison.table import comparison_values
+    from cuma_jax.comparison.trials import all_cells
+    from cuma_jax.reporting.comparison import write_comparison_report
+
     about = {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
@@ -102,19 +88,25 @@ def stop() -> NoReturn:
     sys.exit(130)
 
 
-def analyze_cell(cell: Cell) -> None:
+def analyze_cell(cell: "Cell") -> None:
     """Analyses one cell as `python -m cuma_jax.analyze` does."""
+    from cuma_jax.commands.analyze import ROWS, analyze
+    from cuma_jax.runtime.jax_setup import prepare_jax
+
     prepare_jax(cell.config.run.cache_dir)
     analyze(cell.config, cell.folder, cell.config.evaluation.checkpoint, ROWS)
 
 
 def main() -> None:
     """Parses, runs, and says how to go on."""
-    options = tyro.cli(
-        Options, prog="python -m cuma_jax.compare",
-        description=f"{_HELP}\nPresets: {', '.join(comparisons())}", use_underscores=True,
-    )  # fmt: skip
-    comparison = load_comparison(options.config, options.dir)
+    text = f"{_HELP}\nPresets: {', '.join(comparisons())}."
+    (options,) = parse("compare", text, sys.argv[1:], Options)
+    comparison = load_comparison(options.config)
+    if options.dir:
+        comparison = dataclasses.replace(comparison, dir=options.dir)
+    from cuma_jax.comparison.runner import analyze_cells, run_cells
+    from cuma_jax.comparison.trials import all_cells
+
     cells = all_cells(comparison, options.only, options.seeds)
     if options.list:
         print(listing(cells))
@@ -122,7 +114,9 @@ def main() -> None:
     if options.table_only:
         write_all(comparison)
         return
-    tally = run_cells(cells, run, say)
+    from cuma_jax.commands.train_runs import train_run
+
+    tally = run_cells(cells, train_run, say)
     if tally.stopped:
         stop()
     if options.analyze:

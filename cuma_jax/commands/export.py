@@ -1,16 +1,11 @@
-"""Exports a run: `python -m cuma_jax.export --run runs/x --format reference|peft --out FOLDER`."""
+"""What `python -m cuma_jax.export` does: writes the adapters of a run for other programs."""
 
 import dataclasses
 import sys
 from typing import Literal
 
-import tyro
-
-from cuma_jax.interop.export.official import export_reference
-from cuma_jax.interop.export.peft import Choice, export_peft
-from cuma_jax.run.folder import local_folder, read_config
+from cuma_jax.commands.command_line import RunFolder, check_at_least, parse
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.jax_setup import prepare_jax
 
 _HELP = """Writes the adapters of a run for other programs.
 
@@ -21,12 +16,10 @@ and for cuma (gates averaged over training prompts), with a manifest and a repor
 What maps to what is in docs/formats.md."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunFolder):
     """What to export, and where to."""
 
-    run: str
-    """Folder of the run."""
     format: Literal["reference", "peft"]
     """reference: the official code's; peft: Hugging Face PEFT's."""
     out: str
@@ -42,22 +35,28 @@ class Options:
     """peft, with a router: training questions of each profile that gates are averaged over, at most; as many others
     are compared."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, 1, "questions")
+        if self.profiles and self.format == "reference":
+            raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
+
 
 def main() -> None:
     """Reads the command line and exports."""
-    options = tyro.cli(
-        Options, prog="python -m cuma_jax.export", description=_HELP, args=sys.argv[1:], use_underscores=True
-    )
+    (options,) = parse("export", _HELP, sys.argv[1:], Options)
+    # Imported here: `--help` must not wait for jax.
+    from cuma_jax.interop.export.official import export_reference
+    from cuma_jax.interop.export.peft import Choice, export_peft
+    from cuma_jax.run.folder import local_folder, read_config
+    from cuma_jax.runtime.jax_setup import prepare_jax
+
     run, out = local_folder(options.run, "--run"), local_folder(options.out, "--out")
     config = read_config(run)
     if out.exists():
         raise CumaError(f"--out {out} is there already; give a folder that is not")
-    if options.questions < 1:
-        raise CumaError(f"--questions is {options.questions}; it must be at least 1")
     prepare_jax(config.run.cache_dir)
     if options.format == "reference":
-        if options.profiles:
-            raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
         lines = export_reference(config, run, options.checkpoint, options.dtype, out)
     else:
         choice = Choice(options.checkpoint, options.dtype, options.profiles, options.questions)

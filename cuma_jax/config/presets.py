@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from cuma_jax.config.chain import Chain
+from cuma_jax.config.comparison import Comparison
 from cuma_jax.config.schema import Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 
@@ -36,10 +37,13 @@ def load_config(source: str) -> Config:
     Raises:
         CumaError: no such file, or a file that does not yield a Config.
     """
-    config = load_runs(source)
-    if isinstance(config, Chain):
-        raise CumaError(f"--config {source} is a chain of runs; only python -m cuma_jax.train takes it")
-    return config
+    found = load_runs(source)
+    if isinstance(found, Chain):
+        raise CumaError(
+            f"--config {source} is a chain of runs ({', '.join(stage.name for stage in found.stages)}), which "
+            "python -m cuma_jax.train takes; here give the config.json of one of its runs"
+        )
+    return found
 
 
 def load_runs(source: str) -> Config | Chain:
@@ -60,6 +64,21 @@ def load_runs(source: str) -> Config | Chain:
     return found
 
 
+def load_comparison(source: str) -> Comparison:
+    """The comparison of a preset's name or of a .py file.
+
+    Raises:
+        CumaError: none is named, no such file, or one that does not yield a Comparison.
+    """
+    known = f"presets are {', '.join(comparisons())}"
+    if not source:
+        raise CumaError(f"--config is required: a comparison's preset; {known}")
+    found = load_preset(source)
+    if not isinstance(found, Comparison):
+        raise CumaError(f"--config {source}: the file needs a function of its name that returns a Comparison; {known}")
+    return found
+
+
 def _from_json(source: str, path: pathlib.Path) -> Config:
     try:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))
@@ -71,14 +90,17 @@ def load_preset(source: str) -> Any:
     """What the function of a .py file's name returns; None where it has none.
 
     Raises:
-        CumaError: no such file, or not a .py file.
+        CumaError: no such file, not a .py file, or one that imports what is not there.
     """
     path = _find(source)
     spec = importlib.util.spec_from_file_location(f"cuma_jax_preset_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise CumaError(f"--config {source}: not a .py or .json file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise CumaError(f"--config {source} cannot be imported: {error}") from None
     function = getattr(module, path.stem, None)
     return function() if callable(function) else None
 

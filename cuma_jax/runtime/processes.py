@@ -28,10 +28,6 @@ from cuma_jax.runtime.clusters import Processes, found_by_jax, parse_distributed
 from cuma_jax.runtime.errors import CumaError
 
 HEARTBEAT = "CUMA_JAX_HEARTBEAT"
-HELP = f"""--distributed auto|none|HOST:PORT,N,I  how the processes of a run find each other (default: auto). auto: as
-                      JAX does on a TPU pod, under srun or mpirun, or in a Kubernetes Job, and one process everywhere
-                      else; none: one process; HOST:PORT,N,I: process I of N, counted from 0, which listens there. One
-                      that dies ends the others within ${HEARTBEAT} seconds (100). See docs/distributed.md"""
 _ROOT, _FAILED, _GONE = "cuma_jax", "cuma_jax/failed/", "cuma_jax/gone/"
 _POLL, _LINGER, _LONGEST = 1.0, 5.0, 6 * 3600.0
 _LOST = re.compile(r"\bgloo\b|\bnccl\b|heartbeat|coordination service|connection (closed|reset)|socket closed", re.I)

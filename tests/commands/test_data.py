@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
+from cuma_jax.commands.data.command_line import HELP, main, parse
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
-from cuma_jax.data.__main__ import HELP, main, parse
 from cuma_jax.runtime.errors import run_main
 from cuma_jax.runtime.memory import host_peak_bytes
 from cuma_jax.surveys.sources.invented import make_invented
@@ -122,14 +122,9 @@ def test_flags_start_from_the_preset_and_are_those_of_the_data_section():
     [
         (["shew"], "unknown command 'shew'; it must be one of build, show, check, export"),
         (["export", "--source", "invented"], "export needs --out FOLDER"),
-        (["show", "--config", "nothing"], "no such file, nor a preset"),
         (["show", "--source", "invented", "--unseen_respondents", "2"], "data.unseen_respondents is 2.0"),
-        (["show", "--source", "invented", "--questions", "none"], "'none' matches no question"),
-        (["build", "--source", "wvs7"], "needs data.raw"),
         (["check", "--source", "csv"], "check what"),
         (["show", "--source", "invented", "--examples", "-1"], "--examples is -1"),
-        (["show", "--sorce", "invented"], "--sorce"),
-        (["show", "--source", "world"], "--source"),
         (["build", "--seed", "1"], "--seed"),
     ],
 )

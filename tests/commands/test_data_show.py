@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from made_up import odd_survey, write_preferences
 
-from cuma_jax.commands.data.examples import conversation_example, draw_answers, survey_example, try_tokenizer
+from cuma_jax.commands.data.examples import Example, conversation_example, draw_answers, survey_example, try_tokenizer
 from cuma_jax.commands.data.facts import survey_facts, weight_facts
 from cuma_jax.commands.data.preference_facts import preference_facts
-from cuma_jax.commands.data.show import _pieces, bar, marked_lines, show_text, sparkline
+from cuma_jax.commands.data.show import bar, marked_lines, show_text, sparkline
 from cuma_jax.config import load_config
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.data import DataConfig
@@ -134,13 +134,10 @@ def test_examples_are_of_different_questions_and_the_seed_draws_them(survey):
 
 def test_lines_are_cut_without_loss_and_marks_close_on_every_line():
     line = "word " * 50 + "x" * 200
-    assert "".join(_pieces(line, 95)) == line
-    assert all(len(piece) <= 95 for piece in _pieces(line, 95))
-    config = load_config("debug")
-    survey = make_invented()
-    tokenizer, _ = try_tokenizer(config, "")
-    example = survey_example(survey, build_profiles(survey), 3, tokenizer, config)
-    example = dataclasses.replace(example, segments=(("a\x1b[31m\n", False), ("b " * 90, True), ("c", False)))
+    cut = marked_lines(Example("", "", ((line, False),)), False)
+    assert "".join(piece[5:] for piece in cut) == line
+    assert all(len(piece) <= 100 for piece in cut)
+    example = Example("", "", (("a\x1b[31m\n", False), ("b " * 90, True), ("c", False)))
     plain, coloured = marked_lines(example, False), marked_lines(example, True)
     assert "\x1b" not in "".join(plain)
     assert "".join(plain).count("⟦") == 1

@@ -1,4 +1,4 @@
-"""Which checkpoint is scored, and what is said of it."""
+"""Which checkpoint is scored, what is said of it, and what a line about a run may change."""
 
 import dataclasses
 import sys
@@ -8,8 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import changed
+from jax.sharding import AbstractMesh
 
-from cuma_jax.commands import evaluate
+from cuma_jax.commands import evaluate, generate, score_run
+from cuma_jax.commands.command_line import EvaluationSections, parse_saved_run
+from cuma_jax.config import Config, load_config
+from cuma_jax.config.machines import apply_machine
+from cuma_jax.models.families import SHAPES
+from cuma_jax.run.decoders import check_mesh
+from cuma_jax.run.folder import write_config
 from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.training.checkpoints import Checkpoints
@@ -53,24 +60,53 @@ def test_best_without_anything_to_validate_on_is_refused_before_training(debug_r
         config = changed(debug_run.config, evaluation={"checkpoint": which}, train=train)
         return dataclasses.replace(debug_run, config=config)
 
-    evaluate.check_checkpoint(asking("best"))
-    evaluate.check_checkpoint(asking("last", eval_batches=0))
+    score_run.check_checkpoint(asking("best"))
+    score_run.check_checkpoint(asking("last", eval_batches=0))
     with pytest.raises(CumaError, match=r"evaluation.checkpoint is best.*validation_respondents"):
-        evaluate.check_checkpoint(asking("best", eval_batches=0))
+        score_run.check_checkpoint(asking("best", eval_batches=0))
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [
-        ([], "which run"),
-        (["--run", "x", "--checkpoint", "newest"], "'newest'; it must be one of last, best"),
-        (["--run", "x"], "is x the folder of a run"),
-    ],
+    [([], "--run is required: the folder of a run"), (["--run", "x"], "is x the folder of a run")],
 )
-def test_bad_options_are_one_message(monkeypatch, args, message):
+def test_a_run_is_required(monkeypatch, args, message):
     monkeypatch.setattr(sys, "argv", ["evaluate", *args])
     with pytest.raises(CumaError, match=message):
         evaluate.main()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("--checkpoint", "newest"), ("--against", "base"), ("--judge.url", "u"), ("--preferences", "--pairs", "many")],
+)
+def test_an_option_that_does_not_belong_there_is_named(monkeypatch, tmp_path, capsys, args):
+    write_config(tmp_path, Config())
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--run", str(tmp_path), *args])
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main()
+    assert caught.value.code == 2
+    assert args[-2] in capsys.readouterr().err
+
+
+def test_a_machine_sets_the_mesh_and_a_batch_that_divides_and_flags_come_after_it(tmp_path):
+    """Training's batch of 16 is not divisible by 256 chips: what is only used may stand there all the same."""
+    saved = load_config("qwen3_8b_wvb")
+    write_config(tmp_path, saved)
+    argv = ["--run", str(tmp_path), "--machine", "v5e-256", "--mesh.tensor", "2"]
+    _, folder, config = parse_saved_run("evaluate", "", argv, evaluate.Options, EvaluationSections)
+    machine = apply_machine(saved, "v5e-256")
+    assert (folder, config.train) == (tmp_path, saved.train)
+    assert config.mesh == dataclasses.replace(machine.mesh, tensor=2)
+    assert config.evaluation == machine.evaluation
+    asked = ["--prompt", "x", *argv[:4]]
+    written = parse_saved_run("generate", "", asked, generate.Options, generate.Sections)[2]
+    assert (written.mesh, written.evaluation) == (machine.mesh, machine.evaluation)
+    shape = SHAPES["qwen3-8b"]
+    mesh = AbstractMesh((machine.mesh.data, machine.mesh.fsdp, 1), ("data", "fsdp", "tensor"))
+    check_mesh(written, mesh, shape, trains=False)
+    with pytest.raises(CumaError, match=r"train\.batch_size"):
+        check_mesh(written, mesh, shape)
 
 
 def test_the_folder_of_a_chain_names_its_stages(monkeypatch, tmp_path):

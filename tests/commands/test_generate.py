@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from conftest import changed, devices_of
 
-from cuma_jax.commands import generate
-from cuma_jax.config import load_config
+from cuma_jax.commands import generate, replies
+from cuma_jax.config import MeshConfig, load_config
 from cuma_jax.data.shots import build_shots
+from cuma_jax.generation.chats import prompt_tokens
+from cuma_jax.generation.personas import Person, person
+from cuma_jax.generation.prompt_files import Asked
 from cuma_jax.run.folder import write_config
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.training.checkpoints import Checkpoints
@@ -21,11 +24,14 @@ ANNA = "country: Belmora; sex: female"
 
 @pytest.fixture(scope="module")
 def saved_run(run_on, debug_config, random_adapters, tmp_path_factory):
-    """The folder of a run with random adapters and the profile in the prompt, and its run."""
+    """The folder of a run with random adapters and the profile in the prompt, and its run.
+
+    Its mesh does not divide the batch that it was trained with, which is no matter here.
+    """
     run = run_on(changed(debug_config, profile={"in_prompt": True}, data={"buckets": (256, 384)}))
     folder = tmp_path_factory.mktemp("runs") / "run"
     folder.mkdir()
-    write_config(folder, run.config)
+    write_config(folder, changed(run.config, train={"batch_size": 9}))
     checkpoints = Checkpoints(folder, run)
     checkpoints.save(Trainer(run).fresh().replace(adapters=random_adapters(run)), 1.0)
     checkpoints.close()
@@ -37,10 +43,11 @@ def say(saved_run, monkeypatch, capsys):
     """`say(*args)`: what the command prints on stdout and on stderr."""
 
     def call(*args):
-        monkeypatch.setattr(generate, "prepare_jax", lambda config: None)  # the tests have their own settings
-        short = ("--sampling.max_new_tokens", "4", "--batch_size", "4")
+        # The tests have their own settings.
+        monkeypatch.setattr("cuma_jax.commands.score_run.prepare_jax", lambda config: None)
+        short = ("--sampling.max_new_tokens", "4", "--batch_size", "3", "--mesh.data", "2")
         monkeypatch.setattr(sys, "argv", ["generate", "--run", str(saved_run[0]), *short, *args])
-        with devices_of(load_config(str(saved_run[0] / "config.json")).mesh):
+        with devices_of(MeshConfig(data=2)):
             generate.main()
         found = capsys.readouterr()
         return found.out, found.err
@@ -51,8 +58,8 @@ def say(saved_run, monkeypatch, capsys):
 def asked_as_in_training(run, row, who, number):
     """The prompt's tokens are those of a training row, up to the answer."""
     question, tokens = run.survey.questions[number], run.prediction.tokens
-    chat = generate.chat_of(run, generate.Asked("", question=question.id), who)
-    prompt = generate.prompt_tokens(run.tokenizer, chat)
+    chat = replies.chat_of(run, Asked("", question=question.id), who)
+    prompt = prompt_tokens(run.tokenizer, chat)
     trained = tokens.fill(np.array([row], np.int32), tokens.template_QO[[number], [0]], len(prompt))[0]
     np.testing.assert_array_equal(prompt, trained)
     return chat
@@ -68,14 +75,14 @@ def test_shots_are_shown_as_in_training_and_a_new_person_has_some_of_their_own(d
         # A question that is among the person's shots, which gives way, and one that is not.
         of_shots = int(shots.question_PJ[row, 0])
         others = [q for q in range(len(run.survey.questions)) if q not in shots.question_PJ[row]]
-        who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
+        who = person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
         for number in (of_shots, *others[:1]):
             chat = asked_as_in_training(run, row, who, number)
             assert "People like this answered" in chat[0]["content"]
             assert run.survey.questions[number].text not in chat[0]["content"]
-    new = generate.person("country: Belmora", profiles, None)
+    new = person("country: Belmora", profiles, None)
     assert new.values not in [profiles.values(p) for p in range(len(profiles))]
-    system = generate.chat_of(run, generate.Asked("", question=run.survey.questions[0].id), new)[0]["content"]
+    system = replies.chat_of(run, Asked("", question=run.survey.questions[0].id), new)[0]["content"]
     said = next(text for text in shots.lines if text in system)
     assert system.count("; ") >= 1, said
     # A profile that only the data lack a row of is served as if they had one.
@@ -105,14 +112,14 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(saved_r
     # The question's tokens are those of a training row of the same person, up to the answer.
     profiles = run.profiles
     row = next(p for p in range(len(profiles)) if profiles.values(p).get("sex") == "female")
-    who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
+    who = person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
     asked_as_in_training(run, row, who, 2)
     assert "as suits this user. A person from Belmora" in lines[4]["messages"][0]["content"]
 
     text, _ = say("--profile", ANNA, "--prompt", "What now?")
     assert re.match(r"-- 1 of 1: A person from Belmora; sex: female\. -+\n> What now\?\n\n", text)
     assert "[cut at 4 tokens" in text
-    assert generate._printable(lines[4]["reply"]) in text  # the same, alone
+    assert replies.printable(lines[4]["reply"]) in text  # the same, alone
     base, _ = say("--profile", ANNA, "--prompt", "What now?", "--json", "--base")
     assert json.loads(base)["reply"] != lines[4]["reply"]
     assert json.loads(base)["checkpoint"] == "the base"
@@ -125,33 +132,30 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(saved_r
 def test_an_unknown_person_or_question_is_one_message_with_what_is_known(saved_run):
     _, run = saved_run
     with pytest.raises(CumaError, match=r"who asks\?(.|\n)*country: Ardenia"):
-        generate.people_of(run, [], base=False)
+        replies.people_of(run, [], base=False)
     with pytest.raises(CumaError, match="unknown profile field 'planet'; known here: country"):
-        generate.people_of(run, ["planet: Mars"], base=False)
+        replies.people_of(run, ["planet: Mars"], base=False)
     with pytest.raises(CumaError, match="the survey has no such question; it has invented"):
-        generate.chat_of(run, generate.Asked("--question x", question="x"), generate.Person({}, ""))
-    lines = (generate.Asked("", question="x"), generate.Asked("", question="x", profile=ANNA))
-    options = generate.Options("", "", "", (), lines, 1, 0, 1, False, False)
+        replies.chat_of(run, Asked("--question x", question="x"), Person({}, ""))
+    lines = (Asked("", question="x"), Asked("", question="x", profile=ANNA))
     with pytest.raises(CumaError, match=r"who asks\?"):  # the first line
-        generate.askers(run, options)
+        replies.askers(run, (), False, lines)
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "which run"),
-        (["--run", "x"], "what is asked"),
-        (["--run", "x", "--prompt", " "], "is empty"),
-        (["--run", "x", "--prompt", "a", "--checkpoint", "newest"], "must be one of last, best"),
-        (["--run", "x", "--prompt", "a", "--samples", "0"], "--samples is '0'"),
-        (["--run", "x", "--prompt", "a"], "is x the folder of a run"),
+        ((), "what is asked"),
+        (("--prompt", " "), "is empty"),
+        (("--prompt", "a", "--samples", "0"), "--samples is 0"),
     ],
 )
-def test_bad_options_are_one_message_before_any_work(monkeypatch, args, message):
-    monkeypatch.setattr(sys, "argv", ["generate", *args])
+def test_bad_options_are_one_message_before_any_work(monkeypatch, tmp_path, args, message):
+    write_config(tmp_path, load_config("debug"))
+    monkeypatch.setattr(sys, "argv", ["generate", "--run", str(tmp_path), *args])
     with pytest.raises(CumaError, match=message):
         generate.main()
 
 
 def test_what_a_terminal_would_obey_is_not_printed():
-    assert generate._printable("a\x1b[2Jb\nc\td\x9be") == "a\ufffd[2Jb\nc\td\ufffde"
+    assert replies.printable("a\x1b[2Jb\nc\td\x9be") == "a\ufffd[2Jb\nc\td\ufffde"

@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 
-from cuma_jax.commands.compare import load_comparison
 from cuma_jax.config import load_config
 from cuma_jax.config.comparison import Comparison, Variant, by_method, changes, variant
 from cuma_jax.config.methods import METHODS, apply_method
-from cuma_jax.config.presets import comparisons, load_preset, presets
+from cuma_jax.config.presets import comparisons, load_comparison, load_preset, presets
 from cuma_jax.runtime.errors import CumaError
 
 BASE = load_config("debug")
@@ -61,7 +60,7 @@ def test_first_seeds_come_first():
         (lambda: made(splits=("probe",)), "splits names probe"),
         (lambda: list(made().cells(("lora",))), "has no variant 'lora'; it has cuma"),
         (lambda: list(made().cells((), (9,))), "has no seed 9"),
-        (lambda: load_comparison(""), "which comparison"),
+        (lambda: load_comparison(""), "--config is required"),
         (lambda: load_comparison("debug"), "returns a Comparison; presets are compare_debug"),
         (lambda: load_config("compare_debug"), "python -m cuma_jax.compare --config compare_debug"),
     ],

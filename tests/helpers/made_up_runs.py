@@ -25,7 +25,7 @@ def _data(data, sentence):
 
 
 def made_up_run(config: Config) -> bool:
-    """As `cuma_jax.train.run`: a country's answers, mixed with everybody's by rank (8: its own), noisy by the seed."""
+    """As `train_run` does: a country's answers, mixed with everybody's by rank (8: its own), noisy by the seed."""
     if config.adapter.kind == "none":
         raise CumaError("method base cannot run on <this> source")
     if config.adapter.kind == "full":

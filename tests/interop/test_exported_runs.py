@@ -54,7 +54,8 @@ def runs(run_on, debug_config, random_adapters, tmp_path_factory):
 
 
 def exported(folder, out, capsys, monkeypatch, *args):
-    monkeypatch.setattr(export, "prepare_jax", lambda config: None)  # the tests have their own settings
+    # The tests have their own settings.
+    monkeypatch.setattr("cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None)
     monkeypatch.setattr(sys, "argv", ["cuma_jax.export", "--run", str(folder), "--out", str(out), *args])
     with devices_of(load_config(str(folder / "config.json")).mesh):
         export.main()
@@ -185,7 +186,7 @@ REFUSED = {
 def test_a_mistake_is_one_message_and_nothing_is_written(case, tmp_path, capsys, monkeypatch):
     config, args, part = REFUSED[case]
     folder = written(tmp_path / "run", config) if config else tmp_path / "nothing"
-    monkeypatch.setattr(export, "prepare_jax", lambda config: None)
+    monkeypatch.setattr("cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None)
     out = () if "--out" in args else ("--out", str(tmp_path / "out"))
     monkeypatch.setattr(sys, "argv", ["cuma_jax.export", "--run", str(folder), *out, *args])
     with pytest.raises(SystemExit) as caught:

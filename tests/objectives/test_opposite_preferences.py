@@ -10,7 +10,7 @@ import pytest
 from conftest import changed, devices_of
 from preference_files import write_rows
 
-from cuma_jax.commands.evaluate import score
+from cuma_jax.commands.score_run import score
 from cuma_jax.config.methods import apply_method
 from cuma_jax.run.build import build_run
 from cuma_jax.training.loop import train

@@ -68,7 +68,7 @@ def test_packed_rows_equal_their_conversations_one_a_row(
 def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_path, source, packing):
     from conftest import devices_of
 
-    from cuma_jax.commands.evaluate import score
+    from cuma_jax.commands.score_run import score
     from cuma_jax.run.build import build_run
     from cuma_jax.training.loop import train
 
@@ -105,7 +105,7 @@ def test_training_on_choices_scores_accuracy_beside_chance(conversations, tmp_pa
     """Figures equal plain loops over the predicted distributions; annotators that are scored are not trained on."""
     from conftest import devices_of
 
-    from cuma_jax.commands.evaluate import score
+    from cuma_jax.commands.score_run import score
     from cuma_jax.evaluation.surveys.prediction import Predictor
     from cuma_jax.run.build import build_run
     from cuma_jax.training.loop import train

@@ -7,8 +7,9 @@ from conftest import ROOT, devices_of
 from processes import metrics
 from test_distributed import Group, losses
 
-from cuma_jax.commands import train
 from cuma_jax.commands.command_line import parse_runs
+from cuma_jax.commands.train import Options
+from cuma_jax.commands.train_runs import run_chain
 
 pytestmark = pytest.mark.slow
 CHAIN = ["--config", str(ROOT / "tests" / "helpers" / "chain_case.py"), "--mesh.data", "2",
@@ -26,9 +27,9 @@ def test_a_chain_of_dpo_and_grpo_is_that_of_one_process(tmp_path):
     argv = {name: [*CHAIN, "--run.dir", str(tmp_path / name), "--run.cache_dir", str(tmp_path / f"cache of {name}")]
             for name in ("one", "two")}  # fmt: skip
     Group(tmp_path / "logs", 2, *[["-m", "cuma_jax.train", *argv["two"]]] * 2).succeed()
-    configs = parse_runs("cuma_jax.train", "", argv["one"])
+    _, configs = parse_runs("train", "", argv["one"], Options)
     with devices_of(configs[0].mesh):
-        assert train.run_chain(configs) is None
+        assert run_chain(configs) is None
     for stage in ("dpo", "grpo"):
         expected = losses(tmp_path / "one" / stage)
         assert len(expected) == 2

@@ -107,7 +107,7 @@ def test_jax_is_set_up_before_the_first_device_is_asked_for(config, monkeypatch)
     def asked(*_):
         raise AssertionError("a device was asked for first")
 
-    monkeypatch.setattr(train, "prepare_jax", prepare)
+    monkeypatch.setattr("cuma_jax.commands.train_runs.prepare_jax", prepare)
     monkeypatch.setattr(xla_bridge, "backends", asked)
     monkeypatch.setattr(sys, "argv", ["train", "--config", str(config)])
     with pytest.raises(PreparedError):

@@ -10,27 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from cuma_jax.commands.data.examples import Example, conversation_example, draw_answers, survey_example, try_tokenizer
+from cuma_jax.commands.data.example_rows import conversation_rows, survey_rows
+from cuma_jax.commands.data.examples import Example, try_tokenizer
 from cuma_jax.commands.data.export import check_folder, export, file_names
 from cuma_jax.commands.data.facts import split_facts, survey_facts
-from cuma_jax.commands.data.pair_examples import survey_pair_examples, text_pair_examples
 from cuma_jax.commands.data.preference_facts import preference_facts
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
-from cuma_jax.data.shots import build_shots
 from cuma_jax.data.sources import load_source, source_units
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.preferences.tasks import preference_pairs
-from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.memory import host_peak_bytes
 from cuma_jax.surveys.load import cached_folder as cached_survey
-from cuma_jax.surveys.profiles import build_profiles
-from cuma_jax.surveys.splits import TRAIN, split_rows
+from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.survey import Survey
 
 
@@ -89,13 +83,13 @@ def build(config: Config) -> Result:
     folder = where(data, config.run.cache_dir)
     fresh = folder is not None and not folder.exists()
     with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}", not (fresh and data.source in _BARS)):
-        source = load_source(data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+        source = _load(config)
     if fresh:
         del source
         with phases("open it from the cache"):
-            source = load_source(data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+            source = _load(config)
     with phases("profiles"):
-        profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
+        profiles = _profiles(source, config)
     splits: dict[str, Any] = {"splits": []}
     if fresh or folder is None:  # what was there before is only opened; `show` counts it
         with phases("split"):
@@ -119,37 +113,22 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
     """Counts a source, and renders examples of its rows."""
     phases = Phases()
     with phases(f"load {config.data.source}"):
-        source = load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+        source = _load(config)
     with phases("count"):
-        profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
+        profiles = _profiles(source, config)
+        units = source_units(source)
         if isinstance(source, Survey):
-            facts = survey_facts(source, source_units(source), profiles, config.data)
+            facts = survey_facts(source, units, profiles, config.data)
         else:
-            facts = preference_facts(source, source_units(source), profiles, config.data)
-    rows: list[Example] = []
-    note, paired = "", objective_of(config).pairs_replies
+            facts = preference_facts(source, units, profiles, config.data)
+    rows, note = list[Example](), ""
     if examples > 0:
         with phases("render examples"):
             tokenizer, note = try_tokenizer(config, config.run.cache_dir)
             if isinstance(source, Survey):
-                picked, shots = draw_answers(source, examples, seed), None
-                if config.profile.in_prompt and config.profile.shots:
-                    train_A = split_rows(source_units(source), config.data) == TRAIN
-                    shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
-                if paired:
-                    sides = [survey_pair_examples(source, profiles, a, tokenizer, config, shots) for a in picked]
-                    rows = [row for both in sides for row in both]
-                else:
-                    rows = [survey_example(source, profiles, a, tokenizer, config, shots) for a in picked]
-            elif paired:
-                pairs = preference_pairs(source, config.dpo.min_margin)
-                picked = np.random.default_rng(seed).permutation(len(pairs))[:examples].tolist()
-                sides = [text_pair_examples(source, profiles, pairs, p, tokenizer, config) for p in picked]
-                rows = [row for both in sides for row in both]
+                rows = survey_rows(source, profiles, tokenizer, config, examples, seed)
             else:
-                size = len(source.conversations)
-                picked = np.random.default_rng(seed).permutation(size)[:examples].tolist()
-                rows = [conversation_example(source, profiles, c, tokenizer, config) for c in picked]
+                rows = conversation_rows(source, profiles, tokenizer, config, examples, seed)
     facts |= {"model": config.model.source, "objective": config.objective.name, "tokenizer_problem": note}
     facts["examples"] = [row.as_json() for row in rows]
     return Result("" if as_json else show_text(facts, rows, note, wants_colour(sys.stdout.isatty())), facts)
@@ -178,7 +157,7 @@ def check(config: Config) -> Result:
             lines.append(format_problems(problems))
         if errors:
             return Result("\n".join(lines), facts, failed=True)
-    source = load_source(data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+    source = _load(config)
     facts |= {**counts(source), "skipped": dict(source.skipped)}
     found = ", ".join(f"{n:,} {unit}" for unit, n in counts(source).items())
     if source.skipped:
@@ -202,7 +181,7 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
     if not conversations:  # before minutes of reading
         check_folder(out, file_names(form, conversations=False), overwrite)
     with phases(f"load {config.data.source}"):
-        source = load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+        source = _load(config)
     with phases("write"):
         rows = export(source, config.data, out, form, overwrite)
     facts: dict[str, Any] = {"source": config.data.source, "out": str(out), "rows": rows}
@@ -210,6 +189,14 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
     width = max(len(name) for name in rows)
     lines = [f"  {name:<{width}}  {n:>12,} rows  {_size((out / name).stat().st_size):>10}" for name, n in rows.items()]
     return Result("\n".join([f"{config.data.source} as tables in {out}", *lines]), facts)
+
+
+def _load(config: Config) -> Survey | Preferences:
+    return load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+
+
+def _profiles(source: Survey | Preferences, config: Config) -> Profiles:
+    return build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
 
 
 def counts(source: Survey | Preferences) -> dict[str, int]:

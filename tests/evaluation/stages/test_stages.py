@@ -49,7 +49,7 @@ def test_equal_stages_score_equally_and_their_difference_is_exactly_zero(debug_r
 
 @pytest.mark.slow
 def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_config, monkeypatch, capsys):
-    from cuma_jax.commands import train
+    from cuma_jax.commands.train_runs import run_chain
     from cuma_jax.run.saved_adapters import read_adapters
 
     monkeypatch.setattr("cuma_jax.run.build.make_mesh", _one_device)
@@ -62,9 +62,9 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
     )
     first = changed(small, objective={"name": "sft", "aggregate": "respondent"})
     stages = linked("chain", [_named(first, "first"), _named(small, "second")])
-    assert train.run_chain(stages[:1]) is None  # as if it had been stopped after the first stage
+    assert run_chain(stages[:1]) is None  # as if it had been stopped after the first stage
     before = (tmp_path / "first" / "results.json").stat().st_mtime_ns
-    assert train.run_chain(stages) is None
+    assert run_chain(stages) is None
     said = capsys.readouterr().out
     assert "stage 1 of 2, first (objective sft)" in said
     assert "done before" in said

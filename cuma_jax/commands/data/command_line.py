@@ -1,0 +1,185 @@
+"""The command line of `python -m cuma_jax.data`: a command, then the fields of a config's data section as flags."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import tyro
+
+from cuma_jax.commands import command_line
+from cuma_jax.commands.command_line import check_at_least, peek
+from cuma_jax.config import Config, load_config
+from cuma_jax.config.data import DataConfig
+from cuma_jax.config.presets import presets
+from cuma_jax.runtime.errors import CumaError
+
+HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
+
+  build    read a source once into the cache, and say what it holds
+  show     count by country, question, split and field; print examples as the model sees them
+  check    look through a source, a survey of your own above all, and list every problem at once
+  export   write it as plain tables (Parquet or JSON lines) for other programs
+
+Flags are the fields of a config's data section, without `data.`: --source wvs7 is --data.source wvs7 of
+`python -m cuma_jax.train`. `python -m cuma_jax.data COMMAND --help` lists them, with examples; docs/data_commands.md
+shows what each command prints."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Options of every command."""
+
+    file: tyro.conf.Positional[str] = ""
+    """The YAML file of a survey of your own: short for --source csv --path FILE.yaml."""
+    config: str = ""
+    """A preset's name, a .py file, or the config.json of a run: where the flags below start, and how examples are
+    rendered; empty: the defaults of every field."""
+    cache_dir: str = ""
+    """Where parsed sources are kept; empty: $CUMA_JAX_CACHE or ~/.cache/cuma_jax."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowOptions(Options):
+    """Options of `show`."""
+
+    examples: int = 5
+    """Rows to print as the model sees them."""
+    seed: int = 0
+    """Which rows: another seed draws others."""
+    model: str = ""
+    """Model whose tokenizer and chat template render the examples; empty: the config's."""
+    objective: Literal["", "choice", "sft", "dpo"] = ""
+    """What is supervised: the option letter; the letter and the end of the turn; or both replies of a pair. Empty: the
+    config's; for conversations sft."""
+    in_prompt: bool = False
+    """Write the profile in the system message, as profile.in_prompt does."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "examples")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions(Options):
+    """Options of `export`."""
+
+    out: str = ""
+    """Folder to write to (required)."""
+    format: Literal["parquet", "jsonl"] = "parquet"
+    """Parquet, or one JSON object a line."""
+    overwrite: bool = False
+    """Replace files that are there."""
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise CumaError("export needs --out FOLDER: where the tables go")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What decides the defaults of the other flags."""
+
+    config: str = ""
+    source: str = ""
+    path: str = ""
+
+
+_COMMANDS: dict[str, tuple[type[Options], str]] = {
+    "build": (
+        Options,
+        "Reads a source into the cache, so that training starts at once. A source that is there already, by its "
+        "content, is only opened. Prints what was read, what was left out and why, the time and the memory.\n\n"
+        "  python -m cuma_jax.data build --source wvs7 --raw WVS.csv --wvb WorldValuesBench",
+    ),
+    "show": (
+        ShowOptions,
+        "Counts by country, split, field and question; weights; duplicate texts; and examples as the model will see "
+        "them, the tokens that the loss is taken on marked.\n\n"
+        "  python -m cuma_jax.data show --questions 'wvs_immig.*' --examples 2\n\n"
+        "  python -m cuma_jax.data show --config debug --objective sft --in_prompt --json",
+    ),
+    "check": (
+        Options,
+        "Lists every problem of a survey of your own at once: file, row, column, what to do. Exit code 2 if one is an "
+        "error, 0 if not. Other sources are read whole and their skipped rows reported.\n\n"
+        "  python -m cuma_jax.data check examples/my_survey/survey.yaml",
+    ),
+    "export": (
+        ExportOptions,
+        "Writes plain tables: respondents, questions, answers (or conversations and turns), and the split by ids. "
+        "Files are written whole or not at all.\n\n"
+        "  python -m cuma_jax.data export --source wvs7 --raw WVS.csv --wvb WorldValuesBench --out tables",
+    ),
+}
+
+
+def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
+    """Command, config and options of a command line.
+
+    Raises:
+        CumaError: an unknown command, a bad preset, or values that a config may not hold.
+    """
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, file=sys.stdout if argv else sys.stderr)
+        sys.exit(0 if argv else 2)
+    command, *args = argv
+    if command not in _COMMANDS:
+        raise CumaError(f"unknown command {command!r}; it must be one of {', '.join(_COMMANDS)} (--help explains them)")
+    kind, text = _COMMANDS[command]
+    start = peek(_Start, args)
+    config = load_config(start.config) if start.config else Config()
+    data = config.data
+    if command == "check" and start.path and not (start.source or start.config):
+        data = dataclasses.replace(data, source="csv")
+    description = f"{text}\n\nPresets: {', '.join(presets())}."
+    options, section = command_line.parse(f"data {command}", description, args, kind, data)
+    if options.file:
+        section = dataclasses.replace(section, source="csv", path=options.file)
+    cache_dir = options.cache_dir or config.run.cache_dir
+    return command, _configure(config, section, cache_dir, options), options
+
+
+def _configure(config: Config, data: DataConfig, cache_dir: str, options: Options) -> Config:
+    """The config that the options make of a preset."""
+    from cuma_jax.preferences.load import SOURCES
+
+    sections: dict[str, Any] = {"data": data}
+    start, wanted = config.objective, getattr(options, "objective", "")
+    if not wanted and not options.config and data.source in SOURCES:
+        wanted = "sft"  # whole conversations say more of such a source than choices
+    if wanted not in ("", start.name):
+        changed: dict[str, Any] = {"name": wanted}
+        if wanted in ("sft", "dpo"):  # whose only loss and aggregate these are
+            changed |= {"loss": "cross_entropy", "aggregate": "respondent"}
+        sections["objective"] = dataclasses.replace(start, **changed)
+    if isinstance(options, ShowOptions):
+        if options.model:
+            sections["model"] = dataclasses.replace(config.model, source=options.model, revision="", tokenizer="")
+        if options.in_prompt:
+            sections["profile"] = dataclasses.replace(config.profile, in_prompt=True)
+    sections["run"] = dataclasses.replace(config.run, cache_dir=cache_dir)
+    return dataclasses.replace(config, **sections)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parses and runs one command."""
+    command, config, options = parse(sys.argv[1:] if argv is None else argv)
+    # Imported here: `--help` and a bad flag must not wait for pandas and Arrow.
+    from cuma_jax.commands.data import commands
+
+    if command == "build":
+        result = commands.build(config)
+    elif command == "show":
+        result = commands.show(config, options.examples, options.seed, options.json)
+    elif command == "check":
+        result = commands.check(config)
+    else:
+        out = pathlib.Path(options.out).expanduser()
+        result = commands.export_tables(config, out, options.format, options.overwrite)
+    print(json.dumps(result.facts, ensure_ascii=False) if options.json else result.text)
+    if result.failed:
+        sys.exit(2)

@@ -1,0 +1,27 @@
+"""Every command explains itself, at once."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from test_imports import MAINS
+
+_HELP = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except SystemExit as done:
+    assert done.code == 0
+assert not {"jax", "pandas", "transformers"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("words", [*([main] for main in sorted(MAINS)), ["data"], ["data", "show"]])
+def test_help_waits_for_no_library_and_reads_no_run(words):
+    main, *command = words
+    argv = [sys.executable, "-c", _HELP, f"cuma_jax.{main}", *command, "--help"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"python -m cuma_jax.{' '.join(words)}" in done.stdout
