@@ -73,9 +73,9 @@ def stage_build(raw: str, wvb: str, cache: str, cells: bool) -> dict[str, Any]:
 
 def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, order: str) -> dict[str, Any]:
     """Rows a second of the real stream on one core."""
-    from cuma_jax.data.batches import Batcher, Buckets
+    from cuma_jax.data.batches import Buckets, SurveyBatcher
     from cuma_jax.data.pipeline import TrainBatches, stream
-    from cuma_jax.data.tokens import build_row_tokens
+    from cuma_jax.data.survey_tokens import build_survey_tokens
     from cuma_jax.hub.model_files import resolve
     from cuma_jax.tokenization.tokenizer import load_tokenizer
 
@@ -83,10 +83,10 @@ def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, 
     files = resolve(tokenizer, weights=False)
     survey, profiles, rows, _, _ = ready(raw, wvb, cache)
     data, start = config(raw, wvb), time.perf_counter()
-    tokens = build_row_tokens(survey.questions, profiles if in_prompt else None, load_tokenizer(files), "choice")
+    tokens = build_survey_tokens(survey.questions, profiles if in_prompt else None, load_tokenizer(files), "choice")
     token_seconds, start = time.perf_counter() - start, time.perf_counter()
     sizes = [len(question.options) for question in survey.questions]
-    batcher = Batcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, None)
+    batcher = SurveyBatcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, None)
     batches = TrainBatches(batcher, BATCH, 1_000_000, 0, slice(0, BATCH), order)
     init_seconds = time.perf_counter() - start
     source = stream(batches, 0, data.prefetch)

@@ -17,9 +17,9 @@ from cuma_jax.config import Config, MeshConfig, SamplingConfig
 from cuma_jax.config.machines import apply_machine
 from cuma_jax.data.shots import build_shots
 from cuma_jax.generation.chats import prompt_tokens
-from cuma_jax.generation.personas import Person, known_fields, person
-from cuma_jax.generation.prompt_files import Asked, asked_prompt, read_prompts
-from cuma_jax.generation.texts import Prompt, Reply, generate_texts
+from cuma_jax.generation.personas import Persona, known_fields, parse_persona
+from cuma_jax.generation.prompt_files import PromptRequest, prompt_request, read_prompts
+from cuma_jax.generation.texts import EncodedPrompt, Reply, generate_texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import local_folder, read_config
@@ -72,7 +72,7 @@ class Options:
     machine: str
     checkpoint: str
     profiles: tuple[str, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[PromptRequest, ...]
     samples: int
     max_prompt: int
     batch_size: int
@@ -106,8 +106,8 @@ def _take_options(args: list[str]) -> Options:
     helped = bool({"-h", "--help"} & set(args))
     run, machine, which = (take_option(args, flag) for flag in ("--run", "--machine", "--checkpoint"))
     profiles = tuple(_take_all(args, "--profile"))
-    asked = [asked_prompt(text, f"--prompt {text[:40]!r}") for text in _take_all(args, "--prompt")]
-    asked += [Asked(f"--question {name}", question=name) for name in _take_all(args, "--question")]
+    asked = [prompt_request(text, f"--prompt {text[:40]!r}") for text in _take_all(args, "--prompt")]
+    asked += [PromptRequest(f"--question {name}", question=name) for name in _take_all(args, "--question")]
     for file in _take_all(args, "--file"):
         asked += read_prompts(pathlib.Path(file).expanduser())
     if not run and not helped:
@@ -124,7 +124,7 @@ def _take_options(args: list[str]) -> Options:
     return Options(run, machine, which, profiles, tuple(asked), **numbers, base=base, as_json=as_json)
 
 
-def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Person]:
+def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
     """Who asks; one nameless person where the model sees no profiles and none is given.
 
     Raises:
@@ -136,11 +136,11 @@ def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Person]:
             'who asks? this run sees profiles; give --profile "field: value; ...". Its fields, with some values:\n'
             + known_fields(run.profiles)
         )
-    people = [person(text, run.profiles, run.table) for text in profiles]
-    return people or [Person({}, "")]
+    people = [parse_persona(text, run.profiles, run.table) for text in profiles]
+    return people or [Persona({}, "")]
 
 
-def askers(run: Run, options: Options) -> tuple[list[Person], list[tuple[Asked, int]]]:
+def askers(run: Run, options: Options) -> tuple[list[Persona], list[tuple[PromptRequest, int]]]:
     """Who asks, and every prompt with the number of a person who asks it.
 
     Raises:
@@ -150,7 +150,7 @@ def askers(run: Run, options: Options) -> tuple[list[Person], list[tuple[Asked, 
     shared = any(not asked.profile for asked in options.asked)
     people = people_of(run, options.profiles, options.base) if shared else []
     count = len(people)
-    people += [person(text, run.profiles, run.table) for text in own]
+    people += [parse_persona(text, run.profiles, run.table) for text in own]
     return people, [
         (asked, p)
         for asked in options.asked
@@ -158,7 +158,7 @@ def askers(run: Run, options: Options) -> tuple[list[Person], list[tuple[Asked, 
     ]
 
 
-def chat_of(run: Run, asked: Asked, who: Person) -> list[Message]:
+def chat_of(run: Run, asked: PromptRequest, who: Persona) -> list[Message]:
     """The turns as they are rendered, after the system message that training puts there.
 
     Raises:
@@ -184,7 +184,7 @@ def chat_of(run: Run, asked: Asked, who: Person) -> list[Message]:
     ]
 
 
-def _shots_text(run: Run, who: Person, question: int) -> str:
+def _shots_text(run: Run, who: Persona, question: int) -> str:
     """What people like `who` answered to other questions, as training shows it (`profile.shots`)."""
     assert run.prediction is not None
     profiles, row = run.profiles.with_person(who.values)
@@ -212,7 +212,7 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     chats = [chat_of(run, asked, people[p]) for asked, p in pairs]
     rows = [prompt_tokens(tokenizer, chat) for chat in chats]
     prompts = [
-        Prompt(row, p, index, asked.name)
+        EncodedPrompt(row, p, index, asked.name)
         for row, (asked, p) in zip(rows, pairs, strict=True)
         for index in range(options.samples)
     ]
@@ -248,7 +248,7 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
                 print(_block(n + 1, len(prompts), who, prompt, reply, chat))
 
 
-def _block(number: int, count: int, who: Person, prompt: Prompt, reply: Reply, chat: Sequence[Message]) -> str:
+def _block(number: int, count: int, who: Persona, prompt: EncodedPrompt, reply: Reply, chat: Sequence[Message]) -> str:
     """A reply for people to read."""
     head = f"-- {number} of {count}" + (f", sample {prompt.index + 1}" if prompt.index else "")
     head += f": {who.text}" if who.text else ""
@@ -258,7 +258,9 @@ def _block(number: int, count: int, who: Person, prompt: Prompt, reply: Reply, c
     return "\n".join([*lines, "", _printable(reply.text) + cut, ""])
 
 
-def _line(asked: Asked, who: Person, prompt: Prompt, reply: Reply, chat: Sequence[Message], about: str) -> str:
+def _line(
+    asked: PromptRequest, who: Persona, prompt: EncodedPrompt, reply: Reply, chat: Sequence[Message], about: str
+) -> str:
     """A reply as one line of JSON."""
     values: dict[str, Any] = {
         "messages": list(chat),

@@ -167,7 +167,7 @@ def _first_turn(mask_T: np.ndarray) -> int:
 
 
 def pack(length_C: np.ndarray, capacity: int, most: int = MOST_SEGMENTS) -> list[np.ndarray]:
-    """Conversations into rows of `capacity` tokens, at most `most` a row: each into the fullest row that has room.
+    """Conversations into rows of `capacity` tokens, at most `most` per row: each into the fullest row that has room.
 
     Longest first (the sort is stable). Every conversation is in exactly one row, and which rows there are depends on
     the lengths alone.
@@ -206,7 +206,7 @@ def pack(length_C: np.ndarray, capacity: int, most: int = MOST_SEGMENTS) -> list
 
 
 class ConversationBatcher:
-    """Gathers conversations into batches; see `pipeline.Gatherer`.
+    """Conversations as batches; see `pipeline.Batcher`.
 
     Args:
         tokens: of all conversations.
@@ -214,11 +214,11 @@ class ConversationBatcher:
         profile_C: row of the profile table of each conversation's person.
         mass_C: how often a conversation is drawn, relative to others; packed rows are drawn alike.
         buckets: lengths that batches come in.
-        packing: several conversations a row, all rows in the longest bucket.
+        packing: several conversations per row, all rows in the longest bucket.
 
     Attributes:
         rows: the conversations of each row.
-        mass_N, bucket_N: see `pipeline.Gatherer`.
+        mass_N, bucket_N: see `pipeline.Batcher`.
         moves_up: a row may be in a batch of a longer bucket.
         question_N: None; conversations have no questions.
     """
@@ -257,7 +257,7 @@ class ConversationBatcher:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`; rows from `real` on weigh nothing.
 
         tokens int32 [B,T]; lengths int32 [B]; profile int32 [B], or [B,G] in packed rows; positions, labels int32 and

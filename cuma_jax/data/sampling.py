@@ -40,9 +40,9 @@ class Drawing:
 
 
 def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing | float) -> Rows:
-    """One row a (profile, question) cell, its target the distribution of the cell's answers.
+    """One row per (profile, question) cell, its target the distribution of the cell's answers.
 
-    Within a question a cell is drawn by the square root of its n (between one vote a cell and one a respondent).
+    Within a question a cell is drawn by the square root of its n (between one vote per cell and one per respondent).
 
     Args:
         survey, profiles: the data.
@@ -68,7 +68,7 @@ def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: D
 
 
 def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing | float) -> Rows:
-    """One row an answer.
+    """One row per answer.
 
     Args:
         survey, profiles: the data.
@@ -179,7 +179,7 @@ def describe_sampling(
     """What a training run sees of its rows, as one or two lines to print.
 
     Args:
-        mass_N: how often rows are drawn (`Batcher.mass_N`).
+        mass_N: how often rows are drawn (`SurveyBatcher.mass_N`).
         drawn: rows drawn in all: steps times the batch size.
         question_N: question of each row; None: rows have none.
         names: the questions' ids.

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 
-from cuma_jax.profile_encoders.embedders import CategoricalEmbedder, completed
+from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, completed
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, describe, parse_profile
@@ -13,7 +13,7 @@ _MOST = 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class Persona:
     """One profile.
 
     Attributes:
@@ -27,7 +27,7 @@ class Person:
     notes: tuple[str, ...] = ()
 
 
-def person(text: str, profiles: Profiles, table: ProfileTable | None) -> Person:
+def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
     """The person that a profile written by hand describes.
 
     Values are found whatever their capitals. One that nobody in the data has is taken as it is where values are read as
@@ -59,7 +59,7 @@ def person(text: str, profiles: Profiles, table: ProfileTable | None) -> Person:
     in_order = {field: given[field] for field in profiles.fields if field in given}
     values = completed([in_order], profiles.fields, profiles.derived)[0]
     said = {field: value for field, value in in_order.items() if field not in profiles.derived}
-    return Person(values, describe(said, profiles.sentence), tuple(notes))
+    return Persona(values, describe(said, profiles.sentence), tuple(notes))
 
 
 def known_fields(profiles: Profiles) -> str:

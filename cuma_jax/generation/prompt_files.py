@@ -13,7 +13,7 @@ _PROFILE = "profile"
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class PromptRequest:
     """One prompt.
 
     Attributes:
@@ -29,7 +29,7 @@ class Asked:
     profile: str = ""
 
 
-def asked_prompt(text: str, name: str) -> Asked:
+def prompt_request(text: str, name: str) -> PromptRequest:
     """A prompt of one turn.
 
     Raises:
@@ -37,10 +37,10 @@ def asked_prompt(text: str, name: str) -> Asked:
     """
     if not text.strip():
         raise CumaError(f"{name} is empty; write something to reply to")
-    return Asked(name, ({"role": "user", "content": text},))
+    return PromptRequest(name, ({"role": "user", "content": text},))
 
 
-def read_prompts(path: pathlib.Path) -> list[Asked]:
+def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
     """The prompts of a .jsonl file.
 
     A line is a string, or an object with one of `prompt` (a string), `messages` (turns with `role` and `content`) and
@@ -69,9 +69,9 @@ def read_prompts(path: pathlib.Path) -> list[Asked]:
     return found
 
 
-def _asked(value: Any, name: str) -> Asked:
+def _asked(value: Any, name: str) -> PromptRequest:
     if isinstance(value, str):
-        return asked_prompt(value, name)
+        return prompt_request(value, name)
     keys = [key for key in _KEYS if isinstance(value, dict) and key in value]
     if len(keys) != 1:
         raise CumaError(f'{name} must be a string or an object with one of {", ".join(_KEYS)}: {{"prompt": "..."}}')
@@ -81,9 +81,9 @@ def _asked(value: Any, name: str) -> Asked:
             raise CumaError(f"{name}: {string!r} must be a string")
     content = value[key]
     if key == "messages":
-        asked = Asked(name, _turns(content, name))
+        asked = PromptRequest(name, _turns(content, name))
     else:
-        asked = asked_prompt(content, name) if key == "prompt" else Asked(name, question=content)
+        asked = prompt_request(content, name) if key == "prompt" else PromptRequest(name, question=content)
     return dataclasses.replace(asked, profile=profile)
 
 

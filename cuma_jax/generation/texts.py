@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.generation.loop import Generated, make_generate
+from cuma_jax.generation.decoding_loop import Generated, make_generate
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
@@ -26,7 +26,7 @@ Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Prompt:
+class EncodedPrompt:
     """What one reply is asked for.
 
     Attributes:
@@ -96,7 +96,7 @@ class Writer:
 
 
 def generate_texts(
-    writer: Writer, adapters: Tree, prompts: Sequence[Prompt], seed: int, progress: bool = True
+    writer: Writer, adapters: Tree, prompts: Sequence[EncodedPrompt], seed: int, progress: bool = True
 ) -> list[Reply]:
     """A reply to every prompt, in their order. All processes call this with the same prompts.
 
@@ -142,7 +142,7 @@ def row_key(seed: int, tokens: np.ndarray, vector_C: np.ndarray | None, index: i
     return np.frombuffer(bytes.fromhex(digest)[:8], ">u4").astype(np.uint32)
 
 
-def _bucket(writer: Writer, prompt: Prompt) -> int:
+def _bucket(writer: Writer, prompt: EncodedPrompt) -> int:
     """The shortest length that holds a prompt (its number)."""
     needed, longest = len(prompt.tokens), writer.lengths[-1]
     if needed > longest:
@@ -156,9 +156,9 @@ def _bucket(writer: Writer, prompt: Prompt) -> int:
 
 
 def _batch(
-    writer: Writer, prompts: Sequence[Prompt], length: int, seed: int
+    writer: Writer, prompts: Sequence[EncodedPrompt], length: int, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """The batch of up to `batch_size` prompts; and their profile vectors, one a row, so that shapes never change."""
+    """The batch of up to `batch_size` prompts; and their profile vectors, one per row, so that shapes never change."""
     size, vectors_PC = writer.batch_size, writer.vectors_PC
     batch = {
         "tokens": np.full((size, length), writer.tokenizer.pad_id, np.int32),

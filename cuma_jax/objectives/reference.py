@@ -18,7 +18,7 @@ import numpy as np
 
 from cuma_jax.config import to_dict
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.replies import ReplyBatcher
+from cuma_jax.data.reply_tokens import ReplyBatcher
 from cuma_jax.objectives.grpo.prompt_layout import PromptLayout
 from cuma_jax.run.forward import Tables, pair_logps, row_losses
 from cuma_jax.run.inference import ask_rows, row_step

@@ -1,4 +1,4 @@
-"""A BERT sentence encoder (MiniLM and its family) in Flax Linen: text tokens in, one hidden state a token out.
+"""A BERT sentence encoder (MiniLM and its family) in Flax Linen: text tokens in, one hidden state per token out.
 
 The arithmetic is that of Devlin et al. (2019), arXiv 1810.04805, as transformers' `BertModel` computes it: learned
 positions, token types, post-layer-norm blocks, exact (erf) GELU. Padding is handled by lengths, never by a mask array.

@@ -7,7 +7,7 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.profile_encoders.embedders import training_values
+from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey, other_fields

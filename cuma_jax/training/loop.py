@@ -26,7 +26,7 @@ from jax.experimental import multihost_utils
 
 from cuma_jax.data.batches import Batch
 from cuma_jax.data.pairs import PairBatcher
-from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps, stream
+from cuma_jax.data.pipeline import Batcher, TrainBatches, epoch_steps, stream
 from cuma_jax.objectives.grpo.prompt_layout import PromptLayout
 from cuma_jax.objectives.grpo.step import Grpo, prompts_per_step
 from cuma_jax.objectives.reference import Reference, check_reference, save_reference, with_reference_logps
@@ -67,7 +67,7 @@ class Trained:
     seconds: float | None
 
 
-def training_rows(run: Run, split: str) -> Gatherer:
+def training_rows(run: Run, split: str) -> Batcher:
     """The rows of a split as the objective wants them: cells, single answers, conversations, or pairs of replies."""
     mask_N = run.mask(split)
     if not mask_N.any():
@@ -80,7 +80,7 @@ def rows_per_step(run: Run) -> int:
     return prompts_per_step(run) if isinstance(run.training, PromptLayout) else run.config.train.batch_size
 
 
-def total_steps(run: Run, batcher: Gatherer) -> int:
+def total_steps(run: Run, batcher: Batcher) -> int:
     """`train.steps`, or as many as `train.epochs` passes over the rows need; 0 where nothing is trained."""
     train, size = run.config.train, rows_per_step(run)
     if run.config.adapter.kind == "none":

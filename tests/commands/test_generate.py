@@ -51,7 +51,7 @@ def say(saved_run, monkeypatch, capsys):
 def asked_as_in_training(run, row, who, number):
     """The prompt's tokens are those of a training row, up to the answer."""
     question, tokens = run.survey.questions[number], run.prediction.tokens
-    chat = generate.chat_of(run, generate.Asked("", question=question.id), who)
+    chat = generate.chat_of(run, generate.PromptRequest("", question=question.id), who)
     prompt = generate.prompt_tokens(run.tokenizer, chat)
     trained = tokens.fill(np.array([row], np.int32), tokens.template_QO[[number], [0]], len(prompt))[0]
     np.testing.assert_array_equal(prompt, trained)
@@ -68,14 +68,14 @@ def test_shots_are_shown_as_in_training_and_a_new_person_has_some_of_their_own(d
         # A question that is among the person's shots, which gives way, and one that is not.
         of_shots = int(shots.question_PJ[row, 0])
         others = [q for q in range(len(run.survey.questions)) if q not in shots.question_PJ[row]]
-        who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
+        who = generate.parse_persona("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
         for number in (of_shots, *others[:1]):
             chat = asked_as_in_training(run, row, who, number)
             assert "People like this answered" in chat[0]["content"]
             assert run.survey.questions[number].text not in chat[0]["content"]
-    new = generate.person("country: Belmora", profiles, None)
+    new = generate.parse_persona("country: Belmora", profiles, None)
     assert new.values not in [profiles.values(p) for p in range(len(profiles))]
-    system = generate.chat_of(run, generate.Asked("", question=run.survey.questions[0].id), new)[0]["content"]
+    system = generate.chat_of(run, generate.PromptRequest("", question=run.survey.questions[0].id), new)[0]["content"]
     said = next(text for text in shots.lines if text in system)
     assert system.count("; ") >= 1, said
     # A profile that only the data lack a row of is served as if they had one.
@@ -105,7 +105,7 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(saved_r
     # The question's tokens are those of a training row of the same person, up to the answer.
     profiles = run.profiles
     row = next(p for p in range(len(profiles)) if profiles.values(p).get("sex") == "female")
-    who = generate.person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
+    who = generate.parse_persona("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
     asked_as_in_training(run, row, who, 2)
     assert "as suits this user. A person from Belmora" in lines[4]["messages"][0]["content"]
 
@@ -129,8 +129,8 @@ def test_an_unknown_person_or_question_is_one_message_with_what_is_known(saved_r
     with pytest.raises(CumaError, match="unknown profile field 'planet'; known here: country"):
         generate.people_of(run, ["planet: Mars"], base=False)
     with pytest.raises(CumaError, match="the survey has no such question; it has invented"):
-        generate.chat_of(run, generate.Asked("--question x", question="x"), generate.Person({}, ""))
-    lines = (generate.Asked("", question="x"), generate.Asked("", question="x", profile=ANNA))
+        generate.chat_of(run, generate.PromptRequest("--question x", question="x"), generate.Persona({}, ""))
+    lines = (generate.PromptRequest("", question="x"), generate.PromptRequest("", question="x", profile=ANNA))
     options = generate.Options("", "", "", (), lines, 1, 0, 1, False, False)
     with pytest.raises(CumaError, match=r"who asks\?"):  # the first line
         generate.askers(run, options)

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, keep_rows
+from cuma_jax.data.batches import Buckets, Rows, SurveyBatcher, fitting_rows, plan_hidden_cache
 from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.runtime.errors import CumaError
 
 SIZES = (2, 3, 4)
@@ -20,7 +20,7 @@ GOLDEN_ROWS = [(2, [39, 14, 31, 15, 45, 52, 52, 55]), (2, [24, 52, 56, 14, 17, 3
 def make_tokens(objective="choice"):
     """Three questions of three lengths; tokens are the question's number and the place."""
     templates = [np.arange(n, dtype=np.int32) + 100 * q for q, n in enumerate(LENGTHS)]
-    return RowTokens(
+    return SurveyTokens(
         templates=tuple(templates),
         template_QO=np.repeat(np.arange(3, dtype=np.int32)[:, None], 4, axis=1),
         labels_MS=np.array([[1], [2], [3]], np.int32),
@@ -40,8 +40,8 @@ def make_batcher(seed=0, count=60, cached=False):
         mass_N=rng.uniform(0.1, 3, count),
     )
     tokens, none = make_tokens(), np.zeros(0, np.int32)
-    kept = keep_rows(tokens, BUCKETS, 1024, none, none) if cached else None
-    return Batcher(rows, tokens, SIZES, "choice", BUCKETS, 1024, kept)
+    kept = plan_hidden_cache(tokens, BUCKETS, 1024, none, none) if cached else None
+    return SurveyBatcher(rows, tokens, SIZES, "choice", BUCKETS, 1024, kept)
 
 
 def source(steps=20, seed=5, local=slice(0, 8), batcher=None, order="weighted"):
@@ -123,7 +123,7 @@ def test_a_row_takes_the_shortest_bucket_that_holds_it():
 def test_a_row_that_is_too_long_is_one_message(limits):
     batcher = make_batcher()
     with pytest.raises(CumaError, match=r"number 2 .* 14 tokens, more than the 1[02] allowed; raise data\.max"):
-        Batcher(
+        SurveyBatcher(
             batcher.rows, make_tokens(), SIZES, "choice", limits.get("buckets", BUCKETS), limits["max_length"], None
         )
 
@@ -141,7 +141,7 @@ def test_rows_that_are_too_long_may_be_left_out_and_are_counted():
 
 
 def test_a_template_that_is_too_long_is_in_no_table():
-    kept = keep_rows(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
+    kept = plan_hidden_cache(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
     np.testing.assert_array_equal(kept.bucket_K, [0, 1, -1])
     np.testing.assert_array_equal(kept.slot_K, [0, 0, 0])
 
@@ -150,7 +150,7 @@ def test_a_text_with_a_profile_is_kept_once_and_found_again():
     system = tuple(np.full(n, 7, np.int32) for n in (1, 2, 3, 1))
     tokens = dataclasses.replace(make_tokens(), system=system)
     profile_N, template_N = np.array([3, 0, 3, 1, 0, 3]), np.array([1, 0, 1, 1, 2, 0])
-    kept = keep_rows(tokens, BUCKETS, 1024, profile_N, template_N)
+    kept = plan_hidden_cache(tokens, BUCKETS, 1024, profile_N, template_N)
     pairs = sorted(set(zip(profile_N.tolist(), template_N.tolist(), strict=True)))
     assert list(zip(kept.profile_K.tolist(), kept.template_K.tolist(), strict=True)) == pairs
     places = {}
@@ -160,7 +160,7 @@ def test_a_text_with_a_profile_is_kept_once_and_found_again():
         assert (bucket, kept.slot_K[k]) not in places
         places[bucket, int(kept.slot_K[k])] = k
         assert kept.slots(np.array([profile]), np.array([template]))[0] == kept.slot_K[k]
-    with pytest.raises(ValueError, match="not kept"):
+    with pytest.raises(ValueError, match="not cached"):
         kept.slots(np.array([2]), np.array([0]))
 
 
@@ -239,7 +239,7 @@ def question_batcher(questions=9, count=120):
     mass_N = rng.uniform(0, 1, count) * np.where(question_N == 0, 6.0, 1.0)
     mass_N[::17] = 0.0
     rows = Rows(np.arange(count, dtype=np.int32), question_N, np.zeros(count, np.int32), None, mass_N)
-    return Batcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, None)
+    return SurveyBatcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, None)
 
 
 @pytest.mark.parametrize("batch_size", [8, 9])

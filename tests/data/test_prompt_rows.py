@@ -9,7 +9,7 @@ from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import build_conversation_tokens, chat
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts, check_prompts
 from cuma_jax.data.sampling import cell_rows
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.sources.prism import read_prism
 from cuma_jax.preferences.tasks import conversation_messages
@@ -55,7 +55,7 @@ def test_every_reply_that_was_chosen_has_its_prompt(prefs, prompts, tokenizer):
         prompt = prompts.prompt(n)
         assert prompt.messages == tuple(before)
         assert (prompt.reference, prompt.profile, prompt.question) == (reply, c + 7, -1)
-        batch = prompts.gather(np.array([n]), 2)
+        batch = prompts.batch(np.array([n]), 2)
         ids = batch["tokens"][0, : batch["lengths"][0]].tolist()
         system = chat(prefs, c, f"Person {c}.")[:1]
         assert ids == tokenizer.encode_chat([*system, *before], add_generation_prompt=True)
@@ -73,11 +73,11 @@ def test_survey_prompts_end_before_the_answer(tokenizer):
     survey = make_invented()
     profiles = build_profiles(survey)
     rows = cell_rows(survey, profiles, np.ones(survey.num_answers, bool), 0.5)
-    pieces = build_row_tokens(survey.questions, None, tokenizer, "choice")
+    pieces = build_survey_tokens(survey.questions, None, tokenizer, "choice")
     prompts = SurveyPrompts(rows, pieces, survey.questions, BUCKETS, 1024)
     for n in (0, 3, 11):
         question = survey.questions[rows.question_N[n]]
-        batch = prompts.gather(np.array([n, n]), 0, real=1)
+        batch = prompts.batch(np.array([n, n]), 0, real=1)
         text = tokenizer.decode(batch["tokens"][0, : batch["lengths"][0]].tolist())
         assert text.endswith("<|im_start|>assistant\n")
         assert question_message(question) in text

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets
+from cuma_jax.data.batches import Buckets, SurveyBatcher
 from cuma_jax.data.pipeline import TrainBatches, epoch_steps
 from cuma_jax.data.sampling import (
     Drawing,
@@ -17,7 +17,7 @@ from cuma_jax.data.sampling import (
     kish_size,
     question_passes,
 )
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
@@ -173,8 +173,8 @@ def test_an_epoch_of_a_survey_holds_every_row_once(survey, build, tmp_path):
     mask_A = np.random.default_rng(1).random(survey.num_answers) < 0.3
     rows = build(survey, profiles, mask_A, 0.5)
     tokenizer = load_tokenizer(resolve("random:tiny", "", str(tmp_path)))
-    tokens = build_row_tokens(survey.questions, None, tokenizer, "choice")
-    batcher = Batcher(
+    tokens = build_survey_tokens(survey.questions, None, tokenizer, "choice")
+    batcher = SurveyBatcher(
         rows, tokens, [len(q.options) for q in survey.questions], "choice", Buckets((128, 160, 512)), 512, None
     )
     steps = epoch_steps(batcher, 32)

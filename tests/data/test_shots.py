@@ -8,7 +8,7 @@ import pytest
 
 from cuma_jax.data import shots as shots_module
 from cuma_jax.data.shots import build_shots
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
@@ -126,7 +126,7 @@ def test_fewer_questions_are_fewer_shots(made):
 def test_rows_with_shots_equal_tokenising_the_whole_chat(made, objective):
     survey, profiles, _, shots = made
     tokenizer = load_tokenizer(resolve("random:tiny"))
-    tokens = build_row_tokens(survey.questions, profiles, tokenizer, objective, shots)
+    tokens = build_survey_tokens(survey.questions, profiles, tokenizer, objective, shots)
     for p in range(0, len(profiles), 20):
         for q, question in enumerate(survey.questions):
             who = np.array([p])

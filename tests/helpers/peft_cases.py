@@ -74,7 +74,7 @@ def made(name):
             variables, tokens_BT, lengths_B, None if profile_BC is None else jnp.asarray(profile_BC)
         )
         everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-        h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="gather")
+        h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions")
         return decoder.apply(variables, h_BTD, method="logits")
 
     if adapter.kind == "dora":

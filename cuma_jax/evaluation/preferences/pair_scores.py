@@ -17,7 +17,7 @@ import pandas as pd
 from cuma_jax.config import ObjectiveConfig
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.tokenise import preference_pairs, tokenise
+from cuma_jax.data.tokenise import tokenise, tokenise_pairs
 from cuma_jax.evaluation.metrics.cluster_bootstrap import (
     CHANGE,
     SHARE,
@@ -70,7 +70,7 @@ def pair_layout(run: Run) -> PairLayout:
     if isinstance(a.source, Preferences):
         tables = plain_tables(a.config, vectors_PM)
         cache = str(cache_dir(a.config.run.cache_dir))
-        pairs = preference_pairs(a.config, a.source, a.profiles, a.tokenizer, cache, progress=True)
+        pairs = tokenise_pairs(a.config, a.source, a.profiles, a.tokenizer, cache, progress=True)
         return PairLayout(a.config, a.source, a.profiles, pairs, tables, {})
     config = dataclasses.replace(a.config, objective=ObjectiveConfig("dpo", aggregate="respondent"))
     pieces = tokenise(config, a.source, a.profiles, a.tokenizer, progress=False, train_A=a.mask("train"))

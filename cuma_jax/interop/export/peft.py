@@ -1,4 +1,4 @@
-"""A run as PEFT adapters: one for plain LoRA and DoRA, one a profile where a router reads the profile."""
+"""A run as PEFT adapters: one for plain LoRA and DoRA, one per profile where a router reads the profile."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from cuma_jax.interop.export.dora import dora_adapter
 from cuma_jax.interop.export.fold import folded_adapter, plain_adapter
 from cuma_jax.interop.export.gates import averaged_gates, profile_gates
 from cuma_jax.interop.export.parity import Parity, table, write_report
-from cuma_jax.interop.export.profile_selection import Person, choose, prompts
+from cuma_jax.interop.export.profile_selection import SelectedProfile, calibration_questions, select_profiles
 from cuma_jax.interop.formats.peft_folder import PeftAdapter, write_peft
 from cuma_jax.models.families import decoder_config
 from cuma_jax.run.build import build_run
@@ -108,7 +108,7 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
             f"done on survey questions; {run.source.name!r} was read as conversations. Only cuma_profile (router."
             "inputs profile) can be exported from such a run"
         )
-    people = choose(run, choice.profiles)
+    people = select_profiles(run, choice.profiles)
     if reads_text and (strange := [p for p in people if p.row < 0]):
         raise CumaError(
             f"--profiles: the data have nobody like {strange[0].text!r}; a router that reads the text too is averaged "
@@ -116,7 +116,7 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
         )
     on_devices = put_tree(saved.adapters, run.adapter_shardings)
     known = [person for person in people if person.row >= 0] if asks else []
-    asked = dict(zip([p.row for p in known], prompts(run, known, choice.questions), strict=True))
+    asked = dict(zip([p.row for p in known], calibration_questions(run, known, choice.questions), strict=True))
     if reads_text:
         gates = averaged_gates(run, on_devices, [_pair(person, asked) for person in people])
     else:
@@ -154,13 +154,13 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
     return [*lines, table(entries)]
 
 
-def _pair(person: Person, asked: dict[int, Any]) -> tuple[Any, Any]:
+def _pair(person: SelectedProfile, asked: dict[int, Any]) -> tuple[Any, Any]:
     questions = asked[person.row][0]
     return (questions * 0 + person.row).astype("int32"), questions
 
 
 def _entry(
-    name: str, person: Person, adapter: PeftAdapter, parity: Parity | None, asked: dict[int, Any]
+    name: str, person: SelectedProfile, adapter: PeftAdapter, parity: Parity | None, asked: dict[int, Any]
 ) -> dict[str, Any]:
     compared = parity.of(adapter, person.row, asked[person.row][1]) if parity and person.row in asked else None
     return {

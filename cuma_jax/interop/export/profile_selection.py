@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from cuma_jax.profile_encoders.embedders import completed
+from cuma_jax.profile_encoders.profile_embedders import completed
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import describe, parse_profile, profile_text
@@ -18,7 +18,7 @@ MOST = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class SelectedProfile:
     """One profile to export.
 
     Attributes:
@@ -34,7 +34,7 @@ class Person:
     answers: int
 
 
-def choose(run: Run, asked: str) -> list[Person]:
+def select_profiles(run: Run, asked: str) -> list[SelectedProfile]:
     """The profiles that `--profiles` asks for.
 
     Args:
@@ -53,11 +53,11 @@ def choose(run: Run, asked: str) -> list[Person]:
         if most == 0:
             raise CumaError("--profiles is 0; it must be at least 1, all, or a file")
         order = [int(p) for p in np.argsort(-count_P, kind="stable")[:most] if count_P[p]]
-        return [Person(p, profiles.values(p), profile_text(profiles, p), int(count_P[p])) for p in order]
+        return [SelectedProfile(p, profiles.values(p), profile_text(profiles, p), int(count_P[p])) for p in order]
     return _from_file(run, pathlib.Path(asked).expanduser(), count_P)
 
 
-def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Person]:
+def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[SelectedProfile]:
     profiles, table = run.profiles, run.table
     assert table is not None
     if not path.is_file():
@@ -76,13 +76,15 @@ def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Person
             raise CumaError(f"--profiles {path}, line {number}: {error}") from None
         row = rows.get(tuple(values.get(field) for field in profiles.fields), -1)
         said = {field: value for field, value in values.items() if field not in profiles.derived}
-        found.append(Person(row, values, describe(said, profiles.sentence), int(count_P[row]) if row >= 0 else 0))
+        found.append(
+            SelectedProfile(row, values, describe(said, profiles.sentence), int(count_P[row]) if row >= 0 else 0)
+        )
     if not found:
         raise CumaError(f"--profiles {path} holds no profile; write one a line")
     return found
 
 
-def prompts(run: Run, people: list[Person], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def calibration_questions(run: Run, people: list[SelectedProfile], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each profile, the questions to calibrate on and those to check on, disjoint where there are two or more.
 
     Both are training questions that people of the profile answered (of a profile without training answers: that

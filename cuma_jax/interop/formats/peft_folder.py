@@ -13,8 +13,8 @@ import pathlib
 import numpy as np
 from safetensors.numpy import save
 
-from cuma_jax.interop.formats.official import NUMPY
 from cuma_jax.interop.formats.official_config import MODULES
+from cuma_jax.interop.formats.official_folder import NUMPY
 from cuma_jax.interop.formats.official_tensors import Tensors, module_name
 
 Linear = tuple[int, str]

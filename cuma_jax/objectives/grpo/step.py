@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import optax
 
-from cuma_jax.data.batches import Batch, Batcher
-from cuma_jax.data.pipeline import Gatherer, TrainBatches
+from cuma_jax.data.batches import Batch, SurveyBatcher
+from cuma_jax.data.pipeline import Batcher, TrainBatches
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts
 from cuma_jax.objectives.grpo.policy import make_update
 from cuma_jax.objectives.grpo.prompt_layout import PromptLayout
@@ -62,7 +62,7 @@ class Grpo:
     def __init__(
         self,
         run: Run,
-        prompts: Gatherer,
+        prompts: Batcher,
         optimizer: optax.GradientTransformation,
         schedule: optax.Schedule,
         state_shardings: Tree,
@@ -138,7 +138,7 @@ class _HeldOutAnswers:
         config = run.config
         assert isinstance(run.prediction, Layout)
         self._run, size = run, config.evaluation.batch_size
-        batcher: Batcher = run.prediction.training_rows(run.mask("validation"))
+        batcher: SurveyBatcher = run.prediction.training_rows(run.mask("validation"))
         local = local_rows(run.mesh, size)
         count = max(config.train.eval_batches * config.train.batch_size // size, 1)
         source = TrainBatches(batcher, size, count, config.train.seed, local)

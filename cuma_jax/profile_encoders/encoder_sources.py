@@ -1,4 +1,4 @@
-"""Where a text encoder comes from: a BERT folder (MiniLM), any decoder the project can load, or the backbone itself.
+"""Loads a text encoder: from a BERT folder (MiniLM), from any decoder the project can load, or the backbone itself.
 
 Shapes: B rows of one call, T tokens, D the encoder's width.
 """

@@ -16,7 +16,7 @@ from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
 from cuma_jax.profile_encoders import text_encoder
 from cuma_jax.profile_encoders.bert import Bert, bert_config, load_bert
-from cuma_jax.profile_encoders.encoders import Backbone, load_encoder
+from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.runtime.errors import CumaError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "bert"
