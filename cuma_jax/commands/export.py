@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from cuma_jax.interop.export.official import export_reference
-from cuma_jax.interop.export.peft import Choice, export_peft
+from cuma_jax.interop.export.peft import ExportOptions, export_peft
 from cuma_jax.run.folder import local_folder, read_config
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.jax_setup import prepare_jax
@@ -60,6 +60,6 @@ def main() -> None:
             raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
         lines = export_reference(config, run, options.checkpoint, options.dtype, out)
     else:
-        choice = Choice(options.checkpoint, options.dtype, options.profiles, options.questions)
+        choice = ExportOptions(options.checkpoint, options.dtype, options.profiles, options.questions)
         lines = export_peft(config, run, choice, out)
     print("\n".join([*lines, f"exported: {out.resolve()}"]))

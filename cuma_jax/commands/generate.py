@@ -16,10 +16,9 @@ from cuma_jax.commands.evaluate import restore
 from cuma_jax.config import Config, MeshConfig, SamplingConfig
 from cuma_jax.config.machines import apply_machine
 from cuma_jax.data.shots import build_shots
-from cuma_jax.generation.chats import prompt_tokens
 from cuma_jax.generation.personas import Persona, known_fields, parse_persona
 from cuma_jax.generation.prompt_files import PromptRequest, prompt_request, read_prompts
-from cuma_jax.generation.texts import EncodedPrompt, Reply, generate_texts
+from cuma_jax.generation.texts import EncodedPrompt, Reply, generate_texts, prompt_tokens
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import local_folder, read_config

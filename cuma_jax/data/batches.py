@@ -22,6 +22,10 @@ padding rows. choice: option_ids int32 [B,O], options int32 [B], target float32 
 """
 
 
+POSITIONS = 32
+"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Buckets:
     """The few lengths that batches come in.
@@ -154,6 +158,25 @@ def fitting_rows(
     return fits_N, {f"question {name}: longer than {limit} tokens": int(count_Q[q]) for q, name in names.items()}
 
 
+def row_weights(size: int, real: int | None) -> np.ndarray:
+    """float32 [B]: 1 for the first `real` rows of a batch (None: for all), 0 for those that fill it up."""
+    return (np.arange(size) < (size if real is None else real)).astype(np.float32)
+
+
+def survey_rows(
+    tokens: SurveyTokens, cache: HiddenCache | None, profile_N: np.ndarray, template_N: np.ndarray, width: int
+) -> Batch:
+    """Lengths and supervised positions of survey rows, and their tokens [N, width]; with `cache` their places in it."""
+    length_N, supervised = tokens.lengths(profile_N, template_N), tokens.supervised
+    rows = {
+        "lengths": length_N,
+        "positions": length_N[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
+    }
+    if cache is not None:
+        return rows | {"template": cache.slots(profile_N, template_N)}
+    return rows | {"tokens": tokens.fill(profile_N, template_N, width)}
+
+
 class SurveyBatcher:
     """Survey rows as batches of one bucket each; see `pipeline.Batcher`.
 
@@ -211,20 +234,8 @@ class SurveyBatcher:
         rows, tokens = self.rows, self.tokens
         profile_B, question_B, option_B = rows.profile_N[index_B], rows.question_N[index_B], rows.option_N[index_B]
         template_B = tokens.template_QO[question_B, option_B]
-        length_B, supervised = tokens.lengths(profile_B, template_B), tokens.supervised
-        weight_B = np.ones(len(index_B), np.float32)
-        if real is not None:
-            weight_B[real:] = 0.0
-        batch = {
-            "lengths": length_B,
-            "profile": profile_B.astype(np.int32),
-            "positions": length_B[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
-            "weight": weight_B,
-        }
-        if self._cache is not None:
-            batch["template"] = self._cache.slots(profile_B, template_B)
-        else:
-            batch["tokens"] = tokens.fill(profile_B, template_B, self.buckets.lengths[bucket])
+        batch = survey_rows(tokens, self._cache, profile_B, template_B, self.buckets.lengths[bucket])
+        batch |= {"profile": profile_B.astype(np.int32), "weight": row_weights(len(index_B), real)}
         if self.objective == "sft":
             batch["labels"] = tokens.labels_MS[template_B]
             return batch

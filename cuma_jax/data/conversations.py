@@ -12,23 +12,21 @@ import dataclasses
 import json
 import pathlib
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from cuma_jax.data.batches import Batch, Buckets
+from cuma_jax.data.batches import POSITIONS, Batch, Buckets, row_weights
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import cached_arrays
 from cuma_jax.surveys.prompts import conversation_system_message
 from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 VERSION = "1"
 """Raised whenever the same conversations would get other tokens: part of the cache key."""
-_ROUND = 32
-"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
 MOST_SEGMENTS = 16
 """Most conversations in one packed row."""
 
@@ -64,12 +62,9 @@ class ConversationTokens:
         Raises:
             CumaError: the file is damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                about = json.loads(str(arrays["about"]))
-                return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
+        arrays = cached_arrays(path)
+        about = json.loads(str(arrays["about"]))
+        return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])
 
     @property
     def kept_C(self) -> np.ndarray:
@@ -252,7 +247,7 @@ class ConversationBatcher:
         supervised_C[tokens.kept_C] = count_C
         supervised_N = np.array([supervised_C[row].sum() for row in self.rows], np.int64)
         most_K = [supervised_N[self.bucket_N <= b].max(initial=0) for b in range(len(buckets.lengths))]
-        self._width_K = [max(int(-(-most // _ROUND) * _ROUND), _ROUND) for most in most_K]
+        self._width_K = [max(int(-(-most // POSITIONS) * POSITIONS), POSITIONS) for most in most_K]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -272,7 +267,7 @@ class ConversationBatcher:
             "positions": np.zeros((size, width), np.int32),
             "labels": np.zeros((size, width), np.int32),
             "label_weight": np.zeros((size, width), np.float32),
-            "weight": (np.arange(size) < (size if real is None else real)).astype(np.float32),
+            "weight": row_weights(size, real),
             "segment": np.zeros((size, length), np.int32),
             "position": np.zeros((size, length), np.int32),
         }

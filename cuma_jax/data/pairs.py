@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Buckets, HiddenCache
+from cuma_jax.data.batches import Batch, Buckets, HiddenCache, row_weights
 from cuma_jax.data.reply_tokens import ReplyTokens, SurveyReplyTokens, supervised_widths
 from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.runtime.errors import CumaError
@@ -106,7 +106,7 @@ class PairBatcher:
         rows = self.pairs.replies.fill(reply_B2.ravel(), self.buckets.lengths[bucket], self._width_K[bucket])
         batch = {name: values.reshape(size, 2, *values.shape[1:]) for name, values in rows.items()}
         batch["profile"] = self.pairs.replies.profile_X[reply_B2[:, 0]].astype(np.int32)
-        batch["weight"] = (np.arange(size) < (size if real is None else real)).astype(np.float32)
+        batch["weight"] = row_weights(size, real)
         if self._reference_X is not None:
             batch["reference_logp"] = self._reference_X[reply_B2]
         return batch

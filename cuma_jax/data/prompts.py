@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Buckets, Rows, fitting_rows
+from cuma_jax.data.batches import Batch, Buckets, Rows, fitting_rows, row_weights
 from cuma_jax.data.conversations import ConversationTokens
 from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.preferences.preferences import Preferences
@@ -187,11 +187,10 @@ def check_prompts(prompts: Prompts, samples: int) -> None:
 def _batch(
     tokens_BT: np.ndarray, length_B: np.ndarray, profile_B: np.ndarray, index_B: np.ndarray, real: int | None
 ) -> Batch:
-    weight_B = np.arange(len(index_B)) < (len(index_B) if real is None else real)
     return {
         "tokens": tokens_BT,
         "lengths": length_B.astype(np.int32),
         "profile": profile_B.astype(np.int32),
         "row": index_B.astype(np.int64),
-        "weight": weight_B.astype(np.float32),
+        "weight": row_weights(len(index_B), real),
     }

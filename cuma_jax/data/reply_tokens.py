@@ -7,17 +7,13 @@ Shapes: X replies, T turns, N rows or B rows of a batch (numbers of replies), K 
 
 import dataclasses
 import pathlib
-import zipfile
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Buckets, HiddenCache
+from cuma_jax.data.batches import POSITIONS, Batch, Buckets, HiddenCache, row_weights, survey_rows
 from cuma_jax.data.survey_tokens import SurveyTokens
-from cuma_jax.runtime.errors import CumaError
-
-_ROUND = 32
-"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
+from cuma_jax.runtime.files import cached_arrays
 
 
 class ReplyTokens(Protocol):
@@ -124,12 +120,8 @@ class TextReplyTokens:
         Raises:
             CumaError: the file is damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
-            return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
+        arrays: dict[str, Any] = cached_arrays(path)
+        return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,18 +157,10 @@ class SurveyReplyTokens:
     def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
         """See `ReplyTokens`; there are always `SurveyTokens.supervised` positions."""
         profile_N, template_N = self.profile_X[reply_N], self.template_X[reply_N]
-        length_N, count = self.pieces.lengths(profile_N, template_N), self.pieces.supervised
-        batch: Batch = {
-            "lengths": length_N,
-            "positions": length_N[:, None] - count + np.arange(count, dtype=np.int32)[None, :],
+        return survey_rows(self.pieces, self.cache, profile_N, template_N, length) | {
             "labels": self.pieces.labels_MS[template_N],
-            "label_weight": np.ones((len(reply_N), count), np.float32),
+            "label_weight": np.ones((len(reply_N), self.pieces.supervised), np.float32),
         }
-        if self.cache is None:
-            batch["tokens"] = self.pieces.fill(profile_N, template_N, length)
-        else:
-            batch["template"] = self.cache.slots(profile_N, template_N)
-        return batch
 
     def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
         """See `ReplyTokens`."""
@@ -189,7 +173,7 @@ def supervised_widths(supervised_N: np.ndarray, bucket_N: np.ndarray, buckets: i
     """Supervised positions S of batches of each bucket: those of the row with most in it or a shorter one, and then up
     to a multiple of the cross-entropy's chunk (few positions stay as they are)."""
     most_K = [int(supervised_N[bucket_N <= b].max(initial=1)) for b in range(buckets)]
-    return [most if most < _ROUND // 4 else -(-most // _ROUND) * _ROUND for most in most_K]
+    return [most if most < POSITIONS // 4 else -(-most // POSITIONS) * POSITIONS for most in most_K]
 
 
 class ReplyBatcher:
@@ -223,5 +207,5 @@ class ReplyBatcher:
         reply_B = self.reply_N[index_B]
         batch = self.replies.fill(reply_B, self.buckets.lengths[bucket], self._width_K[bucket])
         batch["profile"] = self.replies.profile_X[reply_B].astype(np.int32)
-        batch["weight"] = (np.arange(len(index_B)) < (len(index_B) if real is None else real)).astype(np.float32)
+        batch["weight"] = row_weights(len(index_B), real)
         return batch

@@ -1,4 +1,4 @@
-"""Text written by a run, for the person who is asking."""
+"""Replies written by a run, to the persona that asks."""
 
 from cuma_jax.generation.decoding_loop import Generated, make_generate
 from cuma_jax.generation.texts import EncodedPrompt, Reply, Writer, generate_texts

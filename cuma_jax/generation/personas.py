@@ -1,4 +1,4 @@
-"""Who is asking: profiles written by hand, as a run knows them."""
+"""Personas: profiles written by hand, as a run knows them."""
 
 import dataclasses
 import difflib
@@ -14,12 +14,12 @@ _MOST = 30
 
 @dataclasses.dataclass(frozen=True)
 class Persona:
-    """One profile.
+    """One profile that asks.
 
     Attributes:
         values: field -> value, the derived ones included.
         text: its sentence, as prompts have it.
-        notes: what the user should know of it.
+        notes: what the user should know about it.
     """
 
     values: dict[str, str]
@@ -28,7 +28,7 @@ class Persona:
 
 
 def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
-    """The person that a profile written by hand describes.
+    """The persona that a profile written by hand describes.
 
     Values are found whatever their capitals. One that nobody in the data has is taken as it is where values are read as
     text, and noted; where they are columns of a table, it would mean nothing.

@@ -1,4 +1,4 @@
-"""What a command line or a file of prompts asks."""
+"""Requests for replies, from a command line or a file of prompts."""
 
 import dataclasses
 import json
@@ -14,13 +14,13 @@ _PROFILE = "profile"
 
 @dataclasses.dataclass(frozen=True)
 class PromptRequest:
-    """One prompt.
+    """One prompt to reply to.
 
     Attributes:
         name: for errors.
         messages: the turns, the user's last; without a system message. Empty: a question of the survey.
         question: its id; empty: `messages`.
-        profile: who asks it; empty: everybody that the command names.
+        profile: who asks it; empty: every persona that the command names.
     """
 
     name: str
@@ -59,7 +59,7 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_asked(json.loads(line), f"--file {path}, line {number}"))
+                found.append(_request(json.loads(line), f"--file {path}, line {number}"))
             except json.JSONDecodeError as error:
                 raise CumaError(
                     f'--file {path}, line {number} is not JSON ({error.msg}); write {{"prompt": "..."}} on a line'
@@ -69,7 +69,7 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
     return found
 
 
-def _asked(value: Any, name: str) -> PromptRequest:
+def _request(value: Any, name: str) -> PromptRequest:
     if isinstance(value, str):
         return prompt_request(value, name)
     keys = [key for key in _KEYS if isinstance(value, dict) and key in value]
@@ -81,10 +81,10 @@ def _asked(value: Any, name: str) -> PromptRequest:
             raise CumaError(f"{name}: {string!r} must be a string")
     content = value[key]
     if key == "messages":
-        asked = PromptRequest(name, _turns(content, name))
+        request = PromptRequest(name, _turns(content, name))
     else:
-        asked = prompt_request(content, name) if key == "prompt" else PromptRequest(name, question=content)
-    return dataclasses.replace(asked, profile=profile)
+        request = prompt_request(content, name) if key == "prompt" else PromptRequest(name, question=content)
+    return dataclasses.replace(request, profile=profile)
 
 
 def _turns(content: Any, name: str) -> tuple[Message, ...]:

@@ -20,9 +20,11 @@ from cuma_jax.models.decoder import Decoder
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.runtime.sharding import local_rows, put_whole
-from cuma_jax.tokenization.tokenizer import Tokenizer
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 Tree = Any
+_REPLY = "A"
+"""Stands for the reply that is not written yet; no token of it is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +135,30 @@ def generate_texts(
                     replies[n] = _reply(writer.tokenizer, out, row)
                 bar.update(len(numbers))
     return [reply for reply in replies if reply is not None]
+
+
+def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarray:
+    """The tokens before a reply, int32 [T]: those that training on whole conversations puts before it.
+
+    Args:
+        tokenizer: the model's.
+        messages: the turns, the user's last.
+
+    Raises:
+        CumaError: no user's turn at the end, an empty turn, or turns that the template refuses.
+    """
+    safe = [message | {"content": message["content"].strip()} for message in messages]
+    if not safe or safe[-1]["role"] != "user":
+        roles = ", ".join(message["role"] for message in safe) or "none"
+        raise CumaError(f"the last turn before a reply must be the user's; the turns here are: {roles}")
+    if empty := [message["role"] for message in safe if not message["content"]]:
+        raise CumaError(f"a chat has an empty turn of the {empty[0]}; write something in it or leave it out")
+    if all(message["role"] != "assistant" for message in safe):
+        return np.array(tokenizer.encode_chat(safe, add_generation_prompt=True), np.int32)
+    # Templates may write an earlier turn of the assistant otherwise than the last; training writes all alike.
+    ids, mask_T = tokenizer.supervised_tokens([*safe, {"role": "assistant", "content": _REPLY}])
+    last = int(np.flatnonzero(mask_T & ~np.append(False, mask_T[:-1]))[-1])
+    return np.array(ids[:last], np.int32)
 
 
 def row_key(seed: int, tokens: np.ndarray, vector_C: np.ndarray | None, index: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.layouts import PairLayout
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, cache_dir, content_key, write_text
+from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key, write_text
 from cuma_jax.runtime.processes import broadcast, decide, process_index
 from cuma_jax.runtime.sharding import batch_sharding, replicated
 from cuma_jax.training.step import in_parts
@@ -94,7 +94,7 @@ def with_reference_logps(run: Run, pair_N: np.ndarray) -> Run:
         return run
     reply_N = np.unique(layout.pairs.reply_P2[pair_N])
     path = cache_dir(run.config.run.cache_dir) / "reference_logps" / f"{_key(run, reply_N)}.npy"
-    logp_N = _kept(path, len(reply_N)) if process_index() == 0 else None
+    logp_N = cached_array(path, (len(reply_N),)) if process_index() == 0 else None
     if decide("" if logp_N is None else "kept"):
         logp_N = broadcast(logp_N, (len(reply_N),))
     else:
@@ -182,13 +182,3 @@ def _key(run: Run, reply_N: np.ndarray) -> str:
         *layout.pairs.replies.content(reply_N),
         np.zeros(0) if table is None else table.vectors_PM,
     )
-
-
-def _kept(path: pathlib.Path, size: int) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    try:
-        logp_N = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # damaged from outside: made again and replaced
-        return None
-    return logp_N if logp_N.shape == (size,) else None

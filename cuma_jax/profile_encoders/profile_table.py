@@ -26,7 +26,7 @@ from cuma_jax.profile_encoders.profile_embedders import (
 )
 from cuma_jax.profile_encoders.text_encoder import TextEncoder
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, cache_dir, content_key
+from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key
 from cuma_jax.runtime.processes import broadcast, decide, process_index
 from cuma_jax.surveys.profiles import Profiles
 
@@ -201,7 +201,7 @@ def encode_cached(
     settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
     key = content_key(json.dumps([settings, list(texts)]))
     path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
-    cached = _cached(path, (len(texts), encoder.width)) if process_index() == 0 else None
+    cached = cached_array(path, (len(texts), encoder.width)) if process_index() == 0 else None
     # Encoding with the base takes all processes, so that process 0 alone says whether there is any.
     if decide("" if cached is None else "cached"):
         return broadcast(cached, (len(texts), encoder.width))
@@ -210,16 +210,6 @@ def encode_cached(
     if process_index() == 0:
         atomic_write(path, lambda part: np.save(part, vectors_NC))
     return vectors_NC
-
-
-def _cached(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    try:
-        vectors_NC = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # damaged from outside: encode again and replace it
-        return None
-    return vectors_NC if vectors_NC.shape == shape else None
 
 
 def _deranged(keys: Sequence[tuple[str | None, ...]], seed: int) -> np.ndarray:

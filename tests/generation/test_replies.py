@@ -13,7 +13,7 @@ from conftest import changed
 
 from cuma_jax.config import SamplingConfig
 from cuma_jax.generation import EncodedPrompt, generate_texts, make_generate
-from cuma_jax.generation.chats import prompt_tokens
+from cuma_jax.generation.texts import prompt_tokens
 from cuma_jax.run.writer import writer_of
 from cuma_jax.runtime.errors import CumaError
 

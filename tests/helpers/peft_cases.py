@@ -15,9 +15,8 @@ from jax.sharding import SingleDeviceSharding
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.export.dora import dora_adapter
-from cuma_jax.interop.export.fold import folded_adapter, plain_adapter
 from cuma_jax.interop.export.gates import profile_gates
+from cuma_jax.interop.export.peft_adapters import dora_adapter, folded_adapter, plain_adapter
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.weights import load_params

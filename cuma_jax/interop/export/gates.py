@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.data.batches import Rows
-from cuma_jax.interop.export.fold import Gates
+from cuma_jax.interop.export.peft_adapters import Gates
 from cuma_jax.interop.formats.official_tensors import GROUPS
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.experts import router_names

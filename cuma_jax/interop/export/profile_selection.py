@@ -14,7 +14,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import describe, parse_profile, profile_text
 
 MOST = 20
-"""Profiles exported where nobody says which."""
+"""Profiles exported by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Select
     return found
 
 
-def calibration_questions(run: Run, people: list[SelectedProfile], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def calibration_questions(run: Run, chosen: list[SelectedProfile], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each profile, the questions to calibrate on and those to check on, disjoint where there are two or more.
 
     Both are training questions that people of the profile answered (of a profile without training answers: that
@@ -92,7 +92,7 @@ def calibration_questions(run: Run, people: list[SelectedProfile], most: int) ->
 
     Args:
         run: a config made real, of a survey.
-        people: profiles of the data.
+        chosen: profiles of the data.
         most: questions of each kind.
 
     Raises:
@@ -101,11 +101,11 @@ def calibration_questions(run: Run, people: list[SelectedProfile], most: int) ->
     survey, train_A = run.survey, run.mask("train")
     row_A, question_A = run.profiles.profile_R[survey.respondent_A[train_A]], survey.question_A[train_A]
     anyone, found = np.unique(question_A), []
-    for person in people:
-        questions = np.unique(question_A[row_A == person.row])
+    for profile in chosen:
+        questions = np.unique(question_A[row_A == profile.row])
         if not len(questions):
             if run.config.profile.in_prompt:
-                raise CumaError(f"the profile {person.text!r} has no training answers, so there is no prompt of it")
+                raise CumaError(f"the profile {profile.text!r} has no training answers, so there is no prompt of it")
             questions = anyone
         questions = np.random.default_rng(run.config.train.seed).permutation(questions).astype(np.int32)
         half = max(len(questions) // 2, 1)
