@@ -45,10 +45,12 @@ def make_batcher(seed=0, count=60, cached=False):
 
 
 def source(steps=20, seed=5, local=slice(0, 8), batcher=None, order="weighted"):
-    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order)
+    questions = 2 if order == "few questions" else 0
+    order = "weighted" if questions else order
+    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order, questions)
 
 
-orders = pytest.mark.parametrize("order", ["weighted", "epochs"])
+orders = pytest.mark.parametrize("order", ["weighted", "few questions", "epochs"])
 
 
 def equal(one, two):
@@ -60,7 +62,7 @@ def equal(one, two):
 @orders
 def test_a_batch_is_a_function_of_seed_and_step(order):
     one, two = source(order=order), source(steps=500, order=order)
-    for step in (0, 7, 3, 19):  # any order
+    for step in (0, 7, 19, 3):  # any order, back into an earlier epoch as well
         (a, batch_a), (b, batch_b) = one[step], two[step]
         assert a == b
         equal(batch_a, batch_b)
@@ -69,28 +71,23 @@ def test_a_batch_is_a_function_of_seed_and_step(order):
 
 
 @orders
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_together_read_the_same_global_batch(processes, order):
-    whole, rows = source(order=order), 8 // processes
-    parts = [source(local=slice(p * rows, (p + 1) * rows), order=order) for p in range(processes)]
+@pytest.mark.parametrize(
+    "places",
+    [
+        [slice(0, 4), slice(4, 8)],
+        [slice(i, i + 2) for i in range(0, 8, 2)],
+        [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])],
+    ],
+    ids=["two", "four", "not side by side"],  # the last as on a TPU slice
+)
+def test_every_process_reads_its_rows_of_the_same_global_batch(places, order):
+    whole, parts = source(order=order), [source(local=rows, order=order) for rows in places]
     for step in range(17):
         bucket, batch = whole[step]
-        found = [part[step] for part in parts]
-        assert {b for b, _ in found} == {bucket}
-        equal({k: np.concatenate([f[k] for _, f in found]) for k in batch}, batch)
-
-
-@orders
-def test_a_process_may_read_rows_that_do_not_lie_side_by_side(order):
-    """As on a TPU slice; order `epochs` has short batches, whose last rows weigh nothing wherever they are."""
-    batcher = make_batcher(count=61)
-    whole = source(batcher=batcher, order=order)
-    places = [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])]
-    parts = [source(local=rows, batcher=batcher, order=order) for rows in places]
-    for step in range(17):
-        _, batch = whole[step]
         for part, rows in zip(parts, places, strict=True):
-            equal(part[step][1], {k: v[rows] for k, v in batch.items()})
+            same, own = part[step]
+            assert same == bucket
+            equal(own, {name: values[rows] for name, values in batch.items()})
 
 
 @orders
@@ -140,12 +137,6 @@ def test_rows_that_are_too_long_may_be_left_out_and_are_counted():
     assert not left_out
 
 
-def test_a_template_that_is_too_long_is_in_no_table():
-    kept = plan_hidden_cache(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
-    np.testing.assert_array_equal(kept.bucket_K, [0, 1, -1])
-    np.testing.assert_array_equal(kept.slot_K, [0, 0, 0])
-
-
 def test_a_text_with_a_profile_is_kept_once_and_found_again():
     system = tuple(np.full(n, 7, np.int32) for n in (1, 2, 3, 1))
     tokens = dataclasses.replace(make_tokens(), system=system)
@@ -162,6 +153,8 @@ def test_a_text_with_a_profile_is_kept_once_and_found_again():
         assert kept.slots(np.array([profile]), np.array([template]))[0] == kept.slot_K[k]
     with pytest.raises(ValueError, match="not cached"):
         kept.slots(np.array([2]), np.array([0]))
+    short = plan_hidden_cache(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
+    np.testing.assert_array_equal(short.bucket_K, [0, 1, -1])  # what is too long is in no table
 
 
 def test_in_the_long_run_a_row_is_drawn_as_often_as_its_mass_says():
@@ -215,15 +208,6 @@ def test_only_the_last_batch_of_an_epoch_has_rows_of_no_weight():
         np.testing.assert_array_equal(batches[step][1]["profile"][: len(rows)], batcher.rows.profile_N[rows])
 
 
-def test_an_epoch_read_backwards_or_from_its_middle_is_the_same():
-    forward, backward = source(order="epochs"), source(order="epochs")
-    there = [forward.draw(step) for step in range(40)]
-    for step in (39, 3, 17, 2, 30, 3):
-        bucket, rows = backward.draw(step)
-        assert bucket == there[step][0]
-        np.testing.assert_array_equal(rows, there[step][1])
-
-
 def question_batcher(questions=9, count=120):
     """Nine questions in two buckets, of unlike masses; question 0 is more than a quarter of its bucket."""
     rng = np.random.default_rng(3)
@@ -270,29 +254,19 @@ def test_few_questions_share_a_batch_and_rows_are_drawn_by_their_masses(batch_si
     assert [plain.draw(s)[0] for s in range(200)] == [batches.draw(s)[0] for s in range(200)]
 
 
-def test_batches_of_few_questions_resume_and_are_shared_out():
-    batcher = question_batcher()
-    whole = TrainBatches(batcher, 8, 30, 5, slice(0, 8), "weighted", 3)
-    parts = [TrainBatches(batcher, 8, 90, 5, slice(i, i + 4), "weighted", 3) for i in (0, 4)]
-    for step, (bucket, batch) in enumerate(stream(whole, 7, 2), start=7):
-        for part, rows in zip(parts, (slice(0, 4), slice(4, 8)), strict=True):
-            same, own = part[step]
-            assert same == bucket
-            equal(own, {name: value[rows] for name, value in batch.items()})
-    assert any((whole[s][1]["profile"] != whole[s + 1][1]["profile"]).any() for s in range(5))
-
-
 def test_no_questions_per_batch_is_the_stream_as_it_was():
     """Rows of the first steps, as they were drawn before there was this setting."""
     batches = TrainBatches(make_batcher(), 8, 5, 5, slice(0, 8), "weighted", 0)
     assert [(bucket, rows.tolist()) for bucket, rows in map(batches.draw, range(2))] == GOLDEN_ROWS
 
 
-def test_rows_that_are_never_drawn_are_one_message():
+def test_nothing_to_draw_is_one_message():
     batcher = make_batcher()
     batcher.rows.mass_N[:] = 0
     with pytest.raises(CumaError, match="all masses are zero"):
         source(batcher=batcher)
+    with pytest.raises(CumaError, match="no training rows"):
+        source(batcher=make_batcher(count=0))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -320,19 +294,3 @@ def test_cached_batches_name_the_place_of_their_question_in_the_buckets_table():
         # One question a bucket here, so every place is 0.
         assert (named["template"] == 0).all()
         equal({k: v for k, v in batch.items() if k != "tokens"}, {k: v for k, v in named.items() if k != "template"})
-
-
-def test_validation_batches_are_fixed():
-    one, two = (
-        [source[i] for i in range(3)]
-        for source in (TrainBatches(make_batcher(), 8, 3, 1, slice(0, 8)) for _ in range(2))
-    )
-    for (a, batch_a), (b, batch_b) in zip(one, two, strict=True):
-        assert a == b
-        equal(batch_a, batch_b)
-
-
-def test_no_training_rows_is_one_message():
-    batcher = make_batcher(count=0)
-    with pytest.raises(CumaError, match="no training rows"):
-        source(batcher=batcher)

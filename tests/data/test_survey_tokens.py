@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from templates import FAMILIES, byte_tokenizer, family, family_or_skip
+from templates import FAMILIES, byte_tokenizer, family_or_skip
 
 from cuma_jax.data.batches import Buckets, Rows, SurveyBatcher
 from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
@@ -105,13 +105,6 @@ def test_choice_reads_the_token_before_the_answer_and_every_options_letter(surve
         assert (tokens.option_ids_QO[q, size:] == 0).all()
 
 
-def test_without_a_profile_in_the_prompt_rows_do_not_depend_on_who_is_asked(survey, profiles, tokenizer):
-    tokens = build_survey_tokens(survey.questions, None, tokenizer, "choice")
-    template_N = tokens.template_QO[np.zeros(3, int), 0]
-    filled_NT = tokens.fill(np.array([0, 5, 9]), template_N, 256)
-    np.testing.assert_array_equal(filled_NT, filled_NT[:1].repeat(3, axis=0))
-
-
 def slow_fill(tokens, profile_N, template_N, width):
     """The twin of SurveyTokens.fill: row by row."""
     filled_NT = np.full((len(template_N), width), tokens.pad_id, np.int32)
@@ -123,7 +116,7 @@ def slow_fill(tokens, profile_N, template_N, width):
 
 @pytest.mark.parametrize("in_prompt", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_gathered_rows_equal_rows_filled_one_by_one(seed, in_prompt):
+def test_rows_of_a_batch_equal_rows_filled_one_by_one(seed, in_prompt):
     rng = np.random.default_rng(seed)
 
     def pieces(count, low):
@@ -139,26 +132,6 @@ def test_gathered_rows_equal_rows_filled_one_by_one(seed, in_prompt):
         np.testing.assert_array_equal(found_NT, slow_fill(tokens, profile_N, template_N, width))
         assert found_NT.dtype == np.int32
         np.testing.assert_array_equal(tokens.lengths(profile_N, template_N), (found_NT != -3).sum(axis=1))
-
-
-def test_pieces_of_every_profile_are_those_of_its_own_chat(survey, profiles, tokenizer):
-    tokens = build_survey_tokens(survey.questions, profiles, tokenizer, "choice")
-    template_N = np.zeros(len(profiles), np.int32)
-    filled_NT = tokens.fill(np.arange(len(profiles)), template_N, 640)
-    length_N = tokens.lengths(np.arange(len(profiles)), template_N)
-    for p in range(0, len(profiles), 7):
-        prompt = whole_chat(tokenizer, survey.questions[0], profile_text(profiles, p))
-        assert filled_NT[p, : length_N[p]].tolist() == prompt
-
-
-def test_the_answer_stands_after_an_empty_think_block_where_thinking_is_off(survey):
-    tokenizer = family("qwen3")
-    for objective in ("choice", "sft"):
-        tokens = build_survey_tokens(survey.questions, None, tokenizer, objective)
-        row = tokens.templates[tokens.template_QO[0, 0]]
-        prompt = tokenizer.decode((row[:-1] if objective == "sft" else row).tolist())
-        assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-        assert prompt == tokenizer.decode(whole_chat(tokenizer, survey.questions[0]))
 
 
 def test_a_template_that_writes_the_profile_after_the_question_is_one_message(survey, profiles):
