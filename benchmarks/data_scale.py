@@ -1,11 +1,11 @@
-"""From a raw survey file of full size to batches: seconds, memory, disk, and rows a second.
+"""From a raw survey file of full size to batches: seconds, memory, disk, and rows per second.
 
     python benchmarks/data_scale.py                          an invented file of 94,728 respondents x 287 columns
     python benchmarks/data_scale.py --raw FILE.csv --wvb DIR     files of your own (World Values Survey wave 7)
     python benchmarks/data_scale.py --respondents 3000           seconds
 
 Every stage is a process of its own, so that its memory is its own. To reach: raw csv to ready to train within 90 s,
-3 GB of memory and 400 MB on disk; a second open within 3 s; at least 20,000 rows a second on one core, in batches of
+3 GB of memory and 400 MB on disk; a second open within 3 s; at least 20,000 rows per second on one core, in batches of
 256 rows from the real stream, tokens built (what batches hold where there is no question cache).
 """
 
@@ -72,7 +72,7 @@ def stage_build(raw: str, wvb: str, cache: str, cells: bool) -> dict[str, Any]:
 
 
 def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, order: str) -> dict[str, Any]:
-    """Rows a second of the real stream on one core."""
+    """Rows per second of the real stream on one core."""
     from cuma_jax.data.batches import Buckets, SurveyBatcher
     from cuma_jax.data.pipeline import TrainBatches, stream
     from cuma_jax.data.survey_tokens import build_survey_tokens
@@ -159,7 +159,7 @@ def run(raw: str, wvb: str, folder: pathlib.Path) -> None:
         for in_prompt, order in ((False, "weighted"), (True, "weighted"), (True, "epochs")):
             fed = child("feed", **files, tokenizer=name, in_prompt=in_prompt, order=order)
             what = f"{name}, profile {'in the prompt' if in_prompt else 'in the router'}, {order}"
-            what += f": {fed['tokens']:.0f} tokens a row"
+            what += f": {fed['tokens']:.0f} tokens per row"
             table.line(what, fed["rows/s"], "rows/s", "rows/s")
             table.line(f"  tokens of all pieces {fed['tokenise s']:.1f} s, rows and draws", fed["init s"], "s")
             table.line("  memory, at most", fed["GB"], "GB")
