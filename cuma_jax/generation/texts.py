@@ -1,4 +1,4 @@
-"""Many prompts to many replies: a few lengths, one batch size, and replies in the order they were asked for.
+"""Prompts in, texts out: batches of one size and a few lengths, and replies in the order of their prompts.
 
 Shapes: B rows of a batch, T tokens, C profile width, P profiles.
 """
@@ -29,12 +29,12 @@ _REPLY = "A"
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPrompt:
-    """What one reply is asked for.
+    """A prompt as tokens, and the profile that it is written for.
 
     Attributes:
         tokens: int32 [T'], the rendered chat with its generation prompt.
         profile: row of the writer's profile vectors.
-        index: which of several replies to the same prompt by the same person.
+        index: which of several replies to the same prompt and profile.
         name: of the prompt, for errors.
     """
 
@@ -162,7 +162,7 @@ def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarr
 
 
 def row_key(seed: int, tokens: np.ndarray, vector_C: np.ndarray | None, index: int) -> np.ndarray:
-    """The key of one reply, uint32 [2]: of what is asked, by whom and for which time, and of nothing else."""
+    """The key of one reply, uint32 [2]: a hash of seed, prompt, profile vector and index, and of nothing else."""
     vector = b"" if vector_C is None else np.asarray(vector_C, np.float32)
     digest = content_key(str(seed), np.asarray(tokens, np.int32), vector, str(index))
     return np.frombuffer(bytes.fromhex(digest)[:8], ">u4").astype(np.uint32)

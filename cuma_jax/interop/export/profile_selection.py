@@ -34,12 +34,12 @@ class SelectedProfile:
     answers: int
 
 
-def select_profiles(run: Run, asked: str) -> list[SelectedProfile]:
+def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
     """The profiles that `--profiles` asks for.
 
     Args:
         run: a config made real.
-        asked: a number (the most frequent ones of training), `all` (of training), or a file with one profile a line,
+        wanted: a number (the most frequent ones of training), `all` (of training), or a file with one profile per line,
             "country=Chile, sex=female"; empty: the MOST most frequent.
 
     Raises:
@@ -48,13 +48,13 @@ def select_profiles(run: Run, asked: str) -> list[SelectedProfile]:
     profiles = run.profiles
     row_N = profiles.profile_R[run.units.person_N[run.mask("train")]]
     count_P = np.bincount(row_N, minlength=len(profiles))
-    if not asked or asked.isdigit() or asked == "all":
-        most = len(profiles) if asked == "all" else int(asked or MOST)
+    if not wanted or wanted.isdigit() or wanted == "all":
+        most = len(profiles) if wanted == "all" else int(wanted or MOST)
         if most == 0:
             raise CumaError("--profiles is 0; it must be at least 1, all, or a file")
         order = [int(p) for p in np.argsort(-count_P, kind="stable")[:most] if count_P[p]]
         return [SelectedProfile(p, profiles.values(p), profile_text(profiles, p), int(count_P[p])) for p in order]
-    return _from_file(run, pathlib.Path(asked).expanduser(), count_P)
+    return _from_file(run, pathlib.Path(wanted).expanduser(), count_P)
 
 
 def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[SelectedProfile]:
