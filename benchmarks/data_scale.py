@@ -1,11 +1,11 @@
-"""From a raw survey file of full size to batches: seconds, memory, disk, and rows a second.
+"""From a raw survey file of full size to batches: seconds, memory, disk, and rows per second.
 
     python benchmarks/data_scale.py                          an invented file of 94,728 respondents x 287 columns
     python benchmarks/data_scale.py --raw FILE.csv --wvb DIR     files of your own (World Values Survey wave 7)
     python benchmarks/data_scale.py --respondents 3000           seconds
 
 Every stage is a process of its own, so that its memory is its own. To reach: raw csv to ready to train within 90 s,
-3 GB of memory and 400 MB on disk; a second open within 3 s; at least 20,000 rows a second on one core, in batches of
+3 GB of memory and 400 MB on disk; a second open within 3 s; at least 20,000 rows per second on one core, in batches of
 256 rows from the real stream, tokens built (what batches hold where there is no question cache).
 """
 
@@ -36,7 +36,7 @@ def ready(raw: str, wvb: str, cache: str) -> tuple[Any, Any, Any, Any, dict[str,
     import numpy as np
 
     from cuma_jax.config.checks import SPLITS
-    from cuma_jax.data.sampling import answer_rows
+    from cuma_jax.data.sampling import Drawing, answer_rows
     from cuma_jax.surveys.load import load_survey
     from cuma_jax.surveys.profiles import build_profiles
     from cuma_jax.surveys.splits import split_answers
@@ -53,7 +53,7 @@ def ready(raw: str, wvb: str, cache: str) -> tuple[Any, Any, Any, Any, dict[str,
     profiles = timed("profiles", lambda: build_profiles(survey))
     split_A = timed("split", lambda: split_answers(survey, data))
     mask_A: np.ndarray = split_A == SPLITS.index("train")
-    rows = timed("rows", lambda: answer_rows(survey, profiles, mask_A, data.question_power))
+    rows = timed("rows", lambda: answer_rows(survey, profiles, mask_A, Drawing(data.question_power)))
     return survey, profiles, rows, mask_A, seconds
 
 
@@ -62,20 +62,20 @@ def stage_build(raw: str, wvb: str, cache: str, cells: bool) -> dict[str, Any]:
     survey, profiles, rows, mask_A, seconds = ready(raw, wvb, cache)
     facts = {"answers": survey.num_answers, "profiles": len(profiles), "rows": len(rows)}
     if cells:
-        from cuma_jax.data.sampling import cell_rows
+        from cuma_jax.data.sampling import Drawing, cell_rows
 
         before = time.perf_counter()
-        facts["cells"] = len(cell_rows(survey, profiles, mask_A, 0.5))
+        facts["cells"] = len(cell_rows(survey, profiles, mask_A, Drawing(0.5)))
         seconds["cells"] = time.perf_counter() - before
     total = time.perf_counter() - start
     return {"seconds": total, "by step": seconds, "GB": host_peak_bytes() / 1e9, **facts}
 
 
 def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, order: str) -> dict[str, Any]:
-    """Rows a second of the real stream on one core."""
-    from cuma_jax.data.batches import Batcher, Buckets
+    """Rows per second of the real stream on one core."""
+    from cuma_jax.data.batches import Buckets, SurveyBatcher
     from cuma_jax.data.pipeline import TrainBatches, stream
-    from cuma_jax.data.tokens import build_row_tokens
+    from cuma_jax.data.survey_tokens import build_survey_tokens
     from cuma_jax.hub.model_files import resolve
     from cuma_jax.tokenization.tokenizer import load_tokenizer
 
@@ -83,10 +83,10 @@ def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, 
     files = resolve(tokenizer, weights=False)
     survey, profiles, rows, _, _ = ready(raw, wvb, cache)
     data, start = config(raw, wvb), time.perf_counter()
-    tokens = build_row_tokens(survey.questions, profiles if in_prompt else None, load_tokenizer(files), "choice")
+    tokens = build_survey_tokens(survey.questions, profiles if in_prompt else None, load_tokenizer(files), "choice")
     token_seconds, start = time.perf_counter() - start, time.perf_counter()
     sizes = [len(question.options) for question in survey.questions]
-    batcher = Batcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, None)
+    batcher = SurveyBatcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, None)
     batches = TrainBatches(batcher, BATCH, 1_000_000, 0, slice(0, BATCH), order)
     init_seconds = time.perf_counter() - start
     source = stream(batches, 0)
@@ -159,7 +159,7 @@ def run(raw: str, wvb: str, folder: pathlib.Path) -> None:
         for in_prompt, order in ((False, "weighted"), (True, "weighted"), (True, "epochs")):
             fed = child("feed", **files, tokenizer=name, in_prompt=in_prompt, order=order)
             what = f"{name}, profile {'in the prompt' if in_prompt else 'in the router'}, {order}"
-            what += f": {fed['tokens']:.0f} tokens a row"
+            what += f": {fed['tokens']:.0f} tokens per row"
             table.line(what, fed["rows/s"], "rows/s", "rows/s")
             table.line(f"  tokens of all pieces {fed['tokenise s']:.1f} s, rows and draws", fed["init s"], "s")
             table.line("  memory, at most", fed["GB"], "GB")

@@ -13,7 +13,6 @@ shape: 1.5 times their tokens/s.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -97,16 +96,16 @@ def main() -> None:
     if args.worker:
         peers.serve(lambda: (our_writing if args.worker == "ours" else torch_writing)(args))
         return
-    workers = {name: peers.Worker(__file__, name, sys.argv[1:]) for name in ("ours", "theirs")}
-    results: dict[str, Any] = {name: worker.about for name, worker in workers.items()}
-    print("\n".join(f"{name}: {about}" for name, about in results.items()))
-    print(f"{args.shape} shape, batch {args.batch}, {args.length} + {args.new} tokens, {args.dtype}; random weights")
-    by_name = dict.fromkeys(OURS, workers["ours"]) | dict.fromkeys(THEIRS, workers["theirs"])
+    by_name = dict.fromkeys(OURS, "ours") | dict.fromkeys(THEIRS, "theirs")
     seconds: dict[tuple[str, int], list[float]] = {(name, new): [] for name in by_name for new in (1, args.new)}
-    for turn in range(-1, args.repeats):  # the first is not counted: it compiles
-        for name, worker in by_name.items():
-            for new in (1, args.new):
-                took = worker.ask(name, new)["seconds"]
+    with peers.both(__file__) as workers:
+        results: dict[str, Any] = {name: worker.about for name, worker in workers.items()}
+        print(
+            f"{args.shape} shape, batch {args.batch}, {args.length} + {args.new} tokens, {args.dtype}; random weights"
+        )
+        for turn in range(-1, args.repeats):  # the first is not counted: it compiles
+            for name, new in seconds:
+                took = workers[by_name[name]].ask(name, new)["seconds"]
                 if turn >= 0:
                     seconds[name, new].append(took)
     whole = {name: seconds[name, args.new] for name in by_name}
@@ -120,8 +119,6 @@ def main() -> None:
                 f"{kind:16s} {'ours: ' + name if name in OURS else 'theirs':12s} {figures['median_s']:8.3f} s "
                 f"({figures['min_s']:.3f} to {figures['max_s']:.3f})  {rate:8.1f} tokens/s  {ratio:5.2f} x theirs"
             )
-    for worker in workers.values():
-        worker.close()
     steps.report(args, results)
 
 

@@ -1,11 +1,12 @@
 """What the scripts share that time this package beside torch: a process for each, and a shape's model in torch."""
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -50,6 +51,16 @@ class Worker:
         if not line:
             raise SystemExit(f"a worker process ended early, exit code {self._process.wait()}; see its message above")
         return json.loads(line)
+
+
+@contextlib.contextmanager
+def both(script: str) -> Iterator[dict[str, Worker]]:
+    """A worker of each framework, by its name; they end with the context."""
+    workers = {name: Worker(script, name, sys.argv[1:]) for name in ("ours", "theirs")}
+    print("\n".join(f"{name}: {worker.about}" for name, worker in workers.items()))
+    yield workers
+    for worker in workers.values():
+        worker.close()
 
 
 def serve(start: Callable[[], tuple[dict[str, str], Callable[..., dict[str, Any]]]]) -> None:

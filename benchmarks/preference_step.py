@@ -25,7 +25,7 @@ def main() -> None:
         results[method] = {"sft": sft, "dpo": dpo, "ratio": ratio}
         print(
             f"{method}, {args.batch} rows of {args.length} tokens: sft {sft['median_s']:.3f} s, dpo "
-            f"{dpo['median_s']:.3f} s a step, {ratio:.2f} sft steps (at most {LIMIT})",
+            f"{dpo['median_s']:.3f} s per step, {ratio:.2f} sft steps (at most {LIMIT})",
             flush=True,
         )
     report(args, {"limit": LIMIT, "methods": results})

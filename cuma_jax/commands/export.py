@@ -47,7 +47,7 @@ def main() -> None:
     (options,) = parse("export", _HELP, sys.argv[1:], Options)
     # Imported here: `--help` must not wait for jax.
     from cuma_jax.interop.export.official import export_reference
-    from cuma_jax.interop.export.peft import Choice, export_peft
+    from cuma_jax.interop.export.peft import ExportOptions, export_peft
     from cuma_jax.run.folder import local_folder, read_config
     from cuma_jax.runtime.jax_setup import prepare_jax
 
@@ -59,6 +59,6 @@ def main() -> None:
     if options.format == "reference":
         lines = export_reference(config, run, options.checkpoint, options.dtype, out)
     else:
-        choice = Choice(options.checkpoint, options.dtype, options.profiles, options.questions)
+        choice = ExportOptions(options.checkpoint, options.dtype, options.profiles, options.questions)
         lines = export_peft(config, run, choice, out)
     print("\n".join([*lines, f"exported: {out.resolve()}"]))

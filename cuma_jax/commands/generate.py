@@ -70,8 +70,7 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
 
     from cuma_jax.commands.replies import askers, chat_of, read_requests, reply_json, reply_text
     from cuma_jax.commands.score_run import build_saved
-    from cuma_jax.generation.chats import prompt_tokens
-    from cuma_jax.generation.texts import Prompt, generate_texts
+    from cuma_jax.generation.texts import EncodedPrompt, generate_texts, prompt_tokens
     from cuma_jax.run.trained import load_adapters
     from cuma_jax.run.writer import writer_of
 
@@ -81,7 +80,7 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     chats = [chat_of(run, request, people[p]) for request, p in pairs]
     rows = [prompt_tokens(run.tokenizer, chat) for chat in chats]
     prompts = [
-        Prompt(row, p, index, request.name)
+        EncodedPrompt(row, p, index, request.name)
         for row, (request, p) in zip(rows, pairs, strict=True)
         for index in range(options.samples)
     ]

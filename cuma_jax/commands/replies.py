@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.data.shots import build_shots
-from cuma_jax.generation.personas import Person, known_fields, person
-from cuma_jax.generation.prompt_files import Asked, asked_prompt, read_prompts
-from cuma_jax.generation.texts import Prompt, Reply
+from cuma_jax.generation.personas import Persona, known_fields, parse_persona
+from cuma_jax.generation.prompt_files import PromptRequest, prompt_request, read_prompts
+from cuma_jax.generation.texts import EncodedPrompt, Reply
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
@@ -20,20 +20,20 @@ from cuma_jax.tokenization.tokenizer import Message
 _RULE = 100
 
 
-def read_requests(prompts: Sequence[str], questions: Sequence[str], files: Sequence[str]) -> list[Asked]:
+def read_requests(prompts: Sequence[str], questions: Sequence[str], files: Sequence[str]) -> list[PromptRequest]:
     """What is asked: texts, ids of survey questions, and the prompts of .jsonl files.
 
     Raises:
         CumaError: an empty prompt, or a file that cannot be read.
     """
-    requests = [asked_prompt(text, f"--prompt {text[:40]!r}") for text in prompts]
-    requests += [Asked(f"--question {name}", question=name) for name in questions]
+    requests = [prompt_request(text, f"--prompt {text[:40]!r}") for text in prompts]
+    requests += [PromptRequest(f"--question {name}", question=name) for name in questions]
     for file in files:
         requests += read_prompts(pathlib.Path(file).expanduser())
     return requests
 
 
-def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Person]:
+def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
     """Who asks; one nameless person where the model sees no profiles and none is given.
 
     Raises:
@@ -45,13 +45,13 @@ def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Person]:
             'who asks? this run sees profiles; give --profile "field: value; ...". Its fields, with some values:\n'
             + known_fields(run.profiles)
         )
-    people = [person(text, run.profiles, run.table) for text in profiles]
-    return people or [Person({}, "")]
+    people = [parse_persona(text, run.profiles, run.table) for text in profiles]
+    return people or [Persona({}, "")]
 
 
 def askers(
-    run: Run, profiles: Sequence[str], base: bool, requests: Sequence[Asked]
-) -> tuple[list[Person], list[tuple[Asked, int]]]:
+    run: Run, profiles: Sequence[str], base: bool, requests: Sequence[PromptRequest]
+) -> tuple[list[Persona], list[tuple[PromptRequest, int]]]:
     """Who asks, and every prompt with the number of a person who asks it.
 
     Raises:
@@ -61,7 +61,7 @@ def askers(
     shared = any(not request.profile for request in requests)
     people = people_of(run, profiles, base) if shared else []
     count = len(people)
-    people += [person(text, run.profiles, run.table) for text in own]
+    people += [parse_persona(text, run.profiles, run.table) for text in own]
     return people, [
         (request, p)
         for request in requests
@@ -69,7 +69,7 @@ def askers(
     ]
 
 
-def chat_of(run: Run, asked: Asked, who: Person) -> list[Message]:
+def chat_of(run: Run, asked: PromptRequest, who: Persona) -> list[Message]:
     """The turns as they are rendered, after the system message that training puts there.
 
     Raises:
@@ -95,7 +95,7 @@ def chat_of(run: Run, asked: Asked, who: Person) -> list[Message]:
     ]
 
 
-def _shots_text(run: Run, who: Person, question: int) -> str:
+def _shots_text(run: Run, who: Persona, question: int) -> str:
     """What people like `who` answered to other questions, as training shows it (`profile.shots`)."""
     assert run.prediction is not None
     profiles, row = run.profiles.with_person(who.values)
@@ -110,7 +110,9 @@ def _shots_text(run: Run, who: Person, question: int) -> str:
     return shots.text(row, int(shots.variant(np.array([row]), np.array([question]))[0]))
 
 
-def reply_text(number: int, count: int, who: Person, prompt: Prompt, reply: Reply, chat: Sequence[Message]) -> str:
+def reply_text(
+    number: int, count: int, who: Persona, prompt: EncodedPrompt, reply: Reply, chat: Sequence[Message]
+) -> str:
     """A reply for people to read."""
     head = f"-- {number} of {count}" + (f", sample {prompt.index + 1}" if prompt.index else "")
     head += f": {who.text}" if who.text else ""
@@ -120,7 +122,9 @@ def reply_text(number: int, count: int, who: Person, prompt: Prompt, reply: Repl
     return "\n".join([*lines, "", printable(reply.text) + cut, ""])
 
 
-def reply_json(asked: Asked, who: Person, prompt: Prompt, reply: Reply, chat: Sequence[Message], about: str) -> str:
+def reply_json(
+    asked: PromptRequest, who: Persona, prompt: EncodedPrompt, reply: Reply, chat: Sequence[Message], about: str
+) -> str:
     """A reply as one line of JSON."""
     values: dict[str, Any] = {
         "messages": list(chat),

@@ -18,7 +18,7 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype and storage of the frozen weights; auto: bfloat16 on accelerators, float32 on CPU."""
     quantize: Literal["none", "int8"] = "none"
-    """Storage of the frozen linears: none: in `dtype`; int8: one byte a number and one scale an output channel
+    """Storage of the frozen linears: none: in `dtype`; int8: one byte per weight and one scale an output channel
     (embeddings, norms and biases stay in `dtype`). Not with adapter.kind full."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass recomputes: nothing, all but matrix products, or every layer."""

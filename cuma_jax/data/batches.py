@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.runtime.errors import CumaError
 
 TooLong = Literal["error", "skip"]
@@ -20,6 +20,10 @@ tokens int32 [B,T], or `template` int32 [B], the row of the bucket's table of hi
 profile int32 [B], row of the profile table; positions int32 [B,S], where logits are read; weight float32 [B], 0 for
 padding rows. choice: option_ids int32 [B,O], options int32 [B], target float32 [B,O]. sft: labels int32 [B,S].
 """
+
+
+POSITIONS = 32
+"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Rows:
 
 
 @dataclasses.dataclass(frozen=True)
-class KeptRows:
-    """Texts whose hidden states are kept in tables, one table a bucket.
+class HiddenCache:
+    """Where the hidden states of texts are cached: in tables, one table per bucket.
 
     Shapes: K texts, M templates.
 
@@ -95,18 +99,18 @@ class KeptRows:
         keys_N = profile_N.astype(np.int64) * self.templates + template_N
         place_N = np.minimum(np.searchsorted(keys_K, keys_N), len(keys_K) - 1)
         if (keys_K[place_N] != keys_N).any():
-            raise ValueError("a row whose hidden states were not kept")
+            raise ValueError("a row whose hidden states are not cached")
         return self.slot_K[place_N]
 
 
-def keep_rows(
-    tokens: RowTokens, buckets: Buckets, max_length: int, profile_N: np.ndarray, template_N: np.ndarray
-) -> KeptRows:
-    """Where the hidden states of texts are kept.
+def plan_hidden_cache(
+    tokens: SurveyTokens, buckets: Buckets, max_length: int, profile_N: np.ndarray, template_N: np.ndarray
+) -> HiddenCache:
+    """The tables that hold the hidden states of texts, and each text's place in them.
 
     Args:
-        tokens: the rows' pieces. Without a profile in the prompt, every template is kept.
-        buckets, max_length: what is kept apart, and what not at all.
+        tokens: the rows' pieces. Without a profile in the prompt, every template is cached.
+        buckets, max_length: which texts share a table, and which are too long for any.
         profile_N, template_N: with a profile in the prompt, the rows there will be.
     """
     count = len(tokens.templates)
@@ -121,11 +125,11 @@ def keep_rows(
     for bucket in np.unique(bucket_K[bucket_K >= 0]):
         members = np.flatnonzero(bucket_K == bucket)
         slot_K[members] = np.arange(len(members))
-    return KeptRows(count, profile_K, template_K, bool(tokens.system), bucket_K, slot_K)
+    return HiddenCache(count, profile_K, template_K, bool(tokens.system), bucket_K, slot_K)
 
 
 def fitting_rows(
-    tokens: RowTokens,
+    tokens: SurveyTokens,
     profile_N: np.ndarray,
     question_N: np.ndarray,
     option_N: np.ndarray,
@@ -154,8 +158,27 @@ def fitting_rows(
     return fits_N, {f"question {name}: longer than {limit} tokens": int(count_Q[q]) for q, name in names.items()}
 
 
-class Batcher:
-    """Gathers rows into batches of one bucket each.
+def row_weights(size: int, real: int | None) -> np.ndarray:
+    """float32 [B]: 1 for the first `real` rows of a batch (None: for all), 0 for those that fill it up."""
+    return (np.arange(size) < (size if real is None else real)).astype(np.float32)
+
+
+def survey_rows(
+    tokens: SurveyTokens, cache: HiddenCache | None, profile_N: np.ndarray, template_N: np.ndarray, width: int
+) -> Batch:
+    """Lengths and supervised positions of survey rows, and their tokens [N, width]; with `cache` their places in it."""
+    length_N, supervised = tokens.lengths(profile_N, template_N), tokens.supervised
+    rows = {
+        "lengths": length_N,
+        "positions": length_N[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
+    }
+    if cache is not None:
+        return rows | {"template": cache.slots(profile_N, template_N)}
+    return rows | {"tokens": tokens.fill(profile_N, template_N, width)}
+
+
+class SurveyBatcher:
+    """Survey rows as batches of one bucket each; see `pipeline.Batcher`.
 
     Args:
         rows: all rows.
@@ -164,8 +187,8 @@ class Batcher:
         objective: `choice` or `sft`.
         buckets: lengths that batches come in.
         max_length: longest row allowed, in tokens.
-        kept: where rows' hidden states are kept, for batches that name their places instead of holding tokens; None:
-            batches hold tokens.
+        cache: where rows' hidden states are cached, for batches that name their places instead of holding tokens;
+            None: batches hold tokens.
 
     Attributes:
         rows: as given.
@@ -179,19 +202,19 @@ class Batcher:
     def __init__(
         self,
         rows: Rows,
-        tokens: RowTokens,
+        tokens: SurveyTokens,
         sizes_Q: Sequence[int],
         objective: str,
         buckets: Buckets,
         max_length: int,
-        kept: KeptRows | None,
+        cache: HiddenCache | None,
     ):
         self.tokens, self.objective, self.buckets = tokens, objective, buckets
         self._sizes_Q = np.asarray(sizes_Q, np.int32)
         fitting_rows(tokens, rows.profile_N, rows.question_N, rows.option_N, buckets.limit(max_length), "error")
         length_N = tokens.lengths(rows.profile_N, tokens.template_QO[rows.question_N, rows.option_N])
-        self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), kept is None
-        self._kept = kept
+        self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), cache is None
+        self._cache = cache
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -206,25 +229,13 @@ class Batcher:
         """int32 [N], question of each row."""
         return self.rows.question_N
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
         rows, tokens = self.rows, self.tokens
         profile_B, question_B, option_B = rows.profile_N[index_B], rows.question_N[index_B], rows.option_N[index_B]
         template_B = tokens.template_QO[question_B, option_B]
-        length_B, supervised = tokens.lengths(profile_B, template_B), tokens.supervised
-        weight_B = np.ones(len(index_B), np.float32)
-        if real is not None:
-            weight_B[real:] = 0.0
-        batch = {
-            "lengths": length_B,
-            "profile": profile_B.astype(np.int32),
-            "positions": length_B[:, None] - supervised + np.arange(supervised, dtype=np.int32)[None, :],
-            "weight": weight_B,
-        }
-        if self._kept is not None:
-            batch["template"] = self._kept.slots(profile_B, template_B)
-        else:
-            batch["tokens"] = tokens.fill(profile_B, template_B, self.buckets.lengths[bucket])
+        batch = survey_rows(tokens, self._cache, profile_B, template_B, self.buckets.lengths[bucket])
+        batch |= {"profile": profile_B.astype(np.int32), "weight": row_weights(len(index_B), real)}
         if self.objective == "sft":
             batch["labels"] = tokens.labels_MS[template_B]
             return batch

@@ -12,23 +12,21 @@ import dataclasses
 import json
 import pathlib
 import sys
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from cuma_jax.data.batches import Batch, Buckets
+from cuma_jax.data.batches import POSITIONS, Batch, Buckets, row_weights
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import cached_arrays
 from cuma_jax.surveys.prompts import conversation_system_message
 from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 VERSION = "1"
 """Raised whenever the same conversations would get other tokens: part of the cache key."""
-_ROUND = 32
-"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
 MOST_SEGMENTS = 16
 """Most conversations in one packed row."""
 
@@ -64,12 +62,9 @@ class ConversationTokens:
         Raises:
             CumaError: the file is damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                about = json.loads(str(arrays["about"]))
-                return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
+        arrays = cached_arrays(path)
+        about = json.loads(str(arrays["about"]))
+        return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])
 
     @property
     def kept_C(self) -> np.ndarray:
@@ -167,7 +162,7 @@ def _first_turn(mask_T: np.ndarray) -> int:
 
 
 def pack(length_C: np.ndarray, capacity: int, most: int = MOST_SEGMENTS) -> list[np.ndarray]:
-    """Conversations into rows of `capacity` tokens, at most `most` a row: each into the fullest row that has room.
+    """Conversations into rows of `capacity` tokens, at most `most` per row: each into the fullest row that has room.
 
     Longest first (the sort is stable). Every conversation is in exactly one row, and which rows there are depends on
     the lengths alone.
@@ -206,7 +201,7 @@ def pack(length_C: np.ndarray, capacity: int, most: int = MOST_SEGMENTS) -> list
 
 
 class ConversationBatcher:
-    """Gathers conversations into batches; see `pipeline.Gatherer`.
+    """Conversations as batches; see `pipeline.Batcher`.
 
     Args:
         tokens: of all conversations.
@@ -214,11 +209,11 @@ class ConversationBatcher:
         profile_C: row of the profile table of each conversation's person.
         mass_C: how often a conversation is drawn, relative to others; packed rows are drawn alike.
         buckets: lengths that batches come in.
-        packing: several conversations a row, all rows in the longest bucket.
+        packing: several conversations per row, all rows in the longest bucket.
 
     Attributes:
         rows: the conversations of each row.
-        mass_N, bucket_N: see `pipeline.Gatherer`.
+        mass_N, bucket_N: see `pipeline.Batcher`.
         moves_up: a row may be in a batch of a longer bucket.
         question_N: None; conversations have no questions.
     """
@@ -252,12 +247,12 @@ class ConversationBatcher:
         supervised_C[tokens.kept_C] = count_C
         supervised_N = np.array([supervised_C[row].sum() for row in self.rows], np.int64)
         most_K = [supervised_N[self.bucket_N <= b].max(initial=0) for b in range(len(buckets.lengths))]
-        self._width_K = [max(int(-(-most // _ROUND) * _ROUND), _ROUND) for most in most_K]
+        self._width_K = [max(int(-(-most // POSITIONS) * POSITIONS), POSITIONS) for most in most_K]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`; rows from `real` on weigh nothing.
 
         tokens int32 [B,T]; lengths int32 [B]; profile int32 [B], or [B,G] in packed rows; positions, labels int32 and
@@ -272,7 +267,7 @@ class ConversationBatcher:
             "positions": np.zeros((size, width), np.int32),
             "labels": np.zeros((size, width), np.int32),
             "label_weight": np.zeros((size, width), np.float32),
-            "weight": (np.arange(size) < (size if real is None else real)).astype(np.float32),
+            "weight": row_weights(size, real),
             "segment": np.zeros((size, length), np.int32),
             "position": np.zeros((size, length), np.int32),
         }

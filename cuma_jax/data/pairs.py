@@ -1,6 +1,6 @@
 """Pairs of replies to one prompt by one person, one preferred to the other: tokens and batches.
 
-From preference data (`data.text_pairs`): the candidate that a person chose against each other candidate of the turn.
+From preference data (`preference_pairs`): the candidate that a person chose against each other candidate of the turn.
 From a survey: the option that a respondent chose against another of the question, drawn by a hash of (respondent,
 question, seed). Only the reply is supervised, its end of turn included; earlier turns of the assistant are not.
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Buckets, KeptRows
-from cuma_jax.data.replies import Replies, SurveyReplies, supervised_widths
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.batches import Batch, Buckets, HiddenCache, row_weights
+from cuma_jax.data.reply_tokens import ReplyTokens, SurveyReplyTokens, supervised_widths
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles
@@ -38,7 +38,7 @@ class PairTokens:
         notes: how many pairs were left out, by reason.
     """
 
-    replies: Replies
+    replies: ReplyTokens
     reply_P2: np.ndarray
     turn_X: np.ndarray | None
     row_P: np.ndarray
@@ -63,7 +63,7 @@ class PairTokens:
 
 
 class PairBatcher:
-    """Gathers pairs into batches; see `pipeline.Gatherer`.
+    """Pairs as batches; see `pipeline.Batcher`.
 
     Args:
         pairs: all pairs.
@@ -74,7 +74,7 @@ class PairBatcher:
 
     Attributes:
         pairs, index_N, mass_N: as given.
-        bucket_N, question_N, moves_up: see `pipeline.Gatherer`.
+        bucket_N, question_N, moves_up: see `pipeline.Batcher`.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PairBatcher:
     def __len__(self) -> int:
         return len(self.index_N)
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`; rows from `real` on weigh nothing.
 
         tokens int32 [B,2,K] (or template int32 [B,2]); lengths int32 [B,2]; profile int32 [B]; positions, labels int32
@@ -106,22 +106,22 @@ class PairBatcher:
         rows = self.pairs.replies.fill(reply_B2.ravel(), self.buckets.lengths[bucket], self._width_K[bucket])
         batch = {name: values.reshape(size, 2, *values.shape[1:]) for name, values in rows.items()}
         batch["profile"] = self.pairs.replies.profile_X[reply_B2[:, 0]].astype(np.int32)
-        batch["weight"] = (np.arange(size) < (size if real is None else real)).astype(np.float32)
+        batch["weight"] = row_weights(size, real)
         if self._reference_X is not None:
             batch["reference_logp"] = self._reference_X[reply_B2]
         return batch
 
 
-def survey_pairs(
-    survey: Survey, profiles: Profiles, pieces: RowTokens, seed: int, kept: KeptRows | None = None
+def build_survey_pairs(
+    survey: Survey, profiles: Profiles, pieces: SurveyTokens, seed: int, cache: HiddenCache | None = None
 ) -> PairTokens:
-    """One pair an answer: its option, against another of the question.
+    """One pair per answer: its option, against another of the question.
 
     Args:
         survey, profiles: the data.
         pieces: of the survey, as for the objective sft; no row may be too long.
         seed: of the hash that draws the other option.
-        kept: where hidden states are kept.
+        cache: where hidden states are cached.
 
     Raises:
         CumaError: no question has two options.
@@ -139,7 +139,7 @@ def survey_pairs(
     key_X, reply_P2 = np.unique(profile_P[:, None] * count + template_P2, return_inverse=True)
     profile_X, template_X = (x.astype(np.int32) for x in np.divmod(key_X, count))
     return PairTokens(
-        replies=SurveyReplies(profile_X, template_X, pieces, kept),
+        replies=SurveyReplyTokens(profile_X, template_X, pieces, cache),
         reply_P2=reply_P2.reshape(-1, 2),
         turn_X=None,
         row_P=row_P,

@@ -2,8 +2,8 @@
 
 Batch `i` is a function of (seed, i) alone, so a run resumes anywhere, on any number of processes, with the same rows
 in the same order; the position is one counter. Rows are drawn with replacement by their masses, or once an epoch in an
-order that is shuffled anew for each. Each process gathers only its own rows of the global batch. Grain
-reads ahead in threads.
+order that is shuffled anew for each. Each process builds only its own rows of the global batch. Grain reads
+ahead in threads.
 
 Shapes: N rows, B rows of a global batch, Q questions.
 """
@@ -15,16 +15,14 @@ import grain.python as grain
 import numpy as np
 
 from cuma_jax.data.batches import Batch
-from cuma_jax.data.sampling import answer_rows as answer_rows
-from cuma_jax.data.sampling import cell_rows as cell_rows
 from cuma_jax.runtime.errors import CumaError
 
 Order = Literal["weighted", "epochs"]
 LocalRows = np.ndarray | slice
-"""The rows of each global batch that a process gathers, in order."""
+"""The rows of each global batch that a process builds, in order."""
 
 
-class Gatherer(Protocol):
+class Batcher(Protocol):
     """What the stream asks of rows of any kind: how often each is drawn, how long it is, and batches of them."""
 
     @property
@@ -46,7 +44,7 @@ class Gatherer(Protocol):
     def __len__(self) -> int:
         """N."""
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""
 
 
@@ -54,14 +52,14 @@ class TrainBatches:
     """Random access to the training batches, for Grain.
 
     Every batch has one length bucket. Order `weighted`: the bucket is drawn by the mass of its rows, and its rows by
-    theirs, with replacement (a few questions a batch: see `_ByQuestion`). Order `epochs`: see `_Epochs`.
+    theirs, with replacement (a few questions per batch: see `_ByQuestion`). Order `epochs`: see `_Epochs`.
 
     Args:
-        batcher: gathers rows.
+        batcher: makes batches of rows.
         batch_size: rows of a global batch B.
         steps: number of batches.
         seed: of the draws.
-        local: the rows of each global batch that this process gathers.
+        local: the rows of each global batch that this process builds.
         order: `weighted` or `epochs`.
         questions_per_batch: `weighted` only: how many questions a batch is about; 0: each row draws its own.
 
@@ -74,7 +72,7 @@ class TrainBatches:
 
     def __init__(
         self,
-        batcher: Gatherer,
+        batcher: Batcher,
         batch_size: int,
         steps: int,
         seed: int,
@@ -103,15 +101,15 @@ class TrainBatches:
     def __getitem__(self, step: int) -> tuple[int, Batch]:
         """(bucket, this process's rows of batch `step`)."""
         bucket, index = self.draw(step)
-        return bucket, gather_padded(self.batcher, index, bucket, self._batch_size, self._local)
+        return bucket, padded_batch(self.batcher, index, bucket, self._batch_size, self._local)
 
 
-def gather_padded(batcher: Gatherer, index: np.ndarray, bucket: int, batch_size: int, local: LocalRows) -> Batch:
+def padded_batch(batcher: Batcher, index: np.ndarray, bucket: int, batch_size: int, local: LocalRows) -> Batch:
     """This process's part of a batch of rows `index`, filled up with the first of them at weight 0."""
     if len(index) == batch_size:
-        return batcher.gather(index[local], bucket)
+        return batcher.batch(index[local], bucket)
     padded = np.concatenate([index, np.full(batch_size - len(index), index[0])])
-    return batcher.gather(padded[local], bucket, int(np.searchsorted(np.arange(batch_size)[local], len(index))))
+    return batcher.batch(padded[local], bucket, int(np.searchsorted(np.arange(batch_size)[local], len(index))))
 
 
 def _rows_by_bucket(bucket_N: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -124,7 +122,7 @@ def _rows_by_bucket(bucket_N: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]
 class _Weighted:
     """Rows drawn with replacement by their masses."""
 
-    def __init__(self, batcher: Gatherer, batch_size: int, seed: int):
+    def __init__(self, batcher: Batcher, batch_size: int, seed: int):
         self._batch_size, self._seed = batch_size, seed
         mass_N = batcher.mass_N
         self._buckets, self._rows = _rows_by_bucket(batcher.bucket_N)
@@ -155,7 +153,7 @@ class _ByQuestion:
     Shapes: K points, Q the bucket's questions of any mass, N its rows, those of a question side by side.
     """
 
-    def __init__(self, batcher: Gatherer, batch_size: int, seed: int, questions: int):
+    def __init__(self, batcher: Batcher, batch_size: int, seed: int, questions: int):
         question_N = batcher.question_N
         assert question_N is not None
         self._plain = _Weighted(batcher, batch_size, seed)  # the bucket is drawn in one place
@@ -196,7 +194,7 @@ class _Epochs:
     How many batches of which bucket there are is the same in every epoch; full ones come in shuffled order.
     """
 
-    def __init__(self, batcher: Gatherer, batch_size: int, seed: int):
+    def __init__(self, batcher: Batcher, batch_size: int, seed: int):
         self._seed = seed
         buckets, self._rows = _rows_by_bucket(batcher.bucket_N)
         stop = np.cumsum([len(rows) for rows in self._rows])
@@ -229,7 +227,7 @@ class _Epochs:
         return order_K, row_N
 
 
-def epoch_steps(batcher: Gatherer, batch_size: int) -> int:
+def epoch_steps(batcher: Batcher, batch_size: int) -> int:
     """Batches of one epoch in the order `epochs`."""
     if batcher.moves_up:
         return -(-len(batcher) // batch_size)
@@ -242,7 +240,7 @@ def stream(source: TrainBatches, start: int) -> Iterator[tuple[int, Batch]]:
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
-def in_order(batcher: Gatherer, batch_size: int, local: LocalRows) -> Iterator[tuple[np.ndarray, int, Batch]]:
+def in_order(batcher: Batcher, batch_size: int, local: LocalRows) -> Iterator[tuple[np.ndarray, int, Batch]]:
     """Every row once, by bucket: (row numbers of the whole batch, bucket, this process's part of it).
 
     A bucket's last batch is filled up with a row of its own, at weight 0.
@@ -251,4 +249,4 @@ def in_order(batcher: Gatherer, batch_size: int, local: LocalRows) -> Iterator[t
         rows = np.flatnonzero(batcher.bucket_N == bucket)
         for start in range(0, len(rows), batch_size):
             index = rows[start : start + batch_size]
-            yield index, int(bucket), gather_padded(batcher, index, int(bucket), batch_size, local)
+            yield index, int(bucket), padded_batch(batcher, index, int(bucket), batch_size, local)

@@ -1,4 +1,4 @@
-"""Prompts to write replies to, one row a prompt: what is asked, and by whom.
+"""Prompts to write replies to, one row per prompt: what is asked, and by whom.
 
 Of a survey: its questions, put to people's profiles, drawn as training rows are. Of conversations: every user's turn
 that a person chose a reply to, with the turns before it; its tokens are those that training on whole conversations puts
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Buckets, Rows, fitting_rows
+from cuma_jax.data.batches import Batch, Buckets, Rows, fitting_rows, row_weights
 from cuma_jax.data.conversations import ConversationTokens
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.runtime.errors import CumaError
@@ -41,7 +41,7 @@ class Prompt:
 
 
 class SurveyPrompts:
-    """Questions put to profiles; see `pipeline.Gatherer`.
+    """Questions put to profiles; see `pipeline.Batcher`.
 
     Args:
         rows: (profile, question) rows, and how often each is drawn.
@@ -51,7 +51,7 @@ class SurveyPrompts:
         max_length: longest prompt allowed, in tokens.
 
     Attributes:
-        mass_N, bucket_N, question_N, moves_up: see `pipeline.Gatherer`.
+        mass_N, bucket_N, question_N, moves_up: see `pipeline.Batcher`.
 
     Raises:
         CumaError: a prompt is longer; names the question.
@@ -59,7 +59,9 @@ class SurveyPrompts:
 
     moves_up = True
 
-    def __init__(self, rows: Rows, tokens: RowTokens, questions: Sequence[Question], buckets: Buckets, max_length: int):
+    def __init__(
+        self, rows: Rows, tokens: SurveyTokens, questions: Sequence[Question], buckets: Buckets, max_length: int
+    ):
         self.rows, self.questions, self._tokens, self._buckets = rows, questions, tokens, buckets
         limit = buckets.limit(max_length)
         fitting_rows(tokens, rows.profile_N, rows.question_N, np.zeros_like(rows.question_N), limit, "error")
@@ -71,7 +73,7 @@ class SurveyPrompts:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """Prompts `index_B` padded to `bucket`; rows from `real` on weigh nothing.
 
         tokens int32 [B,T]; lengths, profile int32 [B]; row int64 [B], numbers of the prompts; weight float32 [B].
@@ -97,7 +99,7 @@ class SurveyPrompts:
 
 
 class ConversationPrompts:
-    """The user's turns of conversations that a reply was chosen to; see `pipeline.Gatherer`.
+    """The user's turns of conversations that a reply was chosen to; see `pipeline.Batcher`.
 
     A conversation is drawn as in training on whole conversations, and its turns alike.
 
@@ -111,7 +113,7 @@ class ConversationPrompts:
 
     Attributes:
         conversation_N, turn_N: the conversation of each prompt, and which of its replies, from 0.
-        mass_N, bucket_N, question_N, moves_up: see `pipeline.Gatherer`.
+        mass_N, bucket_N, question_N, moves_up: see `pipeline.Batcher`.
     """
 
     moves_up, question_N = True, None
@@ -143,8 +145,8 @@ class ConversationPrompts:
     def __len__(self) -> int:
         return len(self.conversation_N)
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
-        """As `SurveyPrompts.gather`."""
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """As `SurveyPrompts.batch`."""
         tokens_BT = np.full((len(index_B), self._buckets.lengths[bucket]), self._tokens.pad_id, np.int32)
         for b, n in enumerate(index_B):
             start, length = self._tokens.start_C[self.conversation_N[n]], self._length_N[n]
@@ -185,11 +187,10 @@ def check_prompts(prompts: Prompts, samples: int) -> None:
 def _batch(
     tokens_BT: np.ndarray, length_B: np.ndarray, profile_B: np.ndarray, index_B: np.ndarray, real: int | None
 ) -> Batch:
-    weight_B = np.arange(len(index_B)) < (len(index_B) if real is None else real)
     return {
         "tokens": tokens_BT,
         "lengths": length_B.astype(np.int32),
         "profile": profile_B.astype(np.int32),
         "row": index_B.astype(np.int64),
-        "weight": weight_B.astype(np.float32),
+        "weight": row_weights(len(index_B), real),
     }

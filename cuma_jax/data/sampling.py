@@ -39,20 +39,19 @@ class Drawing:
     group_power: float = 1.0
 
 
-def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing | float) -> Rows:
-    """One row a (profile, question) cell, its target the distribution of the cell's answers.
+def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing) -> Rows:
+    """One row per (profile, question) cell, its target the distribution of the cell's answers.
 
-    Within a question a cell is drawn by the square root of its n (between one vote a cell and one a respondent).
+    Within a question a cell is drawn by the square root of its n (between one vote per cell and one per respondent).
 
     Args:
         survey, profiles: the data.
         mask_A: bool, the answers to use.
-        drawing: how rows are drawn; a number is a question power.
+        drawing: how rows are drawn.
 
     Raises:
         CumaError: no answer, or a group field that the profiles do not have.
     """
-    drawing = _drawing(drawing)
     cells = build_cells(survey, profiles, mask_A)
     root_N = np.sqrt(cells.count_N.astype(np.float64))
     mass_N = root_N * _question_factor(cells.question_N, cells.count_N, root_N, drawing.question_power)
@@ -67,18 +66,17 @@ def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: D
     return Rows(cells.profile_N, cells.question_N, np.zeros(len(cells), np.int32), cells.target_NO, mass_N)
 
 
-def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing | float) -> Rows:
-    """One row an answer.
+def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing) -> Rows:
+    """One row per answer.
 
     Args:
         survey, profiles: the data.
         mask_A: bool, the answers to use.
-        drawing: how rows are drawn; a number is a question power.
+        drawing: how rows are drawn.
 
     Raises:
         CumaError: weights that are negative, missing or all zero; a group field that the survey does not have.
     """
-    drawing = _drawing(drawing)
     respondent_N, question_N = survey.respondent_A[mask_A], survey.question_A[mask_A]
     if drawing.sample_weights:
         weight_R = survey.respondents["weight"].to_numpy(np.float64)
@@ -121,10 +119,6 @@ def conversation_masses(
         groups = build_profiles(preferences, (drawing.group_by,))
         mass_C = balance_groups(mass_C, groups.codes_PF[groups.profile_R[person_C], 0], drawing.group_power)
     return mass_C
-
-
-def _drawing(drawing: Drawing | float) -> Drawing:
-    return drawing if isinstance(drawing, Drawing) else Drawing(question_power=drawing)
 
 
 def _question_factor(
@@ -179,7 +173,7 @@ def describe_sampling(
     """What a training run sees of its rows, as one or two lines to print.
 
     Args:
-        mass_N: how often rows are drawn (`Batcher.mass_N`).
+        mass_N: how often rows are drawn (`SurveyBatcher.mass_N`).
         drawn: rows drawn in all: steps times the batch size.
         question_N: question of each row; None: rows have none.
         names: the questions' ids.

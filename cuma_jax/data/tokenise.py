@@ -11,10 +11,10 @@ from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets, fitting_rows
 from cuma_jax.data.conversations import VERSION, ConversationTokens, build_conversation_tokens, chat
 from cuma_jax.data.pairs import PairTokens
+from cuma_jax.data.preference_pairs import VERSION as PAIRS_VERSION
+from cuma_jax.data.preference_pairs import PairRules, build_preference_pairs
 from cuma_jax.data.shots import build_shots
-from cuma_jax.data.text_pairs import VERSION as PAIRS_VERSION
-from cuma_jax.data.text_pairs import TextRules, text_pairs
-from cuma_jax.data.tokens import RowTokens, build_row_tokens
+from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
 from cuma_jax.preferences.load import cached_folder
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.files import atomic_write, cache_dir, content_key
@@ -30,27 +30,27 @@ def survey_tokens(
     tokenizer: Tokenizer,
     forms: Iterable[str],
     train_A: np.ndarray | None = None,
-) -> dict[str, RowTokens]:
+) -> dict[str, SurveyTokens]:
     """Token pieces of a survey's answers, by form.
 
     Args:
         config, survey, profiles, tokenizer: what is tokenised, and by what.
-        forms: how an answer is written: choice, sft (see `build_row_tokens`). In one order in all processes: what is
+        forms: how an answer is written: choice, sft (see `build_survey_tokens`). In one order in all processes: what is
             computed of them on the devices is computed together.
         train_A: bool [A], the training answers; needed for shots, which show some of them.
 
     Raises:
-        CumaError: see `build_row_tokens`.
+        CumaError: see `build_survey_tokens`.
     """
     in_prompt, shots = profiles if config.profile.in_prompt else None, None
     if config.profile.shots:
         assert train_A is not None
         shots = build_shots(survey, profiles, train_A, config.profile.shots, config.data.split_seed)
-    return {form: build_row_tokens(survey.questions, in_prompt, tokenizer, form, shots) for form in forms}
+    return {form: build_survey_tokens(survey.questions, in_prompt, tokenizer, form, shots) for form in forms}
 
 
 def fitting_answers(
-    config: Config, survey: Survey, profiles: Profiles, tokens: dict[str, RowTokens]
+    config: Config, survey: Survey, profiles: Profiles, tokens: dict[str, SurveyTokens]
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Answers whose rows are not too long, bool [A], and how many are, by question.
 
@@ -102,7 +102,7 @@ def conversation_tokens(
     return tokens
 
 
-def preference_pairs(
+def tokenise_pairs(
     config: Config,
     source: Preferences,
     profiles: Profiles,
@@ -113,13 +113,15 @@ def preference_pairs(
     """Tokens of all pairs of preference data, whatever the run's objective.
 
     Raises:
-        CumaError: see `text_pairs`.
+        CumaError: see `build_preference_pairs`.
     """
     data, dpo = config.data, config.dpo
     limit = Buckets(data.buckets).limit(data.max_length)
-    rules = TextRules(config.profile.in_prompt, dpo.min_margin, limit, data.too_long, data.bad_rows)
+    rules = PairRules(config.profile.in_prompt, dpo.min_margin, limit, data.too_long, data.bad_rows)
     texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
     content = cached_folder(data, cache).name  # its key is that of the conversations
     # Which profile a reply belongs to is kept with its tokens; which pairs are too long is not.
     key = content_key(PAIRS_VERSION, content, tokenizer.fingerprint, str(dpo.min_margin), profiles.profile_R, *texts)
-    return text_pairs(source, profiles, tokenizer, rules, progress, cache_dir(cache) / "tokens" / f"pairs-{key}.npz")
+    return build_preference_pairs(
+        source, profiles, tokenizer, rules, progress, cache_dir(cache) / "tokens" / f"pairs-{key}.npz"
+    )

@@ -1,6 +1,6 @@
-"""Text written by a run, for the person who is asking."""
+"""Replies written by a run, to the persona that asks."""
 
-from cuma_jax.generation.loop import Generated, make_generate
-from cuma_jax.generation.texts import Prompt, Reply, Writer, generate_texts
+from cuma_jax.generation.decoding_loop import Generated, make_generate
+from cuma_jax.generation.texts import EncodedPrompt, Reply, Writer, generate_texts
 
-__all__ = ["Generated", "Prompt", "Reply", "Writer", "generate_texts", "make_generate"]
+__all__ = ["EncodedPrompt", "Generated", "Reply", "Writer", "generate_texts", "make_generate"]

@@ -1,9 +1,9 @@
-"""Who is asking: profiles written by hand, as a run knows them."""
+"""Personas: profiles written by hand, as a run knows them."""
 
 import dataclasses
 import difflib
 
-from cuma_jax.profile_encoders.embedders import CategoricalEmbedder, completed
+from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, completed
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, describe, parse_profile
@@ -13,13 +13,13 @@ _MOST = 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
-    """One profile.
+class Persona:
+    """One profile that asks.
 
     Attributes:
         values: field -> value, the derived ones included.
         text: its sentence, as prompts have it.
-        notes: what the user should know of it.
+        notes: what the user should know about it.
     """
 
     values: dict[str, str]
@@ -27,8 +27,8 @@ class Person:
     notes: tuple[str, ...] = ()
 
 
-def person(text: str, profiles: Profiles, table: ProfileTable | None) -> Person:
-    """The person that a profile written by hand describes.
+def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
+    """The persona that a profile written by hand describes.
 
     Values are found whatever their capitals. One that nobody in the data has is taken as it is where values are read as
     text, and noted; where they are columns of a table, it would mean nothing.
@@ -59,7 +59,7 @@ def person(text: str, profiles: Profiles, table: ProfileTable | None) -> Person:
     in_order = {field: given[field] for field in profiles.fields if field in given}
     values = completed([in_order], profiles.fields, profiles.derived)[0]
     said = {field: value for field, value in in_order.items() if field not in profiles.derived}
-    return Person(values, describe(said, profiles.sentence), tuple(notes))
+    return Persona(values, describe(said, profiles.sentence), tuple(notes))
 
 
 def known_fields(profiles: Profiles) -> str:

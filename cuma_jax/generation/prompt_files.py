@@ -1,4 +1,4 @@
-"""What a command line or a file of prompts asks."""
+"""Requests for replies, from a command line or a file of prompts."""
 
 import dataclasses
 import json
@@ -13,14 +13,14 @@ _PROFILE = "profile"
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """One prompt.
+class PromptRequest:
+    """One prompt to reply to.
 
     Attributes:
         name: for errors.
         messages: the turns, the user's last; without a system message. Empty: a question of the survey.
         question: its id; empty: `messages`.
-        profile: who asks it; empty: everybody that the command names.
+        profile: who asks it; empty: every persona that the command names.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Asked:
     profile: str = ""
 
 
-def asked_prompt(text: str, name: str) -> Asked:
+def prompt_request(text: str, name: str) -> PromptRequest:
     """A prompt of one turn.
 
     Raises:
@@ -37,10 +37,10 @@ def asked_prompt(text: str, name: str) -> Asked:
     """
     if not text.strip():
         raise CumaError(f"{name} is empty; write something to reply to")
-    return Asked(name, ({"role": "user", "content": text},))
+    return PromptRequest(name, ({"role": "user", "content": text},))
 
 
-def read_prompts(path: pathlib.Path) -> list[Asked]:
+def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
     """The prompts of a .jsonl file.
 
     A line is a string, or an object with one of `prompt` (a string), `messages` (turns with `role` and `content`) and
@@ -59,7 +59,7 @@ def read_prompts(path: pathlib.Path) -> list[Asked]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                found.append(_asked(json.loads(line), f"--file {path}, line {number}"))
+                found.append(_request(json.loads(line), f"--file {path}, line {number}"))
             except json.JSONDecodeError as error:
                 raise CumaError(
                     f'--file {path}, line {number} is not JSON ({error.msg}); write {{"prompt": "..."}} on a line'
@@ -69,9 +69,9 @@ def read_prompts(path: pathlib.Path) -> list[Asked]:
     return found
 
 
-def _asked(value: Any, name: str) -> Asked:
+def _request(value: Any, name: str) -> PromptRequest:
     if isinstance(value, str):
-        return asked_prompt(value, name)
+        return prompt_request(value, name)
     keys = [key for key in _KEYS if isinstance(value, dict) and key in value]
     if len(keys) != 1:
         raise CumaError(f'{name} must be a string or an object with one of {", ".join(_KEYS)}: {{"prompt": "..."}}')
@@ -81,10 +81,10 @@ def _asked(value: Any, name: str) -> Asked:
             raise CumaError(f"{name}: {string!r} must be a string")
     content = value[key]
     if key == "messages":
-        asked = Asked(name, _turns(content, name))
+        request = PromptRequest(name, _turns(content, name))
     else:
-        asked = asked_prompt(content, name) if key == "prompt" else Asked(name, question=content)
-    return dataclasses.replace(asked, profile=profile)
+        request = prompt_request(content, name) if key == "prompt" else PromptRequest(name, question=content)
+    return dataclasses.replace(request, profile=profile)
 
 
 def _turns(content: Any, name: str) -> tuple[Message, ...]:

@@ -1,4 +1,4 @@
-"""Many prompts to many replies: a few lengths, one batch size, and replies in the order they were asked for.
+"""Prompts in, texts out: batches of one size and a few lengths, and replies in the order of their prompts.
 
 Shapes: B rows of a batch, T tokens, C profile width, P profiles.
 """
@@ -15,24 +15,26 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.generation.loop import Generated, make_generate
+from cuma_jax.generation.decoding_loop import Generated, make_generate
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.runtime.sharding import local_rows, put_whole
-from cuma_jax.tokenization.tokenizer import Tokenizer
+from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 Tree = Any
+_REPLY = "A"
+"""Stands for the reply that is not written yet; no token of it is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Prompt:
-    """What one reply is asked for.
+class EncodedPrompt:
+    """A prompt as tokens, and the profile that it is written for.
 
     Attributes:
         tokens: int32 [T'], the rendered chat with its generation prompt.
         profile: row of the writer's profile vectors.
-        index: which of several replies to the same prompt by the same person.
+        index: which of several replies to the same prompt and profile.
         name: of the prompt, for errors.
     """
 
@@ -96,7 +98,7 @@ class Writer:
 
 
 def generate_texts(
-    writer: Writer, adapters: Tree, prompts: Sequence[Prompt], seed: int, progress: bool = True
+    writer: Writer, adapters: Tree, prompts: Sequence[EncodedPrompt], seed: int, progress: bool = True
 ) -> list[Reply]:
     """A reply to every prompt, in their order. All processes call this with the same prompts.
 
@@ -135,14 +137,38 @@ def generate_texts(
     return [reply for reply in replies if reply is not None]
 
 
+def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarray:
+    """The tokens before a reply, int32 [T]: those that training on whole conversations puts before it.
+
+    Args:
+        tokenizer: the model's.
+        messages: the turns, the user's last.
+
+    Raises:
+        CumaError: no user's turn at the end, an empty turn, or turns that the template refuses.
+    """
+    safe = [message | {"content": message["content"].strip()} for message in messages]
+    if not safe or safe[-1]["role"] != "user":
+        roles = ", ".join(message["role"] for message in safe) or "none"
+        raise CumaError(f"the last turn before a reply must be the user's; the turns here are: {roles}")
+    if empty := [message["role"] for message in safe if not message["content"]]:
+        raise CumaError(f"a chat has an empty turn of the {empty[0]}; write something in it or leave it out")
+    if all(message["role"] != "assistant" for message in safe):
+        return np.array(tokenizer.encode_chat(safe, add_generation_prompt=True), np.int32)
+    # Templates may write an earlier turn of the assistant otherwise than the last; training writes all alike.
+    ids, mask_T = tokenizer.supervised_tokens([*safe, {"role": "assistant", "content": _REPLY}])
+    last = int(np.flatnonzero(mask_T & ~np.append(False, mask_T[:-1]))[-1])
+    return np.array(ids[:last], np.int32)
+
+
 def row_key(seed: int, tokens: np.ndarray, vector_C: np.ndarray | None, index: int) -> np.ndarray:
-    """The key of one reply, uint32 [2]: of what is asked, by whom and for which time, and of nothing else."""
+    """The key of one reply, uint32 [2]: a hash of seed, prompt, profile vector and index, and of nothing else."""
     vector = b"" if vector_C is None else np.asarray(vector_C, np.float32)
     digest = content_key(str(seed), np.asarray(tokens, np.int32), vector, str(index))
     return np.frombuffer(bytes.fromhex(digest)[:8], ">u4").astype(np.uint32)
 
 
-def _bucket(writer: Writer, prompt: Prompt) -> int:
+def _bucket(writer: Writer, prompt: EncodedPrompt) -> int:
     """The shortest length that holds a prompt (its number)."""
     needed, longest = len(prompt.tokens), writer.lengths[-1]
     if needed > longest:
@@ -156,9 +182,9 @@ def _bucket(writer: Writer, prompt: Prompt) -> int:
 
 
 def _batch(
-    writer: Writer, prompts: Sequence[Prompt], length: int, seed: int
+    writer: Writer, prompts: Sequence[EncodedPrompt], length: int, seed: int
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """The batch of up to `batch_size` prompts; and their profile vectors, one a row, so that shapes never change."""
+    """The batch of up to `batch_size` prompts; and their profile vectors, one per row, so that shapes never change."""
     size, vectors_PC = writer.batch_size, writer.vectors_PC
     batch = {
         "tokens": np.full((size, length), writer.tokenizer.pad_id, np.int32),

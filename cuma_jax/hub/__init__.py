@@ -1,0 +1,1 @@
+"""Where models are: hub names, folders, wheels, and the safetensors and GGUF files in them."""

@@ -188,7 +188,7 @@ class GGUFTensors:
 
         shape, kind = self.shapes[name], gguf.GGMLQuantizationType(self._file.tensors[self._names[name]].kind)
         try:
-            stored = self.raw_bytes(name).reshape(gguf.quants.quant_shape_to_byte_shape(shape, kind))
+            stored = self._file.raw_bytes(self._names[name]).reshape(gguf.quants.quant_shape_to_byte_shape(shape, kind))
             values = gguf.quants.dequantize(stored, kind)
         except (NotImplementedError, ValueError):
             raise CumaError(
@@ -198,9 +198,13 @@ class GGUFTensors:
         part = name.split(".")[-2]
         return unpermute(values, self._heads[part]) if self._permuted and part in self._heads else values
 
-    def raw_bytes(self, name: str) -> np.ndarray:
-        """The stored bytes, flat uint8, not copied."""
-        return self._file.raw_bytes(self._names[name])
+    def nbytes(self, name: str) -> int:
+        """How many bytes are stored."""
+        return len(self._file.raw_bytes(self._names[name]))
+
+    def raw_bytes(self, name: str, start: int, stop: int) -> bytes:
+        """Stored bytes `start` to `stop`."""
+        return self._file.raw_bytes(self._names[name])[start:stop].tobytes()
 
     def dtype(self, name: str) -> str:
         """The stored type, e.g. Q4_1."""

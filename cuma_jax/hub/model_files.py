@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cuma_jax.runtime import files
 from cuma_jax.runtime.errors import CumaError
@@ -136,6 +136,21 @@ def read_index(index: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError) as error:
         raise CumaError(f"{index} is not a safetensors index ({error!r}); fetch it again") from None
     return {str(name): Path(str(file)).name for name, file in weight_map.items()}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a Hugging Face folder.
+
+    Raises:
+        CumaError: there is none, or it is not JSON.
+    """
+    path = folder / "config.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder") from None
+    except (OSError, ValueError) as error:
+        raise CumaError(f"{path} is not valid JSON ({error}); fetch it again") from None
 
 
 def _check_folder(folder: Path, weights: bool) -> None:

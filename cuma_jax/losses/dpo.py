@@ -27,12 +27,12 @@ def dpo_sums(
         config: the dpo section of a run's config.
 
     Returns:
-        `loss`, that of the pair and `nll` times the chosen reply's loss a token. `chosen_reward`, `rejected_reward`:
-        beta times how much likelier the policy makes the reply than the reference does, in nats (ipo: in nats a token);
-        `margin`: the first less the second; `accuracy`: how often that is above 0. `nll`: the chosen reply's loss, nats
-        a token. `kl`: half the squared log-ratio of each reply over its number of tokens (Schulman's estimator k2), in
-        nats a token: not negative, to second order the divergence of the policy from the reference if the replies were
-        its own; they are the data's.
+        `loss`, that of the pair and `nll` times the chosen reply's loss per token. `chosen_reward`, `rejected_reward`:
+        beta times how much likelier the policy makes the reply than the reference does, in nats (ipo: in nats per
+        token); `margin`: the first less the second; `accuracy`: how often that is above 0. `nll`: the chosen reply's
+        loss, nats per token. `kl`: half the squared log-ratio of each reply over its number of tokens (Schulman's
+        estimator k2), in nats per token: not negative, to second order the divergence of the policy from the reference
+        if the replies were its own; they are the data's.
     """
     ratio_B2 = logp_B2 - reference_B2
     if config.loss == "ipo":

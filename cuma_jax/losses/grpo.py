@@ -77,7 +77,7 @@ def grpo_sums(
 
     Returns:
         `loss`; over tokens `clipped` (share whose gain no longer depends on the policy), `entropy` (minus the mean
-        log-probability of the writer, which estimates its entropy in nats a token) and, with a reference, `kl`; over
+        log-probability of the writer, which estimates its entropy in nats per token) and, with a reference, `kl`; over
         replies `length` in tokens.
     """
     token_BS = token_BS.astype(jnp.float32) * weight_B[:, None]

@@ -21,7 +21,7 @@ def linear_cross_entropy(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.
 
     Args:
         h_BSD: hidden states after the final norm.
-        unembed_VD: one row a token.
+        unembed_VD: one row per token.
         label_BS: the tokens to predict.
 
     Returns:

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: cross-entropy on the tokens of the assistant's turns.
 
-Shapes: B batch, S supervised positions a row (padded, weight 0), D model width, V vocabulary.
+Shapes: B batch, S supervised positions per row (padded, weight 0), D model width, V vocabulary.
 """
 
 import jax
@@ -13,11 +13,11 @@ from cuma_jax.losses.sums import Sum
 def sft_sums(
     h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, weight_BS: jax.Array
 ) -> dict[str, Sum]:  # fmt: skip
-    """Sums over supervised tokens: `loss` in nats a token, `accuracy` of the likeliest token.
+    """Sums over supervised tokens: `loss` in nats per token, `accuracy` of the likeliest token.
 
     Args:
         h_BSD: hidden states, after the final norm, at the positions before each supervised token.
-        unembed_VD: one row a token.
+        unembed_VD: one row per token.
         label_BS: the supervised tokens.
         weight_BS: weight of each; 0 leaves it out.
     """

@@ -59,8 +59,8 @@ def rotate(x_BTHK: jax.Array, sin_BTK: jax.Array, cos_BTK: jax.Array) -> jax.Arr
     """Rotary embedding in float32, returned in the input's dtype; the tables' first axis may be 1."""
     x = x_BTHK.astype(jnp.float32)
     first, second = jnp.split(x, 2, axis=-1)
-    turned = jnp.concatenate([-second, first], axis=-1)
-    return (x * cos_BTK[:, :, None, :] + turned * sin_BTK[:, :, None, :]).astype(x_BTHK.dtype)
+    quarter_turn = jnp.concatenate([-second, first], axis=-1)
+    return (x * cos_BTK[:, :, None, :] + quarter_turn * sin_BTK[:, :, None, :]).astype(x_BTHK.dtype)
 
 
 def attend(

@@ -6,7 +6,7 @@ per question when it does not depend on who is asking.
 
 Shapes: B batch, T tokens, D model width, H query heads, G key/value heads, K head width, F MLP width, V vocabulary,
 C profile width, X profile vectors of a row (absent where there is one, T in packed rows), G (in profiles) segments of a
-packed row, E experts, L layers, S gathered positions a row, O options, P virtual tokens of a prefix.
+packed row, E experts, L layers, S positions of a row that need logits, O options, P virtual tokens of a prefix.
 """
 
 import dataclasses
@@ -22,10 +22,9 @@ from cuma_jax.models.attention import Segments, attend, rotary_table, rotate
 from cuma_jax.models.dora import Dora
 from cuma_jax.models.experts import Experts
 from cuma_jax.models.families import DecoderConfig
-from cuma_jax.models.kv_cache import Past, attend_to_past
-from cuma_jax.models.profile_projection import ProfileProjection
-from cuma_jax.models.quantised import Int8, Turned, Weight, as_float, product
-from cuma_jax.models.router import RouterStats, trainable
+from cuma_jax.models.kv_cache import LayerCache, attend_to_cache
+from cuma_jax.models.quantised import Int8, Transposed, Weight, as_float, product
+from cuma_jax.models.router import ProfileProjection, RouterStats, trainable
 from cuma_jax.runtime.sharding import constrain
 
 # What 'dots' keeps from the forward pass: the products with the frozen weights; the rest is cheap to compute again.
@@ -58,7 +57,7 @@ class Layer(nn.Module):
         router: router settings.
         deterministic: no dropout.
         quantize: how the linears are stored, see `ModelConfig.quantize`.
-        turned: the linears' weights are given as [O,I], see `quantised.Turned`; not with int8.
+        transposed: the linears' weights are given as [O,I], see `quantised.Transposed`; not with int8.
     """
 
     config: DecoderConfig
@@ -68,7 +67,7 @@ class Layer(nn.Module):
     router: RouterConfig
     deterministic: bool = True
     quantize: str = "none"
-    turned: bool = False
+    transposed: bool = False
 
     @nn.compact
     def __call__(
@@ -78,12 +77,12 @@ class Layer(nn.Module):
         valid_BT: jax.Array | None,
         profile_BXC: jax.Array | None,
         segment_BT: jax.Array | None = None,
-        past: Past | None = None,
+        cache: LayerCache | None = None,
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
         """[B,T,D] in and out, and the routers' sums by group and router; `valid_BT` is needed only with experts.
 
-        With `past`, T is 1: each row's next token, which sees what is kept of the tokens before it. The collection
-        'cache', where it is mutable, gets the keys and values [B,T,G,K], or `past`'s with them.
+        With `cache`, T is 1: each row's next token, which attends to the cached tokens before it. The collection
+        'cache', where it is mutable, gets the keys and values [B,T,G,K], or the cached ones with them.
         """
         c = self.config
         stats: dict[str, dict[str, RouterStats]] = {}
@@ -123,11 +122,11 @@ class Layer(nn.Module):
             k_BTGK = rms_norm(k_BTGK, self._scale("k_norm", c.head_dim, None), c.norm_eps)
         with jax.named_scope("attention"):
             q_BTHK, k_BTGK = rotate(q_BTHK, *rope), rotate(k_BTGK, *rope)
-            if past is None:
+            if cache is None:
                 a_BTHK = attend(q_BTHK, k_BTGK, v_BTGK, self.attention, segment_BT, self._prefix())
             else:
-                a_BTHK, k_BTGK, v_BTGK = attend_to_past(q_BTHK, k_BTGK, v_BTGK, past, self._prefix())
-            self.sow("cache", "kept", (k_BTGK, v_BTGK))
+                a_BTHK, k_BTGK, v_BTGK = attend_to_cache(q_BTHK, k_BTGK, v_BTGK, cache, self._prefix())
+            self.sow("cache", "kv", (k_BTGK, v_BTGK))
         a_BTF = a_BTHK.reshape(*x_BTD.shape[:2], heads)
         x_BTD = x_BTD + linears(a_BTF, "heads", {"o": (c.width, "embed")}, c.o_bias)["o"]
         x_BTD = constrain(x_BTD, "batch", "seq", "act_embed")
@@ -153,8 +152,8 @@ class Layer(nn.Module):
         return k_PGK, trainable(self, "prefix_v", nn.initializers.normal(0.02), shape, axes)
 
     def _linear(self, name: str, axes: tuple[str, str], shape: tuple[int, int]) -> Weight:
-        if self.turned:
-            return Turned(self._base(name, nn.initializers.normal(0.02), axes[::-1], shape[::-1]))
+        if self.transposed:
+            return Transposed(self._base(name, nn.initializers.normal(0.02), axes[::-1], shape[::-1]))
         if self.quantize == "none":
             return self._base(name, nn.initializers.normal(0.02), axes, shape)
         box = nn.with_logical_partitioning
@@ -232,7 +231,7 @@ class Decoder(nn.Module):
         self.drop_profile = nn.Dropout(self.profile_dropout, deterministic=self.deterministic)
 
     def _top(self, name: str, init: Any, *rows: int) -> tuple[Any, jax.Array | None]:
-        """A weight outside the layers, one row a token or one in all; its offset, where the whole model is trained."""
+        """A weight outside the layers (a row per token, or one in all), and its offset where all is trained."""
         shape, axes = (*rows, self.config.width), ("vocab", "embed")[-1 - len(rows) :]
         weight = self.param(name, nn.with_logical_partitioning(init, axes), shape, self.dtype)
         if self.adapter is None or self.adapter.kind != "full" or self.adapter.layers:
@@ -284,7 +283,7 @@ class Decoder(nn.Module):
         Args:
             x_BTD: from `lower`.
             lengths_B: valid tokens of each row.
-            profile_BXC: one profile vector a row [B,C]; with `segments`, one a segment [B,G,C] where they differ.
+            profile_BXC: one profile vector per row [B,C]; with `segments`, one per segment [B,G,C] where they differ.
             segments: where several conversations share a row.
         """
         if not self.n_adapted:
@@ -321,7 +320,7 @@ class Decoder(nn.Module):
         Args:
             tokens_BT: int32, padded on the right.
             lengths_B: valid tokens of each row.
-            profile_BC: one profile vector a row, or None where no router sees it.
+            profile_BC: one profile vector per row, or None where no router sees it.
         """
         return self.upper(self.lower(tokens_BT), lengths_B, profile_BC)
 
@@ -329,13 +328,13 @@ class Decoder(nn.Module):
         """Hidden states after the final norm, [B,T,D], of a decoder whose routers see no profile."""
         return rms_norm(self(tokens_BT, lengths_B, None)[0], self.final_norm, self.config.norm_eps)
 
-    def gather(self, x_BTD: jax.Array, positions_BS: jax.Array) -> jax.Array:
+    def at_positions(self, x_BTD: jax.Array, positions_BS: jax.Array) -> jax.Array:
         """Final-norm hidden states at the positions that need logits, [B,S,D]. Logits are never built elsewhere."""
         x_BSD = jnp.take_along_axis(x_BTD, positions_BS[..., None], axis=1)
         return rms_norm(x_BSD, self.final_norm, self.config.norm_eps)
 
     def unembedding(self) -> jax.Array:
-        """One row a token, [V,D]."""
+        """One row per token, [V,D]."""
         return with_offset(self.unembed, self.unembed_offset)
 
     def logits(self, h_BSD: jax.Array) -> jax.Array:

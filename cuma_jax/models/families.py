@@ -1,10 +1,11 @@
-"""What a decoder looks like, read from a Hugging Face `config.json`, from GGUF metadata, or by name.
+"""The shapes and constants of a decoder, from a Hugging Face `config.json`, from GGUF metadata, or by name.
 
 One config covers Llama 2/3.x, SmolLM2 (a Llama), Qwen2 and Qwen3: they differ only in which parts are present.
+
+Shapes: V vocabulary, D model width, L layers, H query heads, G key/value heads, K head width, F MLP width.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cuma_jax.hub.model_files import ModelFiles
+from cuma_jax.hub.model_files import ModelFiles, read_config
 from cuma_jax.runtime.errors import CumaError
 
 FAMILIES = ("llama", "qwen2", "qwen3")
@@ -130,7 +131,7 @@ def model_type(files: ModelFiles) -> str:
         return _named_shape(files.shape).family
     if files.kind == "gguf":
         return str(_gguf_fields(files)["general.architecture"])
-    return str(_read_json(_folder(files)).get("model_type", ""))
+    return str(read_config(_folder(files)).get("model_type", ""))
 
 
 def decoder_config(files: ModelFiles) -> DecoderConfig:
@@ -143,7 +144,7 @@ def decoder_config(files: ModelFiles) -> DecoderConfig:
         return _named_shape(files.shape)
     if files.kind == "gguf":
         return from_gguf_fields(_gguf_fields(files), files.source)
-    return from_hf_config(_read_json(_folder(files)), files.source)
+    return from_hf_config(read_config(_folder(files)), files.source)
 
 
 def from_hf_config(values: Mapping[str, Any], where: str) -> DecoderConfig:
@@ -334,16 +335,6 @@ def _named_shape(shape: str) -> DecoderConfig:
 def _folder(files: ModelFiles) -> Path:
     assert files.path is not None
     return files.path
-
-
-def _read_json(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder") from None
-    except ValueError as error:
-        raise CumaError(f"{path} is not valid JSON ({error}); fetch it again") from None
 
 
 def _gguf_fields(files: ModelFiles) -> Mapping[str, Any]:

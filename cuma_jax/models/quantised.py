@@ -1,6 +1,6 @@
-"""How frozen linears are stored, and the product with one: as they are, turned, or in int8.
+"""How frozen linears are stored, and the product with one: as they are, transposed, or in int8.
 
-In int8 a number takes one byte, and each output has one float32 scale.
+In int8 each weight takes one byte, and each output has one float32 scale.
 
 A weight is `scale * q` with q from -127 to 127: symmetric, so that zero stays zero, and rounded to nearest, with the
 scale of an output its largest weight over 127. A product is `(x @ q) * scale`: the scale falls on the output, and the
@@ -28,25 +28,25 @@ class Int8(NamedTuple):
     scale_O: jax.Array
 
 
-class Turned(NamedTuple):
+class Transposed(NamedTuple):
     """A weight that is stored as `w_OI`: with few rows of x, a CPU multiplies by it up to twice as fast."""
 
     w_OI: jax.Array
 
 
-Weight = jax.Array | Int8 | Turned
+Weight = jax.Array | Int8 | Transposed
 
 
 def product(x_BTI: jax.Array, weight: Weight) -> jax.Array:
     """`x` times a frozen weight, in the dtype of `x`, [B,T,O]."""
-    if isinstance(weight, Turned):
+    if isinstance(weight, Transposed):
         return jnp.moveaxis(jnp.tensordot(weight.w_OI, x_BTI, (1, 2)), 0, -1)
     return _int8_product(x_BTI, *weight) if isinstance(weight, Int8) else x_BTI @ weight
 
 
 def as_float(weight: Weight) -> jax.Array:
     """The weight [I,O] written out; float32 if it was quantised."""
-    if isinstance(weight, Turned):
+    if isinstance(weight, Transposed):
         return weight.w_OI.T
     if isinstance(weight, Int8):
         return weight.q_IO.astype(jnp.float32) * weight.scale_O[None, :]

@@ -1,6 +1,7 @@
-"""The router: who answers, given the text and who is asking.
+"""The router: gate weights over experts, from the text and the profile; and the profile's trainable projection.
 
-Shapes: B batch, T tokens, I input width of the adapted linear, C profile width, H router hidden width, E experts.
+Shapes: B batch, T tokens, I input width of the adapted linear, C profile width, M projected profile width, H router
+hidden width, E experts, X profile vectors of a row (absent where there is one, T where each token has its own).
 `T` in `gate_BTE` is 1 where the router sees only the profile: the gate is then one per sequence.
 """
 
@@ -92,10 +93,35 @@ def trainable(module: nn.Module, name: str, init: Callable[..., Any], shape: tup
     return variable.value
 
 
+class ProfileProjection(nn.Module):
+    """One linear layer, or two with a ReLU between, from C to M; float32, in the 'adapters' collection.
+
+    Attributes:
+        layers: 1 or 2.
+        dim: M.
+    """
+
+    layers: int
+    dim: int
+
+    @nn.compact
+    def __call__(self, profile_BXC: jax.Array) -> jax.Array:
+        """Projects the last axis, [B,C] to [B,M] or [B,G,C] to [B,G,M]."""
+        for layer in range(self.layers):
+            width = profile_BXC.shape[-1]
+            axes = ("profile", "router_hidden") if layer == 0 else ("router_hidden", None)
+            kernel = trainable(self, f"kernel_{layer}", uniform_fan_in(width), (width, self.dim), axes)
+            bias = trainable(self, f"bias_{layer}", nn.initializers.zeros, (self.dim,), axes[1:])
+            profile_BXC = profile_BXC @ kernel + bias.reshape((1,) * (profile_BXC.ndim - 1) + (-1,))
+            if layer < self.layers - 1:
+                profile_BXC = nn.relu(profile_BXC)
+        return profile_BXC
+
+
 class Router(nn.Module):
     """`s = MLP([x ; e])`, then a gate over experts. All in float32.
 
-    The first layer is split, `W1 [x ; e] = W1x x + W1e e`: the profile's part is computed once a sequence.
+    The first layer is split, `W1 [x ; e] = W1x x + W1e e`: the profile's part is computed once per sequence.
 
     Attributes:
         config: router settings.
@@ -115,7 +141,7 @@ class Router(nn.Module):
 
         Args:
             x_BTI: input of the adapted linear.
-            profile_BXC: profile vectors, one a row [B,C] or one a token [B,T,C]; None where the router does not see
+            profile_BXC: profile vectors, one per row [B,C] or one per token [B,T,C]; None where the router does not see
                 them.
             valid_BT: bool, which tokens are not padding.
             deterministic: no dropout.
@@ -141,8 +167,8 @@ class Router(nn.Module):
             if profile_BXC.ndim == 2:
                 profile_BXC = profile_BXC[:, None, :]
             # Unit scale by its own fan-in. Drawn as columns of one matrix with the wide hidden state, the profile
-            # starts so faint that all profiles pick the same experts and the average person is learned first: on e143,
-            # 80 steps, EMD by country 0.034 this way and 0.053 that way (pooled marginal 0.088).
+            # starts so faint that all profiles pick the same experts and the pooled answers are learned first: on e143,
+            # 80 steps, EMD by country 0.034 this way and 0.053 that way (pooled answers 0.088).
             own = nn.initializers.normal(config.profile_scale * profile_BXC.shape[-1] ** -0.5)
             kernel = trainable(self, "profile_0", own, (profile_BXC.shape[-1], first), ("profile", first_axis))
             s_BTH = s_BTH + drop(profile_BXC.astype(jnp.float32)) @ kernel
@@ -165,12 +191,12 @@ def lookup_gate(
     """The profile vectors as gates: each row's weights over experts, whoever wrote the table decides.
 
     Args:
-        profile_BXC: one vector a row [B,E] or one a token [B,T,E], each summing to 1.
+        profile_BXC: one vector per row [B,E] or one per token [B,T,E], each summing to 1.
         experts: E.
         valid_BT: bool, which tokens are not padding.
 
     Returns:
-        gate_BTE float32 (T is 1 for one vector a row) and its sums; the logits are the gates' logarithms.
+        gate_BTE float32 (T is 1 for one vector per row) and its sums; the logits are the gates' logarithms.
     """
     if profile_BXC is None or profile_BXC.shape[-1] != experts:
         found = "no profile vectors" if profile_BXC is None else f"profile vectors of width {profile_BXC.shape[-1]}"
@@ -183,7 +209,7 @@ def _sums(
     gate_BTE: jax.Array, probability_BTE: jax.Array, mask_BTE: jax.Array, logits_BTE: jax.Array, valid_BT: jax.Array
 ) -> RouterStats:
     weight_BT = valid_BT.astype(jnp.float32)
-    if gate_BTE.shape[1] == 1:  # one gate a sequence stands for each of its tokens
+    if gate_BTE.shape[1] == 1:  # the sequence's one gate stands for each of its tokens
         weight_BT = jnp.sum(weight_BT, axis=1, keepdims=True)
     selected_BTE = mask_BTE / jnp.sum(mask_BTE, axis=-1, keepdims=True)
     gate_BE = jnp.einsum("bte,bt->be", gate_BTE, weight_BT)

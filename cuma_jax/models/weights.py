@@ -2,6 +2,8 @@
 
 Every leaf is read shard by shard; what a process holds on the host at any time is its own share of one leaf. A linear
 kept in int8 is two leaves, itself and `<name>_scale`, made together, tensor by tensor, as the files are read.
+
+Shapes: L layers of a stack, I input and O output width of a linear. Files hold a linear as [O,I]; here it is [I,O].
 """
 
 import hashlib
@@ -17,7 +19,7 @@ import numpy as np
 import tqdm
 
 from cuma_jax.hub.gguf import GGUFTensors, read_fields
-from cuma_jax.hub.model_files import ModelFiles
+from cuma_jax.hub.model_files import ModelFiles, read_config
 from cuma_jax.hub.safetensors_files import SafetensorsFolder
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.quantised import output_scales, quantise_into
@@ -42,15 +44,18 @@ class Tensors(Protocol):
 
     shapes: dict[str, tuple[int, ...]]
 
-    def read(self, name: str) -> np.ndarray:
-        """One tensor; indexing it is what reads, where the format allows."""
+    def read(self, name: str) -> Any:
+        """One tensor; indexing it with slices gives arrays, and is what reads where the format allows."""
 
 
 class StoredTensors(Tensors, Protocol):
     """Tensors of a file."""
 
-    def raw_bytes(self, name: str) -> np.ndarray:
-        """The stored bytes, flat uint8."""
+    def nbytes(self, name: str) -> int:
+        """How many bytes are stored."""
+
+    def raw_bytes(self, name: str, start: int, stop: int) -> bytes:
+        """Stored bytes `start` to `stop`."""
 
     def dtype(self, name: str) -> str:
         """The stored type."""
@@ -163,19 +168,18 @@ def fingerprint(files: ModelFiles) -> str:
     if files.kind == "gguf":
         fields = {k: v for k, v in read_fields(files.path).items() if k not in ("tensors", "rope_freqs")}
     else:
-        fields = json.loads((files.path / "config.json").read_text(encoding="utf-8"))
+        fields = read_config(files.path)
     digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
     # No config is needed to look at stored bytes, so that this works for any family, encoders included.
     tensors: StoredTensors = GGUFTensors(files.path, 1, 1) if files.kind == "gguf" else SafetensorsFolder(files.path)
     for name in sorted(tensors.shapes):
         digest.update(f"{name} {tensors.shapes[name]} {tensors.dtype(name)}".encode())
-        raw = tensors.raw_bytes(name)
-        if raw.size <= _SAMPLE_BYTES:
-            digest.update(raw.tobytes())
+        size, piece = tensors.nbytes(name), _SAMPLE_BYTES // _SAMPLE_PIECES
+        if size <= _SAMPLE_BYTES:
+            digest.update(tensors.raw_bytes(name, 0, size))
             continue
-        piece = _SAMPLE_BYTES // _SAMPLE_PIECES
-        for start in np.linspace(0, raw.size - piece, _SAMPLE_PIECES).astype(int):
-            digest.update(raw[start : start + piece].tobytes())
+        for start in np.linspace(0, size - piece, _SAMPLE_PIECES).astype(int).tolist():
+            digest.update(tensors.raw_bytes(name, start, start + piece))
     return digest.hexdigest()
 
 

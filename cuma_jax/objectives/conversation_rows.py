@@ -10,7 +10,7 @@ import numpy as np
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import ConversationBatcher, ConversationTokens
-from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.sampling import conversation_masses, describe_sampling
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Tables
@@ -53,7 +53,7 @@ class ConversationLayout:
         """The conversations that `mask_C` (bool [C]) selects."""
         return self.batcher(np.flatnonzero(mask_C), self.config.data.packing)
 
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+    def describe(self, batcher: Batcher, drawn: int) -> list[str]:
         """What training sees of its rows, as lines to print; `drawn` rows in all."""
         assert isinstance(batcher, ConversationBatcher)
         lines = [describe_sampling(batcher.mass_N, drawn, order=self.config.data.order)]

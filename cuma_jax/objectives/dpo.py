@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from cuma_jax.config import Config
 from cuma_jax.data.pairs import PairTokens
-from cuma_jax.data.tokenise import preference_pairs
+from cuma_jax.data.tokenise import tokenise_pairs
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.dpo import dpo_sums
 from cuma_jax.losses.sums import BatchSums
@@ -42,7 +42,7 @@ class Dpo(Supervised):
 
     def conversation_tokens(self, data: Conversations) -> PairTokens:
         """Of all pairs of candidates."""
-        return preference_pairs(data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress)
+        return tokenise_pairs(data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress)
 
     def conversation_rows(self, data: Conversations, tokens: PairTokens, tables: dict[int, Tables]) -> PairLayout:
         """One pair a row."""

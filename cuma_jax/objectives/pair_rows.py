@@ -13,8 +13,8 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.pairs import PairBatcher, PairTokens, survey_pairs
-from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.data.pairs import PairBatcher, PairTokens, build_survey_pairs
+from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.sampling import answer_rows, conversation_masses, describe_sampling
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.models.decoder import Decoder
@@ -70,7 +70,7 @@ class PairLayout:
             return self.batcher(index_N, answer_rows(self.source, self.profiles, with_pair_A, drawing).mass_N)
         return self.batcher(index_N, conversation_masses(self.source, drawing, row_P[index_N]))
 
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+    def describe(self, batcher: Batcher, drawn: int) -> list[str]:
         """What training sees of its rows, as lines to print; `drawn` rows in all."""
         order, names = self.config.data.order, [str(item) for item in self.pairs.items]
         lines = [describe_sampling(batcher.mass_N, drawn, batcher.question_N, names, order)]
@@ -81,7 +81,7 @@ class PairLayout:
 def survey_pair_layout(layout: SurveyLayout) -> PairLayout:
     """The pairs of a survey whose answers `layout` lays out as for the objective sft."""
     seed = layout.config.data.split_seed  # runs of another training seed compare the same options
-    pairs = survey_pairs(layout.survey, layout.profiles, layout.tokens, seed, layout.kept)
+    pairs = build_survey_pairs(layout.survey, layout.profiles, layout.tokens, seed, layout.kept)
     return PairLayout(layout.config, layout.survey, layout.profiles, pairs, layout.tables, layout.left_out)
 
 

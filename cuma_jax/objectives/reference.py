@@ -20,14 +20,14 @@ import numpy as np
 from cuma_jax.config import to_dict
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.pairs import PairBatcher
-from cuma_jax.data.replies import ReplyBatcher
+from cuma_jax.data.reply_tokens import ReplyBatcher
 from cuma_jax.objectives.pair_rows import PairLayout, pair_logps
 from cuma_jax.run.forward import Tables, row_losses
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.rows import training_source, validation_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, cache_dir, content_key, write_text
+from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key, write_text
 from cuma_jax.runtime.processes import broadcast, decide, process_index
 from cuma_jax.runtime.sharding import batch_sharding, replicated
 from cuma_jax.training.step import in_parts
@@ -111,7 +111,7 @@ def with_reference_logps(run: Run, reference: ReferencePolicy, pair_N: np.ndarra
         return run
     reply_N = np.unique(layout.pairs.reply_P2[pair_N])
     path = cache_dir(run.config.run.cache_dir) / "reference_logps" / f"{_key(run, layout, reference, reply_N)}.npy"
-    logp_N = _kept(path, len(reply_N)) if process_index() == 0 else None
+    logp_N = cached_array(path, (len(reply_N),)) if process_index() == 0 else None
     if decide("" if logp_N is None else "kept"):
         logp_N = broadcast(logp_N, (len(reply_N),))
     else:
@@ -176,13 +176,3 @@ def _key(run: Run, layout: PairLayout, reference: ReferencePolicy, reply_N: np.n
         *layout.pairs.replies.content(reply_N),
         np.zeros(0) if table is None else table.vectors_PM,
     )
-
-
-def _kept(path: pathlib.Path, size: int) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    try:
-        logp_N = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # damaged from outside: made again and replaced
-        return None
-    return logp_N if logp_N.shape == (size,) else None

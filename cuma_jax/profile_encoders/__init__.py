@@ -1,0 +1,1 @@
+"""Profiles as vectors: text encoders, normalising, and the table that routers read."""

@@ -1,4 +1,4 @@
-"""A BERT sentence encoder (MiniLM and its family) in Flax Linen: text tokens in, one hidden state a token out.
+"""A BERT sentence encoder (MiniLM and its family) in Flax Linen: text tokens in, one hidden state per token out.
 
 The arithmetic is that of Devlin et al. (2019), arXiv 1810.04805, as transformers' `BertModel` computes it: learned
 positions, token types, post-layer-norm blocks, exact (erf) GELU. Padding is handled by lengths, never by a mask array.
@@ -7,7 +7,6 @@ Shapes: B batch, T tokens, D width, H heads, K head width, F ffn width, V vocabu
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from cuma_jax.hub.model_files import read_config
 from cuma_jax.runtime.errors import CumaError
 
 
@@ -57,7 +57,7 @@ _CONFIG_NAMES = {
 
 def is_bert(folder: pathlib.Path) -> bool:
     """Whether `folder` holds a BERT checkpoint, by the `model_type` of its config.json."""
-    return _read_json(folder / "config.json").get("model_type") == "bert"
+    return read_config(folder).get("model_type") == "bert"
 
 
 def bert_config(folder: pathlib.Path) -> BertConfig:
@@ -67,7 +67,7 @@ def bert_config(folder: pathlib.Path) -> BertConfig:
         CumaError: no such file, or a variant that this encoder does not compute (it names the field).
     """
     path = folder / "config.json"
-    raw = _read_json(path)
+    raw = read_config(folder)
     for field, default, allowed in (
         ("model_type", None, "bert"),
         ("hidden_act", "gelu", "gelu"),
@@ -264,12 +264,3 @@ def _expected_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
 
 def _float32(array: np.ndarray) -> np.ndarray:
     return np.asarray(array, np.float32)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CumaError(f"{path} does not exist; a text encoder's folder needs a config.json") from None
-    except (OSError, ValueError) as error:
-        raise CumaError(f"{path} cannot be read as JSON ({error})") from error

@@ -16,11 +16,17 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.config import ProfileConfig
-from cuma_jax.profile_encoders.embedders import WHOLE, CategoricalEmbedder, ProfileEmbedder, completed, fit_categorical
 from cuma_jax.profile_encoders.normalise import fit_normaliser
+from cuma_jax.profile_encoders.profile_embedders import (
+    WHOLE,
+    CategoricalEmbedder,
+    ProfileEmbedder,
+    completed,
+    fit_categorical,
+)
 from cuma_jax.profile_encoders.text_encoder import TextEncoder
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, cache_dir, content_key
+from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key
 from cuma_jax.runtime.processes import broadcast, decide, process_index
 from cuma_jax.surveys.profiles import Profiles
 
@@ -67,7 +73,7 @@ class ProfileTable:
 
     @property
     def keys(self) -> list[tuple[str | None, ...]]:
-        """The values of each row's profile, one a field; None where missing."""
+        """The values of each row's profile, one per field; None where missing."""
         return _keys(self.embedder.fields, self.vocab, self.codes_PF)
 
     @functools.cached_property
@@ -182,7 +188,7 @@ def _fit_texts(
         most = config.components if block == WHOLE else max(1, len(train) // config.values_per_component)
         components = min(config.components, most)
         embedder.normalisers[block] = fit_normaliser(vectors_NC[train], config.normalise, components)
-    return embedder, embedder.build_run(values, texts, vectors_NC)
+    return embedder, embedder.table_rows(values, texts, vectors_NC)
 
 
 def encode_cached(
@@ -195,25 +201,15 @@ def encode_cached(
     settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
     key = content_key(json.dumps([settings, list(texts)]))
     path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
-    kept = _kept(path, (len(texts), encoder.width)) if process_index() == 0 else None
+    cached = cached_array(path, (len(texts), encoder.width)) if process_index() == 0 else None
     # Encoding with the base takes all processes, so that process 0 alone says whether there is any.
-    if decide("" if kept is None else "kept"):
-        return broadcast(kept, (len(texts), encoder.width))
+    if decide("" if cached is None else "cached"):
+        return broadcast(cached, (len(texts), encoder.width))
     vectors_NC = broadcast(encoder.encode(texts, progress), (len(texts), encoder.width))
     encoder.release()
     if process_index() == 0:
         atomic_write(path, lambda part: np.save(part, vectors_NC))
     return vectors_NC
-
-
-def _kept(path: pathlib.Path, shape: tuple[int, int]) -> np.ndarray | None:
-    if not path.is_file():
-        return None
-    try:
-        vectors_NC = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # damaged from outside: encode again and replace it
-        return None
-    return vectors_NC if vectors_NC.shape == shape else None
 
 
 def _deranged(keys: Sequence[tuple[str | None, ...]], seed: int) -> np.ndarray:

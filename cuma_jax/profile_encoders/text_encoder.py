@@ -6,7 +6,6 @@ Shapes: N texts, B rows of one call, T tokens, D the encoder's width, C width of
 import dataclasses
 import functools
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,10 +18,13 @@ from cuma_jax.runtime.errors import CumaError
 
 LENGTH_STEP = 32
 """Rows are padded to a multiple of this many tokens."""
-TOKENS_A_CALL = 4096
+TOKENS_PER_CALL = 4096
 """Rows of one call: as many as fit this many padded tokens."""
 PADDED_BATCH = 32
 """Rows that pooling `mean_padded` pads together, in the order given."""
+
+SECONDS = 10.0
+"""Between two lines of progress, where there is no terminal."""
 
 Hidden = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """(params, tokens_BT, lengths_B) -> hidden_BTD after the last norm."""
@@ -83,7 +85,12 @@ class TextEncoder:
             self._loaded = jax.jit(functools.partial(_pooled, hidden, self.pooling), **_replicated(params)), params
         pooled, params = self._loaded
         lengths_N = np.array([len(ids) for ids in tokens], np.int32)
-        bar = _Progress(len(texts), f"encoding profiles with {self.source}", progress)
+        terminal = sys.stderr.isatty()
+        bar = tqdm.tqdm(
+            total=len(texts), desc=f"encoding profiles with {self.source}", unit=" rows", leave=False,
+            disable=not progress or jax.process_index() != 0,
+            mininterval=0.1 if terminal else SECONDS, delay=0 if terminal else SECONDS,
+        )  # fmt: skip
         # TF32 products would be a thousandth off, which whitening then magnifies; bfloat16 is not affected.
         with bar, jax.default_matmul_precision("highest"):
             for rows, shape in self._batches(lengths_N):
@@ -93,7 +100,7 @@ class TextEncoder:
                     lengths_B[row] = lengths_N[text]
                 longest = np.int32(lengths_N[rows].max())
                 vectors_NC[rows] = np.asarray(pooled(params, tokens_BT, lengths_B, longest))[: len(rows)]
-                bar.add(len(rows))
+                bar.update(len(rows))
         if not np.isfinite(vectors_NC).all():
             raise CumaError(f"encoder {self.source} gave a vector that is not finite; its weights may be damaged")
         return vectors_NC
@@ -126,7 +133,7 @@ class TextEncoder:
         order_N = np.argsort(lengths_N, kind="stable")
         padded_N = np.array([self._padded(int(lengths_N[text])) for text in order_N])
         for length in np.unique(padded_N):
-            same, most = order_N[padded_N == length], max(1, TOKENS_A_CALL // int(length))
+            same, most = order_N[padded_N == length], max(1, TOKENS_PER_CALL // int(length))
             for start in range(0, len(same), most):
                 rows = same[start : start + most]
                 # A short last call is padded to a power of two: one new profile must not cost a full call.
@@ -155,37 +162,3 @@ def _replicated(params: Any) -> dict[str, Any]:
     if not isinstance(sharding, jax.sharding.NamedSharding):
         return {}
     return {"out_shardings": jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())}
-
-
-class _Progress:
-    """A bar on a terminal, otherwise a plain line now and then; both with rows/s and the time left."""
-
-    EVERY = 10.0
-    """Seconds between plain lines."""
-
-    def __init__(self, total: int, title: str, wanted: bool) -> None:
-        self.total, self.title, self.done = total, title, 0
-        wanted = wanted and jax.process_index() == 0
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm.tqdm(total=total, desc=title, unit=" rows", disable=not (wanted and terminal), leave=False)
-        self.plain = wanted and not terminal
-        self.start = self.said = time.monotonic()
-
-    def add(self, rows: int) -> None:
-        self.done += rows
-        self.bar.update(rows)
-        now = time.monotonic()
-        if self.plain and now - self.said >= self.EVERY:
-            self.said, rate = now, self.done / (now - self.start)
-            left = (self.total - self.done) / rate
-            print(
-                f"{self.title}: {self.done}/{self.total} rows, {rate:.1f} rows/s, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

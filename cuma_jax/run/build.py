@@ -9,15 +9,15 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.data.load import load_source, source_units
 from cuma_jax.data.tokenise import fitting_answers, survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.attention import check_attention
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.weights import fingerprint, load_params
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.profile_encoders.embedders import training_values
-from cuma_jax.profile_encoders.encoders import Backbone, load_encoder
+from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
+from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
 from cuma_jax.run.layouts import Layout, SurveyLayout, plain_tables, survey_layout

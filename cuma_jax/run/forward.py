@@ -53,7 +53,7 @@ def hidden(
     # One vector a row [B,C], or in packed rows one a conversation [B,G,C].
     profile_BXC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
     x_BTD, stats = apply(decoder, "upper", variables, x_BTD, batch["lengths"], profile_BXC, segments, rngs=rngs)
-    return apply(decoder, "gather", variables, x_BTD, batch["positions"]), stats
+    return apply(decoder, "at_positions", variables, x_BTD, batch["positions"]), stats
 
 
 def label_weights(batch: dict[str, jax.Array]) -> jax.Array:

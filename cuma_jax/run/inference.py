@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.data.pipeline import Gatherer, in_order
+from cuma_jax.data.pipeline import Batcher, in_order
 from cuma_jax.generation.texts import Writer
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.run.forward import Tables
@@ -45,7 +45,7 @@ def row_step(run: Run, question: Question, decoder: Decoder | None = None, adapt
 
 
 def ask_rows(
-    run: Run, step: Step, adapters: Tree, batcher: Gatherer, tables: Mapping[int, Tables], what: str = ""
+    run: Run, step: Step, adapters: Tree, batcher: Batcher, tables: Mapping[int, Tables], what: str = ""
 ) -> Iterator[tuple[np.ndarray, Tree]]:
     """Every row once, `evaluation.batch_size` at a time: (numbers of rows, what `step` says of them, numpy leaves).
 
@@ -53,7 +53,7 @@ def ask_rows(
         run: a config made real.
         step: from `row_step`.
         adapters: on the devices.
-        batcher: gathers the rows.
+        batcher: makes batches of the rows.
         tables: per bucket, what batches index into.
         what: title of the progress bar; empty: none.
     """

@@ -13,9 +13,9 @@ import numpy as np
 
 from cuma_jax.config import Config, to_dict
 from cuma_jax.hub.model_files import ModelFiles, resolve
-from cuma_jax.interop.formats.official import Official, read_official
 from cuma_jax.interop.formats.official_config import CONFIG_FILE as OFFICIAL_FILE
 from cuma_jax.interop.formats.official_fields import Fields, differences, run_fields, training_fields
+from cuma_jax.interop.formats.official_folder import Official, read_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tree
 from cuma_jax.models.families import DecoderConfig, decoder_config
 from cuma_jax.models.weights import fingerprint

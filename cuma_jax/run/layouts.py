@@ -14,10 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cuma_jax.config import Config
-from cuma_jax.data.batches import Batcher, Buckets, KeptRows, Rows, keep_rows
-from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.data.batches import Buckets, HiddenCache, Rows, SurveyBatcher, plan_hidden_cache
+from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, describe_sampling
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.run.forward import Tables
 from cuma_jax.runtime.sharding import put_whole, replicated
@@ -46,10 +46,10 @@ class Layout(Protocol):
     def by_question(self) -> bool:
         """Whether groups of people can be compared over the same questions."""
 
-    def training_rows(self, mask_N: np.ndarray) -> Gatherer:
+    def training_rows(self, mask_N: np.ndarray) -> Batcher:
         """The rows of the answers or conversations that `mask_N` (bool [N]) selects."""
 
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+    def describe(self, batcher: Batcher, drawn: int) -> list[str]:
         """What training sees of its rows, as lines to print; `drawn` rows in all."""
 
 
@@ -71,9 +71,9 @@ class SurveyLayout:
     survey: Survey
     profiles: Profiles
     objective: str
-    tokens: RowTokens
+    tokens: SurveyTokens
     tables: dict[int, Tables]
-    kept: KeptRows | None
+    kept: HiddenCache | None
     left_out: dict[str, int]
 
     @property
@@ -91,19 +91,19 @@ class SurveyLayout:
         """Options of each question."""
         return tuple(len(question.options) for question in self.survey.questions)
 
-    def batcher(self, rows: Rows) -> Batcher:
-        """Gathers `rows` into batches."""
+    def batcher(self, rows: Rows) -> SurveyBatcher:
+        """`rows` as batches."""
         data, buckets = self.config.data, Buckets(self.config.data.buckets)
-        return Batcher(rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.kept)
+        return SurveyBatcher(rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.kept)
 
-    def training_rows(self, mask_A: np.ndarray) -> Batcher:
+    def training_rows(self, mask_A: np.ndarray) -> SurveyBatcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
         build = cell_rows if self.config.objective.aggregate == "cell" else answer_rows
         return self.batcher(build(self.survey, self.profiles, mask_A, drawing_of(self.config)))
 
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+    def describe(self, batcher: Batcher, drawn: int) -> list[str]:
         """What training sees of its rows, as lines to print; `drawn` rows in all."""
-        assert isinstance(batcher, Batcher)
+        assert isinstance(batcher, SurveyBatcher)
         names, order = [question.id for question in self.survey.questions], self.config.data.order
         text = describe_sampling(batcher.mass_N, drawn, batcher.rows.question_N, names, order)
         return [text, *(f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items())]
@@ -123,7 +123,7 @@ def plain_tables(config: Config, vectors_PM: jax.Array | None) -> dict[int, Tabl
 def survey_layout(
     config: Config,
     objective: str,
-    tokens: RowTokens,
+    tokens: SurveyTokens,
     survey: Survey,
     profiles: Profiles,
     vectors_PM: jax.Array | None,
@@ -153,8 +153,8 @@ def survey_layout(
 
 
 def kept_rows(
-    config: Config, decoder: Decoder, tokens: RowTokens, survey: Survey, profiles: Profiles, pairs: bool = False
-) -> KeptRows | None:
+    config: Config, decoder: Decoder, tokens: SurveyTokens, survey: Survey, profiles: Profiles, pairs: bool = False
+) -> HiddenCache | None:
     """The texts whose hidden states below the first adapted layer are kept; None where they are not.
 
     They are exact: no layer below depends on the profile's vector. Without profiles in the prompt, a text is a
@@ -166,22 +166,22 @@ def kept_rows(
     buckets, longest = Buckets(config.data.buckets), config.data.max_length
     if not tokens.system:
         none = np.zeros(0, np.int32)
-        return keep_rows(tokens, buckets, longest, none, none)
+        return plan_hidden_cache(tokens, buckets, longest, none, none)
     most = config.train.steps * config.train.batch_size
     if pairs:  # the options that were not chosen are rows, too
         return None
     if not decoder.n_adapted or len(profiles) > most:
         return None
     template_A = tokens.template_QO[survey.question_A, survey.option_A]
-    kept = keep_rows(tokens, buckets, longest, profiles.profile_R[survey.respondent_A], template_A)
+    kept = plan_hidden_cache(tokens, buckets, longest, profiles.profile_R[survey.respondent_A], template_A)
     width_K = np.array(buckets.lengths)[kept.bucket_K]
     size = int(width_K.sum()) * decoder.config.width * jnp.dtype(decoder.dtype).itemsize
     return kept if len(width_K) <= most and size <= _TABLE_BYTES else None
 
 
 def _hidden_table(
-    tokens: RowTokens,
-    kept: KeptRows,
+    tokens: SurveyTokens,
+    kept: HiddenCache,
     members: np.ndarray,
     width: int,
     lower: Callable[[jax.Array], jax.Array],

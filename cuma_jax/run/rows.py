@@ -2,13 +2,13 @@
 
 import math
 
-from cuma_jax.data.pipeline import Gatherer, TrainBatches, epoch_steps
+from cuma_jax.data.pipeline import Batcher, TrainBatches, epoch_steps
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import local_rows
 
 
-def rows_of(run: Run, split: str) -> Gatherer:
+def rows_of(run: Run, split: str) -> Batcher:
     """The rows of a split as the objective wants them: cells, single answers, conversations, prompts, or pairs.
 
     Raises:
@@ -20,7 +20,7 @@ def rows_of(run: Run, split: str) -> Gatherer:
     return run.training.training_rows(mask_N)
 
 
-def total_steps(run: Run, batcher: Gatherer) -> int:
+def total_steps(run: Run, batcher: Batcher) -> int:
     """`train.steps`, or as many as `train.epochs` passes over the rows need; 0 where nothing is trained."""
     train, size = run.config.train, run.objective.rows_per_step(run.config)
     if run.config.adapter.kind == "none":

@@ -5,9 +5,12 @@ import os
 import pathlib
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
+
+from cuma_jax.runtime.errors import CumaError
 
 
 def cache_dir(configured: str = "") -> pathlib.Path:
@@ -27,6 +30,30 @@ def content_key(*parts: bytes | str | np.ndarray) -> str:
             head, body = b"", part.encode() if isinstance(part, str) else part
         digest.update(len(head + body).to_bytes(8, "little") + head + body)
     return digest.hexdigest()[:32]
+
+
+def cached_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file of the cache, by name (no pickle).
+
+    Raises:
+        CumaError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
+
+
+def cached_array(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The array of an .npy file of the cache; None where it is missing, damaged or of another shape."""
+    if not path.is_file():
+        return None
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape else None
 
 
 def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:

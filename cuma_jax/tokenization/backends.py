@@ -20,7 +20,7 @@ CHATML = (
 # tokenizer.json of SmolLM2, Qwen2 and Llama 3.
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_PRE: dict[str, tuple[str, bool, bool]] = {
+PRE_TOKENIZERS: dict[str, tuple[str, bool, bool]] = {
     "smollm": ("", False, False),
     "qwen2": (_CONTRACTIONS + r"|\p{N}" + _TAIL, False, True),
     "llama-bpe": (_CONTRACTIONS + r"|\p{N}{1,3}" + _TAIL, True, False),
@@ -85,14 +85,14 @@ def _gguf_backend(path: Path, name: str) -> Any:
 
     fields = read_tokenizer(path)
     model, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
-    if model != "gpt2" or pre not in _PRE:
+    if model != "gpt2" or pre not in PRE_TOKENIZERS:
         raise CumaError(
             f"{name}: the GGUF tokenizer (model {model!r}, pre-tokenizer {pre!r}) cannot be rebuilt; known are gpt2 "
-            f"with {', '.join(_PRE)}. Give a Hugging Face folder or hub name with --model.tokenizer"
+            f"with {', '.join(PRE_TOKENIZERS)}. Give a Hugging Face folder or hub name with --model.tokenizer"
         )
     tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    regex, ignore_merges, nfc = _PRE[pre]
+    regex, ignore_merges, nfc = PRE_TOKENIZERS[pre]
     vocab = {token: i for i, token in enumerate(tokens)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
     if nfc:

@@ -96,7 +96,7 @@ class Tokenizer:
     def neutralise(self, text: str) -> str:
         """`text` as a message may hold it: no part of it is one of this tokenizer's added tokens, or a known marker.
 
-        See `data.markers`. Text without markers is unchanged.
+        See `tokenization.markers`. Text without markers is unchanged.
         """
         text = self._markers.neutralise(text)
         while self._normalises:

@@ -31,8 +31,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Batcher
-from cuma_jax.data.pipeline import Gatherer, gather_padded
+from cuma_jax.data.batches import Batch, SurveyBatcher
+from cuma_jax.data.pipeline import Batcher, padded_batch
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
@@ -116,9 +116,9 @@ def _choose(
     return chosen, np.sort(wide), count_G[chosen]
 
 
-def _draw(batcher: Gatherer, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _draw(batcher: Batcher, rows: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two disjoint halves of about `rows` rows, as many of each question."""
-    stratum_N = batcher.rows.question_N if isinstance(batcher, Batcher) else np.zeros(len(batcher), np.int64)
+    stratum_N = batcher.rows.question_N if isinstance(batcher, SurveyBatcher) else np.zeros(len(batcher), np.int64)
     strata = np.unique(stratum_N)
     halves: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for stratum in strata:
@@ -131,7 +131,7 @@ def _draw(batcher: Gatherer, rows: int, rng: np.random.Generator) -> tuple[np.nd
     return np.concatenate(halves[0]), np.concatenate(halves[1])
 
 
-def _batches(run: Run, batcher: Gatherer, index: np.ndarray) -> list[tuple[int, Batch]]:
+def _batches(run: Run, batcher: Batcher, index: np.ndarray) -> list[tuple[int, Batch]]:
     """Batches of one bucket each, of at most the rows that training computes at a time; filled up at weight 0."""
     train, mesh, found = run.config.train, run.mesh, []
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
@@ -142,7 +142,7 @@ def _batches(run: Run, batcher: Gatherer, index: np.ndarray) -> list[tuple[int, 
         size = min(train.batch_size // train.micro_batches, fitting)
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
-            found.append((int(bucket), gather_padded(batcher, part, int(bucket), size, local_rows(mesh, size))))
+            found.append((int(bucket), padded_batch(batcher, part, int(bucket), size, local_rows(mesh, size))))
     return found
 
 

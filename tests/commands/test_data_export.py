@@ -13,7 +13,7 @@ from cuma_jax.commands.data import export as exporting
 from cuma_jax.commands.data.export import answer_chunks, export, option_codes, respondent_splits
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.data import DataConfig
-from cuma_jax.data.sources import load_source
+from cuma_jax.data.load import load_source
 from cuma_jax.preferences.tasks import conversation_messages, pair_messages, preference_pairs
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.invented import make_invented

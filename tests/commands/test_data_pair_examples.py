@@ -12,9 +12,9 @@ from cuma_jax.commands.data.examples import try_tokenizer
 from cuma_jax.commands.data.pair_examples import survey_pair_examples, text_pair_examples
 from cuma_jax.config import Config, ModelConfig, ObjectiveConfig, ProfileConfig
 from cuma_jax.config.data import DataConfig
-from cuma_jax.data.pairs import survey_pairs
-from cuma_jax.data.text_pairs import TextRules, text_pairs
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.pairs import build_survey_pairs
+from cuma_jax.data.preference_pairs import PairRules, build_preference_pairs
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.preferences.load import load_preferences
 from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.surveys.profiles import build_profiles
@@ -35,7 +35,7 @@ def test_examples_of_pairs_are_the_rows_of_training(config, cache_folder):
     source = load_preferences(config.data, cache_folder)
     profiles, pairs = build_profiles(source), preference_pairs(source)
     tokenizer, _ = try_tokenizer(config, cache_folder)
-    rows = text_pairs(source, profiles, tokenizer, TextRules(True, 1.0, 1024, "error", "error"), False)
+    rows = build_preference_pairs(source, profiles, tokenizer, PairRules(True, 1.0, 1024, "error", "error"), False)
     for p in (0, len(pairs) - 1):
         for side, example in enumerate(text_pair_examples(source, profiles, pairs, p, tokenizer, config)):
             prompt, reply = rows.replies.tokens(int(rows.reply_P2[p, side]))
@@ -53,7 +53,7 @@ def test_examples_of_survey_pairs_are_the_rows_of_training(config, cache_folder)
     survey = odd_survey()
     profiles = build_profiles(survey)
     tokenizer, _ = try_tokenizer(config, cache_folder)
-    pairs = survey_pairs(survey, profiles, build_row_tokens(survey.questions, profiles, tokenizer, "dpo"), 0)
+    pairs = build_survey_pairs(survey, profiles, build_survey_tokens(survey.questions, profiles, tokenizer, "dpo"), 0)
     for answer in (0, 31):
         for side, example in enumerate(survey_pair_examples(survey, profiles, answer, tokenizer, config)):
             row = pairs.replies.fill(pairs.reply_P2[answer, [side]], 1024, 2)

@@ -16,7 +16,7 @@ from cuma_jax.commands.data.show import bar, marked_lines, show_text, sparkline
 from cuma_jax.config import load_config
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.data import DataConfig
-from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.data.load import load_source, source_units
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.invented import make_invented

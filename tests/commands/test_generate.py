@@ -11,9 +11,9 @@ from conftest import changed, devices_of
 from cuma_jax.commands import generate, replies
 from cuma_jax.config import MeshConfig, load_config
 from cuma_jax.data.shots import build_shots
-from cuma_jax.generation.chats import prompt_tokens
-from cuma_jax.generation.personas import Person, person
-from cuma_jax.generation.prompt_files import Asked
+from cuma_jax.generation.personas import Persona, parse_persona
+from cuma_jax.generation.prompt_files import PromptRequest
+from cuma_jax.generation.texts import prompt_tokens
 from cuma_jax.run.folder import write_config
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.training.checkpoints import Checkpoints
@@ -58,7 +58,7 @@ def say(saved_run, monkeypatch, capsys):
 def asked_as_in_training(run, row, who, number):
     """The prompt's tokens are those of a training row, up to the answer."""
     question, tokens = run.survey.questions[number], run.prediction.tokens
-    chat = replies.chat_of(run, Asked("", question=question.id), who)
+    chat = replies.chat_of(run, PromptRequest("", question=question.id), who)
     prompt = prompt_tokens(run.tokenizer, chat)
     trained = tokens.fill(np.array([row], np.int32), tokens.template_QO[[number], [0]], len(prompt))[0]
     np.testing.assert_array_equal(prompt, trained)
@@ -75,14 +75,14 @@ def test_shots_are_shown_as_in_training_and_a_new_person_has_some_of_their_own(d
         # A question that is among the person's shots, which gives way, and one that is not.
         of_shots = int(shots.question_PJ[row, 0])
         others = [q for q in range(len(run.survey.questions)) if q not in shots.question_PJ[row]]
-        who = person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
+        who = parse_persona("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
         for number in (of_shots, *others[:1]):
             chat = asked_as_in_training(run, row, who, number)
             assert "People like this answered" in chat[0]["content"]
             assert run.survey.questions[number].text not in chat[0]["content"]
-    new = person("country: Belmora", profiles, None)
+    new = parse_persona("country: Belmora", profiles, None)
     assert new.values not in [profiles.values(p) for p in range(len(profiles))]
-    system = replies.chat_of(run, Asked("", question=run.survey.questions[0].id), new)[0]["content"]
+    system = replies.chat_of(run, PromptRequest("", question=run.survey.questions[0].id), new)[0]["content"]
     said = next(text for text in shots.lines if text in system)
     assert system.count("; ") >= 1, said
     # A profile that only the data lack a row of is served as if they had one.
@@ -112,7 +112,7 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(saved_r
     # The question's tokens are those of a training row of the same person, up to the answer.
     profiles = run.profiles
     row = next(p for p in range(len(profiles)) if profiles.values(p).get("sex") == "female")
-    who = person("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
+    who = parse_persona("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
     asked_as_in_training(run, row, who, 2)
     assert "as suits this user. A person from Belmora" in lines[4]["messages"][0]["content"]
 
@@ -136,8 +136,8 @@ def test_an_unknown_person_or_question_is_one_message_with_what_is_known(saved_r
     with pytest.raises(CumaError, match="unknown profile field 'planet'; known here: country"):
         replies.people_of(run, ["planet: Mars"], base=False)
     with pytest.raises(CumaError, match="the survey has no such question; it has invented"):
-        replies.chat_of(run, Asked("--question x", question="x"), Person({}, ""))
-    lines = (Asked("", question="x"), Asked("", question="x", profile=ANNA))
+        replies.chat_of(run, PromptRequest("--question x", question="x"), Persona({}, ""))
+    lines = (PromptRequest("", question="x"), PromptRequest("", question="x", profile=ANNA))
     with pytest.raises(CumaError, match=r"who asks\?"):  # the first line
         replies.askers(run, (), False, lines)
 

@@ -56,7 +56,7 @@ def test_a_method_that_trains_nothing_saves_a_checkpoint_like_any_other(method, 
     assert trained.finished
     assert int(trained.state.step) == 0
     checkpoints = Checkpoints(tmp_path, run)
-    assert (checkpoints.latest(), checkpoints.best()) == (0, 0)
+    assert checkpoints.latest() == 0
     restored = checkpoints.restore(0, Trainer(run).abstract())
     checkpoints.close()
     assert restored.adapters == {}

@@ -138,7 +138,7 @@ def test_packed_rows_hold_the_same_conversations_profiles_and_labels(tokens):
     packed = ConversationBatcher(tokens, index, profile_C, mass_C, Buckets((512,)), packing=True)
     assert len(plain) == 4
     assert len(packed) < 4
-    one, other = plain.gather(np.arange(4), 0), packed.gather(np.arange(len(packed)), 0)
+    one, other = plain.batch(np.arange(4), 0), packed.batch(np.arange(len(packed)), 0)
     assert other["profile"].shape[1] == MOST_SEGMENTS
     assert slow_rows(one, False) == slow_rows(other, True)
     for c, (profile, row, labels) in enumerate(sorted(slow_rows(one, False))):
@@ -159,4 +159,4 @@ def test_conversations_that_were_left_out_are_never_drawn(tokenizer):
 
 def test_rows_that_fill_up_a_batch_weigh_nothing(tokens):
     batcher = ConversationBatcher(tokens, np.arange(4), np.zeros(4), np.ones(4), Buckets((512,)), packing=False)
-    np.testing.assert_array_equal(batcher.gather(np.array([0, 1, 1, 1]), 0, real=2)["weight"], [1, 1, 0, 0])
+    np.testing.assert_array_equal(batcher.batch(np.array([0, 1, 1, 1]), 0, real=2)["weight"], [1, 1, 0, 0])

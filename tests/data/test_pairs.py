@@ -14,10 +14,10 @@ from preference_files import write_community_alignment
 
 from cuma_jax.config.data import DataConfig
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.pairs import PairBatcher, survey_pairs
-from cuma_jax.data.replies import ReplyBatcher, TextReplies
-from cuma_jax.data.text_pairs import EQUAL, TOO_LONG, TextRules, text_pairs
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.pairs import PairBatcher, build_survey_pairs
+from cuma_jax.data.preference_pairs import EQUAL, TOO_LONG, PairRules, build_preference_pairs
+from cuma_jax.data.reply_tokens import ReplyBatcher, TextReplyTokens
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.load import load_preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
@@ -27,7 +27,7 @@ from cuma_jax.surveys.prompts import conversation_system_message
 from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 BUCKETS = Buckets((512, 1024))
-RULES = TextRules(in_prompt=True, min_margin=1.0, max_length=1024, too_long="error", bad_rows="error")
+RULES = PairRules(in_prompt=True, min_margin=1.0, max_length=1024, too_long="error", bad_rows="error")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def profiles(source):
 
 @pytest.fixture(scope="module")
 def pairs(source, profiles, tokenizer):
-    return text_pairs(source, profiles, tokenizer, RULES, progress=False)
+    return build_preference_pairs(source, profiles, tokenizer, RULES, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def survey():
 @pytest.fixture(scope="module")
 def answered(survey, tokenizer):
     profiles = build_profiles(survey)
-    return profiles, build_row_tokens(survey.questions, profiles, tokenizer, "dpo")
+    return profiles, build_survey_tokens(survey.questions, profiles, tokenizer, "dpo")
 
 
 def whole_chat(tokenizer, messages, reply):
@@ -79,7 +79,7 @@ def test_a_batch_holds_the_chats_of_its_pairs_and_supervises_their_last_turn_onl
     rng = np.random.default_rng(0)
     later = 0
     for p in rng.choice(len(made), 12, replace=False):
-        batch = batcher.gather(np.array([p]), int(batcher.bucket_N[p]))
+        batch = batcher.batch(np.array([p]), int(batcher.bucket_N[p]))
         messages, *replies = pair_messages(source, made, p)
         later += len(messages) > 1
         person = source.conversations["person"].iloc[pairs.row_P[p]]
@@ -102,12 +102,12 @@ def test_a_batch_holds_the_chats_of_its_pairs_and_supervises_their_last_turn_onl
 
 def test_rows_of_a_batch_do_not_depend_on_each_other_and_padding_weighs_nothing(pairs):
     batcher = PairBatcher(pairs, np.arange(len(pairs)), np.ones(len(pairs)), BUCKETS, np.arange(999, dtype=np.float32))
-    one, two = batcher.gather(np.array([3, 8, 8]), 1, real=2), batcher.gather(np.array([8, 1]), 1)
+    one, two = batcher.batch(np.array([3, 8, 8]), 1, real=2), batcher.batch(np.array([8, 1]), 1)
     for name in one.keys() - {"weight"}:
         np.testing.assert_array_equal(one[name][1], two[name][0])
     assert one["weight"].tolist() == [1, 1, 0]
     np.testing.assert_array_equal(one["reference_logp"], pairs.reply_P2[[3, 8, 8]])
-    single = ReplyBatcher(pairs.replies, pairs.reply_P2[8], BUCKETS).gather(np.array([0, 1]), 1)
+    single = ReplyBatcher(pairs.replies, pairs.reply_P2[8], BUCKETS).batch(np.array([0, 1]), 1)
     for name in single.keys() - {"weight", "profile"}:
         width = min(single[name].shape[-1], two[name].shape[-1])
         np.testing.assert_array_equal(single[name][..., :width], two[name][0][..., :width])
@@ -115,26 +115,30 @@ def test_rows_of_a_batch_do_not_depend_on_each_other_and_padding_weighs_nothing(
 
 def test_tokens_are_kept_in_a_file(source, profiles, tokenizer, pairs, tmp_path):
     path = tmp_path / "pairs.npz"
-    text_pairs(source, profiles, tokenizer, RULES, False, path)
-    again = text_pairs(source, profiles, None, RULES, False, path)  # nothing is tokenised
-    for field in dataclasses.fields(TextReplies):
+    build_preference_pairs(source, profiles, tokenizer, RULES, False, path)
+    again = build_preference_pairs(source, profiles, None, RULES, False, path)  # nothing is tokenised
+    for field in dataclasses.fields(TextReplyTokens):
         np.testing.assert_array_equal(getattr(again.replies, field.name), getattr(pairs.replies, field.name))
     np.testing.assert_array_equal(again.reply_P2, pairs.reply_P2)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(CumaError, match="delete it"):
-        text_pairs(source, profiles, tokenizer, RULES, False, path)
+        build_preference_pairs(source, profiles, tokenizer, RULES, False, path)
 
 
 def test_pairs_that_are_too_long_are_an_error_or_left_out_and_counted(source, profiles, tokenizer, pairs):
     limit = int(np.sort(pairs.fed_P)[len(pairs) // 2])
     with pytest.raises(CumaError, match=r"conversation .* tokens, more than data.max_length"):
-        text_pairs(source, profiles, tokenizer, dataclasses.replace(RULES, max_length=limit), False)
-    some = text_pairs(source, profiles, tokenizer, dataclasses.replace(RULES, max_length=limit, too_long="skip"), False)
+        build_preference_pairs(source, profiles, tokenizer, dataclasses.replace(RULES, max_length=limit), False)
+    some = build_preference_pairs(
+        source, profiles, tokenizer, dataclasses.replace(RULES, max_length=limit, too_long="skip"), False
+    )
     assert some.fed_P.max() <= limit
     assert len(some) == (pairs.fed_P <= limit).sum()
     assert some.notes == {TOO_LONG: len(pairs) - len(some)}
     with pytest.raises(CumaError, match=f"no pair is left: {TOO_LONG}"):
-        text_pairs(source, profiles, tokenizer, dataclasses.replace(RULES, max_length=3, too_long="skip"), False)
+        build_preference_pairs(
+            source, profiles, tokenizer, dataclasses.replace(RULES, max_length=3, too_long="skip"), False
+        )
 
 
 def test_a_pair_with_equal_sides_is_an_error_or_left_out_and_counted(source, profiles, tokenizer, pairs):
@@ -143,8 +147,8 @@ def test_a_pair_with_equal_sides_is_an_error_or_left_out_and_counted(source, pro
     rows[0]["chosen"] = 0
     broken = dataclasses.replace(source, turns=pa.Table.from_pylist(rows, source.turns.schema))
     with pytest.raises(CumaError, match="sides are equal"):
-        text_pairs(broken, profiles, tokenizer, RULES, False)
-    some = text_pairs(broken, profiles, tokenizer, dataclasses.replace(RULES, bad_rows="skip"), False)
+        build_preference_pairs(broken, profiles, tokenizer, RULES, False)
+    some = build_preference_pairs(broken, profiles, tokenizer, dataclasses.replace(RULES, bad_rows="skip"), False)
     assert some.notes == {EQUAL: 1}
     assert len(some) == len(pairs) - 1
 
@@ -153,12 +157,12 @@ def test_data_without_pairs_are_one_message(source, profiles, tokenizer):
     rows = [row | {"candidates": row["candidates"][:1], "chosen": 0} for row in source.turns.to_pylist()]
     alone = dataclasses.replace(source, turns=pa.Table.from_pylist(rows, source.turns.schema))
     with pytest.raises(CumaError, match="no pairs for the objective dpo"):
-        text_pairs(alone, profiles, tokenizer, RULES, False)
+        build_preference_pairs(alone, profiles, tokenizer, RULES, False)
 
 
 def test_an_answer_is_compared_with_another_option_of_its_question(survey, tokenizer, answered):
     profiles, pieces = answered
-    pairs = survey_pairs(survey, profiles, pieces, seed=1)
+    pairs = build_survey_pairs(survey, profiles, pieces, seed=1)
     template_P2 = pairs.replies.template_X[pairs.reply_P2]
     question_A, option_A = survey.question_A, survey.option_A
     np.testing.assert_array_equal(pairs.row_P, np.arange(survey.num_answers))
@@ -174,7 +178,7 @@ def test_an_answer_is_compared_with_another_option_of_its_question(survey, token
         counts = [drawn[size, distance] for distance in range(1, size)]
         assert sum(counts) == (sizes[question_A] == size).sum()
         assert max(counts) < 1.3 * min(counts) + 20  # every other option is drawn alike
-    batch = PairBatcher(pairs, np.array([7]), np.ones(1), Buckets((1024,))).gather(np.array([0]), 0)
+    batch = PairBatcher(pairs, np.array([7]), np.ones(1), Buckets((1024,))).batch(np.array([0]), 0)
     length = int(batch["lengths"][0, 1])
     letter = tokenizer.decode([int(batch["labels"][0, 1, 0])])
     assert letter in "ABCDEFGHIJ"
@@ -186,10 +190,10 @@ def test_an_answer_is_compared_with_another_option_of_its_question(survey, token
 
 def test_which_option_is_drawn_depends_on_the_ids_and_the_seed_alone(survey, answered):
     profiles, pieces = answered
-    whole = survey_pairs(survey, profiles, pieces, seed=1)
+    whole = build_survey_pairs(survey, profiles, pieces, seed=1)
     some_A = np.random.default_rng(0).random(survey.num_answers) < 0.3
-    part = survey_pairs(survey.with_answers(some_A), profiles, pieces, seed=1)
-    other = survey_pairs(survey, profiles, pieces, seed=2)
+    part = build_survey_pairs(survey.with_answers(some_A), profiles, pieces, seed=1)
+    other = build_survey_pairs(survey, profiles, pieces, seed=2)
 
     def templates(pairs):
         return pairs.replies.template_X[pairs.reply_P2]

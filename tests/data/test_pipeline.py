@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets, Rows, fitting_rows, keep_rows
+from cuma_jax.data.batches import Buckets, Rows, SurveyBatcher, fitting_rows, plan_hidden_cache
 from cuma_jax.data.pipeline import TrainBatches, epoch_steps, in_order, stream
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.runtime.errors import CumaError
 
 SIZES = (2, 3, 4)
@@ -20,7 +20,7 @@ GOLDEN_ROWS = [(2, [39, 14, 31, 15, 45, 52, 52, 55]), (2, [24, 52, 56, 14, 17, 3
 def make_tokens(objective="choice"):
     """Three questions of three lengths; tokens are the question's number and the place."""
     templates = [np.arange(n, dtype=np.int32) + 100 * q for q, n in enumerate(LENGTHS)]
-    return RowTokens(
+    return SurveyTokens(
         templates=tuple(templates),
         template_QO=np.repeat(np.arange(3, dtype=np.int32)[:, None], 4, axis=1),
         labels_MS=np.array([[1], [2], [3]], np.int32),
@@ -40,15 +40,17 @@ def make_batcher(seed=0, count=60, cached=False):
         mass_N=rng.uniform(0.1, 3, count),
     )
     tokens, none = make_tokens(), np.zeros(0, np.int32)
-    kept = keep_rows(tokens, BUCKETS, 1024, none, none) if cached else None
-    return Batcher(rows, tokens, SIZES, "choice", BUCKETS, 1024, kept)
+    kept = plan_hidden_cache(tokens, BUCKETS, 1024, none, none) if cached else None
+    return SurveyBatcher(rows, tokens, SIZES, "choice", BUCKETS, 1024, kept)
 
 
 def source(steps=20, seed=5, local=slice(0, 8), batcher=None, order="weighted"):
-    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order)
+    questions = 2 if order == "few questions" else 0
+    order = "weighted" if questions else order
+    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order, questions)
 
 
-orders = pytest.mark.parametrize("order", ["weighted", "epochs"])
+orders = pytest.mark.parametrize("order", ["weighted", "few questions", "epochs"])
 
 
 def equal(one, two):
@@ -60,7 +62,7 @@ def equal(one, two):
 @orders
 def test_a_batch_is_a_function_of_seed_and_step(order):
     one, two = source(order=order), source(steps=500, order=order)
-    for step in (0, 7, 3, 19):  # any order
+    for step in (0, 7, 19, 3):  # any order, back into an earlier epoch as well
         (a, batch_a), (b, batch_b) = one[step], two[step]
         assert a == b
         equal(batch_a, batch_b)
@@ -69,28 +71,23 @@ def test_a_batch_is_a_function_of_seed_and_step(order):
 
 
 @orders
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_together_read_the_same_global_batch(processes, order):
-    whole, rows = source(order=order), 8 // processes
-    parts = [source(local=slice(p * rows, (p + 1) * rows), order=order) for p in range(processes)]
+@pytest.mark.parametrize(
+    "places",
+    [
+        [slice(0, 4), slice(4, 8)],
+        [slice(i, i + 2) for i in range(0, 8, 2)],
+        [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])],
+    ],
+    ids=["two", "four", "not side by side"],  # the last as on a TPU slice
+)
+def test_every_process_reads_its_rows_of_the_same_global_batch(places, order):
+    whole, parts = source(order=order), [source(local=rows, order=order) for rows in places]
     for step in range(17):
         bucket, batch = whole[step]
-        found = [part[step] for part in parts]
-        assert {b for b, _ in found} == {bucket}
-        equal({k: np.concatenate([f[k] for _, f in found]) for k in batch}, batch)
-
-
-@orders
-def test_a_process_may_read_rows_that_do_not_lie_side_by_side(order):
-    """As on a TPU slice; order `epochs` has short batches, whose last rows weigh nothing wherever they are."""
-    batcher = make_batcher(count=61)
-    whole = source(batcher=batcher, order=order)
-    places = [np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7])]
-    parts = [source(local=rows, batcher=batcher, order=order) for rows in places]
-    for step in range(17):
-        _, batch = whole[step]
         for part, rows in zip(parts, places, strict=True):
-            equal(part[step][1], {k: v[rows] for k, v in batch.items()})
+            same, own = part[step]
+            assert same == bucket
+            equal(own, {name: values[rows] for name, values in batch.items()})
 
 
 @orders
@@ -122,7 +119,7 @@ def test_a_row_takes_the_shortest_bucket_that_holds_it():
 def test_a_row_that_is_too_long_is_one_message(limits):
     batcher = make_batcher()
     with pytest.raises(CumaError, match=r"number 2 .* 14 tokens, more than the 1[02] allowed; raise data\.max"):
-        Batcher(
+        SurveyBatcher(
             batcher.rows, make_tokens(), SIZES, "choice", limits.get("buckets", BUCKETS), limits["max_length"], None
         )
 
@@ -139,17 +136,11 @@ def test_rows_that_are_too_long_may_be_left_out_and_are_counted():
     assert not left_out
 
 
-def test_a_template_that_is_too_long_is_in_no_table():
-    kept = keep_rows(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
-    np.testing.assert_array_equal(kept.bucket_K, [0, 1, -1])
-    np.testing.assert_array_equal(kept.slot_K, [0, 0, 0])
-
-
 def test_a_text_with_a_profile_is_kept_once_and_found_again():
     system = tuple(np.full(n, 7, np.int32) for n in (1, 2, 3, 1))
     tokens = dataclasses.replace(make_tokens(), system=system)
     profile_N, template_N = np.array([3, 0, 3, 1, 0, 3]), np.array([1, 0, 1, 1, 2, 0])
-    kept = keep_rows(tokens, BUCKETS, 1024, profile_N, template_N)
+    kept = plan_hidden_cache(tokens, BUCKETS, 1024, profile_N, template_N)
     pairs = sorted(set(zip(profile_N.tolist(), template_N.tolist(), strict=True)))
     assert list(zip(kept.profile_K.tolist(), kept.template_K.tolist(), strict=True)) == pairs
     places = {}
@@ -159,8 +150,10 @@ def test_a_text_with_a_profile_is_kept_once_and_found_again():
         assert (bucket, kept.slot_K[k]) not in places
         places[bucket, int(kept.slot_K[k])] = k
         assert kept.slots(np.array([profile]), np.array([template]))[0] == kept.slot_K[k]
-    with pytest.raises(ValueError, match="not kept"):
+    with pytest.raises(ValueError, match="not cached"):
         kept.slots(np.array([2]), np.array([0]))
+    short = plan_hidden_cache(make_tokens(), BUCKETS, 12, np.zeros(0, np.int32), np.zeros(0, np.int32))
+    np.testing.assert_array_equal(short.bucket_K, [0, 1, -1])  # what is too long is in no table
 
 
 def test_in_the_long_run_a_row_is_drawn_as_often_as_its_mass_says():
@@ -214,15 +207,6 @@ def test_only_the_last_batch_of_an_epoch_has_rows_of_no_weight():
         np.testing.assert_array_equal(batches[step][1]["profile"][: len(rows)], batcher.rows.profile_N[rows])
 
 
-def test_an_epoch_read_backwards_or_from_its_middle_is_the_same():
-    forward, backward = source(order="epochs"), source(order="epochs")
-    there = [forward.draw(step) for step in range(40)]
-    for step in (39, 3, 17, 2, 30, 3):
-        bucket, rows = backward.draw(step)
-        assert bucket == there[step][0]
-        np.testing.assert_array_equal(rows, there[step][1])
-
-
 def question_batcher(questions=9, count=120):
     """Nine questions in two buckets, of unlike masses; question 0 is more than a quarter of its bucket."""
     rng = np.random.default_rng(3)
@@ -238,7 +222,7 @@ def question_batcher(questions=9, count=120):
     mass_N = rng.uniform(0, 1, count) * np.where(question_N == 0, 6.0, 1.0)
     mass_N[::17] = 0.0
     rows = Rows(np.arange(count, dtype=np.int32), question_N, np.zeros(count, np.int32), None, mass_N)
-    return Batcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, None)
+    return SurveyBatcher(rows, tokens, (4,) * questions, "choice", BUCKETS, 1024, None)
 
 
 @pytest.mark.parametrize("batch_size", [8, 9])
@@ -287,11 +271,13 @@ def test_no_questions_per_batch_is_the_stream_as_it_was():
     assert [(bucket, rows.tolist()) for bucket, rows in map(batches.draw, range(2))] == GOLDEN_ROWS
 
 
-def test_rows_that_are_never_drawn_are_one_message():
+def test_nothing_to_draw_is_one_message():
     batcher = make_batcher()
     batcher.rows.mass_N[:] = 0
     with pytest.raises(CumaError, match="all masses are zero"):
         source(batcher=batcher)
+    with pytest.raises(CumaError, match="no training rows"):
+        source(batcher=make_batcher(count=0))
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -319,19 +305,3 @@ def test_cached_batches_name_the_place_of_their_question_in_the_buckets_table():
         # One question a bucket here, so every place is 0.
         assert (named["template"] == 0).all()
         equal({k: v for k, v in batch.items() if k != "tokens"}, {k: v for k, v in named.items() if k != "template"})
-
-
-def test_validation_batches_are_fixed():
-    one, two = (
-        [source[i] for i in range(3)]
-        for source in (TrainBatches(make_batcher(), 8, 3, 1, slice(0, 8)) for _ in range(2))
-    )
-    for (a, batch_a), (b, batch_b) in zip(one, two, strict=True):
-        assert a == b
-        equal(batch_a, batch_b)
-
-
-def test_no_training_rows_is_one_message():
-    batcher = make_batcher(count=0)
-    with pytest.raises(CumaError, match="no training rows"):
-        source(batcher=batcher)

@@ -8,8 +8,8 @@ from made_up import write_preferences
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import build_conversation_tokens, chat
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts, check_prompts
-from cuma_jax.data.sampling import cell_rows
-from cuma_jax.data.tokens import build_row_tokens
+from cuma_jax.data.sampling import Drawing, cell_rows
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.sources.prism import read_prism
 from cuma_jax.preferences.tasks import conversation_messages
@@ -33,15 +33,19 @@ def prefs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prompts(prefs, tokenizer):
-    """Of every other conversation, with a profile in the prompt."""
+def prompts_of(prefs, tokenizer):
+    """Prompts of some conversations, with a profile in the prompt."""
     names = prefs.conversations["conversation_id"].tolist()
     tokens = build_conversation_tokens(
         lambda c: chat(prefs, c, f"Person {c}."), names, tokenizer, 1024, "error", progress=False
     )
-    profile_C = np.arange(len(names), dtype=np.int32) + 7
-    mass_C = np.arange(len(names)) + 1.0
-    return ConversationPrompts(prefs, tokens, np.arange(0, len(names), 2), profile_C, mass_C, BUCKETS)
+    profile_C, mass_C = np.arange(len(names), dtype=np.int32) + 7, np.arange(len(names)) + 1.0
+    return lambda index: ConversationPrompts(prefs, tokens, index, profile_C, mass_C, BUCKETS)
+
+
+@pytest.fixture(scope="module")
+def prompts(prefs, prompts_of):
+    return prompts_of(np.arange(0, len(prefs.conversations), 2))
 
 
 def test_every_reply_that_was_chosen_has_its_prompt(prefs, prompts, tokenizer):
@@ -55,7 +59,7 @@ def test_every_reply_that_was_chosen_has_its_prompt(prefs, prompts, tokenizer):
         prompt = prompts.prompt(n)
         assert prompt.messages == tuple(before)
         assert (prompt.reference, prompt.profile, prompt.question) == (reply, c + 7, -1)
-        batch = prompts.gather(np.array([n]), 2)
+        batch = prompts.batch(np.array([n]), 2)
         ids = batch["tokens"][0, : batch["lengths"][0]].tolist()
         system = chat(prefs, c, f"Person {c}.")[:1]
         assert ids == tokenizer.encode_chat([*system, *before], add_generation_prompt=True)
@@ -72,12 +76,12 @@ def test_a_conversation_is_drawn_by_its_mass_whatever_its_number_of_turns(prompt
 def test_survey_prompts_end_before_the_answer(tokenizer):
     survey = make_invented()
     profiles = build_profiles(survey)
-    rows = cell_rows(survey, profiles, np.ones(survey.num_answers, bool), 0.5)
-    pieces = build_row_tokens(survey.questions, None, tokenizer, "choice")
+    rows = cell_rows(survey, profiles, np.ones(survey.num_answers, bool), Drawing(0.5))
+    pieces = build_survey_tokens(survey.questions, None, tokenizer, "choice")
     prompts = SurveyPrompts(rows, pieces, survey.questions, BUCKETS, 1024)
     for n in (0, 3, 11):
         question = survey.questions[rows.question_N[n]]
-        batch = prompts.gather(np.array([n, n]), 0, real=1)
+        batch = prompts.batch(np.array([n, n]), 0, real=1)
         text = tokenizer.decode(batch["tokens"][0, : batch["lengths"][0]].tolist())
         assert text.endswith("<|im_start|>assistant\n")
         assert question_message(question) in text
@@ -88,9 +92,6 @@ def test_survey_prompts_end_before_the_answer(tokenizer):
         SurveyPrompts(rows, pieces, survey.questions, BUCKETS, 20)
 
 
-def test_no_prompt_is_an_error(prefs, prompts):
-    none = ConversationPrompts(
-        prefs, prompts._tokens, np.zeros(0, np.int64), prompts._profile_C, np.ones(len(prefs.conversations)), BUCKETS
-    )
+def test_no_prompt_is_an_error(prompts_of):
     with pytest.raises(CumaError, match="no prompts to write 8 replies to"):
-        check_prompts(none, 8)
+        check_prompts(prompts_of(np.zeros(0, np.int64)), 8)

@@ -6,8 +6,6 @@ import itertools
 import numpy as np
 import pytest
 
-from cuma_jax.data.batches import Batcher, Buckets
-from cuma_jax.data.pipeline import TrainBatches, epoch_steps
 from cuma_jax.data.sampling import (
     Drawing,
     answer_rows,
@@ -17,13 +15,10 @@ from cuma_jax.data.sampling import (
     kish_size,
     question_passes,
 )
-from cuma_jax.data.tokens import build_row_tokens
-from cuma_jax.hub.model_files import resolve
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.invented import make_invented
-from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +34,7 @@ def test_a_question_weighs_its_number_of_answers_to_the_power(survey, build, pow
     rng = np.random.default_rng(0)
     # Questions with different numbers of answers.
     mask_A = rng.random(len(survey.question_A)) < np.array([0.9, 0.2, 0.5, 0.7, 0.1])[survey.question_A]
-    rows = build(survey, profiles, mask_A, power)
+    rows = build(survey, profiles, mask_A, Drawing(power))
     for q in range(5):
         answers = (survey.question_A[mask_A] == q).sum()
         np.testing.assert_allclose(rows.mass_N[rows.question_N == q].sum(), answers**power)
@@ -48,7 +43,7 @@ def test_a_question_weighs_its_number_of_answers_to_the_power(survey, build, pow
 def test_cells_weigh_the_root_of_their_n_within_a_question(survey):
     survey, profiles = survey
     mask_A = np.ones(len(survey.question_A), bool)
-    rows, cells = cell_rows(survey, profiles, mask_A, 0.5), build_cells(survey, profiles, mask_A)
+    rows, cells = cell_rows(survey, profiles, mask_A, Drawing(0.5)), build_cells(survey, profiles, mask_A)
     for q in range(5):
         of_q = cells.question_N == q
         ratio = rows.mass_N[of_q] / np.sqrt(cells.count_N[of_q])
@@ -58,7 +53,7 @@ def test_cells_weigh_the_root_of_their_n_within_a_question(survey):
 def test_answer_rows_are_the_answers(survey):
     survey, profiles = survey
     mask_A = np.random.default_rng(1).random(len(survey.question_A)) < 0.3
-    rows = answer_rows(survey, profiles, mask_A, 0.5)
+    rows = answer_rows(survey, profiles, mask_A, Drawing(0.5))
     assert len(rows) == mask_A.sum()
     for n, a in itertools.islice(enumerate(np.flatnonzero(mask_A)), 50):
         assert rows.profile_N[n] == profiles.profile_R[survey.respondent_A[a]]
@@ -102,7 +97,7 @@ def test_weights_that_cannot_be_drawn_by_are_one_message(survey, bad):
 def test_a_group_is_drawn_by_its_share_to_the_power(survey, build, power):
     survey, profiles = survey
     mask_A = np.random.default_rng(1).random(survey.num_answers) < 0.5
-    plain = build(survey, profiles, mask_A, 0.5)
+    plain = build(survey, profiles, mask_A, Drawing(0.5))
     rows = build(survey, profiles, mask_A, Drawing(0.5, group_by="country", group_power=power))
     group_N = profiles.codes_PF[rows.profile_N, profiles.fields.index("country")]
     groups = np.unique(group_N)
@@ -154,7 +149,7 @@ def test_passes_are_what_is_drawn_in_the_long_run():
 
 def test_sampling_is_described_in_passes(survey):
     survey, profiles = survey
-    rows = answer_rows(survey, profiles, np.ones(survey.num_answers, bool), 0.0)
+    rows = answer_rows(survey, profiles, np.ones(survey.num_answers, bool), Drawing(0.0))
     ids = [q.id for q in survey.questions]
     text = describe_sampling(rows.mass_N, 2 * len(rows), rows.question_N, ids)
     count_Q = np.bincount(rows.question_N)
@@ -165,22 +160,3 @@ def test_sampling_is_described_in_passes(survey):
         assert f"question {ids[int(count_Q.argmin())]} is drawn" in second
     assert "every row once" in describe_sampling(rows.mass_N, 10, order="epochs")
     assert "\n" not in describe_sampling(rows.mass_N, 10)
-
-
-@pytest.mark.parametrize("build", [cell_rows, answer_rows])
-def test_an_epoch_of_a_survey_holds_every_row_once(survey, build, tmp_path):
-    survey, profiles = survey
-    mask_A = np.random.default_rng(1).random(survey.num_answers) < 0.3
-    rows = build(survey, profiles, mask_A, 0.5)
-    tokenizer = load_tokenizer(resolve("random:tiny", "", str(tmp_path)))
-    tokens = build_row_tokens(survey.questions, None, tokenizer, "choice")
-    batcher = Batcher(
-        rows, tokens, [len(q.options) for q in survey.questions], "choice", Buckets((128, 160, 512)), 512, None
-    )
-    steps = epoch_steps(batcher, 32)
-    batches = TrainBatches(batcher, 32, 2 * steps, 0, slice(0, 32), "epochs")
-    for epoch in range(2):
-        drawn = np.concatenate([batches.draw(epoch * steps + i)[1] for i in range(steps)])
-        np.testing.assert_array_equal(np.sort(drawn), np.arange(len(rows)))
-        weight = sum(batches[epoch * steps + i][1]["weight"].sum() for i in range(steps))
-        assert weight == len(rows)

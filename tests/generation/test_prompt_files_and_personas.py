@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cuma_jax.generation.personas import known_fields, person
-from cuma_jax.generation.prompt_files import asked_prompt, read_prompts
-from cuma_jax.profile_encoders.embedders import CategoricalEmbedder
+from cuma_jax.generation.personas import known_fields, parse_persona
+from cuma_jax.generation.prompt_files import prompt_request, read_prompts
+from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, parse_profile
 
@@ -58,7 +58,7 @@ def test_bad_files_and_empty_prompts_are_one_message(tmp_path):
     with pytest.raises(CumaError, match="not UTF-8"):
         read_prompts(path)
     with pytest.raises(CumaError, match="--prompt '' is empty"):
-        asked_prompt(" ", "--prompt ''")
+        prompt_request(" ", "--prompt ''")
 
 
 def test_a_profile_is_read_with_colons_as_with_equals_signs():
@@ -86,17 +86,17 @@ class TableOf:
 
 
 def test_a_person_has_the_fields_in_order_and_values_as_the_data_write_them():
-    who = person("sex: MALE; country: japan", PROFILES, None)
+    who = parse_persona("sex: MALE; country: japan", PROFILES, None)
     assert who.values == {"country": "Japan", "sex": "male"}
     assert (who.text, who.notes) == ("A person from Japan; sex: male.", ())
     assert known_fields(PROFILES) == "  country: Chile, Japan\n  sex: female, male"
 
 
 def test_a_value_that_nobody_has_is_noted_or_refused_where_it_would_mean_nothing():
-    who = person("country: Peru", PROFILES, None)
+    who = parse_persona("country: Peru", PROFILES, None)
     assert who.text == "A person from Peru."
     assert "nobody in the data has country 'Peru'" in who.notes[0]
     assert "Chile, Japan" in who.notes[0]
     categorical = TableOf(CategoricalEmbedder(PROFILES.fields, PROFILES.vocab))
     with pytest.raises(CumaError, match=r"of country they are Japan, Chile$"):
-        person("country: Japn", PROFILES, categorical)
+        parse_persona("country: Japn", PROFILES, categorical)

@@ -12,8 +12,8 @@ import pytest
 from conftest import changed
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.generation import Prompt, generate_texts, make_generate
-from cuma_jax.generation.chats import prompt_tokens
+from cuma_jax.generation import generate_texts, make_generate
+from cuma_jax.generation.texts import EncodedPrompt, prompt_tokens
 from cuma_jax.run.inference import writer_of
 from cuma_jax.runtime.errors import CumaError
 
@@ -61,7 +61,7 @@ def test_log_probabilities_are_those_of_the_forward_pass_without_a_cache(debug_r
     @jax.jit
     def logits(tokens_BT, at_BN):
         x_BTD, _ = decoder.apply(variables, tokens_BT, jnp.full(len(tokens_BT), tokens_BT.shape[1]), profile_BC)
-        return decoder.apply(variables, decoder.apply(variables, x_BTD, at_BN, method="gather"), method="logits")
+        return decoder.apply(variables, decoder.apply(variables, x_BTD, at_BN, method="at_positions"), method="logits")
 
     at_BN = np.maximum(LENGTHS, 1)[:, None] - 1 + np.arange(SAMPLING.max_new_tokens)
     logp_BNV = jax.nn.log_softmax(logits(whole_BT, at_BN) / SAMPLING.temperature)
@@ -128,7 +128,7 @@ def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_run, 
     sampling = SamplingConfig(temperature=1.0, max_new_tokens=5)
     writer = writer_of(debug_run, sampling, 4, (64, 128))
     chats = [[{"role": "user", "content": "why? " * n}] for n in (1, 12, 2, 1, 11, 3, 1)]
-    prompts = [Prompt(prompt_tokens(tokenizer, chat), n % 3, n // 6) for n, chat in enumerate(chats)]
+    prompts = [EncodedPrompt(prompt_tokens(tokenizer, chat), n % 3, n // 6) for n, chat in enumerate(chats)]
     together = generate_texts(writer, adapters, prompts, 0, progress=False)
     assert {len(p.tokens) > 64 for p in prompts} == {True, False}
     for n in (0, 4, 5):
@@ -145,13 +145,13 @@ def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_run, 
     assert writer.generate.__closure__ is not None
     compiled = next(c.cell_contents for c in writer.generate.__closure__ if hasattr(c.cell_contents, "_cache_size"))
     assert compiled._cache_size() == 2
-    long = Prompt(np.zeros(129, np.int32), name="the essay")
+    long = EncodedPrompt(np.zeros(129, np.int32), name="the essay")
     with pytest.raises(
         CumaError, match=r"the essay has 129 tokens .* room for 128; shorten it, or add a longer bucket"
     ):
         generate_texts(writer, adapters, [prompts[0], long], 0, progress=False)
     with pytest.raises(CumaError, match="a prompt has no tokens"):
-        generate_texts(writer, adapters, [Prompt(np.zeros(0, np.int32))], 0, progress=False)
+        generate_texts(writer, adapters, [EncodedPrompt(np.zeros(0, np.int32))], 0, progress=False)
 
 
 @pytest.mark.slow

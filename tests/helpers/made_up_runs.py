@@ -8,7 +8,7 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.comparison import Comparison, by_method, variant
-from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.data.load import load_source, source_units
 from cuma_jax.evaluation.results import write_results
 from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.run.folder import open_run, write_config

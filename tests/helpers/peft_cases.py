@@ -15,9 +15,8 @@ from jax.sharding import SingleDeviceSharding
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.export.dora import dora_adapter
-from cuma_jax.interop.export.fold import folded_adapter, plain_adapter
 from cuma_jax.interop.export.gates import profile_gates
+from cuma_jax.interop.export.peft_adapters import dora_adapter, folded_adapter, plain_adapter
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.weights import load_params
@@ -74,7 +73,7 @@ def made(name):
             variables, tokens_BT, lengths_B, None if profile_BC is None else jnp.asarray(profile_BC)
         )
         everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-        h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="gather")
+        h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions")
         return decoder.apply(variables, h_BTD, method="logits")
 
     if adapter.kind == "dora":

@@ -11,7 +11,7 @@ import transformers
 
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.tokenization.backends import _PRE, CHATML
+from cuma_jax.tokenization.backends import CHATML, PRE_TOKENIZERS
 from cuma_jax.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 # Starts with <|begin_of_text|>; a system block with dates is always there; contents are trimmed.
@@ -71,7 +71,7 @@ def byte_tokenizer(template: str, special: tuple[str, ...], added: tuple[str, ..
     merges = [("Ġ", "t"), ("h", "e"), ("Ġt", "he"), ("Ċ", "Ċ"), ("C", "u")]
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
     # Lines end a piece, as in both families' own tokenizers: a prompt's last newlines stay one token before an answer.
-    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(_PRE["qwen2"][0]), behavior="isolated")
+    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(PRE_TOKENIZERS["qwen2"][0]), behavior="isolated")
     bytes_ = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([split, bytes_])
     backend.decoder = tokenizers.decoders.ByteLevel()

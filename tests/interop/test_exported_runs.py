@@ -14,7 +14,7 @@ from cuma_jax.commands import export
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.interop.export import peft as exporting_peft
-from cuma_jax.interop.formats.official import read_official
+from cuma_jax.interop.formats.official_folder import read_official
 from cuma_jax.models.families import SHAPES
 from cuma_jax.run.folder import write_config
 from cuma_jax.run.init_adapters import check_start

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cuma_jax.config import AdapterConfig
-from cuma_jax.interop.export.fold import as_plain_lora, folded_adapter
 from cuma_jax.interop.export.parity import kl_divergence
+from cuma_jax.interop.export.peft_adapters import as_plain_lora, folded_adapter
 from cuma_jax.models.experts import lora_scale
 
 LAYERS, L, E, R = 4, 2, 3, 2

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 from cuma_jax.config import Config
 from cuma_jax.config.methods import apply_method
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.formats.official import read_official, write_official
 from cuma_jax.interop.formats.official_config import adapted_layers, read_config
 from cuma_jax.interop.formats.official_fields import differences, from_run, run_fields, training_fields
+from cuma_jax.interop.formats.official_folder import read_official, write_official
 from cuma_jax.models.families import decoder_config
 from cuma_jax.runtime.errors import CumaError
 

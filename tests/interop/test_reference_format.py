@@ -29,8 +29,8 @@ from safetensors.numpy import load_file
 from cuma_jax.config import Config
 from cuma_jax.config.methods import apply_method
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.formats.official import read_official, write_official
 from cuma_jax.interop.formats.official_fields import run_fields, training_fields
+from cuma_jax.interop.formats.official_folder import read_official, write_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tensors, to_tree
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.sft import sft_sums
@@ -108,7 +108,7 @@ def forward(which, adapters):
     profile_BC = jnp.asarray(arrays["demographic_embed"]) if c.official.config.demographic_embed_dim else None
     x_BTD, stats = decoder.apply(variables, tokens_BT, lengths_B, profile_BC)
     everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-    h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="gather")
+    h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions")
     logits_BTV = decoder.apply(variables, h_BTD, method="logits")
     # Labels are shifted by one there: position t is judged by label t + 1.
     labels_BS = jnp.asarray(arrays["labels"][:, 1:], jnp.int32)

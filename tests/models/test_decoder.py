@@ -52,7 +52,7 @@ def logits(decoder, variables, tokens_BT, profile_BC):
     """Logits at every position [B,T,V], and the balance loss."""
     x_BTD, stats = decoder.apply(variables, tokens_BT, LENGTHS, profile_BC)
     everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-    h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="gather")
+    h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions")
     return decoder.apply(variables, h_BTD, method="logits"), balance_loss(router_sums(stats), "switch")
 
 

@@ -12,8 +12,8 @@ import pytest
 from flax import linen as nn
 
 from cuma_jax.config import AdapterConfig, RouterConfig
+from cuma_jax.models.cached_decoder import CachedDecoder
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.models.decoding import CachedDecoder
 from cuma_jax.models.families import DecoderConfig, RopeScaling
 from cuma_jax.run.decoders import abstract_variables
 
@@ -69,7 +69,7 @@ def uncached(decoder, variables, tokens_BT, profile_BC):
     x_BTD, _ = decoder.apply(variables, tokens_BT, jnp.full(len(tokens_BT), tokens_BT.shape[1]), profile_BC)
     everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
     return decoder.apply(
-        variables, decoder.apply(variables, x_BTD, everywhere_BT, method="gather"), method="logits"
+        variables, decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions"), method="logits"
     )  # fmt: skip
 
 

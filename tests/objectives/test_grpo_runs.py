@@ -50,7 +50,7 @@ def accuracy(config, folder):
         run = build_run(config, progress=False)
     adapters = train(run, folder).state.adapters
     prompts = rows_of(run, "train")
-    batch = prompts.gather(np.arange(len(prompts)), 0)
+    batch = prompts.batch(np.arange(len(prompts)), 0)
     batch = {name: batch[name] for name in ("tokens", "lengths", "profile")}
     batch["positions"] = batch["lengths"][:, None] - 1
 

@@ -55,7 +55,7 @@ def rollouts(run):
 @pytest.fixture(scope="module")
 def written(run, rollouts, random_adapters):
     prompts = rows_of(run, "train")
-    batch = prompts.gather(np.array([7, 7]), 0)  # one prompt twice
+    batch = prompts.batch(np.array([7, 7]), 0)  # one prompt twice
     adapters = random_adapters(run)
     with jax.set_mesh(run.mesh), jax.transfer_guard("disallow"):
         return prompts, batch, adapters, rollouts.write(adapters, 0, batch, 3)
@@ -115,7 +115,7 @@ def test_an_option_is_its_letter_and_the_end_of_the_turn_and_nothing_else(run):
 
 def test_groups_that_only_fill_a_step_up_are_not_written(rollouts, written, run):
     prompts, _, adapters, _ = written
-    batch = prompts.gather(np.array([7, 7]), 0, real=1)
+    batch = prompts.batch(np.array([7, 7]), 0, real=1)
     with jax.set_mesh(run.mesh):
         found = rollouts.write(adapters, 0, batch, 3)
     assert (found.length_B > 0).tolist() == [True] * SAMPLES + [False] * SAMPLES

@@ -53,9 +53,9 @@ def test_packed_rows_equal_their_conversations_one_a_row(
     index = np.flatnonzero(layout.tokens.kept_C)[:6]
     plain, packed = layout.batcher(index, packing=False), layout.batcher(index, packing=True)
     assert len(packed) < len(plain) == 6
-    several = packed.gather(np.arange(len(packed)), 0)
+    several = packed.batch(np.arange(len(packed)), 0)
     assert len(set(several["profile"][0, : len(packed.rows[0])])) > 1
-    one = loss_and_gradients(run, adapters, plain.gather(np.arange(6), 0), 0)
+    one = loss_and_gradients(run, adapters, plain.batch(np.arange(6), 0), 0)
     other = loss_and_gradients(run, adapters, several, 0)
     for name in ("loss", "accuracy", "balance", "total"):
         np.testing.assert_allclose(other[0][name], one[0][name], rtol=2e-5, err_msg=name)

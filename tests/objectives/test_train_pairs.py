@@ -16,7 +16,7 @@ from preference_files import write_community_alignment
 
 from cuma_jax.config import MeshConfig
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.replies import ReplyBatcher
+from cuma_jax.data.reply_tokens import ReplyBatcher
 from cuma_jax.losses.dpo import dpo_sums
 from cuma_jax.objectives import reference
 from cuma_jax.objectives.pair_rows import pair_logps
@@ -64,7 +64,7 @@ def batch(run):
     rng = np.random.default_rng(0)
     reference_X = -rng.uniform(150, 250, len(layout.pairs.replies.profile_X)).astype(np.float32)
     given = dataclasses.replace(layout, reference_X=reference_X)
-    return given.training_rows(run.mask("train")).gather(np.arange(5, 5 + SIZE), 0, real=SIZE - 1)
+    return given.training_rows(run.mask("train")).batch(np.arange(5, 5 + SIZE), 0, real=SIZE - 1)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_routers_are_balanced_over_both_sides_as_over_single_rows(run, random_ad
     pairs, adapters = run.training.pairs, random_adapters(run)
     index_N = run.training.training_rows(run.mask("train")).index_N[np.arange(5, 5 + SIZE)]
     singles = ReplyBatcher(pairs.replies, pairs.reply_P2[index_N].ravel(), Buckets((96,)))
-    rows = singles.gather(np.arange(2 * SIZE), 0)
+    rows = singles.batch(np.arange(2 * SIZE), 0)
     as_sft = changed(run.config, objective={"name": "sft"})
     found = [
         jax.jit(functools.partial(objective_of(config).sums, run.decoder, config))(
@@ -188,7 +188,7 @@ def test_survey_pairs_are_the_same_whether_hidden_states_are_kept_or_not(
         reference_X = -np.linspace(5, 20, len(a.training.pairs.replies.profile_X), dtype=np.float32)
         layout = dataclasses.replace(a.training, reference_X=reference_X)
         rows = layout.training_rows(a.mask("train"))
-        batch = rows.gather(np.flatnonzero(rows.bucket_N == rows.bucket_N[0])[:SIZE], int(rows.bucket_N[0]))
+        batch = rows.batch(np.flatnonzero(rows.bucket_N == rows.bucket_N[0])[:SIZE], int(rows.bucket_N[0]))
         assert ("template" in batch) == (a is kept)
         found.append(loss_and_gradients(a, random_adapters(a), batch, int(rows.bucket_N[0])))
     for name, value in found[0][0].items():

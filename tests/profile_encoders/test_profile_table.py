@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cuma_jax.config import ProfileConfig
-from cuma_jax.profile_encoders.encoders import load_encoder
+from cuma_jax.profile_encoders.encoder_sources import load_encoder
 from cuma_jax.profile_encoders.normalise import fit_normaliser
 from cuma_jax.profile_encoders.profile_table import ProfileTable, build_profile_table
 from cuma_jax.profile_encoders.text_encoder import TextEncoder

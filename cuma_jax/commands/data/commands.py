@@ -17,7 +17,7 @@ from cuma_jax.commands.data.facts import split_facts, survey_facts
 from cuma_jax.commands.data.preference_facts import preference_facts
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
-from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.data.load import load_source, source_units
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences

@@ -5,8 +5,8 @@ import numpy as np
 from cuma_jax.commands.data.examples import Example, conversation_example, draw_answers, survey_example
 from cuma_jax.commands.data.pair_examples import survey_pair_examples, text_pair_examples
 from cuma_jax.config import Config
+from cuma_jax.data.load import source_units
 from cuma_jax.data.shots import build_shots
-from cuma_jax.data.sources import source_units
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.run.objective import objective_of

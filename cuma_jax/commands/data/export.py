@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.data import DataConfig
-from cuma_jax.data.sources import source_units
+from cuma_jax.data.load import source_units
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.runtime.errors import CumaError

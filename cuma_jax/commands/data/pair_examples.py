@@ -8,8 +8,8 @@ from cuma_jax.commands.data.examples import Example, Segment, segments, survey_e
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.pairs import other_options
+from cuma_jax.data.preference_pairs import pair_chat, reply_tokens
 from cuma_jax.data.shots import Shots
-from cuma_jax.data.text_pairs import pair_chat, reply_tokens
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import Pairs, pair_messages
 from cuma_jax.runtime.errors import CumaError

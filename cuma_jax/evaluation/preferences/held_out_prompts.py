@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.generation.texts import Prompt
+from cuma_jax.generation.texts import EncodedPrompt
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.run.run import Run
@@ -153,10 +153,10 @@ def prompt_tokens(run: Run, asked: Asked) -> np.ndarray:
     return np.array(run.tokenizer.encode_chat(turns, add_generation_prompt=True), np.int32)
 
 
-def prompts_of(run: Run, asked: Sequence[Asked], index: int = 0) -> list[Prompt]:
+def prompts_of(run: Run, asked: Sequence[Asked], index: int = 0) -> list[EncodedPrompt]:
     """What the run's writer is asked; `index` tells several replies to the same prompt apart."""
     profile_R = run.profiles.profile_R
-    return [Prompt(prompt_tokens(run, a), int(profile_R[a.person]), index, f"prompt {a.id}") for a in asked]
+    return [EncodedPrompt(prompt_tokens(run, a), int(profile_R[a.person]), index, f"prompt {a.id}") for a in asked]
 
 
 def same_for(other: Run, run: Run, asked: Sequence[Asked]) -> list[Asked]:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.tokenise import preference_pairs, survey_tokens
+from cuma_jax.data.tokenise import survey_tokens, tokenise_pairs
 from cuma_jax.evaluation.metrics.cluster_bootstrap import (
     CHANGE,
     SHARE,
@@ -69,7 +69,7 @@ def pair_layout(run: Run) -> PairLayout:
     vectors_PM = None if table is None else put_whole(table.vectors_PM, run.mesh)
     if isinstance(source, Preferences):
         cache = str(cache_dir(config.run.cache_dir))
-        pairs = preference_pairs(config, source, run.profiles, run.tokenizer, cache, progress=True)
+        pairs = tokenise_pairs(config, source, run.profiles, run.tokenizer, cache, progress=True)
         return PairLayout(config, source, run.profiles, pairs, plain_tables(config, vectors_PM), {})
     pieces = survey_tokens(config, source, run.profiles, run.tokenizer, ("sft",), run.mask("train"))
     assert run.prediction is not None

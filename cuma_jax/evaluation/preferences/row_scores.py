@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.data.batches import Rows
-from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.data.pipeline import Batcher
 from cuma_jax.evaluation.metrics.cluster_bootstrap import (
     CHANGE,
     SHARE,
@@ -56,7 +56,7 @@ _ABOUT = {
 class _Rows:
     """Rows of a split: what gathers them, the person and the id of each, and the chance of guessing right."""
 
-    batcher: Gatherer
+    batcher: Batcher
     person_N: np.ndarray
     id_N: np.ndarray
     chance_N: np.ndarray
@@ -127,7 +127,7 @@ def _rows(run: Run, split: str) -> _Rows:
     return _Rows(options.batcher(rows), respondent_N.astype(np.int64), ids[question_N], chance_Q[question_N])
 
 
-def _scores(run: Run, adapters: Any, batcher: Gatherer, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores(run: Run, adapters: Any, batcher: Batcher, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Summed loss in nats, what was right, and the number of tokens or choices of every row, float64 [N]."""
     asked, layout = (row_losses, run.training)
     if run.prediction is not None:

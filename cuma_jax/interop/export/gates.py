@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.data.batches import Rows
-from cuma_jax.interop.export.fold import Gates
+from cuma_jax.interop.export.peft_adapters import Gates
 from cuma_jax.interop.formats.official_tensors import GROUPS
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.experts import router_names
-from cuma_jax.models.profile_projection import ProfileProjection
-from cuma_jax.models.router import Router
+from cuma_jax.models.router import ProfileProjection, Router
 from cuma_jax.run.forward import Tables, hidden
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.run import Run
@@ -35,7 +34,7 @@ def owners(decoder: Decoder) -> dict[str, tuple[str, str]]:
 
 
 def profile_gates(decoder: Decoder, adapters: Tree, vectors_NM: np.ndarray) -> list[Gates]:
-    """The gates of profiles under a router that sees only the profile (or a lookup), one entry a profile.
+    """The gates of profiles under a router that sees only the profile (or a lookup), one entry per profile.
 
     Args:
         decoder: of the run.
@@ -71,7 +70,7 @@ def _apply(module: Any, weights: Tree, *args: Any) -> Any:
 
 
 def averaged_gates(run: Run, adapters: Tree, pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[Gates]:
-    """Mean gates over the tokens of prompts (each prompt counts the same), one entry a profile.
+    """Mean gates over the tokens of prompts (each prompt counts the same), one entry per profile.
 
     Args:
         run: a config made real, of a survey.

@@ -5,8 +5,8 @@ import shutil
 
 from cuma_jax.config import Config
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.formats.official import Official, write_official
 from cuma_jax.interop.formats.official_fields import from_run
+from cuma_jax.interop.formats.official_folder import Official, write_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tensors
 from cuma_jax.models.families import decoder_config
 from cuma_jax.profile_encoders.profile_table import FILE as TABLE

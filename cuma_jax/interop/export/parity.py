@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.interop.export.fold import as_plain_lora
 from cuma_jax.interop.export.gates import rows_of
+from cuma_jax.interop.export.peft_adapters import as_plain_lora
 from cuma_jax.interop.formats.peft_folder import PeftAdapter
 from cuma_jax.run.forward import predict
 from cuma_jax.run.inference import Step, ask_rows, row_step

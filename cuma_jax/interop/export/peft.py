@@ -1,17 +1,18 @@
-"""A run as PEFT adapters: one for plain LoRA and DoRA, one a profile where a router reads the profile."""
+"""A run as PEFT adapters: one for plain LoRA and DoRA, one per profile where a router reads the profile."""
 
 import dataclasses
 import json
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from cuma_jax.config import Config
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.export.dora import dora_adapter
-from cuma_jax.interop.export.fold import folded_adapter, plain_adapter
 from cuma_jax.interop.export.gates import averaged_gates, profile_gates
 from cuma_jax.interop.export.parity import Parity, table, write_report
-from cuma_jax.interop.export.profile_selection import Person, choose, prompts
+from cuma_jax.interop.export.peft_adapters import dora_adapter, folded_adapter, plain_adapter
+from cuma_jax.interop.export.profile_selection import SelectedProfile, calibration_questions, select_profiles
 from cuma_jax.interop.formats.peft_folder import PeftAdapter, write_peft
 from cuma_jax.models.families import decoder_config
 from cuma_jax.run.build import build_run
@@ -23,6 +24,8 @@ from cuma_jax.runtime.sharding import put_tree
 from cuma_jax.surveys.survey import Survey
 
 MANIFEST = "manifest.json"
+Questions = tuple[np.ndarray, np.ndarray]
+"""Those to calibrate on, and those to check on."""
 _REFUSED = {
     "full": "it trains the base's own weights, which are no LoRA",
     "prefix": "PEFT's prefix tuning has keys and values in every layer, before its own position embedding",
@@ -31,13 +34,13 @@ _REFUSED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ExportOptions:
     """What is exported.
 
     Attributes:
         checkpoint: `last` or `best`.
         dtype: `float32` or `bfloat16`.
-        profiles: see `people.choose`.
+        profiles: see `select_profiles`.
         questions: prompts of each profile to average gates over, and to compare on.
     """
 
@@ -68,12 +71,12 @@ def check_peft(config: Config) -> None:
         )
 
 
-def export_peft(config: Config, folder: pathlib.Path, choice: Choice, out: pathlib.Path) -> list[str]:
+def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, out: pathlib.Path) -> list[str]:
     """Writes the folder `out`.
 
     Args:
         config, folder: the run's.
-        choice: what of it.
+        options: what of it.
         out: a folder that is not there yet.
 
     Returns:
@@ -83,21 +86,23 @@ def export_peft(config: Config, folder: pathlib.Path, choice: Choice, out: pathl
         CumaError: PEFT cannot hold this run, it has no checkpoint, or profiles that are not there.
     """
     check_peft(config)
-    saved = read_adapters(folder, find_step(folder, choice.checkpoint)[0])
+    saved = read_adapters(folder, find_step(folder, options.checkpoint)[0])
     if config.router.inputs != "none":
-        return _export_profiles(config, saved, choice, out)
+        return _export_profiles(config, saved, options, out)
     if config.adapter.kind == "dora":
         run = build_run(config)
         adapter = dora_adapter(saved.adapters, config.adapter, run.base, run.decoder_config.layers)
     else:
         files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
         adapter = plain_adapter(saved.adapters, config.adapter, decoder_config(files).layers)
-    atomic_write(out, lambda part: write_peft(part, adapter, config.model.source, choice.dtype))
+    atomic_write(out, lambda part: write_peft(part, adapter, config.model.source, options.dtype))
     what = "DoRA" if adapter.magnitudes else "LoRA"
-    return [f"one {what} adapter of rank {adapter.rank}, step {saved.step}, {choice.dtype}; the same function, exactly"]
+    return [
+        f"one {what} adapter of rank {adapter.rank}, step {saved.step}, {options.dtype}; the same function, exactly"
+    ]
 
 
-def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: pathlib.Path) -> list[str]:
+def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path) -> list[str]:
     reads_text = "hidden" in config.router.inputs
     run = build_run(config)
     _check_base(run, saved)
@@ -108,33 +113,33 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
             f"done on survey questions; {run.source.name!r} was read as conversations. Only cuma_profile (router."
             "inputs profile) can be exported from such a run"
         )
-    people = choose(run, choice.profiles)
-    if reads_text and (strange := [p for p in people if p.row < 0]):
+    chosen = select_profiles(run, options.profiles)
+    if reads_text and (strange := [p for p in chosen if p.row < 0]):
         raise CumaError(
             f"--profiles: the data have nobody like {strange[0].text!r}; a router that reads the text too is averaged "
             "over prompts of profiles that the data have"
         )
     on_devices = put_tree(saved.adapters, run.adapter_shardings)
-    known = [person for person in people if person.row >= 0] if asks else []
-    asked = dict(zip([p.row for p in known], prompts(run, known, choice.questions), strict=True))
+    known = [profile for profile in chosen if profile.row >= 0] if asks else []
+    questions = dict(zip([p.row for p in known], calibration_questions(run, known, options.questions), strict=True))
     if reads_text:
-        gates = averaged_gates(run, on_devices, [_pair(person, asked) for person in people])
+        gates = averaged_gates(run, on_devices, [_calibration_rows(profile.row, questions) for profile in chosen])
     else:
         assert run.table is not None
-        gates = profile_gates(run.decoder, saved.adapters, run.table.embed_profiles([p.values for p in people]))
+        gates = profile_gates(run.decoder, saved.adapters, run.table.embed_profiles([p.values for p in chosen]))
     assert run.decoder.adapter is not None
     settings, layers = run.decoder.adapter, run.decoder_config.layers
-    parity = Parity(run, on_devices) if asked else None
+    parity = Parity(run, on_devices) if questions else None
     entries: list[dict[str, Any]] = []
 
     def write(part: pathlib.Path) -> None:
         part.mkdir()
         entries.clear()
-        for number, (person, gate) in enumerate(zip(people, gates, strict=True)):
+        for number, (profile, gate) in enumerate(zip(chosen, gates, strict=True)):
             adapter = folded_adapter(saved.adapters, settings, gate, layers)
-            name = f"profile_{number:0{len(str(len(people)))}d}"
-            write_peft(part / name, adapter, config.model.source, choice.dtype)
-            entries.append(_entry(name, person, adapter, parity, asked))
+            name = f"profile_{number:0{len(str(len(chosen)))}d}"
+            write_peft(part / name, adapter, config.model.source, options.dtype)
+            entries.append(_entry(name, profile, adapter, parity, questions))
         about = {
             "base_model": config.model.source,
             "run": config.name,
@@ -143,28 +148,29 @@ def _export_profiles(config: Config, saved: SavedAdapters, choice: Choice, out: 
         }
         manifest = {**about, "profiles": [{k: v for k, v in e.items() if k != "parity"} for e in entries]}
         (part / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        counts = {"calibration_questions_at_most": choice.questions} if reads_text else {}
+        counts = {"calibration_questions_at_most": options.questions} if reads_text else {}
         write_report(part, {**about, **counts}, entries)
 
     atomic_write(out, write)
     trained = len(set(run.profiles.profile_R[run.units.person_N[run.mask("train")]].tolist()))
-    lines = [f"{len(people)} adapters of step {saved.step} (training has {trained:,} profiles); {MANIFEST} says whose"]
-    if not choice.profiles and trained > len(people):
+    lines = [f"{len(chosen)} adapters of step {saved.step} (training has {trained:,} profiles); {MANIFEST} says whose"]
+    if not options.profiles and trained > len(chosen):
         lines.append("these are the most frequent ones; --profiles N, all or FILE exports others")
     return [*lines, table(entries)]
 
 
-def _pair(person: Person, asked: dict[int, Any]) -> tuple[Any, Any]:
-    questions = asked[person.row][0]
-    return (questions * 0 + person.row).astype("int32"), questions
+def _calibration_rows(row: int, questions: dict[int, Questions]) -> Questions:
+    """A profile's row, repeated, and the questions that its gates are averaged over."""
+    return np.full_like(questions[row][0], row), questions[row][0]
 
 
 def _entry(
-    name: str, person: Person, adapter: PeftAdapter, parity: Parity | None, asked: dict[int, Any]
+    name: str, profile: SelectedProfile, adapter: PeftAdapter, parity: Parity | None, questions: dict[int, Questions]
 ) -> dict[str, Any]:
-    compared = parity.of(adapter, person.row, asked[person.row][1]) if parity and person.row in asked else None
+    row = profile.row
+    compared = parity.of(adapter, row, questions[row][1]) if parity and row in questions else None
     return {
-        "folder": name, "text": person.text, "profile": person.values, "training_answers": person.answers,
+        "folder": name, "text": profile.text, "profile": profile.values, "training_answers": profile.answers,
         "rank": adapter.rank, "parity": compared,
     }  # fmt: skip
 

@@ -8,17 +8,17 @@ import pathlib
 
 import numpy as np
 
-from cuma_jax.profile_encoders.embedders import completed
+from cuma_jax.profile_encoders.profile_embedders import completed
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import describe, parse_profile, profile_text
 
 MOST = 20
-"""Profiles exported where nobody says which."""
+"""Profiles exported by default."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class SelectedProfile:
     """One profile to export.
 
     Attributes:
@@ -34,12 +34,12 @@ class Person:
     answers: int
 
 
-def choose(run: Run, asked: str) -> list[Person]:
+def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
     """The profiles that `--profiles` asks for.
 
     Args:
         run: a config made real.
-        asked: a number (the most frequent ones of training), `all` (of training), or a file with one profile a line,
+        wanted: a number (the most frequent ones of training), `all` (of training), or a file with one profile per line,
             "country=Chile, sex=female"; empty: the MOST most frequent.
 
     Raises:
@@ -48,16 +48,16 @@ def choose(run: Run, asked: str) -> list[Person]:
     profiles = run.profiles
     row_N = profiles.profile_R[run.units.person_N[run.mask("train")]]
     count_P = np.bincount(row_N, minlength=len(profiles))
-    if not asked or asked.isdigit() or asked == "all":
-        most = len(profiles) if asked == "all" else int(asked or MOST)
+    if not wanted or wanted.isdigit() or wanted == "all":
+        most = len(profiles) if wanted == "all" else int(wanted or MOST)
         if most == 0:
             raise CumaError("--profiles is 0; it must be at least 1, all, or a file")
         order = [int(p) for p in np.argsort(-count_P, kind="stable")[:most] if count_P[p]]
-        return [Person(p, profiles.values(p), profile_text(profiles, p), int(count_P[p])) for p in order]
-    return _from_file(run, pathlib.Path(asked).expanduser(), count_P)
+        return [SelectedProfile(p, profiles.values(p), profile_text(profiles, p), int(count_P[p])) for p in order]
+    return _from_file(run, pathlib.Path(wanted).expanduser(), count_P)
 
 
-def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Person]:
+def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[SelectedProfile]:
     profiles, table = run.profiles, run.table
     assert table is not None
     if not path.is_file():
@@ -76,13 +76,15 @@ def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Person
             raise CumaError(f"--profiles {path}, line {number}: {error}") from None
         row = rows.get(tuple(values.get(field) for field in profiles.fields), -1)
         said = {field: value for field, value in values.items() if field not in profiles.derived}
-        found.append(Person(row, values, describe(said, profiles.sentence), int(count_P[row]) if row >= 0 else 0))
+        found.append(
+            SelectedProfile(row, values, describe(said, profiles.sentence), int(count_P[row]) if row >= 0 else 0)
+        )
     if not found:
         raise CumaError(f"--profiles {path} holds no profile; write one a line")
     return found
 
 
-def prompts(run: Run, people: list[Person], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def calibration_questions(run: Run, chosen: list[SelectedProfile], most: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of each profile, the questions to calibrate on and those to check on, disjoint where there are two or more.
 
     Both are training questions that people of the profile answered (of a profile without training answers: that
@@ -90,7 +92,7 @@ def prompts(run: Run, people: list[Person], most: int) -> list[tuple[np.ndarray,
 
     Args:
         run: a config made real, of a survey.
-        people: profiles of the data.
+        chosen: profiles of the data.
         most: questions of each kind.
 
     Raises:
@@ -99,11 +101,11 @@ def prompts(run: Run, people: list[Person], most: int) -> list[tuple[np.ndarray,
     survey, train_A = run.survey, run.mask("train")
     row_A, question_A = run.profiles.profile_R[survey.respondent_A[train_A]], survey.question_A[train_A]
     anyone, found = np.unique(question_A), []
-    for person in people:
-        questions = np.unique(question_A[row_A == person.row])
+    for profile in chosen:
+        questions = np.unique(question_A[row_A == profile.row])
         if not len(questions):
             if run.config.profile.in_prompt:
-                raise CumaError(f"the profile {person.text!r} has no training answers, so there is no prompt of it")
+                raise CumaError(f"the profile {profile.text!r} has no training answers, so there is no prompt of it")
             questions = anyone
         questions = np.random.default_rng(run.config.train.seed).permutation(questions).astype(np.int32)
         half = max(len(questions) // 2, 1)

@@ -1,0 +1,1 @@
+"""The files of other programs: the official CuMA format and PEFT's, read and written."""

@@ -7,14 +7,12 @@ Shapes: I input and O output width of a linear, R rank.
 """
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
-from safetensors.numpy import save
 
-from cuma_jax.interop.formats.official import NUMPY
 from cuma_jax.interop.formats.official_config import MODULES
+from cuma_jax.interop.formats.official_folder import write_files
 from cuma_jax.interop.formats.official_tensors import Tensors, module_name
 
 Linear = tuple[int, str]
@@ -86,8 +84,4 @@ def write_peft(folder: pathlib.Path, adapter: PeftAdapter, base_model: str, dtyp
         dtype: `float32` or `bfloat16`, of the tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: np.ascontiguousarray(value, NUMPY[dtype]) for name, value in adapter.tensors().items()}
-    # `save_file` would make a file that nobody but its owner may read.
-    (folder / "adapter_model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
-    text = json.dumps(adapter.settings(base_model), indent=1) + "\n"
-    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    write_files(folder, adapter.settings(base_model), adapter.tensors(), dtype, {"format": "pt"})

@@ -7,10 +7,10 @@ import numpy as np
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import ConversationTokens
-from cuma_jax.data.pipeline import Gatherer
+from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.prompts import ConversationPrompts, Prompts, SurveyPrompts, check_prompts
 from cuma_jax.data.sampling import answer_rows, cell_rows, conversation_masses, describe_sampling
-from cuma_jax.data.tokens import RowTokens
+from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.layouts import drawing_of
@@ -34,7 +34,7 @@ class PromptLayout:
     config: Config
     source: Survey | Preferences
     profiles: Profiles
-    tokens: RowTokens | ConversationTokens
+    tokens: SurveyTokens | ConversationTokens
     tables: dict[int, Tables]
     left_out: dict[str, int]
     cached: bool = False
@@ -50,7 +50,7 @@ class PromptLayout:
         buckets = Buckets(data.buckets)
         found: Prompts
         if isinstance(self.source, Survey):
-            assert isinstance(self.tokens, RowTokens)
+            assert isinstance(self.tokens, SurveyTokens)
             build = cell_rows if self.config.objective.aggregate == "cell" else answer_rows
             rows = build(self.source, self.profiles, mask_N, drawing)
             found = SurveyPrompts(rows, self.tokens, self.source.questions, buckets, data.max_length)
@@ -63,7 +63,7 @@ class PromptLayout:
         check_prompts(found, self.config.grpo.samples)
         return found
 
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+    def describe(self, batcher: Batcher, drawn: int) -> list[str]:
         """What training sees of its prompts, as lines to print; `drawn` prompts in all."""
         names = [question.id for question in self.source.questions] if isinstance(self.source, Survey) else []
         lines = [describe_sampling(batcher.mass_N, drawn, batcher.question_N, names, self.config.data.order)]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Batcher
+from cuma_jax.data.batches import Batch, SurveyBatcher
 from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts
 from cuma_jax.objectives.grpo.policy import make_update
@@ -115,7 +115,7 @@ class _HeldOutAnswers:
         config = run.config
         assert run.prediction is not None
         self._run, size = run, config.evaluation.batch_size
-        batcher: Batcher = run.prediction.training_rows(run.mask("validation"))
+        batcher: SurveyBatcher = run.prediction.training_rows(run.mask("validation"))
         local = local_rows(run.mesh, size)
         count = max(config.train.eval_batches * config.train.batch_size // size, 1)
         source = TrainBatches(batcher, size, count, config.train.seed, local)

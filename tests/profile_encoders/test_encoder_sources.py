@@ -16,7 +16,7 @@ from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
 from cuma_jax.profile_encoders import text_encoder
 from cuma_jax.profile_encoders.bert import Bert, bert_config, load_bert
-from cuma_jax.profile_encoders.encoders import Backbone, load_encoder
+from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.runtime.errors import CumaError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "bert"
@@ -53,13 +53,21 @@ def test_a_vector_does_not_depend_on_batch_mates_or_padding(pooling, count):
 
 
 def test_compiles_once_per_static_shape():
-    encoder = bert_encoder()
+    traced, plain = [], bert_encoder()
+
+    def load():
+        hidden, params = plain.load()
+
+        def traced_hidden(params, tokens_BT, lengths_B):
+            traced.append(tokens_BT.shape)
+            return hidden(params, tokens_BT, lengths_B)
+
+        return traced_hidden, params
+
+    encoder = dataclasses.replace(plain, load=load, _loaded=None)
     encoder.encode(TEXTS, progress=False)
-    pooled, _ = encoder._loaded
-    compiled = pooled._cache_size()
-    assert compiled == 2  # up to 32 tokens; up to all 48 positions
     encoder.encode([*TEXTS[1:4], "a", TEXTS[4]], progress=False)
-    assert pooled._cache_size() == compiled
+    assert traced == [(4, 32), (1, 48)]  # up to 32 tokens; up to all 48 positions
 
 
 def test_mean_padded_averages_padding_in_up_to_the_longest_of_the_batch():
@@ -74,11 +82,11 @@ def test_mean_padded_averages_padding_in_up_to_the_longest_of_the_batch():
     np.testing.assert_allclose(among, hidden_BTD[0].mean(0), atol=2e-5)
 
 
-def test_many_texts_are_split_over_calls(monkeypatch):
+def test_many_texts_are_split_over_calls():
     encoder = bert_encoder()
     whole = encoder.encode(TEXTS, progress=False)
-    monkeypatch.setattr(text_encoder, "TOKENS_A_CALL", 64)  # two short texts a call, one long one
-    np.testing.assert_allclose(encoder.encode(TEXTS * 3, progress=False), np.tile(whole, (3, 1)), atol=2e-5)
+    many = text_encoder.TOKENS_PER_CALL // 32 // 4 + 5  # four of the texts are at most 32 tokens long
+    np.testing.assert_allclose(encoder.encode(TEXTS * many, progress=False), np.tile(whole, (many, 1)), atol=2e-5)
 
 
 def test_no_texts_give_no_vectors_and_read_no_weights():
@@ -93,14 +101,6 @@ def test_a_text_beyond_the_limit_is_named_with_its_length_and_what_to_do(max_len
     encoder = load_encoder(ProfileConfig(encoder=str(GOLDEN), max_length=max_length))
     with pytest.raises(CumaError, match=rf"'age age age.*\.\.\.' is 62 tokens long; the {limit}.*granularity field"):
         encoder.encode(["age " * 60], progress=False)
-
-
-def test_progress_is_plain_lines_without_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(text_encoder._Progress, "EVERY", 0.0)
-    bert_encoder().encode(TEXTS)
-    lines = capsys.readouterr().err.splitlines()
-    assert "5/5 rows" in lines[-1]
-    assert "rows/s, 0 s left" in lines[-1]
 
 
 class ByteTokenizer:

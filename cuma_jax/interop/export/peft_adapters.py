@@ -1,4 +1,4 @@
-"""Experts and their gates as one LoRA adapter; and a PEFT adapter as the tree of plain LoRA, to run it here.
+"""A run's adapters as one PEFT adapter: plain LoRA, DoRA, or experts under fixed gates; and back, to run it here.
 
 `scale * sum_e g_e B_e A_e` is one product of rank K*R: the K experts whose gate is not zero stand side by side, and
 gate and scale are folded into B. With one A for all experts it stays of rank R: `(scale * sum_e g_e B_e) A`.
@@ -6,9 +6,12 @@ gate and scale are folded into B. With one A for all experts it stays of rank R:
 Shapes: L adapted layers, E experts, R rank, I input and O output width, K experts kept.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cuma_jax.config import AdapterConfig, RouterConfig
@@ -36,6 +39,27 @@ def plain_adapter(adapters: Tree, adapter: AdapterConfig, layers: int) -> PeftAd
         for layer in range(len(a_LIR)):
             factors[layers - len(a_LIR) + layer, linear] = (a_LIR[layer].T, b_LRO[layer].T)
     return PeftAdapter(adapter.rank, adapter.alpha, adapter.scaling == "sqrt_rank", layers, factors)
+
+
+def dora_adapter(adapters: Tree, adapter: AdapterConfig, base: Tree, layers: int) -> PeftAdapter:
+    """The adapter of a DoRA run: `m = (1 + ours) ||W||` for each output.
+
+    PEFT holds magnitudes as they are, and here they are held as their ratio to the norms of the frozen weights.
+
+    Args:
+        adapters: numpy leaves.
+        adapter: settings of the run.
+        base: the frozen weights, [in,out] linears stacked over layers; not quantised.
+        layers: of the base.
+    """
+    magnitudes: dict[Linear, np.ndarray] = {}
+    for linear in (t for t in MODULES if t in adapter.targets):
+        ratio_LO = np.asarray(adapters["adapted_layers"][f"{group_of(linear)}_dora"][f"{linear}_magnitude"])
+        w_LIO = base["adapted_layers"][linear]
+        norm_LO = jax.device_get(jnp.sqrt(jnp.sum(w_LIO.astype(jnp.float32) ** 2, axis=1)))
+        for layer, values_O in enumerate((1 + ratio_LO) * norm_LO):
+            magnitudes[layers - len(ratio_LO) + layer, linear] = values_O
+    return dataclasses.replace(plain_adapter(adapters, adapter, layers), magnitudes=magnitudes)
 
 
 def folded_adapter(adapters: Tree, adapter: AdapterConfig, gates: Gates, layers: int) -> PeftAdapter:

@@ -1,9 +1,9 @@
-"""The decoder with a cache: a prompt at once, then one token a row at a time.
+"""The decoder with a key/value cache: the whole prompt at once, then one token per row at a time.
 
-The layers are those of `decoder`, with their own weights; what is kept are each layer's keys and values. Prompts are
-padded on the right, so every row has its own length, and the cell of a token is its position.
+The layers are those of `decoder`, with their own weights. Prompts are padded on the right, so every row has its own
+length, and the slot of a token is its position.
 
-Shapes: B batch, U texts, T tokens of a prompt, S cells of the cache, D model width, V vocabulary, C profile width, G
+Shapes: B batch, U texts, T tokens of a prompt, S slots of the cache, D model width, V vocabulary, C profile width, G
 key/value heads, K head width, L layers of a stack.
 """
 
@@ -12,24 +12,15 @@ import dataclasses
 import functools
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
 from cuma_jax.config.checks import TARGETS
 from cuma_jax.models.attention import Segments, rotary_table
 from cuma_jax.models.decoder import Decoder, Layer, with_offset
-from cuma_jax.models.kv_cache import Past, laid_out
+from cuma_jax.models.kv_cache import KVCache, LayerCache, shard_cache
 
 Tree = Any
-
-
-@flax.struct.dataclass
-class Kept:
-    """Keys and values of a stack of layers: [L,B,G,S,K], or a list with one [B,G,S,K] a layer."""
-
-    k: Any
-    v: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +29,7 @@ class Stack:
 
     Attributes:
         layer: one of them, without weights.
-        variables: `params` and `adapters` of all, stacked [L, ...], or a list with one tree a layer.
+        variables: `params` and `adapters` of all, stacked [L, ...], or a list with one tree per layer.
     """
 
     layer: Layer
@@ -54,16 +45,16 @@ class CachedDecoder:
         decoder: without dropout.
         base, adapters: its variables.
         profile_BC: each row's profile vector, or None where no router sees it.
-        cells: S, the most tokens a row can have.
-        unroll: single tokens go through layers that have arrays of their own, turned (see `quantised.Turned`), instead
-            of a scan over stacked ones: on a CPU, a scan inside a loop copies every layer's weights at every token.
-            It holds the layers' weights twice.
+        slots: S, the most tokens that a row can have.
+        unroll: single tokens go through layers that have arrays of their own, transposed (see `quantised.Transposed`),
+            instead of a scan over stacked ones: on a CPU, a scan inside a loop copies every layer's weights at every
+            token. It holds the layers' weights twice.
     """
 
     def __init__(
-        self, decoder: Decoder, base: Tree, adapters: Tree, profile_BC: jax.Array | None, cells: int, unroll: bool
+        self, decoder: Decoder, base: Tree, adapters: Tree, profile_BC: jax.Array | None, slots: int, unroll: bool
     ):
-        self.decoder, self.cells, self.unroll = decoder, cells, unroll
+        self.decoder, self.slots, self.unroll = decoder, slots, unroll
         self._variables = {"params": base, "adapters": adapters}
         self._profile_BC = None if profile_BC is None else self._call("routed", profile_BC)
         self._stacks: list[Stack] = []
@@ -85,7 +76,7 @@ class CachedDecoder:
 
     def prefill(
         self, tokens_UT: jax.Array, lengths_B: jax.Array, text_B: jax.Array | None = None
-    ) -> tuple[jax.Array, list[Kept], jax.Array | None]:
+    ) -> tuple[jax.Array, list[KVCache], jax.Array | None]:
         """Logits after each row's last token, float32 [B,V]; the cache; and the hidden states [U,T,D] below the first
         adapted layer (None where every layer is adapted).
 
@@ -97,13 +88,13 @@ class CachedDecoder:
         """
         length = tokens_UT.shape[1]
         shared = (rotary_table(self.decoder.config, length), jnp.arange(length)[None, :] < lengths_B[:, None])
-        room = ((0, 0), (0, 0), (0, self.cells - length), (0, 0))
+        room = ((0, 0), (0, 0), (0, self.slots - length), (0, 0))
 
         def read(layer: Layer, x_BTD: jax.Array, variables: Tree) -> tuple[jax.Array, list[jax.Array]]:
             x_BTD, made = _apply(layer, variables, x_BTD, *shared, self._profile_BC)
-            return x_BTD, [laid_out(jnp.pad(jnp.swapaxes(y_BTGK, 1, 2), room)) for y_BTGK in made]
+            return x_BTD, [shard_cache(jnp.pad(jnp.swapaxes(y_BTGK, 1, 2), room)) for y_BTGK in made]
 
-        x_BTD, kept, below_UTD = self._call("embedded", tokens_UT), [], None
+        x_BTD, caches, below_UTD = self._call("embedded", tokens_UT), [], None
         for number, stack in enumerate(self._stacks):
             if number == self._frozen and text_B is not None:
                 x_BTD = x_BTD[text_B]
@@ -112,35 +103,35 @@ class CachedDecoder:
                 below_UTD = x_BTD
                 if text_B is not None:
                     k, v = k[:, text_B], v[:, text_B]
-            kept.append(Kept(list(k), list(v)) if self.unroll else Kept(k, v))
+            caches.append(KVCache(list(k), list(v)) if self.unroll else KVCache(k, v))
         if len(self._stacks) == self._frozen and text_B is not None:
             x_BTD = x_BTD[text_B]
-        return self._logits(x_BTD, lengths_B[:, None] - 1), kept, below_UTD
+        return self._logits(x_BTD, lengths_B[:, None] - 1), caches, below_UTD
 
     def step(
-        self, tokens_B: jax.Array, position_B: jax.Array, kept: list[Kept]
-    ) -> tuple[jax.Array, list[Kept], jax.Array | None]:
-        """Logits after one more token a row, float32 [B,V]; the cache with it; and the token's hidden states [B,D]
+        self, tokens_B: jax.Array, position_B: jax.Array, caches: list[KVCache]
+    ) -> tuple[jax.Array, list[KVCache], jax.Array | None]:
+        """Logits after one more token per row, float32 [B,V]; the cache with it; and the token's hidden states [B,D]
         below the first adapted layer (None where every layer is adapted).
 
         Args:
             tokens_B: int32, the new tokens.
             position_B: int32, their positions: how many tokens the rows had, less than S.
-            kept: the cache.
+            caches: of each stack of layers.
         """
         at = Segments(jnp.zeros_like(tokens_B)[:, None], position_B[:, None])
-        shared = (rotary_table(self.decoder.config, self.cells, at), jnp.ones_like(tokens_B, bool)[:, None])
+        shared = (rotary_table(self.decoder.config, self.slots, at), jnp.ones_like(tokens_B, bool)[:, None])
 
         def write(layer: Layer, x_B1D: jax.Array, variables: Tree, k: Any, v: Any, i: Any = None) -> Any:
-            past = Past(k, v, position_B, i)
-            x_B1D, made = _apply(layer, variables, x_B1D, *shared, self._profile_BC, past)
+            cache = LayerCache(k, v, position_B, i)
+            x_B1D, made = _apply(layer, variables, x_B1D, *shared, self._profile_BC, cache)
             return x_B1D, *made
 
         def scanned(layer: Layer, carry: Any, xs: Any) -> Any:
             return write(layer, carry[0], xs[0], carry[1], carry[2], xs[1]), None
 
         x_B1D, found, below_BD = self._call("embedded", tokens_B[:, None]), [], None
-        for number, (stack, old) in enumerate(zip(self._step_stacks, kept, strict=True)):
+        for number, (stack, old) in enumerate(zip(self._step_stacks, caches, strict=True)):
             k, v = old.k, old.v
             if isinstance(stack.variables, list):
                 k, v = list(k), list(v)
@@ -150,13 +141,13 @@ class CachedDecoder:
                 # The whole cache goes from layer to layer, and each one writes its part in place.
                 layers = (stack.variables, jnp.arange(len(k)))
                 (x_B1D, k, v), _ = jax.lax.scan(functools.partial(scanned, stack.layer), (x_B1D, k, v), layers)
-            found.append(Kept(k, v))
+            found.append(KVCache(k, v))
             if number < self._frozen:
                 below_BD = x_B1D[:, 0]
         return self._logits(x_B1D, jnp.zeros_like(position_B)[:, None]), found, below_BD
 
     def _logits(self, x_BTD: jax.Array, positions_B1: jax.Array) -> jax.Array:
-        h_BD = self._call("gather", x_BTD, positions_B1)[:, 0]
+        h_BD = self._call("at_positions", x_BTD, positions_B1)[:, 0]
         # In this order a CPU is twice as fast with few rows; the compiler would turn it round again.
         logits_VB = jnp.tensordot(self._call("unembedding"), h_BD, (1, 1), preferred_element_type=jnp.float32)
         return jax.lax.optimization_barrier(logits_VB).T
@@ -178,7 +169,7 @@ def _unrolled(stack: Stack) -> Stack:
         return Stack(layer, layers)
     for variables in layers:
         variables["params"] = {n: w.T if n in TARGETS else w for n, w in variables["params"].items()}
-    return Stack(layer.clone(turned=True), layers)
+    return Stack(layer.clone(transposed=True), layers)
 
 
 def _apply(
@@ -188,8 +179,8 @@ def _apply(
     rope: tuple[jax.Array, jax.Array],
     valid_BT: jax.Array,
     profile_BC: jax.Array | None,
-    past: Past | None = None,
+    cache: LayerCache | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """One layer: its output, and the keys and values that it made, or the past's with them."""
-    (x_BTD, _), made = layer.apply(variables, x_BTD, rope, valid_BT, profile_BC, None, past, mutable=["cache"])
-    return x_BTD, made["cache"]["kept"][0]
+    """One layer: its output, and the keys and values that it made, or the cached ones with them."""
+    (x_BTD, _), made = layer.apply(variables, x_BTD, rope, valid_BT, profile_BC, None, cache, mutable=["cache"])
+    return x_BTD, made["cache"]["kv"][0]

@@ -6,7 +6,7 @@ from preference_files import community_alignment_rows, write_community_alignment
 
 from cuma_jax.config import DataConfig
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.data.sources import load_source, source_units
+from cuma_jax.data.load import load_source, source_units
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey

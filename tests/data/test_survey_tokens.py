@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from templates import FAMILIES, byte_tokenizer, family, family_or_skip
+from templates import FAMILIES, byte_tokenizer, family_or_skip
 
-from cuma_jax.data.batches import Batcher, Buckets, Rows
-from cuma_jax.data.tokens import RowTokens, build_row_tokens
+from cuma_jax.data.batches import Buckets, Rows, SurveyBatcher
+from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
@@ -47,7 +47,7 @@ def whole_chat(tokenizer, question, profile=None, option=None):
 @pytest.mark.parametrize("in_prompt", [False, True])
 @pytest.mark.parametrize("objective", ["choice", "sft"])
 def test_rows_equal_tokenising_the_whole_chat(survey, profiles, tokenizer, objective, in_prompt):
-    tokens = build_row_tokens(survey.questions, profiles if in_prompt else None, tokenizer, objective)
+    tokens = build_survey_tokens(survey.questions, profiles if in_prompt else None, tokenizer, objective)
     rng = np.random.default_rng(0)
     profile_N = rng.integers(0, len(profiles), 40).astype(np.int32)
     question_N = rng.integers(0, len(survey.questions), 40).astype(np.int32)
@@ -73,13 +73,13 @@ def test_rows_equal_tokenising_the_whole_chat(survey, profiles, tokenizer, objec
 
 
 def test_sft_supervises_the_letter_and_the_end_of_turn_where_each_is_predicted(survey, profiles, tokenizer):
-    tokens = build_row_tokens(survey.questions, None, tokenizer, "sft")
+    tokens = build_survey_tokens(survey.questions, None, tokenizer, "sft")
     rows = Rows(
         np.zeros(5, np.int32), np.arange(5, dtype=np.int32), np.array([1, 2, 3, 4, 0], np.int32), None, np.ones(5)
     )
     sizes = [len(q.options) for q in survey.questions]
-    batcher = Batcher(rows, tokens, sizes, "sft", Buckets((256,)), 256, None)
-    batch = batcher.gather(np.arange(5), 0)
+    batcher = SurveyBatcher(rows, tokens, sizes, "sft", Buckets((256,)), 256, None)
+    batch = batcher.batch(np.arange(5), 0)
     for n, question in enumerate(survey.questions):
         chat = whole_chat(tokenizer, question, None, int(rows.option_N[n]))
         assert batch["labels"][n].tolist() == [
@@ -93,7 +93,7 @@ def test_sft_supervises_the_letter_and_the_end_of_turn_where_each_is_predicted(s
 
 
 def test_choice_reads_the_token_before_the_answer_and_every_options_letter(survey, tokenizer):
-    tokens = build_row_tokens(survey.questions, None, tokenizer, "choice")
+    tokens = build_survey_tokens(survey.questions, None, tokenizer, "choice")
     for q, question in enumerate(survey.questions):
         size = len(question.options)
         assert len(set(tokens.template_QO[q])) == 1
@@ -105,15 +105,8 @@ def test_choice_reads_the_token_before_the_answer_and_every_options_letter(surve
         assert (tokens.option_ids_QO[q, size:] == 0).all()
 
 
-def test_without_a_profile_in_the_prompt_rows_do_not_depend_on_who_is_asked(survey, profiles, tokenizer):
-    tokens = build_row_tokens(survey.questions, None, tokenizer, "choice")
-    template_N = tokens.template_QO[np.zeros(3, int), 0]
-    filled_NT = tokens.fill(np.array([0, 5, 9]), template_N, 256)
-    np.testing.assert_array_equal(filled_NT, filled_NT[:1].repeat(3, axis=0))
-
-
 def slow_fill(tokens, profile_N, template_N, width):
-    """The twin of RowTokens.fill: row by row."""
+    """The twin of SurveyTokens.fill: row by row."""
     filled_NT = np.full((len(template_N), width), tokens.pad_id, np.int32)
     for row_T, profile, template in zip(filled_NT, profile_N, template_N, strict=True):
         whole = [*(tokens.system[profile] if tokens.system else ()), *tokens.templates[template]]
@@ -123,13 +116,13 @@ def slow_fill(tokens, profile_N, template_N, width):
 
 @pytest.mark.parametrize("in_prompt", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_gathered_rows_equal_rows_filled_one_by_one(seed, in_prompt):
+def test_rows_of_a_batch_equal_rows_filled_one_by_one(seed, in_prompt):
     rng = np.random.default_rng(seed)
 
     def pieces(count, low):
         return tuple(rng.integers(0, 99, n).astype(np.int32) for n in rng.integers(low, 12, count))
 
-    tokens = RowTokens(
+    tokens = SurveyTokens(
         pieces(7, 1), np.zeros((7, 2), np.int32), np.zeros((7, 1), np.int32), np.zeros((7, 2), np.int32),
         pieces(5, 0) if in_prompt else (), -3,
     )  # fmt: skip
@@ -141,26 +134,6 @@ def test_gathered_rows_equal_rows_filled_one_by_one(seed, in_prompt):
         np.testing.assert_array_equal(tokens.lengths(profile_N, template_N), (found_NT != -3).sum(axis=1))
 
 
-def test_pieces_of_every_profile_are_those_of_its_own_chat(survey, profiles, tokenizer):
-    tokens = build_row_tokens(survey.questions, profiles, tokenizer, "choice")
-    template_N = np.zeros(len(profiles), np.int32)
-    filled_NT = tokens.fill(np.arange(len(profiles)), template_N, 640)
-    length_N = tokens.lengths(np.arange(len(profiles)), template_N)
-    for p in range(0, len(profiles), 7):
-        prompt = whole_chat(tokenizer, survey.questions[0], profile_text(profiles, p))
-        assert filled_NT[p, : length_N[p]].tolist() == prompt
-
-
-def test_the_answer_stands_after_an_empty_think_block_where_thinking_is_off(survey):
-    tokenizer = family("qwen3")
-    for objective in ("choice", "sft"):
-        tokens = build_row_tokens(survey.questions, None, tokenizer, objective)
-        row = tokens.templates[tokens.template_QO[0, 0]]
-        prompt = tokenizer.decode((row[:-1] if objective == "sft" else row).tolist())
-        assert prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-        assert prompt == tokenizer.decode(whole_chat(tokenizer, survey.questions[0]))
-
-
 def test_a_template_that_writes_the_profile_after_the_question_is_one_message(survey, profiles):
     template = (
         "{% for m in messages[1:] %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -169,4 +142,4 @@ def test_a_template_that_writes_the_profile_after_the_question_is_one_message(su
     )
     tokenizer = byte_tokenizer(template, FAMILIES["chatml"][1])
     with pytest.raises(CumaError, match="does not split into a profile piece and a question piece"):
-        build_row_tokens(survey.questions, profiles, tokenizer, "choice")
+        build_survey_tokens(survey.questions, profiles, tokenizer, "choice")

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -22,7 +23,7 @@ from cuma_jax.runtime.errors import CumaError
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 _STORED = {"float32": "F32", "bfloat16": "BF16"}
-NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+_NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +80,25 @@ def read_official(folder: pathlib.Path, shape: DecoderConfig, source: str) -> Of
 
 def write_official(folder: pathlib.Path, official: Official) -> None:
     """Writes the two files into `folder`, which is there; tensors in the type that the config says."""
-    dtype = NUMPY[official.config.dtype]
     tensors = {}
     for name, value in official.tensors.items():
         _, manager, router = name.partition(f"._{TOP}")
-        tensors[f"{TOP}{router}" if official.top and manager else name] = np.ascontiguousarray(value, dtype)
-    (folder / WEIGHTS_FILE).write_bytes(save(tensors))  # `save_file` lets nobody but the owner read it
-    text = json.dumps(official.config.to_json(), indent=1) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+        tensors[f"{TOP}{router}" if official.top and manager else name] = value
+    write_files(folder, official.config.to_json(), tensors, official.config.dtype)
+
+
+def write_files(
+    folder: pathlib.Path,
+    settings: Mapping[str, Any],
+    tensors: Tensors,
+    dtype: str,
+    metadata: dict[str, str] | None = None,
+) -> None:
+    """An adapter's settings and its tensors, cast to `dtype`, as the two files that this format and PEFT's have."""
+    stored = {name: np.ascontiguousarray(value, _NUMPY[dtype]) for name, value in tensors.items()}
+    # `save_file` would make a file that nobody but its owner may read.
+    (folder / WEIGHTS_FILE).write_bytes(save(stored, metadata))
+    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def _canonical(stored: list[str], slots: list[Slot]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from cuma_jax.data.pairs import PairTokens
-from cuma_jax.data.replies import TextReplies
+from cuma_jax.data.reply_tokens import TextReplyTokens
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import Pairs, pair_messages, preference_pairs
 from cuma_jax.runtime.errors import CumaError
@@ -31,7 +31,7 @@ EQUAL = "pairs whose sides are equal once they are rendered"
 
 
 @dataclasses.dataclass(frozen=True)
-class TextRules:
+class PairRules:
     """How pairs of texts are made; fields as in the config.
 
     Attributes:
@@ -49,11 +49,11 @@ class TextRules:
     bad_rows: str
 
 
-def text_pairs(
+def build_preference_pairs(
     source: Preferences,
     profiles: Profiles,
     tokenizer: Tokenizer,
-    rules: TextRules,
+    rules: PairRules,
     progress: bool = True,
     cached: pathlib.Path | None = None,
 ) -> PairTokens:
@@ -78,7 +78,7 @@ def text_pairs(
         )
     turn_T, first_T = np.unique(pairs.turn_P, return_index=True)
     if cached is not None and cached.is_file():
-        replies = TextReplies.load(cached)
+        replies = TextReplyTokens.load(cached)
     else:
         replies = _tokenise(source, profiles, tokenizer, rules, pairs, first_T, progress)
         if cached is not None:
@@ -127,11 +127,11 @@ def _tokenise(
     source: Preferences,
     profiles: Profiles,
     tokenizer: Tokenizer,
-    rules: TextRules,
+    rules: PairRules,
     pairs: Pairs,
     first_T: np.ndarray,
     progress: bool,
-) -> TextReplies:
+) -> TextReplyTokens:
     """All candidates of the turns that have pairs; pair `first_T[t]` is the first of turn t."""
     prompts: list[np.ndarray] = []
     replies: list[np.ndarray] = []
@@ -158,7 +158,7 @@ def _tokenise(
             replies.append(reply)
             prompt_X.append(len(prompts) - 1)
             profile_X.append(profile)
-    return TextReplies(
+    return TextReplyTokens(
         prompt_ids=np.concatenate(prompts),
         prompt_start=np.cumsum([0, *map(len, prompts)]),
         reply_ids=np.concatenate(replies),
@@ -170,7 +170,7 @@ def _tokenise(
 
 
 def _usable(
-    replies: TextReplies, reply_P2: np.ndarray, rules: TextRules, names: Sequence[str]
+    replies: TextReplyTokens, reply_P2: np.ndarray, rules: PairRules, names: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Which pairs can be compared and are not too long, bool [P], and how many are not, by reason.
 

@@ -29,10 +29,10 @@ class ProfileEmbedder:
     """Text to normalised vector, with the statistics fitted in training.
 
     Attributes:
-        granularity: see `ProfileConfig`. `field` lays one block a field side by side, in the order of `fields`;
+        granularity: see `ProfileConfig`. `field` lays one block per field side by side, in the order of `fields`;
             a field that a profile lacks is a block of zeros.
         fields: the profile fields of the survey.
-        normalisers: one a field, or one for the whole profile.
+        normalisers: one per field, or one for the whole profile.
         encoder_info: source, fingerprint, width, pooling and longest text of the encoder it was fitted with.
         encoder: None where no encoder is at hand; then nothing new can be embedded.
         sentence: how a whole profile is worded.
@@ -71,7 +71,7 @@ class ProfileEmbedder:
                 "which is not loaded here"
             )
         texts = sorted({text for profile in values for text in self.texts(profile).values()})
-        return self.build_run(values, texts, self.encoder.encode(texts, progress=False))
+        return self.table_rows(values, texts, self.encoder.encode(texts, progress=False))
 
     def texts(self, profile: Mapping[str, str]) -> dict[str, str]:
         """The text of each block of a profile: by field, or of the whole."""
@@ -80,7 +80,7 @@ class ProfileEmbedder:
             return {WHOLE: describe(present, self.sentence)}
         return {field: field_text(field, value) for field, value in present.items()}
 
-    def build_run(
+    def table_rows(
         self, values: Sequence[Mapping[str, str]], texts: Sequence[str], vectors_NC: np.ndarray
     ) -> np.ndarray:
         """Table rows from encoded texts: normalised block by block, and laid side by side.

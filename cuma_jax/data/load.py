@@ -1,4 +1,4 @@
-"""The one door to every source: a survey, or preference data as conversations or as choices; and its units."""
+"""Loads the data of a config: a survey, or preferences as conversations or as choices; and the units of its splits."""
 
 import dataclasses
 from collections.abc import Sequence

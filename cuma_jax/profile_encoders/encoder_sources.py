@@ -1,4 +1,4 @@
-"""Where a text encoder comes from: a BERT folder (MiniLM), any decoder the project can load, or the backbone itself.
+"""Loads a text encoder: from a BERT folder (MiniLM), from any decoder the project can load, or the backbone itself.
 
 Shapes: B rows of one call, T tokens, D the encoder's width.
 """
@@ -6,7 +6,6 @@ Shapes: B rows of one call, T tokens, D the encoder's width.
 import dataclasses
 import functools
 import hashlib
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ import numpy as np
 import tokenizers
 
 from cuma_jax.config import ProfileConfig
-from cuma_jax.hub.model_files import ModelFiles, resolve
+from cuma_jax.hub.model_files import ModelFiles, read_config, resolve
 from cuma_jax.models.attention import rotary_table
 from cuma_jax.models.decoder import Decoder, rms_norm
 from cuma_jax.models.families import DecoderConfig, decoder_config
@@ -117,7 +116,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         # The encoder's own special tokens matter: Qwen3-Embedding's vector is that of the end token it appends.
         tokenize, pad_id = _folder_tokenizer(files.path)
         digest = _digest(files.path / "tokenizer.json")
-        positions = json.loads((files.path / "config.json").read_text()).get("max_position_embeddings", 0)
+        positions = read_config(files.path).get("max_position_embeddings", 0)
     else:
         tokenizer = load_tokenizer(files, chat=False)
         tokenize, pad_id = tokenizer.encode, tokenizer.pad_id

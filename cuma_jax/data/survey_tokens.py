@@ -5,8 +5,8 @@ depend on the question alone, so one *template* serves all respondents. With it,
 joined to the question's piece; the join is checked against tokenising the whole. With shots (`profile.shots`) a profile
 has a few such pieces, and the question says which.
 
-Shapes: M templates, P profiles, V system pieces (one a profile, or some a profile with shots), S supervised positions,
-O options.
+Shapes: M templates, P profiles, V system pieces (one per profile; with shots, some), S supervised positions, O
+options.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ _CHECKED_PROFILES = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class RowTokens:
+class SurveyTokens:
     """Token pieces of all rows.
 
     Attributes:
@@ -56,7 +56,7 @@ class RowTokens:
 
     @property
     def supervised(self) -> int:
-        """S: supervised tokens a row."""
+        """S: supervised tokens per row."""
         return self.labels_MS.shape[1]
 
     @functools.cached_property
@@ -116,13 +116,13 @@ class RowTokens:
         return flat[from_NT]
 
 
-def build_row_tokens(
+def build_survey_tokens(
     questions: Sequence[Question],
     profiles: Profiles | None,
     tokenizer: Tokenizer,
     objective: str,
     shots: Shots | None = None,
-) -> RowTokens:
+) -> SurveyTokens:
     """Renders and tokenises every piece once.
 
     Args:
@@ -173,7 +173,7 @@ def build_row_tokens(
             labels.append([letter, tokenizer.end_of_turn_id])
     ids = tuple(q.id for q in questions)
     labels_MS = np.array(labels, np.int32)
-    return RowTokens(tuple(templates), template_QO, labels_MS, option_ids_QO, system, tokenizer.pad_id, ids, shots)
+    return SurveyTokens(tuple(templates), template_QO, labels_MS, option_ids_QO, system, tokenizer.pad_id, ids, shots)
 
 
 def _pieces(profiles: Profiles, shots: Shots | None) -> int:

@@ -7,20 +7,16 @@ Shapes: X replies, T turns, N rows or B rows of a batch (numbers of replies), K 
 
 import dataclasses
 import pathlib
-import zipfile
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from cuma_jax.data.batches import Batch, Buckets, KeptRows
-from cuma_jax.data.tokens import RowTokens
-from cuma_jax.runtime.errors import CumaError
-
-_ROUND = 32
-"""The number of supervised positions of a bucket's rows is a multiple of this: the chunk of the cross-entropy."""
+from cuma_jax.data.batches import POSITIONS, Batch, Buckets, HiddenCache, row_weights, survey_rows
+from cuma_jax.data.survey_tokens import SurveyTokens
+from cuma_jax.runtime.files import cached_arrays
 
 
-class Replies(Protocol):
+class ReplyTokens(Protocol):
     """What batches ask of replies, wherever their tokens come from."""
 
     @property
@@ -48,7 +44,7 @@ class Replies(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class TextReplies:
+class TextReplyTokens:
     """Replies as texts: prompts and replies, all tokens of each one after the other.
 
     Attributes:
@@ -86,7 +82,7 @@ class TextReplies:
         return prompt, self.reply_ids[self.reply_start[reply] : self.reply_start[reply + 1]]
 
     def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
-        """See `Replies`."""
+        """See `ReplyTokens`."""
         size = len(reply_N)
         batch: Batch = {
             "tokens": np.full((size, length), self.pad_id, np.int32),
@@ -107,7 +103,7 @@ class TextReplies:
         return batch
 
     def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `Replies`."""
+        """See `ReplyTokens`."""
         arrays = (self.prompt_ids, self.prompt_start, self.reply_ids, self.reply_start, self.prompt_X, self.profile_X)
         return (*arrays, reply_N)
 
@@ -118,39 +114,35 @@ class TextReplies:
         )
 
     @classmethod
-    def load(cls, path: pathlib.Path) -> "TextReplies":
+    def load(cls, path: pathlib.Path) -> "TextReplyTokens":
         """Reads what `save` wrote.
 
         Raises:
             CumaError: the file is damaged.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {field.name: file[field.name] for field in dataclasses.fields(cls)}
-            return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise CumaError(f"{path} cannot be read ({error}); delete it, and it is made again") from None
+        arrays: dict[str, Any] = cached_arrays(path)
+        return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
 
 
 @dataclasses.dataclass(frozen=True)
-class SurveyReplies:
+class SurveyReplyTokens:
     """Answers to survey questions (the letter and the end of the turn), from pieces that are tokenised once.
 
     Attributes:
-        profile_X, template_X: int32, whose answer, and which (`RowTokens.templates`).
+        profile_X, template_X: int32, whose answer, and which (`SurveyTokens.templates`).
         pieces: of the survey, as for the objective sft.
-        kept: where hidden states are kept, for batches that name their places instead of holding tokens.
+        cache: where hidden states are cached, for batches that name their places instead of holding tokens.
     """
 
     profile_X: np.ndarray
     template_X: np.ndarray
-    pieces: RowTokens
-    kept: KeptRows | None = None
+    pieces: SurveyTokens
+    cache: HiddenCache | None = None
 
     @property
     def moves_up(self) -> bool:
         """Not where a table has no place for it."""
-        return self.kept is None
+        return self.cache is None
 
     @property
     def fed_X(self) -> np.ndarray:
@@ -163,23 +155,15 @@ class SurveyReplies:
         return np.full(len(self.profile_X), self.pieces.supervised)
 
     def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
-        """See `Replies`; there are always `RowTokens.supervised` positions."""
+        """See `ReplyTokens`; there are always `SurveyTokens.supervised` positions."""
         profile_N, template_N = self.profile_X[reply_N], self.template_X[reply_N]
-        length_N, count = self.pieces.lengths(profile_N, template_N), self.pieces.supervised
-        batch: Batch = {
-            "lengths": length_N,
-            "positions": length_N[:, None] - count + np.arange(count, dtype=np.int32)[None, :],
+        return survey_rows(self.pieces, self.cache, profile_N, template_N, length) | {
             "labels": self.pieces.labels_MS[template_N],
-            "label_weight": np.ones((len(reply_N), count), np.float32),
+            "label_weight": np.ones((len(reply_N), self.pieces.supervised), np.float32),
         }
-        if self.kept is None:
-            batch["tokens"] = self.pieces.fill(profile_N, template_N, length)
-        else:
-            batch["template"] = self.kept.slots(profile_N, template_N)
-        return batch
 
     def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `Replies`."""
+        """See `ReplyTokens`."""
         pieces = [*self.pieces.templates, *self.pieces.system, self.pieces.labels_MS.ravel()]
         sizes = np.array([len(piece) for piece in pieces])
         return np.concatenate(pieces), sizes, self.profile_X[reply_N], self.template_X[reply_N]
@@ -189,11 +173,11 @@ def supervised_widths(supervised_N: np.ndarray, bucket_N: np.ndarray, buckets: i
     """Supervised positions S of batches of each bucket: those of the row with most in it or a shorter one, and then up
     to a multiple of the cross-entropy's chunk (few positions stay as they are)."""
     most_K = [int(supervised_N[bucket_N <= b].max(initial=1)) for b in range(buckets)]
-    return [most if most < _ROUND // 4 else -(-most // _ROUND) * _ROUND for most in most_K]
+    return [most if most < POSITIONS // 4 else -(-most // POSITIONS) * POSITIONS for most in most_K]
 
 
 class ReplyBatcher:
-    """Gathers single replies into batches, to be scored; see `pipeline.Gatherer`.
+    """Single replies as batches, to be scored; see `pipeline.Batcher`.
 
     Args:
         replies: all replies.
@@ -201,12 +185,12 @@ class ReplyBatcher:
         buckets: lengths that batches come in.
 
     Attributes:
-        bucket_N, mass_N, question_N, moves_up: see `pipeline.Gatherer`.
+        bucket_N, mass_N, question_N, moves_up: see `pipeline.Batcher`.
     """
 
     question_N = None
 
-    def __init__(self, replies: Replies, reply_N: np.ndarray, buckets: Buckets):
+    def __init__(self, replies: ReplyTokens, reply_N: np.ndarray, buckets: Buckets):
         self.replies, self.reply_N, self.buckets = replies, reply_N, buckets
         self.bucket_N = buckets.of(replies.fed_X[reply_N], buckets.lengths[-1])
         self.mass_N, self.moves_up = np.ones(len(reply_N)), replies.moves_up
@@ -215,11 +199,13 @@ class ReplyBatcher:
     def __len__(self) -> int:
         return len(self.reply_N)
 
-    def gather(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
-        """The batch of rows `index_B`; rows from `real` on weigh nothing. As of conversations: see `Replies.fill`, and
-        profile int32 [B], weight float32 [B]."""
+    def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
+        """The batch of rows `index_B`; rows from `real` on weigh nothing.
+
+        See `ReplyTokens.fill`; and profile int32 [B], weight float32 [B].
+        """
         reply_B = self.reply_N[index_B]
         batch = self.replies.fill(reply_B, self.buckets.lengths[bucket], self._width_K[bucket])
         batch["profile"] = self.replies.profile_X[reply_B].astype(np.int32)
-        batch["weight"] = (np.arange(len(index_B)) < (len(index_B) if real is None else real)).astype(np.float32)
+        batch["weight"] = row_weights(len(index_B), real)
         return batch

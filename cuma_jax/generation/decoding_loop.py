@@ -1,7 +1,7 @@
 """Prompts in, replies out: one compiled function for each shape of a batch.
 
-The prompt fills the cache; a loop then writes one token a row, and ends when every row has ended its turn. Routers see
-the profile at every token. A row's keys are its own, folded with the number of the token, so that what it says does
+The prompt fills the cache; a loop then writes one token per row, and ends when every row has ended its turn. Routers
+see the profile at every token. A row's keys are its own, folded with the number of the token, so that what it says does
 not depend on who else is in the batch. Where several replies to each prompt are wanted, a prompt is read once.
 
 Shapes: B rows, T tokens of a prompt, N most new tokens, V vocabulary, P profiles, C profile width.
@@ -19,13 +19,13 @@ from jax.sharding import Mesh
 
 from cuma_jax.config import SamplingConfig
 from cuma_jax.generation.sampling import next_tokens
+from cuma_jax.models.cached_decoder import CachedDecoder, KVCache
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.models.decoding import CachedDecoder, Kept
 from cuma_jax.runtime.sharding import batch_sharding, constrain, put_batch, replicated
 
 Tree = Any
 _SHORT = 8
-"""Tokens of a reply up to which turning the weights costs a CPU more than it saves."""
+"""Tokens of a reply up to which transposing the weights costs a CPU more than it saves."""
 
 
 @flax.struct.dataclass
@@ -54,7 +54,7 @@ class Generated:
 class _State:
     step: jax.Array  # tokens written so far
     last_B: jax.Array
-    kept: list[Kept]
+    caches: list[KVCache]
     out: Generated
 
 
@@ -100,12 +100,12 @@ def make_generate(
     def run(base: Tree, adapters: Tree, profile_PC: jax.Array | None, batch: dict[str, jax.Array]) -> Generated:
         tokens_BT, lengths_B, most = batch["tokens"], batch["lengths"], sampling.max_new_tokens
         profile_BC = None if profile_PC is None else profile_PC[batch["profile"]]
-        cells = tokens_BT.shape[1] + most
-        model = CachedDecoder(decoder, base, adapters, profile_BC, cells, unroll)
-        logits_BV, kept, prompt_UTD = model.prefill(tokens_BT, lengths_B, batch.get("text"))
+        slots = tokens_BT.shape[1] + most
+        model = CachedDecoder(decoder, base, adapters, profile_BC, slots, unroll)
+        logits_BV, caches, prompt_UTD = model.prefill(tokens_BT, lengths_B, batch.get("text"))
         if samples > 1:
             logits_BV, lengths_B = (jnp.repeat(x, samples, axis=0) for x in (logits_BV, lengths_B))
-            kept = jax.tree.map(lambda cache: jnp.repeat(cache, samples, axis=-4), kept)
+            caches = jax.tree.map(lambda x: jnp.repeat(x, samples, axis=-4), caches)
             model = model.repeated(samples)
         key_B = jax.random.wrap_key_data(batch["key"], impl="threefry2x32")
 
@@ -126,11 +126,11 @@ def make_generate(
             return token_B, out
 
         def further(state: _State) -> _State:
-            logits_BV, kept, below_BD = model.step(state.last_B, lengths_B + state.step - 1, state.kept)
+            logits_BV, caches, below_BD = model.step(state.last_B, lengths_B + state.step - 1, state.caches)
             last_B, out = write(state.step, logits_BV, state.out)
             if keep_below:
                 out = dataclasses.replace(out, reply_BND=out.reply_BND.at[:, state.step - 1].set(below_BD))
-            return _State(state.step + 1, last_B, kept, out)
+            return _State(state.step + 1, last_B, caches, out)
 
         rows = len(lengths_B)
         out = Generated(
@@ -142,7 +142,7 @@ def make_generate(
             jnp.zeros((rows, most, decoder.config.width), decoder.dtype) if keep_below else None,
         )
         last_B, out = write(jnp.zeros((), jnp.int32), logits_BV, out)
-        state = _State(jnp.ones((), jnp.int32), last_B, kept, out)
+        state = _State(jnp.ones((), jnp.int32), last_B, caches, out)
         out = jax.lax.while_loop(lambda s: (s.step < most) & ~jnp.all(s.out.stopped_B), further, state).out
         return dataclasses.replace(out, stopped_B=out.stopped_B & (lengths_B > 0))
 
