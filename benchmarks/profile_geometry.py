@@ -37,7 +37,7 @@ VARIANTS = (
 def country_vectors(config: Config) -> np.ndarray:
     """The table's mean vector of every training country, float64 [N, M]."""
     cache = str(cache_dir(config.run.cache_dir))
-    survey: Any = load_source(config.data, config.objective.name, cache, config.profile.derived)
+    survey: Any = load_source(config.data, config.reads_choices, cache, config.profile.derived)
     profiles = build_profiles(survey, config.profile.fields, config.profile.sentence, config.profile.derived)
     train_R = np.unique(survey.respondent_A[split_rows(survey_units(survey), config.data) == TRAIN])
     train_P = np.zeros(len(profiles), bool)

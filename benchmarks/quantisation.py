@@ -149,14 +149,14 @@ def main() -> None:
 
     from cuma_jax.data.pipeline import TrainBatches
     from cuma_jax.run.build import build_run
+    from cuma_jax.run.rows import rows_of
     from cuma_jax.runtime.jax_setup import prepare_jax
     from cuma_jax.runtime.sharding import local_rows
-    from cuma_jax.training.loop import training_rows
 
     config = make_config(args)
     prepare_jax(config.run.cache_dir)
     run = build_run(config)
-    rows, train = training_rows(run, "train"), config.train
+    rows, train = rows_of(run, "train"), config.train
     stream = TrainBatches(rows, args.batch, train.steps, train.seed, local_rows(run.mesh, args.batch))
     batches = [stream[step] for step in range(train.steps)]
     print(f"{train.steps * args.batch} rows of {config.data.source}, {args.source}, against float32")

@@ -39,7 +39,7 @@ class Run:
         bucket, batch = self.trainer.batches[number]
         placed = put_batch(batch, self.run.mesh)
         tables = self.run.training.tables[bucket]
-        step = steps.Step(self.trainer.train_step, self.state, (self.run.base, tables, placed))
+        step = steps.Step(self.trainer.steps.train_step, self.state, (self.run.base, tables, placed))
         with jax.set_mesh(self.run.mesh):
             seconds = step()
         self.state = step.state

@@ -158,9 +158,10 @@ class Bench:
         from cuma_jax.models.weights import load_params
         from cuma_jax.run.decoders import abstract_variables, make_decoder
         from cuma_jax.run.forward import Tables
+        from cuma_jax.run.objective import objective_of
         from cuma_jax.runtime.sharding import local_rows, put_batch, replicated, tree_shardings
         from cuma_jax.training.optimizer import make_optimizer, make_schedule
-        from cuma_jax.training.step import TrainState, make_train_step
+        from cuma_jax.training.step import TrainState, UpdateRule, make_train_step
 
         args = argparse.Namespace(
             **vars(self.args) | {"batch": batch or self.args.batch, "length": length or self.args.length}
@@ -201,7 +202,10 @@ class Bench:
             tables = jax.jit(table, out_shardings=whole)(jax.random.key(1))
             placed = put_batch({name: value[mine] for name, value in rows.items()}, self.mesh)
         shardings = jax.tree.map(lambda _: whole, state)
-        step = make_train_step(decoder, config, optimizer, schedule, self.mesh, shardings, base_shardings)
+        step = make_train_step(
+            decoder, config, objective_of(config).sums, UpdateRule(optimizer, schedule, shardings), self.mesh,
+            base_shardings,
+        )  # fmt: skip
         return Step(step, state, (self._bases[decoder.n_frozen], tables, placed))
 
 

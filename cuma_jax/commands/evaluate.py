@@ -19,7 +19,7 @@ from cuma_jax.evaluation.preferences.replies import Side
 from cuma_jax.evaluation.preferences.results import preferences_lines, write_preferences
 from cuma_jax.evaluation.preferences.row_scores import preferences_table
 from cuma_jax.evaluation.results import summary_table
-from cuma_jax.evaluation.run import Scored, about_run, evaluate_run
+from cuma_jax.evaluation.run import about_run, evaluate_run
 from cuma_jax.evaluation.surveys.wvb_emd import question_distances, read_predictions, threshold_auc
 from cuma_jax.judging import Judge
 from cuma_jax.reporting import add_preferences, write_report
@@ -27,14 +27,11 @@ from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import local_folder, read_config, read_metrics
 from cuma_jax.run.process_checks import check_config, check_data
 from cuma_jax.run.run import Run
+from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir, write_text
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import HELP, joined, process_index
-from cuma_jax.training.checkpoints import Checkpoints
-from cuma_jax.training.loop import total_steps, training_rows
-from cuma_jax.training.optimizer import make_optimizer, make_schedule
-from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
 
 _CHECKPOINTS = ("last", "best")
 _PREFERENCES, _BASE = "--preferences", "base"
@@ -98,34 +95,9 @@ def check_checkpoint(run: Run) -> None:
         )
 
 
-def restore(run: Run, folder: pathlib.Path, which: str) -> tuple[Any, Scored]:
-    """The adapters of a run's newest or best checkpoint, on the devices, and which these are.
-
-    Raises:
-        CumaError: there is no such checkpoint, or it does not belong to the run.
-    """
-    # Not a `Trainer`: its batches need a mesh that training's batch divides, and its reward may need a judge's key.
-    config, steps = run.config, total_steps(run, training_rows(run, "train"))
-    optimizer = make_optimizer(config.optimizer, make_schedule(config.optimizer, max(steps, 1)))
-    shapes, mesh = run.adapter_shapes, run.mesh
-    state = with_shardings(
-        abstract_state(optimizer, shapes), state_shardings(optimizer, shapes, run.adapter_shardings, mesh)
-    )
-    checkpoints = Checkpoints(folder, run, read_only=True)
-    latest = checkpoints.latest()
-    step = latest if which == "last" else checkpoints.best()
-    if step is None or latest is None:
-        checkpoints.close()
-        how = (
-            "validated checkpoint (--checkpoint last takes the newest)" if which == "best" and latest else "checkpoint"
-        )
-        raise CumaError(f"{folder} has no {how} yet; train it first")
-    adapters = checkpoints.restore(step, state).adapters
-    checkpoints.close()
-    return adapters, Scored(which, step, latest, steps)
-
-
-def score(run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: Scored | None = None) -> None:
+def score(
+    run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: CheckpointInfo | None = None
+) -> None:
     """Evaluates, writes the report, and prints the table. All processes call this.
 
     Args:
@@ -225,13 +197,13 @@ def _count(flag: str, value: str, default: int, least: int = 1) -> int:
     return int(value) if value else default
 
 
-def _restored(config: Config, folder: pathlib.Path, which: str) -> tuple[Run, Any, Scored]:
+def _restored(config: Config, folder: pathlib.Path, which: str) -> tuple[Run, Any, CheckpointInfo]:
     """A run put together, and the adapters of one of its checkpoints."""
     check_config(config)
     prepare_jax(config.run.cache_dir)
     run = build_run(config, trains=False)
     check_data(run)
-    return run, *restore(run, folder, which)
+    return run, *load_adapters(run, folder, which)
 
 
 def _open(args: list[str], overrides: type[Overrides]) -> tuple[pathlib.Path, Config, str]:

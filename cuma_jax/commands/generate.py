@@ -12,7 +12,6 @@ import numpy as np
 import tyro
 
 from cuma_jax.commands.command_line import take_distributed, take_option
-from cuma_jax.commands.evaluate import restore
 from cuma_jax.config import Config, MeshConfig, SamplingConfig
 from cuma_jax.config.machines import apply_machine
 from cuma_jax.data.shots import build_shots
@@ -23,9 +22,10 @@ from cuma_jax.generation.texts import Prompt, Reply, generate_texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import local_folder, read_config
+from cuma_jax.run.inference import writer_of
 from cuma_jax.run.process_checks import check_config, check_data
 from cuma_jax.run.run import Run
-from cuma_jax.run.writer import writer_of
+from cuma_jax.run.trained import load_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import HELP, joined
@@ -233,7 +233,7 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     if options.base:
         adapters, about = run.identity_adapters(config.train.seed), "the base"
     else:
-        adapters, scored = restore(run, folder, options.checkpoint or config.evaluation.checkpoint)
+        adapters, scored = load_adapters(run, folder, options.checkpoint or config.evaluation.checkpoint)
         about = scored.about()["checkpoint"]
     if jax.process_index() == 0:
         for note in dict.fromkeys(note for who in people for note in who.notes):

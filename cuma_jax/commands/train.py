@@ -7,26 +7,26 @@ import sys
 import jax
 
 from cuma_jax.commands.command_line import parse_runs, take_distributed
-from cuma_jax.commands.evaluate import check_checkpoint, restore, score
+from cuma_jax.commands.evaluate import check_checkpoint, score
 from cuma_jax.config import Config
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
 from cuma_jax.evaluation.preferences.replies import Side
 from cuma_jax.evaluation.preferences.results import preferences_lines
 from cuma_jax.evaluation.results import is_scored
-from cuma_jax.evaluation.run import Scored, about_run
+from cuma_jax.evaluation.run import about_run
 from cuma_jax.evaluation.stages.scores import BASE, score_stages, stages_table
 from cuma_jax.reporting.report import add_preferences
 from cuma_jax.reporting.stages import write_stages_page
-from cuma_jax.rewards.total import check_parts
 from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import check_shared, open_run, run_dir
 from cuma_jax.run.init_adapters import check_start
+from cuma_jax.run.objective import objective_of
 from cuma_jax.run.process_checks import check_config, check_data
-from cuma_jax.run.saved_adapters import has_checkpoint, read_adapters
+from cuma_jax.run.saved_adapters import has_checkpoint
+from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.files import cache_dir, write_text
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import HELP, joined
-from cuma_jax.runtime.sharding import put_tree
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.loop import train
 
@@ -53,7 +53,7 @@ def run(config: Config) -> bool:
     folder = open_run(config)
     check_shared(folder)
     check_start(config, folder)
-    check_parts(config, str(cache_dir(config.run.cache_dir)))
+    objective_of(config).check_surroundings(config, str(cache_dir(config.run.cache_dir)))
     run = build_run(config)
     check_data(run)
     if not has_checkpoint(folder):
@@ -63,9 +63,9 @@ def run(config: Config) -> bool:
     trained = train(run, folder)
     if trained.finished and config.evaluation.after_training:
         steps = int(jax.device_get(trained.state.step))
-        adapters, scored = trained.state.adapters, Scored("last", steps, steps, steps)
+        adapters, scored = trained.state.adapters, CheckpointInfo("last", steps, steps, steps)
         if config.evaluation.checkpoint == "best":
-            adapters, scored = restore(run, folder, "best")
+            adapters, scored = load_adapters(run, folder, "best")
         score(run, adapters, folder, trained.seconds, scored)
     return trained.finished
 
@@ -93,7 +93,7 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
     """
     run, last = build_run(configs[-1]), configs[-1]
     adapters = {
-        config.name: put_tree(read_adapters(folder, config.evaluation.checkpoint).adapters, run.adapter_shardings)
+        config.name: load_adapters(run, folder, config.evaluation.checkpoint)[0]
         for config, folder in zip(configs, folders, strict=True)
     }
     scores, won = score_stages(run, adapters), None

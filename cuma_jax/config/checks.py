@@ -2,9 +2,12 @@
 
 import dataclasses
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from cuma_jax.config.objective_rules import check_objective
+from cuma_jax.config.requirement import require
 from cuma_jax.runtime.errors import CumaError
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -27,7 +30,7 @@ _NOT_NEGATIVE = {
     "adapter": ("experts", "layers"),
     "router": ("profile_scale",),
     "profile": ("projection_layers", "shots"),
-    "data": ("prefetch", "question_power", "group_power", "questions_per_batch"),
+    "data": ("question_power", "group_power", "questions_per_batch"),
     "objective": ("balance", "z_loss"),
     "optimizer": ("weight_decay", "clip"),
     "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every", "interference_every"),
@@ -60,6 +63,84 @@ SPLITS = (
 """Every split that an answer or a conversation may be in."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What must hold of a config beyond types and ranges.
+
+    Attributes:
+        field: `section.name`; the message shows its value.
+        must_be: what it must be; fields in braces are filled in.
+        holds: whether it is.
+        when: whether the rule is about this config.
+        shown: what the message shows instead of the field's whole value.
+    """
+
+    field: str
+    must_be: str
+    holds: Callable[[Any], bool]
+    when: Callable[[Any], bool] = lambda c: True
+    shown: Callable[[Any], Any] | None = None
+
+    def check(self, config: Any) -> None:
+        """Raises `CumaError` where the rule is broken."""
+        if self.when(config) and not self.holds(config):
+            value = self.shown(config) if self.shown else _value(config, self.field)
+            require(False, self.field, value, self.must_be.format(**vars(config)))
+
+
+def _lookup(c: Any) -> bool:
+    return c.router.inputs == "lookup"
+
+
+def _first_unknown(values: tuple[str, ...], known: tuple[str, ...]) -> str:
+    return next(value for value in values if value not in known)
+
+
+RULES = (
+    Rule("name", "a name that is not empty", lambda c: bool(c.name)),
+    Rule("data.buckets", "at least one length", lambda c: bool(c.data.buckets)),
+    Rule("data.buckets", "increasing positive lengths",
+         lambda c: list(c.data.buckets) == sorted(set(c.data.buckets)) and c.data.buckets[0] > 0),
+    Rule("data.questions_per_batch", "0, because data.order is epochs (each row once leaves nothing to choose)",
+         lambda c: c.data.questions_per_batch == 0, when=lambda c: c.data.order != "weighted"),
+    Rule("data.questions_per_batch", "at most train.batch_size, which is {train.batch_size}",
+         lambda c: c.data.questions_per_batch <= c.train.batch_size),
+    Rule("adapter.targets", f"at least one of {', '.join(TARGETS)}", lambda c: bool(c.adapter.targets)),
+    Rule("adapter.targets", f"one of {', '.join(TARGETS)}", lambda c: set(c.adapter.targets) <= set(TARGETS),
+         shown=lambda c: _first_unknown(c.adapter.targets, TARGETS)),
+    Rule("adapter.targets", "no repeats", lambda c: len(set(c.adapter.targets)) == len(c.adapter.targets)),
+    # Who chooses among how many experts.
+    Rule("adapter.experts", "0 (as many as the field has values), because router.inputs is lookup",
+         lambda c: c.adapter.experts == 0, when=_lookup),
+    Rule("router.inputs", "used with profile.granularity categorical and one field in profile.fields",
+         lambda c: c.profile.granularity == "categorical" and len(c.profile.fields) == 1, when=_lookup),
+    Rule("profile.projection_layers", "0, because router.inputs is lookup",
+         lambda c: c.profile.projection_layers == 0, when=_lookup),
+    Rule("router.inputs", "an input other than none, because adapter.experts is {adapter.experts} (none is for one "
+         "expert)", lambda c: c.adapter.experts == 1, when=lambda c: c.router.inputs == "none"),
+    Rule("adapter.experts", "at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs "
+         "none)", lambda c: c.adapter.experts > 1, when=lambda c: c.router.inputs not in ("lookup", "none")),
+    Rule("router.top_k", "at most adapter.experts, which is {adapter.experts}",
+         lambda c: c.router.top_k <= max(c.adapter.experts, 1)),
+    Rule("router.inputs", "none, because adapter.kind is {adapter.kind} (no experts to choose from)",
+         lambda c: c.router.inputs == "none", when=lambda c: c.adapter.kind != "lora"),
+    # What the model can be with them.
+    Rule("model.attention", "auto or xla, because model.dtype is float32 (cudnn's kernel takes 16 bits)",
+         lambda c: c.model.attention != "cudnn", when=lambda c: c.model.dtype == "float32"),
+    Rule("model.quantize", "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot "
+         "follow)", lambda c: c.model.quantize == "none", when=lambda c: c.adapter.kind == "full"),
+    Rule("profile.projection_layers", "0, 1 or 2", lambda c: c.profile.projection_layers <= 2),
+    Rule("profile.shots", "0 unless profile.in_prompt is set (the answers are written after the profile)",
+         lambda c: c.profile.shots == 0, when=lambda c: not c.profile.in_prompt),
+    Rule("train.batch_size", "a multiple of train.micro_batches, which is {train.micro_batches}",
+         lambda c: c.train.batch_size % c.train.micro_batches == 0),
+    Rule("train.steps", "a positive number, or train.epochs > 0", lambda c: c.train.steps > 0 or c.train.epochs > 0),
+    Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
+         shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
+)  # fmt: skip
+"""Checked in this order, after types and ranges. What an objective asks of a config is not here."""
+
+
 def validate(config: Any) -> None:
     """Checks every field by itself and against the others.
 
@@ -71,83 +152,26 @@ def validate(config: Any) -> None:
         if dataclasses.is_dataclass(value):
             _validate_types(section.name, value)
     _validate_ranges(config)
-    adapter, train = config.adapter, config.train
-    _require(bool(config.name), "name", config.name, "a name that is not empty")
-    _require(bool(config.data.buckets), "data.buckets", config.data.buckets, "at least one length")
-    _require(
-        list(config.data.buckets) == sorted(set(config.data.buckets)) and config.data.buckets[0] > 0,
-        "data.buckets", config.data.buckets, "increasing positive lengths",
-    )  # fmt: skip
-    _require(bool(adapter.targets), "adapter.targets", adapter.targets, f"at least one of {', '.join(TARGETS)}")
-    for target in adapter.targets:
-        _require(target in TARGETS, "adapter.targets", target, f"one of {', '.join(TARGETS)}")
-    _require(len(set(adapter.targets)) == len(adapter.targets), "adapter.targets", adapter.targets, "no repeats")
-    _validate_experts(config)
-    _require(config.profile.projection_layers <= 2, "profile.projection_layers", config.profile.projection_layers,
-             "0, 1 or 2")  # fmt: skip
-    _require(
-        train.batch_size % train.micro_batches == 0, "train.batch_size", train.batch_size,
-        f"a multiple of train.micro_batches, which is {train.micro_batches}",
-    )  # fmt: skip
-    _require(train.steps > 0 or train.epochs > 0, "train.steps", train.steps, "a positive number, or train.epochs > 0")
-    _require(
-        config.objective.name == "choice" or config.objective.loss == "cross_entropy", "objective.loss",
-        config.objective.loss, f"cross_entropy when objective.name is {config.objective.name}",
-    )  # fmt: skip
-    _require(
-        config.objective.name in ("choice", "grpo") or config.objective.aggregate == "respondent",
-        "objective.aggregate", config.objective.aggregate, f"respondent when objective.name is {config.objective.name}",
-    )  # fmt: skip
-    data = config.data
-    _require(
-        data.task != "conversations" or config.objective.name != "choice", "data.task", data.task,
-        "choice or auto, because objective.name is choice (whole conversations are for sft, dpo and grpo)",
-    )  # fmt: skip
+    for rule in RULES:
+        rule.check(config)
     _validate_preferences(config)
-    _require(
-        not data.packing or (data.task != "choice" and config.objective.name == "sft"), "data.packing", data.packing,
-        "False: only whole conversations are packed (objective.name sft)",
-    )  # fmt: skip
-    _require(
-        data.questions_per_batch == 0 or data.order == "weighted", "data.questions_per_batch",
-        data.questions_per_batch, "0, because data.order is epochs (each row once leaves nothing to choose)",
-    )  # fmt: skip
-    _require(
-        data.questions_per_batch <= train.batch_size, "data.questions_per_batch", data.questions_per_batch,
-        f"at most train.batch_size, which is {train.batch_size}",
-    )  # fmt: skip
-    for split in config.evaluation.splits:
-        _require(split in SPLITS, "evaluation.splits", split, f"one of {', '.join(SPLITS)}")
+    check_objective(config)
 
 
 def _validate_preferences(config: Any) -> None:
-    name, dpo, grpo, sampling, reward = config.objective.name, config.dpo, config.grpo, config.sampling, config.reward
-    _require(0 < sampling.top_p <= 1, "sampling.top_p", sampling.top_p, "above 0 and at most 1")
-    _require(dpo.label_smoothing == 0 or dpo.loss == "sigmoid", "dpo.label_smoothing", dpo.label_smoothing,
+    dpo, sampling, reward = config.dpo, config.sampling, config.reward
+    require(0 < sampling.top_p <= 1, "sampling.top_p", sampling.top_p, "above 0 and at most 1")
+    require(dpo.label_smoothing == 0 or dpo.loss == "sigmoid", "dpo.label_smoothing", dpo.label_smoothing,
              "0, because dpo.loss is ipo")  # fmt: skip
-    _require(
+    require(
         dpo.label_smoothing < 0.5, "dpo.label_smoothing", dpo.label_smoothing, "below 0.5 (at half, nothing is said)"
     )
     if config.judge.url:
         check_judge_url(config.judge.url)
-    _require(not config.judge.url or bool(config.judge.model), "judge.model", config.judge.model,
+    require(not config.judge.url or bool(config.judge.model), "judge.model", config.judge.model,
              "the name of a model at judge.url")  # fmt: skip
-    _require(reward.judge == 0 or bool(config.judge.url), "judge.url", config.judge.url,
+    require(reward.judge == 0 or bool(config.judge.url), "judge.url", config.judge.url,
              f"the address of a judge, because reward.judge is {reward.judge}")  # fmt: skip
-    _require(name in ("choice", "sft") or config.adapter.kind != "none", "adapter.kind", config.adapter.kind,
-             f"a kind that is trained, because objective.name is {name}")  # fmt: skip
-    if name != "grpo":
-        return
-    _require(grpo.samples >= 2, "grpo.samples", grpo.samples, "at least 2: a reply is weighed against the others")
-    _require(config.train.batch_size % grpo.samples == 0, "train.batch_size", config.train.batch_size,
-             f"a multiple of grpo.samples, which is {grpo.samples} (replies a step)")  # fmt: skip
-    _require(reward.survey > 0 or reward.judge > 0 or bool(reward.function), "reward.survey", reward.survey,
-             "above 0, or reward.judge, or reward.function set, because objective.name is grpo")  # fmt: skip
-    _require(reward.survey == 0 or grpo.samples >= 3, "grpo.samples", grpo.samples,
-             "at least 3, because reward.survey compares a reply with two others")  # fmt: skip
-    _validate_reward_data(config)
-    _require(sampling.temperature > 0, "sampling.temperature", sampling.temperature,
-             "above 0, because objective.name is grpo (greedy replies are all the same)")  # fmt: skip
 
 
 def check_judge_url(url: str) -> None:
@@ -165,63 +189,13 @@ def check_judge_url(url: str) -> None:
             "config field judge.url holds a user name, a password or a query; it must be an address only, because it "
             "is written into the run's folder. Put the key into an environment variable, its name into judge.key_env"
         )
-    _require(parts.scheme in ("http", "https") and bool(parts.hostname), "judge.url", url,
+    require(parts.scheme in ("http", "https") and bool(parts.hostname), "judge.url", url,
              "an address like https://api.example.com/v1")  # fmt: skip
 
 
-def _validate_reward_data(config: Any) -> None:
-    """Whether the data have what the rewards are about."""
-    reward, data = config.reward, config.data
-    conversations = data.source in ("community_alignment", "prism") and data.task != "choice"
-    _require(reward.survey == 0 or not conversations, "reward.survey", reward.survey,
-             f"0, because conversations of {data.source} have no answers to agree with (reward.judge, reward.function "
-             "or data.task choice)")  # fmt: skip
-    _require(reward.judge == 0 or conversations, "reward.judge", reward.judge,
-             f"0, because {data.source} is put to the model as survey questions, which have no preferred reply to "
-             "judge beside (reward.survey or reward.function)")  # fmt: skip
-
-
-def _validate_experts(config: Any) -> None:
-    adapter, router, profile = config.adapter, config.router, config.profile
-    if router.inputs == "lookup":
-        _require(adapter.experts == 0, "adapter.experts", adapter.experts,
-                 "0 (as many as the field has values), because router.inputs is lookup")  # fmt: skip
-        _require(
-            profile.granularity == "categorical" and len(profile.fields) == 1, "router.inputs", router.inputs,
-            "used with profile.granularity categorical and one field in profile.fields",
-        )  # fmt: skip
-        _require(profile.projection_layers == 0, "profile.projection_layers", profile.projection_layers,
-                 "0, because router.inputs is lookup")  # fmt: skip
-    elif router.inputs == "none":
-        _require(
-            adapter.experts == 1, "router.inputs", router.inputs,
-            f"an input other than none, because adapter.experts is {adapter.experts} (none is for one expert)",
-        )  # fmt: skip
-    else:
-        _require(
-            adapter.experts > 1, "adapter.experts", adapter.experts,
-            f"at least 2, because router.inputs is {router.inputs!r} (one expert needs router.inputs none)",
-        )  # fmt: skip
-    _require(
-        router.top_k <= max(adapter.experts, 1), "router.top_k", router.top_k,
-        f"at most adapter.experts, which is {adapter.experts}",
-    )  # fmt: skip
-    if adapter.kind != "lora":
-        _require(router.inputs == "none", "router.inputs", router.inputs,
-                 f"none, because adapter.kind is {adapter.kind} (no experts to choose from)")  # fmt: skip
-    _require(config.model.attention != "cudnn" or config.model.dtype != "float32", "model.attention", "cudnn",
-             "auto or xla, because model.dtype is float32 (cudnn's kernel takes 16 bits)")  # fmt: skip
-    _require(
-        config.model.quantize == "none" or adapter.kind != "full", "model.quantize", config.model.quantize,
-        "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot follow)",
-    )  # fmt: skip
-    _require(profile.shots == 0 or profile.in_prompt, "profile.shots", profile.shots,
-             "0 unless profile.in_prompt is set (the answers are written after the profile)")  # fmt: skip
-
-
-def _require(ok: bool, field: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise CumaError(f"config field {field} is {value!r}; it must be {allowed}")
+def _value(config: Any, field: str) -> Any:
+    section, _, name = field.rpartition(".")
+    return getattr(getattr(config, section) if section else config, name)
 
 
 def _validate_types(name: str, section: Any) -> None:
@@ -230,7 +204,7 @@ def _validate_types(name: str, section: Any) -> None:
         value, hint = getattr(section, field.name), hints[field.name]
         where = f"{name}.{field.name}"
         if typing.get_origin(hint) is Literal:
-            _require(value in typing.get_args(hint), where, value, "one of " + ", ".join(typing.get_args(hint)))
+            require(value in typing.get_args(hint), where, value, "one of " + ", ".join(typing.get_args(hint)))
         elif typing.get_origin(hint) is tuple:
             item = typing.get_args(hint)[0]
             if typing.get_origin(item) is Literal:
@@ -239,13 +213,13 @@ def _validate_types(name: str, section: Any) -> None:
             else:
                 ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
                 allowed = f"a list of {item.__name__}"
-            _require(ok, where, value, allowed)
+            require(ok, where, value, allowed)
         elif hint is float:
             ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-            _require(ok, where, value, "a number")
+            require(ok, where, value, "a number")
         else:
             ok = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            _require(ok, where, value, f"of type {hint.__name__}")
+            require(ok, where, value, f"of type {hint.__name__}")
 
 
 def _validate_ranges(config: Any) -> None:
@@ -254,7 +228,6 @@ def _validate_ranges(config: Any) -> None:
         (_NOT_NEGATIVE, lambda v: v >= 0, "zero or more"),
         (_SHARE, lambda v: 0 <= v < 1, "at least 0 and below 1"),
     ):
-        for section, names in table.items():
-            for name in names:
-                value = getattr(getattr(config, section), name)
-                _require(ok(value), f"{section}.{name}", value, allowed)
+        for field in (f"{section}.{name}" for section, names in table.items() for name in names):
+            value = _value(config, field)
+            require(ok(value), field, value, allowed)

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Literal
 
+CONVERSATIONS = ("community_alignment", "prism")
+"""Sources of conversations in which people preferred a response."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -79,5 +82,3 @@ class DataConfig:
     loses its last turns first, and is too long only if its first turn is."""
     packing: bool = False
     """Conversations: put several into one row of the longest bucket; they do not see each other."""
-    prefetch: int = 2
-    """Batches prepared ahead."""

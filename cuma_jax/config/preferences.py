@@ -74,9 +74,7 @@ class RewardConfig:
     """Weight of the judge's verdict on the reply beside the one that the person preferred (preference data)."""
     function: str = ""
     """A function of your own, `package.module:name`: takes a list of `cuma_jax.rewards.Sample`, returns a number for
-    each."""
-    function_weight: float = 1.0
-    """Weight of that function."""
+    each, which is added with weight 1."""
     max_failed: float = 0.1
     """Replies without a reward (the judge failed for good) are left out and counted; training stops when more than
     this share of a step's replies have none."""

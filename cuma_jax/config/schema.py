@@ -9,8 +9,9 @@ import typing
 from typing import Any
 
 from cuma_jax.config.checks import validate
-from cuma_jax.config.data import DataConfig
+from cuma_jax.config.data import CONVERSATIONS, DataConfig
 from cuma_jax.config.model import AdapterConfig, ModelConfig, ProfileConfig, RouterConfig
+from cuma_jax.config.objective_rules import reads_choices
 from cuma_jax.config.preferences import DpoConfig, GrpoConfig, JudgeConfig, RewardConfig, SamplingConfig
 from cuma_jax.config.training import (
     EvaluationConfig,
@@ -21,6 +22,15 @@ from cuma_jax.config.training import (
     TrainConfig,
 )
 from cuma_jax.runtime.errors import CumaError
+
+ANY = object()
+RETIRED: dict[str, Any] = {
+    "data.prefetch": ANY,
+    "reward.function_weight": 1.0,
+    "run.resume": ANY,
+}
+"""Fields that are no more, and the value that a saved config may have there: what is done now. ANY: it made no
+difference to what was learned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +59,16 @@ class Config:
     def __post_init__(self) -> None:
         validate(self)
 
+    @property
+    def reads_answers(self) -> bool:
+        """Whether rows are answers to questions: of a survey, or choices between responses."""
+        return self.data.source not in CONVERSATIONS or self.reads_choices
+
+    @property
+    def reads_choices(self) -> bool:
+        """Whether preference data are read as choices between responses, and not as conversations."""
+        return reads_choices(self)
+
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The config as plain JSON values (tuples become lists)."""
@@ -56,10 +76,10 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """The inverse of `to_dict`; strict both ways.
+    """The inverse of `to_dict`; strict both ways, but for fields of earlier versions that are RETIRED.
 
     Raises:
-        CumaError: an unknown field, or a value the field does not allow.
+        CumaError: an unknown field, a value the field does not allow, or a retired one that is obeyed no more.
     """
     return _from_dict(Config, values, "")
 
@@ -70,6 +90,13 @@ def _from_dict(cls: type, values: dict[str, Any], prefix: str) -> Any:
     if not isinstance(values, dict):
         raise CumaError(f"config section {prefix.rstrip('.') or 'top level'} is {values!r}; it must be an object")
     for key, value in values.items():
+        if (name := f"{prefix}{key}") in RETIRED:
+            if RETIRED[name] not in (ANY, value):
+                raise CumaError(
+                    f"config field {name} is retired: {value!r} is no more what is done, but {RETIRED[name]!r}. Take "
+                    "the field out of the file, or use the version of cuma_jax that wrote it"
+                )
+            continue
         if key not in known:
             raise CumaError(f"config field {prefix}{key} is unknown; known here: {', '.join(sorted(known))}")
         hint = hints[key]

@@ -8,7 +8,7 @@ from typing import Literal
 class ObjectiveConfig:
     """What training minimises."""
 
-    name: Literal["choice", "sft", "dpo", "grpo"] = "choice"
+    name: str = "choice"
     """choice: cross-entropy over the option letters; sft: cross-entropy over the answer's tokens; dpo: pairs of a
     preferred and another reply (section `dpo`); grpo: replies of its own, weighed by rewards (section `grpo`)."""
     aggregate: Literal["cell", "respondent"] = "cell"
@@ -121,9 +121,7 @@ class RunConfig:
     """Where a run lives and what it writes."""
 
     dir: str = ""
-    """Folder of the run; empty: runs/<config name>."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto: go on from the newest checkpoint; never: an existing run is an error."""
+    """Folder of the run; empty: runs/<config name>. A run that is there goes on from its newest checkpoint."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
     trace_steps: int = 0

@@ -236,11 +236,10 @@ def epoch_steps(batcher: Gatherer, batch_size: int) -> int:
     return int(sum(-(-count // batch_size) for count in np.bincount(batcher.bucket_N)))
 
 
-def stream(source: TrainBatches, start: int, prefetch: int) -> Iterator[tuple[int, Batch]]:
-    """The batches from number `start` on, `prefetch` of them read ahead by a thread."""
+def stream(source: TrainBatches, start: int) -> Iterator[tuple[int, Batch]]:
+    """The batches from number `start` on, two of them read ahead by a thread."""
     dataset = grain.MapDataset.source(source)[start:]  # type: ignore[arg-type]
-    options = grain.ReadOptions(num_threads=1 if prefetch else 0, prefetch_buffer_size=prefetch)
-    return iter(dataset.to_iter_dataset(options))
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)))
 
 
 def in_order(batcher: Gatherer, batch_size: int, local: LocalRows) -> Iterator[tuple[np.ndarray, int, Batch]]:

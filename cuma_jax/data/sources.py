@@ -21,27 +21,28 @@ from cuma_jax.surveys.units import Units, survey_units
 
 
 def load_source(
-    data: DataConfig, objective: str, cache_dir: str = "", derived: Sequence[str] = ()
+    data: DataConfig, choices: bool, cache_dir: str = "", derived: Sequence[str] = ()
 ) -> Survey | Preferences:
-    """What `data` names, ready for the objective.
+    """What `data` names.
 
     Args:
         data: the data section of a config.
-        objective: decides where `data.task` is auto: choices for `choice`, conversations for the others.
+        choices: whether preference data are read as choices between responses (`Config.reads_choices`), or else as
+            conversations.
         cache_dir: `run.cache_dir`.
         derived: `profile.derived`; its fields become columns of the respondents, to describe, group or hold out by.
 
     Raises:
         CumaError: the source cannot be read, or has no country to derive fields from.
     """
-    return add_derived(_load(data, objective, cache_dir), derived)
+    return add_derived(_load(data, choices, cache_dir), derived)
 
 
-def _load(data: DataConfig, objective: str, cache_dir: str) -> Survey | Preferences:
+def _load(data: DataConfig, choices: bool, cache_dir: str) -> Survey | Preferences:
     if data.source not in SOURCES:
         return load_survey(data, cache_dir)
     preferences = load_preferences(data, cache_dir)
-    if data.task == "choice" or (data.task == "auto" and objective == "choice"):
+    if choices:
         survey = choice_survey(preferences)
         return keep_questions(survey, data.questions) if data.questions else survey
     return preferences

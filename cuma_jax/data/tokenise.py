@@ -3,6 +3,8 @@
 Shapes: A answers, C conversations, X tokens of all conversations.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cuma_jax.config import Config
@@ -21,42 +23,30 @@ from cuma_jax.surveys.survey import Survey
 from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
 
-def tokenise(
+def survey_tokens(
     config: Config,
-    source: Survey | Preferences,
+    survey: Survey,
     profiles: Profiles,
     tokenizer: Tokenizer,
-    cache: str = "",
-    progress: bool = True,
+    forms: Iterable[str],
     train_A: np.ndarray | None = None,
-) -> dict[str, RowTokens] | ConversationTokens | PairTokens:
-    """Token pieces of a survey, by objective, or the tokens of all conversations, or for dpo of all pairs.
+) -> dict[str, RowTokens]:
+    """Token pieces of a survey's answers, by form.
 
     Args:
-        config, source, profiles, tokenizer: what is tokenised, and by what.
-        cache: the cache folder.
-        progress: report progress on stderr.
+        config, survey, profiles, tokenizer: what is tokenised, and by what.
+        forms: how an answer is written: choice, sft (see `build_row_tokens`). In one order in all processes: what is
+            computed of them on the devices is computed together.
         train_A: bool [A], the training answers; needed for shots, which show some of them.
 
     Raises:
-        CumaError: see `build_row_tokens`, `build_conversation_tokens` and `text_pairs`.
+        CumaError: see `build_row_tokens`.
     """
-    if isinstance(source, Survey):
-        in_prompt = profiles if config.profile.in_prompt else None
-        shots = None
-        if config.profile.shots:
-            assert train_A is not None
-            shots = build_shots(source, profiles, train_A, config.profile.shots, config.data.split_seed)
-        return {
-            name: build_row_tokens(source.questions, in_prompt, tokenizer, name, shots)
-            # Replies are written to the prompts of choices, which end before the answer. In one order in all processes:
-            # what is computed of them on the devices is computed together.
-            for name in dict.fromkeys((config.objective.name, "choice"))
-            if name != "grpo"
-        }
-    if config.objective.name == "dpo":
-        return preference_pairs(config, source, profiles, tokenizer, cache, progress)
-    return _conversation_tokens(config, source, profiles, tokenizer, cache, progress)
+    in_prompt, shots = profiles if config.profile.in_prompt else None, None
+    if config.profile.shots:
+        assert train_A is not None
+        shots = build_shots(survey, profiles, train_A, config.profile.shots, config.data.split_seed)
+    return {form: build_row_tokens(survey.questions, in_prompt, tokenizer, form, shots) for form in forms}
 
 
 def fitting_answers(
@@ -80,9 +70,19 @@ def fitting_answers(
     return fits_A, left_out
 
 
-def _conversation_tokens(
-    config: Config, source: Preferences, profiles: Profiles, tokenizer: Tokenizer, cache: str, progress: bool
+def conversation_tokens(
+    config: Config,
+    source: Preferences,
+    profiles: Profiles,
+    tokenizer: Tokenizer,
+    cache: str = "",
+    progress: bool = True,
 ) -> ConversationTokens:
+    """Tokens of all conversations of preference data, whatever the run's objective.
+
+    Raises:
+        CumaError: see `build_conversation_tokens`.
+    """
     data, person_C = config.data, source.conversations["person"].to_numpy()
     texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
 

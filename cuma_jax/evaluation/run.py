@@ -1,6 +1,5 @@
 """Scores a run: predictions, figures, files, the report, and the table that is printed."""
 
-import dataclasses
 import pathlib
 import platform
 import sys
@@ -22,33 +21,8 @@ from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.preferences.load import SOURCES
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.run import Run
+from cuma_jax.run.trained import CheckpointInfo
 from cuma_jax.runtime.memory import peak_bytes
-
-
-@dataclasses.dataclass(frozen=True)
-class Scored:
-    """Which state of a run is scored.
-
-    Attributes:
-        checkpoint: `last` or `best`.
-        step: the step it was saved at.
-        latest: the step that training has come to.
-        steps: the step that training ends at.
-    """
-
-    checkpoint: str
-    step: int
-    latest: int
-    steps: int
-
-    def about(self) -> dict[str, Any]:
-        """What results.json says of it: `checkpoint` in words, `step`, `steps`, and whether training is unfinished."""
-        return {
-            "checkpoint": f"{self.checkpoint}, step {self.step} of {self.steps}",
-            "step": self.step,
-            "steps": self.steps,
-            "unfinished": self.latest < self.steps,
-        }
 
 
 def evaluate_run(
@@ -56,7 +30,7 @@ def evaluate_run(
     adapters: Any,
     folder: pathlib.Path,
     seconds: float | None = None,
-    scored: Scored | None = None,
+    scored: CheckpointInfo | None = None,
 ) -> tuple[Results, pd.DataFrame | None]:
     """Scores adapters and writes results.json and per_cell.parquet. All processes call this.
 
@@ -83,7 +57,7 @@ def evaluate_run(
         "trainable_parameters": run.trainable_parameters,
         **(scored.about() if scored else {}),
     }
-    prefers = config.objective.name in ("dpo", "grpo")
+    prefers = run.objective.scores_pairs
     if config.data.source in SOURCES:
         score = evaluate_pairs if prefers and isinstance(run.source, Preferences) else evaluate_preferences
         results = score(run, adapters, about)

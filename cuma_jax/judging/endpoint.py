@@ -35,15 +35,11 @@ class CallFailed(Exception):  # noqa: N818  (not an error: an outcome that is co
 
 
 class _MayPass(Exception):  # noqa: N818
-    """A try that failed in a way that may pass, and how long the server asks to wait (0: it does not say)."""
+    """A try that failed in a way that may pass; `paused`: the server said for how long, and all requests wait."""
 
-    def __init__(self, reason: str, wait: float = 0.0):
+    def __init__(self, reason: str, paused: bool = False):
         super().__init__(reason)
-        self.wait = wait
-
-
-class _Otherwise(Exception):  # noqa: N818
-    """A try that failed for a parameter that this endpoint does not take; it is left out from now on."""
+        self.paused = paused
 
 
 @dataclasses.dataclass
@@ -171,31 +167,22 @@ class Endpoint:
             CallFailed: it failed for good; the text is the reason.
             CumaError: the endpoint will not answer anything (401, 403, 404), or the budget is spent.
         """
-        asked = list(messages)
-        number = -1
-        while (number := number + 1) <= self._config.retries:
+        asked, failure, tries = list(messages), _MayPass(""), self._config.retries + 1
+        for number in range(tries):
+            if number and not failure.paused:
+                # Jitter: calls that failed together do not come back together.
+                await asyncio.sleep(min(60.0, self._backoff * 2 ** (number - 1)) * random.uniform(0.5, 1.0))
             try:
                 answer = await self._once(client, asked)
-            except _Otherwise:
-                number -= 1
-                continue
-            except _MayPass as failure:
-                reason, wait = str(failure), failure.wait
-            else:
                 if verdict := parse(answer):
                     return {"verdict": verdict, "answer": self.redact(answer), "tries": number + 1}
-                reason, wait = f"an answer without a verdict: {self._short(answer, tail=True)!r}", 0.0
                 # The same request at temperature 0 would mostly bring the same answer.
                 shown = {"role": "assistant", "content": answer[-2000:] or "(nothing)"}
                 asked = [*messages, shown, {"role": "user", "content": reminder}]
-            if wait > _LONGEST_WAIT_S:
-                raise CallFailed(f"{reason}; it asks to wait for {wait:.0f} s")
-            if number < self._config.retries:
-                # Jitter: calls that failed together do not come back together.
-                backoff = min(60.0, self._backoff * 2**number) * random.uniform(0.5, 1.0)
-                await asyncio.sleep(0.0 if wait else backoff)
-        tries = self._config.retries + 1
-        raise CallFailed(f"{reason} (tried {tries} time{'s' * (tries != 1)})")
+                raise _MayPass(f"an answer without a verdict: {self._short(answer, tail=True)!r}")
+            except _MayPass as error:
+                failure = error
+        raise CallFailed(f"{failure} (tried {tries} time{'s' * (tries != 1)})")
 
     async def _once(self, client: httpx.AsyncClient, messages: Sequence[Message]) -> str:
         await self._pace.turn()
@@ -216,8 +203,8 @@ class Endpoint:
         except httpx.InvalidURL as error:
             raise CumaError(f"config field judge.url is no address ({self._short(str(error))})") from None
         if status == 400 and (new := _refused_parameters(content) - refuses):
-            self._refuses |= new
-            raise _Otherwise
+            self._refuses |= new  # left out from now on
+            return await self._once(client, messages)
         if status != 200:
             self._refused(status, headers, content)
         return self._content(content)
@@ -226,9 +213,10 @@ class Endpoint:
         reason = f"the server answered {status}: {self._short(_server_reason(content))!r}"
         if status == 429 or status >= 500 or status == 408:
             wait = retry_after(headers.get("Retry-After", ""))
-            if 0 < wait <= _LONGEST_WAIT_S:
-                self._pace.pause(wait)
-            raise _MayPass(reason, wait)
+            if wait > _LONGEST_WAIT_S:
+                raise CallFailed(f"{reason}; it asks to wait for {wait:.0f} s")
+            self._pace.pause(wait)
+            raise _MayPass(reason, paused=wait > 0)
         hint = {
             401: f"is the key in {self._config.key_env or '(judge.key_env is empty)'} right?",
             403: f"may the key in {self._config.key_env or '(judge.key_env is empty)'} use this model?",

@@ -8,7 +8,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import datetime
-import math
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ _SHORT = 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ReplyPair:
     """Two replies to one conversation.
 
     Attributes:
@@ -115,12 +114,12 @@ class Judge:
                 f"the judge at {self._endpoint.url} gave no verdict on a trial question: {failure}"
             ) from None
 
-    def requests_needed(self, comparisons: Sequence[Comparison]) -> int:
+    def requests_needed(self, comparisons: Sequence[ReplyPair]) -> int:
         """How many requests `compare` would send, if none had to be repeated: two a comparison, less what is cached."""
         return len(self._missing([self._requests(c) for c in comparisons]))
 
     def compare(
-        self, comparisons: Sequence[Comparison], progress: str = "", max_failed: float | None = None
+        self, comparisons: Sequence[ReplyPair], progress: str = "", max_failed: float | None = None
     ) -> list[Judged]:
         """Judges each comparison in both orders.
 
@@ -161,7 +160,7 @@ class Judge:
             "spent": dataclasses.asdict(self._endpoint.spent),
         }
 
-    def _requests(self, comparison: Comparison) -> dict[str, list[dict[str, str]]]:
+    def _requests(self, comparison: ReplyPair) -> dict[str, list[dict[str, str]]]:
         """Cache key -> messages, with the first reply in place A, then in place B; none where the replies are equal."""
         c, found = comparison, {}
         if plain(c.first) == plain(c.second):
@@ -259,26 +258,6 @@ def most_common(reasons: Any) -> str:
     if not counts:
         return ""
     return counts[0][0] + (f" ({counts[0][1]} of {sum(n for _, n in counts)})" if len(counts) > 1 else "")
-
-
-def figures(judged: Sequence[Judged]) -> dict[str, float]:
-    """Counts and shares of some comparisons, for a log.
-
-    Returns:
-        `comparisons`, `failed` (for good), `ties`, `first_position` (of calls that preferred one, the share that
-        preferred the reply shown first: 0.5 without position bias; nan where no call did) and `consistent` (of the
-        comparisons with both verdicts, the share where the orders agree; nan where there are none).
-    """
-    scores = [j.score for j in judged]
-    places = [place for j in judged if j.asked for place in j.positions if place in (FIRST, SECOND)]
-    both = [j for j in judged if j.asked and j.score is not None]
-    return {
-        "comparisons": float(len(judged)),
-        "failed": float(sum(score is None for score in scores)),
-        "ties": float(sum(score == 0.5 for score in scores)),
-        "first_position": places.count(FIRST) / len(places) if places else math.nan,
-        "consistent": sum(j.verdicts[0] == j.verdicts[1] for j in both) / len(both) if both else math.nan,
-    }
 
 
 def _run(work: Callable[[], Any]) -> None:

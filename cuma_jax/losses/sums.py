@@ -7,6 +7,8 @@ wherever counts differ.
 import flax.struct
 import jax
 
+from cuma_jax.losses.balance import RouterSums
+
 
 @flax.struct.dataclass
 class Sum:
@@ -23,3 +25,18 @@ class Sum:
     def mean(self) -> jax.Array:
         """total / count."""
         return self.total / self.count
+
+
+@flax.struct.dataclass
+class BatchSums:
+    """All that a loss needs of a batch; adds up leaf by leaf over micro-batches.
+
+    Attributes:
+        objective: loss and metrics.
+        routers: sums for the balance loss.
+        tokens: valid tokens.
+    """
+
+    objective: dict[str, Sum]
+    routers: dict[str, RouterSums]
+    tokens: jax.Array

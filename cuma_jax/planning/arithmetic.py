@@ -23,6 +23,7 @@ from cuma_jax.models.families import DecoderConfig, layer_params, num_params
 from cuma_jax.planning.chips import Chip
 from cuma_jax.planning.hlo import Collective
 from cuma_jax.planning.program import boxed_variables, profile_width, supervised, variables_of
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.sharding import MESH_AXES, tree_shardings
 
 
@@ -151,7 +152,7 @@ def _layer(shape: DecoderConfig, mesh: MeshConfig, rows: int, length: int, item:
 
 def _logits(config: Config, shape: DecoderConfig, mesh: MeshConfig, rows: int, length: int, item: int) -> int:
     """Logits of the positions held at once, and the unembedding where its columns are gathered for them."""
-    if config.objective.name == "choice":
+    if not objective_of(config).reads_vocabulary:
         return 0
     positions = min(supervised(config, length), chunk_positions(rows))
     gathered = shape.vocab * shape.width * item // mesh.tensor if mesh.fsdp > 1 else 0
@@ -189,7 +190,7 @@ def program_flops(config: Config, shape: DecoderConfig, length: int) -> float:
     layers = min(adapter.layers, shape.layers) or shape.layers
     experts = 2.0 * layers * rows * length * max(adapter.experts, 1) * adapter.rank * 2 * shape.width
     extra = experts * len(adapter.targets) if adapter.kind == "lora" else 0.0
-    logits = 0.0 if config.objective.name == "choice" else 2.0 * rows * supervised(config, length)
+    logits = 2.0 * rows * supervised(config, length) if objective_of(config).reads_vocabulary else 0.0
     total = 2 * forward + 3 * scores + 3 * extra + 2 * logits * shape.vocab * shape.width
     if config.model.remat != "none":
         total += scores

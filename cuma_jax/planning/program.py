@@ -17,10 +17,11 @@ from cuma_jax.config import Config
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.run.decoders import abstract_variables, has_dropout, make_decoder
 from cuma_jax.run.forward import Tables
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.sharding import batch_sharding, replicated, tree_shardings
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
-from cuma_jax.training.step import make_train_step
+from cuma_jax.training.step import UpdateRule, make_train_step
 
 Tree = Any
 SURVEY_TOKENS = 2
@@ -54,10 +55,9 @@ class Program:
 
 def supervised(config: Config, length: int) -> int:
     """S of a row: all of a conversation's tokens, or a survey answer's."""
-    conversations = config.data.source in ("community_alignment", "prism") and config.data.task != "choice"
-    if config.objective.name == "choice":
+    if not objective_of(config).reads_vocabulary:
         return 1
-    return length - 1 if conversations else min(SURVEY_TOKENS, length)
+    return min(SURVEY_TOKENS, length) if config.reads_answers else length - 1
 
 
 def profile_width(config: Config) -> int:
@@ -113,7 +113,8 @@ def build(config: Config, shape: DecoderConfig, mesh: Mesh, length: int, profile
     optimizer = make_optimizer(config.optimizer, schedule)
     adapters = shapes["adapters"]
     where = state_shardings(optimizer, adapters, shardings["adapters"], mesh)
-    step = make_train_step(decoder, config, optimizer, schedule, mesh, where, shardings["params"])
+    rule = UpdateRule(optimizer, schedule, where)
+    step = make_train_step(decoder, config, objective_of(config).sums, rule, mesh, shardings["params"])
     whole = replicated(mesh)
     cached = config.train.question_cache == "auto" and decoder.n_frozen > 0 and not config.profile.in_prompt
     width = profile_width(config)
@@ -137,11 +138,9 @@ def _batch(config: Config, mesh: Mesh, length: int, cached: bool) -> dict[str, A
     batch = {"lengths": array(jnp.int32), "profile": array(jnp.int32), "weight": array(jnp.float32)}
     batch |= {"template": array(jnp.int32)} if cached else {"tokens": array(jnp.int32, length)}
     batch["positions"] = array(jnp.int32, positions)
-    if config.objective.name == "sft":
-        batch["labels"] = array(jnp.int32, positions)
-        return batch | ({"label_weight": array(jnp.float32, positions)} if positions > SURVEY_TOKENS else {})
-    batch |= {"option_ids": array(jnp.int32, OPTIONS), "options": array(jnp.int32)}
-    return batch | {"target": array(jnp.float32, OPTIONS)}
+    shapes = objective_of(config).batch_shapes(config, positions, OPTIONS)
+    assert shapes is not None
+    return batch | {name: array(jnp.dtype(dtype), *shape) for name, (dtype, shape) in shapes.items()}
 
 
 def matmul_flops(jaxpr: Any) -> float:

@@ -19,6 +19,7 @@ from cuma_jax.planning.program import Program, build
 from cuma_jax.planning.report import Plan
 from cuma_jax.planning.search import Candidate, Hardware, advice, judge, next_multiple, search
 from cuma_jax.run.decoders import check_mesh
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import data_ways, make_mesh
@@ -91,9 +92,10 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     Raises:
         CumaError: no such machine, or a mesh that does not divide what it splits.
     """
-    if config.objective.name not in ("choice", "sft"):
+    objective = objective_of(config)
+    if objective.batch_shapes(config, 1, 1) is None:
         raise CumaError(
-            f"config field objective.name is {config.objective.name!r}; plan plans choice and sft only. A step of dpo "
+            f"the objective is {objective.name!r}; plan plans choice and sft only. A step of dpo "
             "takes twice the rows of one of sft (plan that, with train.batch_size doubled); grpo writes replies, too"
         )
     target = resolved(target)
@@ -132,14 +134,14 @@ def _tries(
     own = None if target.search else _filled(config, machine)
     if own is not None and (target.machine or target.fixed or _divides(own, shape)):
         check_mesh(own, abstract_mesh(own.mesh), shape)  # type: ignore[arg-type]
-        where = f"machine {target.machine}, cuma_jax/machines.py" if target.machine else "as given"
+        where = f"machine {target.machine}, cuma_jax/config/machines.py" if target.machine else "as given"
         return [judge(own, shape, machine, length, target.profiles)], where
     known = named(Machine(machine.devices, target.topology, target.slices, target.gpu))
     if not target.search and known and setting_of(known, config.model.source):
         say(f"batch {config.train.batch_size} and the preset's mesh do not fill {machine.devices} devices: "
             f"planning --machine {known}")  # fmt: skip
         config = apply_machine(config, known)
-        return [judge(config, shape, machine, length, target.profiles)], f"machine {known}, cuma_jax/machines.py"
+        return [judge(config, shape, machine, length, target.profiles)], f"machine {known}, cuma_jax/config/machines.py"
     rows, settings = config.train.batch_size, "the best by arithmetic of all that divide"
     say(f"searching meshes of {machine.devices} devices")
     try:

@@ -97,7 +97,7 @@ class SurveyAgreement:
     a group's advantages are divided by the standard deviation of its rewards, which depends on the very answers that
     are weighed: groups that agree by chance count for more, and the optimum is bent.
 
-    Figures: `agreement`, minus the energy distance, mean over groups (0 is perfect); `invalid`, the share of replies
+    Metrics: `agreement`, minus the energy distance, mean over groups (0 is perfect); `invalid`, the share of replies
     that are no single option.
 
     Args:
@@ -139,7 +139,7 @@ class SurveyAgreement:
             values_N[members] = group_rewards(option_N[members], people_O, ordered)
             agreements.append(group_agreement(option_N[members], people_O, ordered))
         known = [value for value in agreements if np.isfinite(value)]
-        figures = {"invalid": float(np.mean(option_N < 0))} if len(samples) else {}
+        metrics = {"invalid": float(np.mean(option_N < 0))} if len(samples) else {}
         if known:
-            figures["agreement"] = float(np.mean(known))
-        return Scores(values_N, figures)
+            metrics["agreement"] = float(np.mean(known))
+        return Scores(values_N, metrics)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.judging import Comparison, Judge
+from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.rewards.sample import Sample, Scores
 
 
@@ -13,7 +13,7 @@ class JudgeReward:
     """Scores replies by a judge who sees the profile: 1 where the reply is better than the reference in both orders,
     0 where it is worse, 0.5 for a tie or where the verdict depends on the order.
 
-    Figures: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good.
+    Metrics: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good.
 
     Args:
         judge: what compares.
@@ -30,12 +30,12 @@ class JudgeReward:
             CumaError: the judge cannot be used at all, or failed too often.
         """
         comparisons = [
-            Comparison(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
+            ReplyPair(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
         ]
         judged = self._judge.compare(comparisons, max_failed=self._max_failed)
         values_N = np.array([np.nan if one.score is None else float(one.score) for one in judged])
         failed = [one.reason for one in judged if one.score is None]
-        figures = {"failed": len(failed) / max(len(samples), 1)}
+        metrics = {"failed": len(failed) / max(len(samples), 1)}
         if len(failed) < len(samples):
-            figures["win"] = float(np.nanmean(values_N))
-        return Scores(values_N, figures, collections.Counter(failed).most_common(1)[0][0] if failed else "")
+            metrics["win"] = float(np.nanmean(values_N))
+        return Scores(values_N, metrics, collections.Counter(failed).most_common(1)[0][0] if failed else "")

@@ -49,12 +49,12 @@ class Scores:
 
     Attributes:
         values: float64 [N], higher is better; nan where there is none for good (such a reply is left out).
-        figures: for the log, by name.
+        metrics: for the log, by name.
         reason: why some have none, the most frequent one; empty where all have one.
     """
 
     values: np.ndarray
-    figures: dict[str, float] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     reason: str = ""
 
 

@@ -19,7 +19,7 @@ from cuma_jax.surveys.survey import Survey
 class WeightedSum:
     """The sum of rewards, each times its weight; a reply that one part has no value for has none.
 
-    Figures: those of the parts and, where there are several, the mean of each as `reward_NAME`.
+    Metrics: those of the parts and, where there are several, the mean of each as `reward_NAME`.
 
     Args:
         parts: weight and reward by name.
@@ -30,15 +30,15 @@ class WeightedSum:
 
     def score(self, samples: Sequence[Sample]) -> Scores:
         """Every part's scores, added up."""
-        total_N, figures, reason = np.zeros(len(samples)), dict[str, float](), ""
+        total_N, metrics, reason = np.zeros(len(samples)), dict[str, float](), ""
         for name, (weight, reward) in self._parts.items():
             scores = reward.score(samples)
             total_N = total_N + weight * scores.values  # nan stays nan
-            figures |= scores.figures
+            metrics |= scores.metrics
             reason = reason or scores.reason
             if len(self._parts) > 1 and np.isfinite(scores.values).any():
-                figures[f"reward_{name}"] = float(np.nanmean(scores.values))
-        return Scores(total_N, figures, reason)
+                metrics[f"reward_{name}"] = float(np.nanmean(scores.values))
+        return Scores(total_N, metrics, reason)
 
 
 def make_reward(
@@ -64,7 +64,7 @@ def make_reward(
         judge = Judge(config.judge, cache_dir, processes=processes)
         parts["judge"] = reward.judge, JudgeReward(judge, reward.max_failed)
     if reward.function:
-        parts["function"] = reward.function_weight, Function(reward.function)
+        parts["function"] = 1.0, Function(reward.function)
     return WeightedSum(parts)
 
 
@@ -74,8 +74,6 @@ def check_parts(config: Config, cache_dir: str) -> None:
     Raises:
         CumaError: see `Function`, `Judge` and `Judge.check`.
     """
-    if config.objective.name != "grpo":
-        return
     if config.reward.function:
         Function(config.reward.function)
     if config.reward.judge:

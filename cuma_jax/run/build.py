@@ -4,39 +4,31 @@ survey -> profiles and splits -> tokenizer and rows -> mesh and frozen base -> p
 """
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.data.conversations import ConversationTokens
-from cuma_jax.data.pairs import PairTokens
 from cuma_jax.data.sources import load_source, source_units
-from cuma_jax.data.tokenise import fitting_answers, tokenise
+from cuma_jax.data.tokenise import fitting_answers, survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.attention import check_attention
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.weights import fingerprint, load_params
-from cuma_jax.objectives.grpo.prompt_layout import PromptLayout
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.profile_encoders.embedders import training_values
 from cuma_jax.profile_encoders.encoders import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
-from cuma_jax.run.layouts import (
-    ConversationLayout,
-    Layout,
-    PairLayout,
-    plain_tables,
-    survey_layout,
-    survey_pair_layout,
-)
-from cuma_jax.run.requirements import check_needs, lookup_experts
+from cuma_jax.run.layouts import Layout, SurveyLayout, plain_tables, survey_layout
+from cuma_jax.run.objective import Conversations, objective_of
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
-from cuma_jax.runtime.sharding import make_mesh, put_whole, tree_shardings
-from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.runtime.sharding import check_divisible, make_mesh, put_whole, tree_shardings
+from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_rows
-from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.survey import Survey, other_fields
 from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 
@@ -51,26 +43,83 @@ def _check_splits(config: Config, split_N: np.ndarray) -> None:
             )
 
 
-def build_run(config: Config, progress: bool = True, trains: bool = True) -> Run:
+def check_needs(config: Config, source: Survey | Preferences) -> None:
+    """Checks that the source has what the config's method is about.
+
+    Raises:
+        CumaError: a lookup by a field that the source lacks; a profile in the prompt, but nobody has one; shots of
+            conversations.
+    """
+    profile, known = config.profile, (*source.profile_fields, *other_fields(source))
+    if config.router.inputs == "lookup" and profile.fields[0] not in known:
+        raise CumaError(
+            f"method per_country (router.inputs lookup) has one expert for each {profile.fields[0]}, but "
+            f"{source.name!r} has no such field (it has: {', '.join(known) or 'none'}); name another in "
+            "profile.fields, or choose another method"
+        )
+    if profile.in_prompt and not (profile.fields or source.profile_fields):
+        raise CumaError(
+            f"the persona methods (profile.in_prompt) write who is asked in the prompt, but {source.name!r} has no "
+            f"profile fields by default; name some in profile.fields ({', '.join(known) or 'it has none at all'}), or "
+            "choose another method"
+        )
+    if config.data.questions_per_batch and not isinstance(source, Survey):
+        raise CumaError(
+            f"data.questions_per_batch is {config.data.questions_per_batch}, but {source.name!r} is read as "
+            "conversations, which have no questions; set it to 0"
+        )
+    if profile.shots and not isinstance(source, Survey):
+        raise CumaError(
+            f"profile.shots is {profile.shots} (method persona_few_shot), which shows answers to survey questions, but "
+            f"{source.name!r} is read as conversations; use the objective choice, or set profile.shots to 0"
+        )
+
+
+def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> int:
+    """`adapter.experts`, or for a lookup the number of training values of its field.
+
+    Raises:
+        CumaError: there are fewer than two.
+    """
+    if config.router.inputs != "lookup":
+        return config.adapter.experts
+    field = profiles.fields[0]
+    values = training_values(profiles, train_P, field)
+    if len(values) < 2:
+        found = f"only {values[0]!r}" if values else "no value"
+        raise CumaError(
+            f"method per_country (router.inputs lookup) has one expert for each {field} of training, but training has "
+            f"{found}; it needs at least two: hold out fewer (data.unseen_countries), name another field in "
+            "profile.fields, or use method lora"
+        )
+    return len(values)
+
+
+def build_run(
+    config: Config, progress: bool = True, trains: bool = True, devices: list[jax.Device] | None = None
+) -> Run:
     """Puts a run together.
 
     Args:
         config: the resolved config.
         progress: report slow steps on stderr.
         trains: whether it will be trained on this mesh.
+        devices: of the mesh; None: all.
 
     Raises:
         CumaError: whatever is wrong with the config, the data, the files or the mesh; nothing is written.
     """
-    cache = str(cache_dir(config.run.cache_dir))
+    cache, objective = str(cache_dir(config.run.cache_dir)), objective_of(config)
     files = resolve(config.model.source, config.model.revision, cache)
     shape = decoder_config(files)
-    mesh = make_mesh(config.mesh)
+    mesh = make_mesh(config.mesh, devices)
     check_mesh(config, mesh, shape, trains)
+    if trains:
+        check_divisible(mesh, {objective.rows_name: ("batch", objective.rows_per_step(config))})
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
     check_attention(config.model.attention, decoder.dtype, shape.head_dim)
 
-    source = load_source(config.data, config.objective.name, cache, config.profile.derived)
+    source = load_source(config.data, config.reads_choices, cache, config.profile.derived)
     check_needs(config, source)
     units = source_units(source)
     profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
@@ -91,13 +140,17 @@ def build_run(config: Config, progress: bool = True, trains: bool = True) -> Run
             f"{shape.vocab}; give the tokenizer that belongs to the model (--model.tokenizer)"
         )
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
-    tokens = tokenise(config, source, profiles, tokenizer, cache, progress, train_N)
     left_out: dict[str, int] = {}
-    if isinstance(source, Survey) and isinstance(tokens, dict):
-        fits_N, left_out = fitting_answers(config, source, profiles, tokens)
+    if isinstance(source, Survey):
+        forms = dict.fromkeys((objective.answer_tokens, "choice"))
+        pieces = survey_tokens(config, source, profiles, tokenizer, forms, train_N)
+        fits_N, left_out = fitting_answers(config, source, profiles, pieces)
         if left_out:
             source, units, split_N = source.with_answers(fits_N), units.with_rows(fits_N), split_N[fits_N]
             _check_splits(config, split_N)
+    else:
+        conversations = Conversations(config, source, profiles, tokenizer, cache, progress)
+        tokens = objective.conversation_tokens(conversations)
 
     boxed = abstract_variables(decoder, experts if sees_profile else 0)  # the base does not depend on the width
     base_shardings = tree_shardings(boxed["params"], mesh)
@@ -117,33 +170,22 @@ def build_run(config: Config, progress: bool = True, trains: bool = True) -> Run
     widths = () if table is None else table.embedder.widths
     boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
     vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
-    training: Layout | ConversationLayout | PairLayout | PromptLayout
-    prediction: Layout | None = None
-    grpo = config.objective.name == "grpo"
-    if isinstance(tokens, ConversationTokens):
-        assert isinstance(source, Preferences)
-        training = ConversationLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM))
-        if grpo:
-            training = PromptLayout(config, source, profiles, tokens, training.tables, {})
-    elif isinstance(tokens, PairTokens):
-        training = PairLayout(config, source, profiles, tokens, plain_tables(config, vectors_PM), {})
-    else:
-        assert isinstance(source, Survey)
+    training: Layout
+    prediction: SurveyLayout | None = None
+    if isinstance(source, Survey):
         layouts = {
-            name: survey_layout(
-                config, name, pieces, source, profiles, vectors_PM, decoder, base, base_shardings, mesh, left_out
+            form: survey_layout(
+                config, form, of_form, source, profiles, vectors_PM, decoder, base, base_shardings, mesh, left_out,
+                objective.pairs_replies,
             )
-            for name, pieces in tokens.items()
+            for form, of_form in pieces.items()
         }  # fmt: skip
-        prediction = layouts["choice"]
-        training = layouts["choice" if grpo else config.objective.name]
-        if grpo:
-            tables = plain_tables(config, vectors_PM)
-            training = PromptLayout(config, source, profiles, tokens["choice"], tables, left_out)
-        if config.objective.name == "dpo":
-            training = survey_pair_layout(layouts["dpo"])
+        training, prediction = objective.survey_rows(layouts), layouts["choice"]
+    else:
+        training = objective.conversation_rows(conversations, tokens, plain_tables(config, vectors_PM))
     return Run(
         config=config,
+        objective=objective,
         mesh=mesh,
         source=source,
         units=units,

@@ -18,7 +18,7 @@ _SEEN_S = 20.0
 """How long a file may take to be seen by another host."""
 # Fields that may change between the start of a run and its resumption: they do not change what is learned.
 _FREE = (
-    *("run.", "mesh.", "evaluation.", "data.prefetch", "model.remat", "model.attention", "train.question_cache"),
+    *("run.", "mesh.", "evaluation.", "model.remat", "model.attention", "train.question_cache"),
     *("train.log_every", "train.save_every", "train.keep", "train.eval_every", "train.eval_batches"),
     *("train.interference_every", "reward.max_failed", "judge.url", "judge.key_env", "judge.concurrency"),
     *("judge.requests_per_minute", "judge.max_requests", "judge.timeout", "judge.retries", "judge.max_failed"),
@@ -107,15 +107,13 @@ def open_run(config: Config) -> pathlib.Path:
     """Checks that the run's folder is new or belongs to this config; writes nothing.
 
     Raises:
-        CumaError: a run with other settings is there, or resuming is switched off.
+        CumaError: a run with other settings is there.
     """
     folder = run_dir(config)
     if folder.exists() and not folder.is_dir():
         raise CumaError(f"run.dir {folder} is a file; give a folder")
     if not (folder / CONFIG_FILE).exists():
         return folder
-    if config.run.resume == "never":
-        raise CumaError(f"run.dir {folder} holds a run already; choose another --run.dir, or --run.resume auto")
     old, new = _flat(to_dict(read_config(folder))), _flat(to_dict(config))
     changed = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in new if old.get(k) != new[k] and not _is_free(k)]
     if changed:

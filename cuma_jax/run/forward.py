@@ -1,4 +1,4 @@
-"""From a batch to its sums: the one forward pass that training, validation and prediction share.
+"""The one forward pass that training, validation and prediction share, and what is asked of it.
 
 Shapes: B rows, T tokens, D model width, P profiles, C profile width, M templates, S positions, O options, L layers,
 E experts.
@@ -10,13 +10,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from cuma_jax.config import Config, ObjectiveConfig, RouterConfig
-from cuma_jax.losses.balance import RouterSums, balance_loss, router_sums, router_z_loss
-from cuma_jax.losses.choice import choice_sums, option_log_probs, option_mask
-from cuma_jax.losses.dpo import dpo_sums
+from cuma_jax.losses.choice import option_log_probs, option_mask
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
-from cuma_jax.losses.sft import sft_sums
-from cuma_jax.losses.sums import Sum
 from cuma_jax.models.attention import Segments
 from cuma_jax.models.decoder import Decoder
 
@@ -37,22 +32,7 @@ class Tables:
     hidden_MTD: jax.Array | None = None
 
 
-@flax.struct.dataclass
-class Sums:
-    """All that a loss needs of a batch; adds up leaf by leaf over micro-batches.
-
-    Attributes:
-        objective: loss and metrics.
-        routers: sums for the balance loss.
-        tokens: valid tokens.
-    """
-
-    objective: dict[str, Sum]
-    routers: dict[str, RouterSums]
-    tokens: jax.Array
-
-
-def _apply(decoder: Decoder, method: str, *args: Any, **kwargs: Any) -> Any:
+def apply(decoder: Decoder, method: str, *args: Any, **kwargs: Any) -> Any:
     """One of the decoder's methods; `apply` alone is typed for modules that return variables, too."""
     return decoder.apply(*args, method=method, **kwargs)
 
@@ -69,62 +49,11 @@ def hidden(
     elif tables.hidden_MTD is not None:
         x_BTD = tables.hidden_MTD[batch["template"]]
     else:
-        x_BTD = _apply(decoder, "lower", variables, batch["tokens"], segments)
+        x_BTD = apply(decoder, "lower", variables, batch["tokens"], segments)
     # One vector a row [B,C], or in packed rows one a conversation [B,G,C].
     profile_BXC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
-    x_BTD, stats = _apply(decoder, "upper", variables, x_BTD, batch["lengths"], profile_BXC, segments, rngs=rngs)
-    return _apply(decoder, "gather", variables, x_BTD, batch["positions"]), stats
-
-
-def batch_sums(
-    decoder: Decoder,
-    config: Config,
-    base: Tree,
-    adapters: Tree,
-    tables: Tables,
-    batch: dict[str, jax.Array],
-    key: jax.Array | None,
-) -> Sums:
-    """The sums of one (micro-)batch."""
-    objective = config.objective
-    if objective.name == "dpo":
-        logp_B2, count_B2, stats = _pair_logps(decoder, base, adapters, tables, batch, key)
-        sums = dpo_sums(logp_B2, batch["reference_logp"], count_B2, batch["weight"], config.dpo)
-        return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
-    h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
-    variables = {"params": base, "adapters": adapters}
-    if objective.name == "sft":
-        unembed_VD = _apply(decoder, "unembedding", variables)
-        sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
-    else:
-        logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
-        sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], objective.loss)
-    return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
-
-
-def pair_logps(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """Of each pair's replies (chosen, rejected): summed log-probability in nats, and supervised tokens; float32 [B,2].
-
-    Without dropout. `batch`: see `data.pairs.PairBatcher`.
-    """
-    return _pair_logps(decoder, base, adapters, tables, batch, None)[:2]
-
-
-def _pair_logps(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
-) -> tuple[jax.Array, jax.Array, Tree]:
-    """See `pair_logps`; and the routers' statistics. Both sides of a pair are rows of one forward pass."""
-    names = ("tokens", "template", "lengths", "positions", "labels", "label_weight")  # in one order in all processes
-    # Rows 2b and 2b + 1 are pair b: a device that has some pairs has their rows.
-    rows = {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in names if name in batch}
-    rows["profile"] = jnp.repeat(batch["profile"], 2)
-    h_NSD, stats = hidden(decoder, base, adapters, tables, rows, key)
-    unembed_VD = _apply(decoder, "unembedding", {"params": base, "adapters": adapters})
-    loss_NS, _ = linear_cross_entropy(h_NSD, unembed_VD, rows["labels"])
-    logp_N = -jnp.sum(loss_NS * rows["label_weight"], axis=1)
-    return logp_N.reshape(-1, 2), jnp.sum(batch["label_weight"], axis=2), stats
+    x_BTD, stats = apply(decoder, "upper", variables, x_BTD, batch["lengths"], profile_BXC, segments, rngs=rngs)
+    return apply(decoder, "gather", variables, x_BTD, batch["positions"]), stats
 
 
 def label_weights(batch: dict[str, jax.Array]) -> jax.Array:
@@ -138,7 +67,7 @@ def row_losses(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats and correct tokens, summed over its supervised tokens, and their number; each [B]."""
     h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
-    unembed_VD = _apply(decoder, "unembedding", {"params": base, "adapters": adapters})
+    unembed_VD = apply(decoder, "unembedding", {"params": base, "adapters": adapters})
     loss_BS, hit_BS = linear_cross_entropy(h_BSD, unembed_VD, batch["labels"])
     weight_BS = label_weights(batch)
     return jnp.sum(loss_BS * weight_BS, 1), jnp.sum(hit_BS * weight_BS, 1), jnp.sum(weight_BS, 1)
@@ -150,25 +79,12 @@ def row_choices(
     """Of each row: loss in nats, whether the likeliest option is the answer, and its weight; each [B]."""
     h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
     variables = {"params": base, "adapters": adapters}
-    logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
+    logits_BO = apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
     logp_BO = option_log_probs(logits_BO, batch["options"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
     hit_B = jnp.take_along_axis(batch["target"], best_B[:, None], axis=1)[:, 0]
     return -jnp.sum(batch["target"] * logp_BO, -1) * batch["weight"], hit_B * batch["weight"], batch["weight"]
-
-
-def total_loss(
-    sums: Sums, objective: ObjectiveConfig, router: RouterConfig | None = None
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The loss that is minimised, and the metrics that are logged, from the sums of a whole global batch."""
-    balance = balance_loss(sums.routers, objective.balance_form, router)
-    loss = sums.objective["loss"].mean()
-    total = loss + objective.balance * balance
-    if objective.z_loss:
-        total = total + objective.z_loss * router_z_loss(sums.routers)
-    metrics = {name: s.mean() for name, s in sums.objective.items()} | {"balance": balance, "total": total}
-    return total, metrics
 
 
 def predict(
@@ -180,7 +96,7 @@ def predict(
     """
     h_BSD, stats = hidden(decoder, base, adapters, tables, batch, None)
     variables = {"params": base, "adapters": adapters}
-    logits_BO = _apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
+    logits_BO = apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
     gates = [s.gate_BE for routers in stats.values() for s in routers.values()]

@@ -1,4 +1,4 @@
-"""Asking a model about rows, each once: the jitted step and the loop over batches that all who do so share.
+"""Batched inference: every row once under given adapters, and the parts that writing text takes.
 
 Shapes: N rows, B rows of a batch.
 """
@@ -12,11 +12,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from cuma_jax.config import SamplingConfig
 from cuma_jax.data.pipeline import Gatherer, in_order
+from cuma_jax.generation.texts import Writer
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.run import Run
-from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
+from cuma_jax.runtime.sharding import batch_sharding, check_divisible, local_rows, put_batch, replicated
 
 Tree = Any
 Question = Callable[[Decoder, Tree, Tree, Tables, dict[str, jax.Array]], Tree]
@@ -65,3 +67,35 @@ def ask_rows(
             real = slice(len(index_B))  # the last batch of a bucket is filled up
             yield index_B, jax.tree.map(operator.itemgetter(real), found)
             bar.update(len(index_B))
+
+
+def writer_of(
+    run: Run, sampling: SamplingConfig, batch_size: int, lengths: tuple[int, ...] = (), longer: str = ""
+) -> Writer:
+    """The writer of a run.
+
+    Args:
+        run: a config made real.
+        sampling: how tokens are drawn.
+        batch_size: rows of a batch.
+        lengths: that prompts are padded to; empty: the run's buckets.
+        longer: how to make room for longer prompts, for the error; empty: the run's buckets.
+
+    Raises:
+        CumaError: a batch that does not divide over the mesh.
+    """
+    check_divisible(run.mesh, {"the batch of replies": ("batch", batch_size)})
+    table = run.table
+    return Writer(
+        decoder=run.decoder,
+        base=run.base,
+        base_shardings=run.base_shardings,
+        adapter_shardings=run.adapter_shardings,
+        mesh=run.mesh,
+        tokenizer=run.tokenizer,
+        sampling=sampling,
+        vectors_PC=None if table is None else table.vectors_PM,
+        lengths=lengths or run.config.data.buckets,
+        batch_size=batch_size,
+        **({"longer": longer} if longer else {}),
+    )

@@ -23,6 +23,7 @@ from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.run.folder import CONFIG_FILE, read_config
 from cuma_jax.run.saved_adapters import (
     SavedAdapters,
+    find_step,
     has_checkpoint,
     read_adapters,
     shape_differences,
@@ -110,7 +111,7 @@ def _read(config: Config, files: ModelFiles, shape: DecoderConfig) -> Official |
             f"official format ({OFFICIAL_FILE}, adapter_model.safetensors) or the folder of a run of this package"
         )
     _check_settings(config, _run_settings(config, read_config(folder)), shape, folder)
-    saved = read_adapters(folder)
+    saved = read_adapters(folder, find_step(folder, "last")[0])
     if saved.base != (here := fingerprint(files)):
         raise CumaError(
             f"config field {_FIELD}: the run {folder} has another base model (fingerprint {saved.base[:12]}, here "

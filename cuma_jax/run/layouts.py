@@ -6,7 +6,7 @@ Shapes: A answers, C conversations, N rows, M templates, T tokens, P profiles.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,10 @@ from jax.sharding import Mesh
 
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Batcher, Buckets, KeptRows, Rows, keep_rows
-from cuma_jax.data.conversations import ConversationBatcher, ConversationTokens
-from cuma_jax.data.pairs import PairBatcher, PairTokens, survey_pairs
 from cuma_jax.data.pipeline import Gatherer
-from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, conversation_masses, describe_sampling
+from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, describe_sampling
 from cuma_jax.data.tokens import RowTokens
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Tables
 from cuma_jax.runtime.sharding import put_whole, replicated
 from cuma_jax.surveys.profiles import Profiles
@@ -34,8 +31,30 @@ _TABLE_BYTES = 1 << 30
 """Largest table of hidden states where texts hold profiles."""
 
 
+class Layout(Protocol):
+    """Rows of a source."""
+
+    @property
+    def tables(self) -> dict[int, Tables]:
+        """Per bucket, what batches index into, on the devices."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether hidden states are kept."""
+
+    @property
+    def by_question(self) -> bool:
+        """Whether groups of people can be compared over the same questions."""
+
+    def training_rows(self, mask_N: np.ndarray) -> Gatherer:
+        """The rows of the answers or conversations that `mask_N` (bool [N]) selects."""
+
+    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
+        """What training sees of its rows, as lines to print; `drawn` rows in all."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class SurveyLayout:
     """Answers to a survey as rows.
 
     Attributes:
@@ -63,6 +82,11 @@ class Layout:
         return self.kept is not None
 
     @property
+    def by_question(self) -> bool:
+        """Rows are single answers."""
+        return True
+
+    @property
     def sizes_Q(self) -> tuple[int, ...]:
         """Options of each question."""
         return tuple(len(question.options) for question in self.survey.questions)
@@ -83,105 +107,6 @@ class Layout:
         names, order = [question.id for question in self.survey.questions], self.config.data.order
         text = describe_sampling(batcher.mass_N, drawn, batcher.rows.question_N, names, order)
         return [text, *(f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items())]
-
-
-@dataclasses.dataclass(frozen=True)
-class ConversationLayout:
-    """Whole conversations as rows.
-
-    Attributes:
-        config: the run's.
-        source, profiles: the data.
-        tokens: of all conversations.
-        tables: per bucket, what batches index into, on the devices.
-    """
-
-    config: Config
-    source: Preferences
-    profiles: Profiles
-    tokens: ConversationTokens
-    tables: dict[int, Tables]
-    cached: bool = False
-
-    @property
-    def profile_C(self) -> np.ndarray:
-        """int32 [C], row of the profile table of each conversation's person."""
-        return self.profiles.profile_R[self.source.conversations["person"].to_numpy()]
-
-    def batcher(self, index_N: np.ndarray, packing: bool) -> ConversationBatcher:
-        """Gathers conversations `index_N` into batches."""
-        mass_C = conversation_masses(self.source, drawing_of(self.config))
-        return ConversationBatcher(
-            self.tokens, index_N, self.profile_C, mass_C, Buckets(self.config.data.buckets), packing
-        )
-
-    def training_rows(self, mask_C: np.ndarray) -> ConversationBatcher:
-        """The conversations that `mask_C` (bool [C]) selects."""
-        return self.batcher(np.flatnonzero(mask_C), self.config.data.packing)
-
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
-        """What training sees of its rows, as lines to print; `drawn` rows in all."""
-        assert isinstance(batcher, ConversationBatcher)
-        lines = [describe_sampling(batcher.mass_N, drawn, order=self.config.data.order)]
-        if batcher.packing:
-            lines.append(f"  {sum(map(len, batcher.rows)):,} conversations packed into these rows")
-        return lines + [f"{reason}: {count:,} conversations" for reason, count in self.tokens.notes.items()]
-
-
-@dataclasses.dataclass(frozen=True)
-class PairLayout:
-    """Pairs of replies as rows.
-
-    Attributes:
-        config: the run's.
-        source, profiles: the data.
-        pairs: their tokens.
-        tables: per bucket, what batches index into, on the devices.
-        left_out: answers whose rows are too long, by reason; they are in no split.
-        reference_X: the reference's summed log-probability of each reply (`training.reference`), nan where no batch of
-            this run needs it; None where batches do not hold it.
-    """
-
-    config: Config
-    source: Survey | Preferences
-    profiles: Profiles
-    pairs: PairTokens
-    tables: dict[int, Tables]
-    left_out: dict[str, int]
-    reference_X: np.ndarray | None = None
-
-    @property
-    def cached(self) -> bool:
-        """Whether hidden states are kept."""
-        return not self.pairs.replies.moves_up
-
-    def batcher(self, index_N: np.ndarray, mass_N: np.ndarray) -> PairBatcher:
-        """Gathers pairs `index_N` into batches."""
-        return PairBatcher(self.pairs, index_N, mass_N, Buckets(self.config.data.buckets), self.reference_X)
-
-    def training_rows(self, mask_N: np.ndarray) -> PairBatcher:
-        """The pairs of the answers or conversations that `mask_N` selects."""
-        row_P, drawing = self.pairs.row_P, drawing_of(self.config)
-        index_N = np.flatnonzero(mask_N[row_P])
-        if isinstance(self.source, Survey):
-            with_pair_A = np.zeros(len(mask_N), bool)
-            with_pair_A[row_P[index_N]] = True  # pairs are in the order of their answers
-            return self.batcher(index_N, answer_rows(self.source, self.profiles, with_pair_A, drawing).mass_N)
-        return self.batcher(index_N, conversation_masses(self.source, drawing, row_P[index_N]))
-
-    def describe(self, batcher: Gatherer, drawn: int) -> list[str]:
-        """What training sees of its rows, as lines to print; `drawn` rows in all."""
-        order, names = self.config.data.order, [str(item) for item in self.pairs.items]
-        lines = [describe_sampling(batcher.mass_N, drawn, batcher.question_N, names, order)]
-        lines += [f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items()]
-        return lines + [f"left out: {count:,} {reason}" for reason, count in self.pairs.notes.items()]
-
-
-def survey_pair_layout(layout: Layout) -> PairLayout:
-    """The pairs of a survey whose answers `layout` lays out as for the objective sft."""
-    seed = layout.config.data.split_seed  # runs of another training seed compare the same options
-    pairs = survey_pairs(layout.survey, layout.profiles, layout.tokens, seed, layout.kept)
-    return PairLayout(layout.config, layout.survey, layout.profiles, pairs, layout.tables, layout.left_out)
 
 
 def drawing_of(config: Config) -> Drawing:
@@ -207,9 +132,10 @@ def survey_layout(
     base_shardings: Tree,
     mesh: Mesh,
     left_out: dict[str, int],
-) -> Layout:
-    """The layout of a survey, its question table filled where one is used."""
-    kept = kept_rows(config, decoder, tokens, survey, profiles)
+    pairs: bool = False,
+) -> SurveyLayout:
+    """The layout of a survey, its question table filled where one is used; `pairs`: for an objective of pairs."""
+    kept = kept_rows(config, decoder, tokens, survey, profiles, pairs)
     tables = plain_tables(config, vectors_PM)
     if kept is not None:
         lengths = config.data.buckets
@@ -223,11 +149,11 @@ def survey_layout(
             int(b): Tables(vectors_PM, fill(np.flatnonzero(kept.bucket_K == b), lengths[b]))
             for b in np.unique(kept.bucket_K[kept.bucket_K >= 0])
         }
-    return Layout(config, survey, profiles, objective, tokens, tables, kept, left_out)
+    return SurveyLayout(config, survey, profiles, objective, tokens, tables, kept, left_out)
 
 
 def kept_rows(
-    config: Config, decoder: Decoder, tokens: RowTokens, survey: Survey, profiles: Profiles
+    config: Config, decoder: Decoder, tokens: RowTokens, survey: Survey, profiles: Profiles, pairs: bool = False
 ) -> KeptRows | None:
     """The texts whose hidden states below the first adapted layer are kept; None where they are not.
 
@@ -242,7 +168,7 @@ def kept_rows(
         none = np.zeros(0, np.int32)
         return keep_rows(tokens, buckets, longest, none, none)
     most = config.train.steps * config.train.batch_size
-    if config.objective.name == "dpo":  # the options that were not chosen are rows, too
+    if pairs:  # the options that were not chosen are rows, too
         return None
     if not decoder.n_adapted or len(profiles) > most:
         return None

@@ -18,16 +18,12 @@ from cuma_jax.config.checks import SPLITS
 from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import DecoderConfig
-from cuma_jax.objectives.grpo.prompt_layout import PromptLayout
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.run.decoders import init_variables
 from cuma_jax.run.init_adapters import start_adapters
-from cuma_jax.run.layouts import (
-    ConversationLayout,
-    Layout,
-    PairLayout,
-)
+from cuma_jax.run.layouts import Layout, SurveyLayout
+from cuma_jax.run.objective import Objective
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_tree
 from cuma_jax.surveys.profiles import Profiles
@@ -44,6 +40,7 @@ class Run:
 
     Attributes:
         config: the resolved config.
+        objective: what training minimises.
         mesh: the devices.
         source: the data: a survey, or preference data as conversations.
         units: what its rows belong to.
@@ -61,6 +58,7 @@ class Run:
     """
 
     config: Config
+    objective: Objective
     mesh: Mesh
     source: Survey | Preferences
     units: Units
@@ -76,8 +74,8 @@ class Run:
     adapter_shapes: Tree
     adapter_shardings: Tree
     table: ProfileTable | None
-    training: Layout | ConversationLayout | PairLayout | PromptLayout
-    prediction: Layout | None
+    training: Layout
+    prediction: SurveyLayout | None
 
     @property
     def decoder_config(self) -> DecoderConfig:
@@ -126,6 +124,15 @@ class Run:
             return self.fresh_adapters(seed)
         none = jax.tree.map(lambda s: np.zeros((len(s), 0, *s.shape[2:]), s.dtype), self.adapter_shapes)
         return put_tree(none, self.adapter_shardings)
+
+    @property
+    def abstract_adapters(self) -> Tree:
+        """Shapes of the adapters, and where they live."""
+        return jax.tree.map(
+            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
+            self.adapter_shapes,
+            self.adapter_shardings,
+        )
 
     @property
     def trainable_parameters(self) -> int:

@@ -33,9 +33,7 @@ import numpy as np
 
 from cuma_jax.data.batches import Batch, Batcher
 from cuma_jax.data.pipeline import Gatherer, gather_padded
-from cuma_jax.objectives.reference import Reference
-from cuma_jax.run.forward import Tables, batch_sums
-from cuma_jax.run.layouts import Layout
+from cuma_jax.run.forward import Tables
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
@@ -84,7 +82,7 @@ def build_probe(run: Run, rows: int = ROWS) -> Probe | None:
     train_N = run.mask("train") & groups.known_R[units.person_N]
     group_N = np.where(train_N, groups.group_R[units.person_N], -1)
     # Whole conversations have too many prompts, asked of too few people, to compare the same ones.
-    item_N = units.item_N if isinstance(layout, Layout) else np.zeros(len(units), np.int64)
+    item_N = units.item_N if layout.by_question else np.zeros(len(units), np.int64)
     chosen, items, count_G = choose_groups(group_N, item_N, len(groups.names), config.evaluation.min_cell)
     if len(chosen) < 2:
         return None
@@ -96,7 +94,7 @@ def build_probe(run: Run, rows: int = ROWS) -> Probe | None:
         parts = _draw(batcher, rows, rng)
         drawn.append(sum(map(len, parts)))
         halves += [_batches(run, batcher, part) for part in parts]
-    ids = tuple(units.item_ids[i] for i in items) if isinstance(layout, Layout) else ()
+    ids = tuple(units.item_ids[i] for i in items) if layout.by_question else ()
     return Probe(tuple(groups.names[g] for g in chosen), ids, count_G, np.array(drawn), halves)
 
 
@@ -170,13 +168,14 @@ class Interference:
     """
 
     def __init__(self, run: Run, probe: Probe, held_bytes: int = HELD_BYTES):
-        self.run, self.probe, self._held_bytes, self._reference = run, probe, held_bytes, Reference(run)
+        self.run, self.probe, self._held_bytes = run, probe, held_bytes
+        self._complete = run.objective.completer(run)
         a, whole = run, replicated(run.mesh)
         self._layers, self._experts = a.decoder.n_adapted, 0 if a.decoder.adapter is None else a.decoder.adapter.experts
 
         def add(total: Tree, adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Tree:
             def loss(adapters: Tree) -> jax.Array:
-                sums = batch_sums(a.decoder, a.config, base, adapters, tables, batch, None)
+                sums = a.objective.sums(a.decoder, a.config, base, adapters, tables, batch, None)
                 return sums.objective["loss"].total
 
             return jax.tree.map(jnp.add, total, jax.grad(loss)(adapters))
@@ -217,7 +216,7 @@ class Interference:
         total = self._zeros()
         for bucket, batch in self.probe.halves[unit]:
             tables = self.run.training.tables[bucket]
-            placed = self._reference.add(tables, put_batch(batch, self.run.mesh))
+            placed = self._complete(tables, put_batch(batch, self.run.mesh))
             total = self._add(total, adapters, self.run.base, tables, placed)
         return total
 

@@ -1,9 +1,10 @@
-"""The jitted train step and validation step.
+"""The jitted train step and validation step, and the steps of a run that are just these.
 
 The gradient of an accumulated batch is exact, balance loss included: the loss is a function of sums over all
 micro-batches, so they are summed in one differentiable scan whose body is recomputed in the backward pass.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +12,23 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from cuma_jax.config import Config
+from cuma_jax.config import Config, ObjectiveConfig, RouterConfig
+from cuma_jax.data.batches import Batch
+from cuma_jax.losses.balance import balance_loss, router_z_loss
+from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.run.forward import Sums, Tables, batch_sums, total_loss
-from cuma_jax.runtime.sharding import batch_sharding, replicated
+from cuma_jax.run.forward import Tables
+from cuma_jax.run.rows import validation_source
+from cuma_jax.run.run import Run
+from cuma_jax.runtime.sharding import batch_sharding, put_batch, replicated
 
 Tree = Any
+SumsOf = Callable[..., BatchSums]
+"""`Objective.sums`."""
 
 
 @flax.struct.dataclass
@@ -40,6 +49,33 @@ class TrainState:
     key: jax.Array
 
 
+@dataclasses.dataclass(frozen=True)
+class UpdateRule:
+    """How gradients become the next state.
+
+    Attributes:
+        optimizer, schedule: both count updates.
+        shardings: of the state.
+    """
+
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    shardings: Tree
+
+
+def total_loss(
+    sums: BatchSums, objective: ObjectiveConfig, router: RouterConfig | None = None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss that is minimised, and the metrics that are logged, from the sums of a whole global batch."""
+    balance = balance_loss(sums.routers, objective.balance_form, router)
+    loss = sums.objective["loss"].mean()
+    total = loss + objective.balance * balance
+    if objective.z_loss:
+        total = total + objective.z_loss * router_z_loss(sums.routers)
+    metrics = {name: s.mean() for name, s in sums.objective.items()} | {"balance": balance, "total": total}
+    return total, metrics
+
+
 def loss_of_batch(
     decoder: Decoder,
     config: Config,
@@ -48,21 +84,21 @@ def loss_of_batch(
     tables: Tables,
     batch: Tree,
     key: jax.Array,
-    of_batch: Callable[..., Sums] = batch_sums,
-) -> tuple[jax.Array, tuple[Sums, dict[str, jax.Array]]]:
+    sums_of: SumsOf,
+) -> tuple[jax.Array, tuple[BatchSums, dict[str, jax.Array]]]:
     """The loss of a global batch run in `train.micro_batches` parts, as if it were run at once.
 
-    `of_batch` gives the sums of a part.
+    `sums_of` gives the sums of a part.
     """
     parts = config.train.micro_batches
-    run = functools.partial(of_batch, decoder, config)
+    run = functools.partial(sums_of, decoder, config)
     if parts == 1:
         sums = run(base, adapters, tables, batch, key)
     else:
         split = split_rows(batch, parts)
         one = jax.checkpoint(run, policy=jax.checkpoint_policies.nothing_saveable)
 
-        def body(total: Sums, part: Any) -> tuple[Sums, None]:
+        def body(total: BatchSums, part: Any) -> tuple[BatchSums, None]:
             number, rows = part
             found = one(base, adapters, tables, rows, jax.random.fold_in(key, number))
             return jax.tree.map(jnp.add, total, found), None
@@ -91,10 +127,9 @@ def in_parts(run: Callable[[Tree], jax.Array], batch: Tree, parts: int) -> jax.A
 def make_train_step(
     decoder: Decoder,
     config: Config,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    sums_of: SumsOf,
+    rule: UpdateRule,
     mesh: Mesh,
-    state_shardings: Tree,
     base_shardings: Tree,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """`step(state, base, tables, batch) -> (state, metrics)`, jitted; the old state's buffers are reused."""
@@ -102,13 +137,13 @@ def make_train_step(
     def step(state: TrainState, base: Tree, tables: Tables, batch: Tree) -> tuple[TrainState, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
         grad = jax.value_and_grad(loss_of_batch, argnums=2, has_aux=True)
-        (_, (sums, metrics)), grads = grad(decoder, config, state.adapters, base, tables, batch, key)
+        (_, (sums, metrics)), grads = grad(decoder, config, state.adapters, base, tables, batch, key, sums_of)
         with jax.named_scope("optimizer"):
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.adapters)
+            updates, opt_state = rule.optimizer.update(grads, state.opt_state, state.adapters)
             adapters = optax.apply_updates(state.adapters, updates)
         metrics |= {
             "gradient_norm": optax.global_norm(grads),
-            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            "learning_rate": jnp.asarray(rule.schedule(state.step), jnp.float32),
             "tokens": sums.tokens,
         }
         return TrainState(state.step + 1, adapters, opt_state, state.key), metrics
@@ -116,20 +151,58 @@ def make_train_step(
     whole = replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(state_shardings, base_shardings, whole, batch_sharding(mesh)),
-        out_shardings=(state_shardings, whole),
+        in_shardings=(rule.shardings, base_shardings, whole, batch_sharding(mesh)),
+        out_shardings=(rule.shardings, whole),
         donate_argnums=0,
     )
 
 
 def make_eval_step(
-    decoder: Decoder, config: Config, mesh: Mesh, adapter_shardings: Tree, base_shardings: Tree
-) -> Callable[..., Sums]:
-    """`step(adapters, base, tables, batch) -> Sums`, jitted, without dropout."""
+    decoder: Decoder, config: Config, sums_of: SumsOf, mesh: Mesh, adapter_shardings: Tree, base_shardings: Tree
+) -> Callable[..., BatchSums]:
+    """`step(adapters, base, tables, batch) -> BatchSums`, jitted, without dropout."""
 
-    def step(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Sums:
-        return batch_sums(decoder, config, base, adapters, tables, batch, None)
+    def step(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> BatchSums:
+        return sums_of(decoder, config, base, adapters, tables, batch, None)
 
     whole = replicated(mesh)
     shardings = (adapter_shardings, base_shardings, whole, batch_sharding(mesh))
     return jax.jit(step, in_shardings=shardings, out_shardings=whole)
+
+
+class SupervisedSteps:
+    """See `run.objective.Steps`.
+
+    Args:
+        run: a config made real.
+        rule: how gradients become updates.
+    """
+
+    synchronous = False
+
+    def __init__(self, run: Run, rule: UpdateRule):
+        self._run, self._complete = run, run.objective.completer(run)
+        held_out = validation_source(run)
+        self._held_out = [] if held_out is None else [held_out[i] for i in range(len(held_out))]
+        sums = run.objective.sums
+        self.train_step = make_train_step(run.train_decoder, run.config, sums, rule, run.mesh, run.base_shardings)
+        self.eval_step = make_eval_step(
+            run.decoder, run.config, sums, run.mesh, run.adapter_shardings, run.base_shardings
+        )
+
+    def step(self, state: TrainState, bucket: int, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+        """One step on this process's part of a batch; the old state's buffers are reused."""
+        tables = self._run.training.tables[bucket]
+        placed = self._complete(tables, put_batch(batch, self._run.mesh))
+        return self.train_step(state, self._run.base, tables, placed)
+
+    def validate(self, adapters: Any) -> dict[str, float]:
+        """Mean loss and accuracy over the validation batches; empty without validation."""
+        totals: dict[str, np.ndarray] = {}
+        for bucket, batch in self._held_out:
+            tables = self._run.training.tables[bucket]
+            placed = self._complete(tables, put_batch(batch, self._run.mesh))
+            sums = jax.device_get(self.eval_step(adapters, self._run.base, tables, placed).objective)
+            for name, s in sums.items():
+                totals[name] = totals.get(name, np.zeros(2)) + np.array([s.total, s.count], np.float64)
+        return {name: float(total / count) for name, (total, count) in totals.items()}

@@ -106,32 +106,31 @@ has_arg() { # FLAG: whether the training arguments hold FLAG or FLAG=VALUE
 
 # What --machine says about the hardware to ask for: the names are those of `python -m cuma_jax.train --machine`.
 # Cloud names count the chips of v5e and v6e, but the cores of v5p, two a chip.
-machine_facts() { # MACHINE: sets KIND SLICES, for TPU: TPU_TYPE RUNTIME GKE_TPU TOPOLOGY HOSTS, for GPU: GPUS
-  KIND=tpu SLICES=1 GPUS=0 TPU_TYPE="" RUNTIME="" GKE_TPU="" TOPOLOGY="" HOSTS=1
+machine_facts() { # MACHINE: sets KIND SLICES, for TPU: TPU_TYPE RUNTIME, for GPU: GPUS
+  local known="one of v5e-16, v5e-256, 2xv5e-256, v6e-256, v5p-64, 1xh100, 8xh100"
+  KIND=tpu SLICES=1 GPUS=0 TPU_TYPE="" RUNTIME=""
   case $1 in
-    v5e-16) TPU_TYPE=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite GKE_TPU=tpu-v5-lite-podslice TOPOLOGY=4x4 HOSTS=4 ;;
-    v5e-256 | 2xv5e-256)
-      TPU_TYPE=v5litepod-256 RUNTIME=v2-alpha-tpuv5-lite GKE_TPU=tpu-v5-lite-podslice TOPOLOGY=16x16 HOSTS=64
-      [[ $1 == v5e-256 ]] || SLICES=2
-      ;;
-    v6e-256) TPU_TYPE=v6e-256 RUNTIME=v2-alpha-tpuv6e GKE_TPU=tpu-v6e-slice TOPOLOGY=16x16 HOSTS=64 ;;
-    v5p-64) TPU_TYPE=v5p-64 RUNTIME=v2-alpha-tpuv5 GKE_TPU=tpu-v5p-slice TOPOLOGY=2x4x4 HOSTS=8 ;;
+    v5e-16) TPU_TYPE=v5litepod-16 RUNTIME=v2-alpha-tpuv5-lite ;;
+    v5e-256) TPU_TYPE=v5litepod-256 RUNTIME=v2-alpha-tpuv5-lite ;;
+    2xv5e-256) TPU_TYPE=v5litepod-256 RUNTIME=v2-alpha-tpuv5-lite SLICES=2 ;;
+    v6e-256) TPU_TYPE=v6e-256 RUNTIME=v2-alpha-tpuv6e ;;
+    v5p-64) TPU_TYPE=v5p-64 RUNTIME=v2-alpha-tpuv5 ;;
     1xh100) KIND=gpu GPUS=1 ;;
     8xh100) KIND=gpu GPUS=8 ;;
-    "") die "--machine is missing; one of v5e-16, v5e-256, 2xv5e-256, v6e-256, v5p-64, 1xh100, 8xh100 (see --help)" ;;
-    *) die "--machine $1 is unknown; one of v5e-16, v5e-256, 2xv5e-256, v6e-256, v5p-64, 1xh100, 8xh100" ;;
+    "") die "--machine is missing; $known (see --help)" ;;
+    *) die "--machine $1 is unknown; $known" ;;
   esac
-  export KIND SLICES GPUS TPU_TYPE RUNTIME GKE_TPU TOPOLOGY HOSTS
+  export KIND SLICES GPUS TPU_TYPE RUNTIME
 }
 
 need_tpu() { # MACHINE
   machine_facts "$1"
-  [[ $KIND == tpu ]] || die "--machine $1 is a GPU; use launch/gpu_node.sh, launch/slurm.sh or launch/jobset.sh"
+  [[ $KIND == tpu ]] || die "--machine $1 is a GPU; use launch/gpu_node.sh, launch/slurm.sh or launch/xpk.sh"
 }
 
 need_gpu() { # MACHINE
   machine_facts "$1"
-  [[ $KIND == gpu ]] || die "--machine $1 is a TPU; use launch/tpu_vm.sh, launch/xpk.sh or launch/jobset.sh"
+  [[ $KIND == gpu ]] || die "--machine $1 is a TPU; use launch/tpu_vm.sh or launch/xpk.sh"
 }
 
 # The training command, in TRAIN. Every process runs the same one, and running it again resumes the run: so the run's

@@ -153,7 +153,7 @@ def test_an_export_that_fails_leaves_nothing_behind(survey, tmp_path, monkeypatc
 def preferences(tmp_path_factory):
     paths = write_preferences(tmp_path_factory.mktemp("files"))
     data = DataConfig(source="prism", path=paths["prism"], validation_respondents=0.2)
-    return load_source(data, "sft", str(tmp_path_factory.mktemp("cache"))), data
+    return load_source(data, False, str(tmp_path_factory.mktemp("cache"))), data
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])

@@ -173,7 +173,7 @@ def test_a_survey_may_be_empty_of_answers():
 def preferences(request, tmp_path_factory):
     paths = write_preferences(tmp_path_factory.mktemp("files"))
     data = DataConfig(source=request.param, path=paths[request.param], unseen_conversations=0.1)
-    return load_source(data, "sft", str(tmp_path_factory.mktemp("cache"))), data
+    return load_source(data, False, str(tmp_path_factory.mktemp("cache"))), data
 
 
 def test_conversations_are_counted_as_a_loop_counts_them(preferences):

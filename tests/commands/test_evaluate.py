@@ -10,7 +10,7 @@ import pytest
 from conftest import changed
 
 from cuma_jax.commands import evaluate
-from cuma_jax.evaluation.run import Scored
+from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.loop import Trainer
@@ -20,7 +20,7 @@ from cuma_jax.training.loop import Trainer
 def test_the_newest_or_the_best_checkpoint_is_restored_and_named(debug_run, tmp_path):
     run = debug_run
     with pytest.raises(CumaError, match="has no checkpoint yet"):
-        evaluate.restore(run, tmp_path, "last")
+        load_adapters(run, tmp_path, "last")
     trainer, checkpoints = Trainer(run), Checkpoints(tmp_path, run)
     fresh = trainer.fresh()
 
@@ -31,21 +31,21 @@ def test_the_newest_or_the_best_checkpoint_is_restored_and_named(debug_run, tmp_
     save(5, None)
     checkpoints._manager.wait_until_finished()
     with pytest.raises(CumaError, match=r"no validated checkpoint.*--checkpoint last"):
-        evaluate.restore(run, tmp_path, "best")
+        load_adapters(run, tmp_path, "best")
     save(10, 1.0)
     save(20, 2.0)
     save(30, None)
     checkpoints.close()
     for which, step in (("last", 30), ("best", 10)):
-        adapters, scored = evaluate.restore(run, tmp_path, which)
-        assert scored == Scored(which, step, 30, 40)
+        adapters, scored = load_adapters(run, tmp_path, which)
+        assert scored == CheckpointInfo(which, step, 30, 40)
         assert all(np.all(np.asarray(leaf) == step) for leaf in jax.tree.leaves(adapters))
 
 
 def test_about_says_what_was_scored_and_whether_training_had_ended():
-    best = Scored("best", 10, 40, 40).about()
+    best = CheckpointInfo("best", 10, 40, 40).about()
     assert best == {"checkpoint": "best, step 10 of 40", "step": 10, "steps": 40, "unfinished": False}
-    assert Scored("last", 30, 30, 40).about()["unfinished"]
+    assert CheckpointInfo("last", 30, 30, 40).about()["unfinished"]
 
 
 def test_best_without_anything_to_validate_on_is_refused_before_training(debug_run):

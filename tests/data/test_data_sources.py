@@ -36,7 +36,7 @@ def plain(text):
 
 def test_no_annotator_conversation_or_prompt_is_on_both_sides_of_its_split(data, cache_folder):
     """By the texts themselves, at every turn: no prompt that opens a held-out conversation is anywhere in training."""
-    source = load_source(data, "sft", cache_folder)
+    source = load_source(data, False, cache_folder)
     assert isinstance(source, Preferences)
     split_N = split_rows(source_units(source), data)
     of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
@@ -68,7 +68,7 @@ def test_prompts_that_meet_in_a_conversation_are_held_out_together(tmp_path, cac
     linked = next(row for row in rows if row["second_turn_prompt"] and row["first_turn_prompt"] == first)
     linked["second_turn_prompt"] = other["first_turn_prompt"].upper() + " "
     data = DataConfig(source="community_alignment", path=str(write_rows(tmp_path / "ca.jsonl", rows)))
-    source = load_source(data, "sft", cache_folder)
+    source = load_source(data, False, cache_folder)
     units = source_units(source)
     item = dict(zip(units.conversation_ids, units.item_N.tolist(), strict=True))
     assert item[str(linked["conversation_id"])] == item[str(other["conversation_id"])]
@@ -76,7 +76,7 @@ def test_prompts_that_meet_in_a_conversation_are_held_out_together(tmp_path, cac
 
 
 def test_the_choice_task_holds_out_prompts_and_annotators(data, cache_folder):
-    source = load_source(data, "choice", cache_folder)
+    source = load_source(data, True, cache_folder)
     assert isinstance(source, Survey)
     units = source_units(source)
     split_N = split_rows(units, data)

@@ -15,7 +15,7 @@ from conftest import changed
 from cuma_jax.config import SamplingConfig
 from cuma_jax.generation import Prompt, generate_texts, make_generate
 from cuma_jax.generation.chats import prompt_tokens
-from cuma_jax.run.writer import writer_of
+from cuma_jax.run.inference import writer_of
 from cuma_jax.runtime.errors import CumaError
 
 SAMPLING = SamplingConfig(temperature=0.7, top_k=200, top_p=0.98, max_new_tokens=7)

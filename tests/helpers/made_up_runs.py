@@ -19,7 +19,7 @@ from cuma_jax.surveys.splits import split_rows, split_table
 
 @functools.cache
 def _data(data, sentence):
-    source = load_source(data, "choice", "")
+    source = load_source(data, True, "")
     units = source_units(source)
     return source, units, build_profiles(source, (), sentence), split_rows(units, data)
 

@@ -34,11 +34,12 @@ from cuma_jax.interop.formats.official_fields import run_fields, training_fields
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tensors, to_tree
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.sft import sft_sums
+from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.router import gate_weights
 from cuma_jax.models.weights import load_params
-from cuma_jax.run.forward import Sums, total_loss
+from cuma_jax.training.step import total_loss
 
 OWN = ROOT / "tests" / "golden" / "reference"
 FAST = "qwen3_r8_script"
@@ -113,7 +114,7 @@ def forward(which, adapters):
     labels_BS = jnp.asarray(arrays["labels"][:, 1:], jnp.int32)
     weight_BS = (labels_BS != -100).astype(jnp.float32)
     objective = sft_sums(logits_BTV[:, :-1], jnp.eye(logits_BTV.shape[-1]), jnp.maximum(labels_BS, 0), weight_BS)
-    sums = Sums(objective, router_sums(stats), jnp.sum(lengths_B))
+    sums = BatchSums(objective, router_sums(stats), jnp.sum(lengths_B))
     total, metrics = total_loss(sums, c.config.objective, c.config.router)
     return c.official.config.objective_scale * total, (logits_BTV, metrics["loss"], metrics["balance"], stats)
 

@@ -13,9 +13,10 @@ from processes import finish, metrics, start
 
 from cuma_jax.run.build import build_run
 from cuma_jax.run.forward import hidden
+from cuma_jax.run.rows import rows_of
 from cuma_jax.run.saved_adapters import read_adapters
 from cuma_jax.runtime.sharding import put_batch
-from cuma_jax.training.loop import train, training_rows
+from cuma_jax.training.loop import train
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ def accuracy(config, folder):
     with devices_of(config.mesh):
         run = build_run(config, progress=False)
     adapters = train(run, folder).state.adapters
-    prompts = training_rows(run, "train")
+    prompts = rows_of(run, "train")
     batch = prompts.gather(np.arange(len(prompts)), 0)
     batch = {name: batch[name] for name in ("tokens", "lengths", "profile")}
     batch["positions"] = batch["lengths"][:, None] - 1

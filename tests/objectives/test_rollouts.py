@@ -13,9 +13,9 @@ from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.objectives.grpo.policy import reply_logps, reply_sums
 from cuma_jax.objectives.grpo.rollouts import Rewarded, Rollouts, distinct_texts
 from cuma_jax.rewards import Scores
+from cuma_jax.run.rows import rows_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
-from cuma_jax.training.loop import training_rows
 
 pytestmark = pytest.mark.slow
 SAMPLES, PROMPTS, MOST, TEMPERATURE = 4, 2, 5, 0.7
@@ -54,7 +54,7 @@ def rollouts(run):
 
 @pytest.fixture(scope="module")
 def written(run, rollouts, random_adapters):
-    prompts = training_rows(run, "train")
+    prompts = rows_of(run, "train")
     batch = prompts.gather(np.array([7, 7]), 0)  # one prompt twice
     adapters = random_adapters(run)
     with jax.set_mesh(run.mesh), jax.transfer_guard("disallow"):
@@ -99,7 +99,7 @@ def test_a_reply_without_a_reward_is_counted_and_one_too_many_stops_training(rol
 
 
 def test_an_option_is_its_letter_and_the_end_of_the_turn_and_nothing_else(run):
-    prompts, end = training_rows(run, "train"), run.tokenizer.end_of_turn_id
+    prompts, end = rows_of(run, "train"), run.tokenizer.end_of_turn_id
     row = int(np.flatnonzero(prompts.rows.question_N == 1)[0])  # three options
     letter = {name: run.tokenizer.encode(name)[0] for name in "ABCD"}
     assert [prompts.option(row, [letter[x], end], end) for x in "ABC"] == [0, 1, 2]
@@ -185,7 +185,7 @@ def test_texts_that_are_alike_are_one():
 
 
 def test_prompts_are_drawn_by_the_step_alone(run):
-    prompts = training_rows(run, "train")
+    prompts = rows_of(run, "train")
     one, other = (TrainBatches(prompts, PROMPTS, 9, 5, slice(0, PROMPTS)) for _ in range(2))
     list(map(one.__getitem__, range(4)))
     bucket, batch = one[4]

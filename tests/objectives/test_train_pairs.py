@@ -19,20 +19,16 @@ from cuma_jax.data.batches import Buckets
 from cuma_jax.data.replies import ReplyBatcher
 from cuma_jax.losses.dpo import dpo_sums
 from cuma_jax.objectives import reference
-from cuma_jax.objectives.reference import (
-    REFERENCE_FILE,
-    Reference,
-    check_reference,
-    save_reference,
-    with_reference_logps,
-)
+from cuma_jax.objectives.pair_rows import pair_logps
+from cuma_jax.objectives.reference import REFERENCE_FILE, complete_pairs, reference_of, seen_pairs, with_reference_logps
 from cuma_jax.run.folder import read_metrics, write_config
-from cuma_jax.run.forward import batch_sums, hidden, pair_logps
+from cuma_jax.run.forward import hidden
 from cuma_jax.run.init_adapters import check_start
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training.checkpoints import Checkpoints
-from cuma_jax.training.loop import Trainer, seen_pairs, train
+from cuma_jax.training.loop import Trainer, train
 
 close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=3e-6)
 SIZE = 4
@@ -119,7 +115,9 @@ def test_loss_and_gradients_of_a_batch_equal_the_slow_twin(run, random_adapters,
     given = {name: jnp.asarray(value) for name, value in batch.items()}
 
     def fast(adapters):
-        sums = batch_sums(run.decoder, config, run.base, adapters, run.training.tables[0], given, None).objective
+        sums = run.objective.sums(
+            run.decoder, config, run.base, adapters, run.training.tables[0], given, None
+        ).objective
         return sums["loss"].mean(), {name: s.mean() for name, s in sums.items()}
 
     (value, metrics), grads = jax.jit(jax.value_and_grad(fast, has_aux=True))(adapters)
@@ -152,7 +150,7 @@ def test_routers_are_balanced_over_both_sides_as_over_single_rows(run, random_ad
     rows = singles.gather(np.arange(2 * SIZE), 0)
     as_sft = changed(run.config, objective={"name": "sft"})
     found = [
-        jax.jit(functools.partial(batch_sums, run.decoder, config))(
+        jax.jit(functools.partial(objective_of(config).sums, run.decoder, config))(
             run.base, adapters, run.training.tables[0], {k: jnp.asarray(v) for k, v in b.items()}, None
         )
         for config, b in ((run.config, batch), (as_sft, rows))
@@ -222,13 +220,15 @@ def test_cached_and_in_step_references_are_the_same_numbers(run, begun_from, ran
     found = {}
     for which in ("start", "base"):
         a = started(run, begun_from, reference=which)
-        cached = with_reference_logps(a, seen_pairs(a))
+        cached = with_reference_logps(a, reference_of(a), seen_pairs(a))
         bucket, batch = Trainer(cached).batches[0]
         with jax.set_mesh(a.mesh):
             placed = put_batch({k: v for k, v in batch.items() if k != "reference_logp"}, a.mesh)
             for parts in (1, 2):
                 split = dataclasses.replace(a, config=changed(a.config, train={"micro_batches": parts}))
-                in_step = Reference(split).add(a.training.tables[bucket], placed)["reference_logp"]
+                in_step = complete_pairs(split, reference_of(split))(a.training.tables[bucket], placed)[
+                    "reference_logp"
+                ]
                 np.testing.assert_allclose(batch["reference_logp"], in_step, rtol=1e-5)
         found[which] = batch["reference_logp"]
         adapters = random_adapters(run, 7) if which == "start" else run.identity_adapters(0)
@@ -237,7 +237,7 @@ def test_cached_and_in_step_references_are_the_same_numbers(run, begun_from, ran
                 a.base, adapters, a.training.tables[bucket], placed
             )
         np.testing.assert_allclose(batch["reference_logp"], expected, rtol=1e-5)
-        again = with_reference_logps(a, seen_pairs(a))
+        again = with_reference_logps(a, reference_of(a), seen_pairs(a))
         np.testing.assert_array_equal(again.training.reference_X, cached.training.reference_X)
         assert np.isnan(cached.training.reference_X).any()  # replies that no batch holds are not scored
     assert np.abs(found["start"] - found["base"]).min() > 0.01
@@ -245,8 +245,8 @@ def test_cached_and_in_step_references_are_the_same_numbers(run, begun_from, ran
     for path in (reference.cache_dir(run.config.run.cache_dir) / "reference_logps").glob("*.npy"):
         path.write_bytes(b"damaged")
     a = started(run, begun_from, reference="start")
-    np.testing.assert_allclose(Trainer(with_reference_logps(a, seen_pairs(a))).batches[0][1]["reference_logp"],
-                               found["start"], rtol=1e-6)  # fmt: skip
+    _, batch = Trainer(with_reference_logps(a, reference_of(a), seen_pairs(a))).batches[0]
+    np.testing.assert_allclose(batch["reference_logp"], found["start"], rtol=1e-6)
     assert len(calls) == 3
 
 
@@ -275,11 +275,12 @@ def test_training_is_the_same_whichever_way_the_reference_is_computed(run, begun
 @pytest.mark.slow
 def test_a_run_that_goes_on_needs_the_same_reference(run, begun_from, tmp_path):
     begun = started(run, begun_from)
-    check_reference(begun, tmp_path)  # a new run
-    save_reference(begun, tmp_path)
-    check_reference(begun, tmp_path)
+    held_to = reference_of(begun)
+    held_to.check(tmp_path)  # a new run
+    held_to.save(tmp_path)
+    held_to.check(tmp_path)
     with pytest.raises(CumaError, match="begun with another reference"):
-        check_reference(started(run, begun_from, reference="base"), tmp_path)
+        reference_of(started(run, begun_from, reference="base")).check(tmp_path)
 
 
 @pytest.mark.slow

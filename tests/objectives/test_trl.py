@@ -14,8 +14,9 @@ from loading import load
 
 from cuma_jax.config import Config, DpoConfig, GrpoConfig, ObjectiveConfig, RewardConfig, SamplingConfig, TrainConfig
 from cuma_jax.hub.model_files import resolve
+from cuma_jax.objectives.dpo import Dpo
 from cuma_jax.objectives.grpo.policy import reply_sums
-from cuma_jax.run.forward import Tables, batch_sums
+from cuma_jax.run.forward import Tables
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -64,7 +65,7 @@ def config_of(case):
     if case in maker.DPO:
         settings = maker.DPO[case]
         dpo = DpoConfig(beta=settings["beta"], loss=settings["loss_type"][0])
-        return Config(objective=ObjectiveConfig("dpo", aggregate="respondent"), dpo=dpo), batch_sums, pair_batch
+        return Config(objective=ObjectiveConfig("dpo", aggregate="respondent"), dpo=dpo), Dpo().sums, pair_batch
     settings = maker.GRPO[case]
     grpo = GrpoConfig(
         samples=maker.SAMPLES, clip=settings["epsilon"], clip_high=settings.get("epsilon_high", 0.0),

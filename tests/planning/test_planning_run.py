@@ -165,6 +165,17 @@ def test_only_the_data_axis_crosses_slices():
         make_mesh(MeshConfig(1, 8, 1), devices)
 
 
+@needs_libtpu
+@pytest.mark.slow
+def test_a_small_model_compiles_for_a_slice_that_is_not_here():
+    config = changed(load_config("debug"), mesh={"fsdp": 2})
+    found = as_json(plan(config, topology="v5e:2x2", fixed=True, length=64, profiles=64))
+    assert found["fits"]
+    assert found["mesh"] == {"data": 2, "fsdp": 2, "tensor": 1}
+    assert found["peak_bytes"] >= found["compiled"]["argument_bytes"] > 0
+    assert found["compiled"]["collectives"]["all-gather"]["count"] > 0  # of the weights that are split
+
+
 def run_plan(*flags, timeout=900):
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     command = [sys.executable, "-m", "cuma_jax.plan", *flags]

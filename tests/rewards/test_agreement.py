@@ -123,8 +123,8 @@ def test_groups_of_a_survey_are_scored_against_their_own_cells():
         expected += list(group_rewards(option_G, people_O / people_O.sum(), question.ordered))
         agreement.append(group_agreement(option_G, people_O / people_O.sum(), question.ordered))
     np.testing.assert_allclose(scores.values, expected)
-    assert scores.figures["invalid"] == 1 / 8
-    assert scores.figures["agreement"] == pytest.approx(np.mean(agreement))
+    assert scores.metrics["invalid"] == 1 / 8
+    assert scores.metrics["agreement"] == pytest.approx(np.mean(agreement))
     assert agreement[0] != agreement[1]
 
 

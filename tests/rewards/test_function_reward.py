@@ -71,8 +71,8 @@ def test_what_cannot_be_loaded_is_an_error_that_says_why(here, name, message):
 
 
 class Fixed:
-    def __init__(self, values, figures, reason=""):
-        self._scores = Scores(np.array(values), figures, reason)
+    def __init__(self, values, metrics, reason=""):
+        self._scores = Scores(np.array(values), metrics, reason)
 
     def score(self, samples):
         return self._scores
@@ -82,7 +82,7 @@ def test_a_sum_adds_its_parts_and_fails_where_one_does():
     parts = {"a": (2.0, Fixed([1, 2, 3], {"x": 1.0})), "b": (0.5, Fixed([0, np.nan, 4], {"y": 2.0}, "no answer"))}
     scores = WeightedSum(parts).score(SAMPLES)
     np.testing.assert_array_equal(scores.values, [2, np.nan, 8])
-    assert scores.figures == {"x": 1.0, "y": 2.0, "reward_a": 2.0, "reward_b": 2.0}
+    assert scores.metrics == {"x": 1.0, "y": 2.0, "reward_a": 2.0, "reward_b": 2.0}
     assert scores.reason == "no answer"
 
 

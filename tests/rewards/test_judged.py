@@ -34,7 +34,7 @@ def test_verdicts_are_rewards_beside_the_reply_that_the_person_preferred(tmp_pat
     with serving(prefers_good) as (url, judge):
         scores = reward(url, tmp_path).score(samples("good bread", "no bread", "the usual"))
     np.testing.assert_array_equal(scores.values, [1.0, 0.5, 0.5])
-    assert scores.figures == {"failed": 0.0, "win": pytest.approx(2 / 3)}
+    assert scores.metrics == {"failed": 0.0, "win": pytest.approx(2 / 3)}
     assert len(judge.requests) == 4  # both orders; equal replies are a tie without a call
     assert "Chile" in judge.requests[0]["messages"][1]["content"]
 
@@ -44,7 +44,7 @@ def test_a_call_that_fails_for_good_is_no_reward_and_says_why(tmp_path):
         scores = reward(url, tmp_path).score(samples("good bread", "broken bread"))
     assert scores.values[0] == 1.0
     assert np.isnan(scores.values[1])
-    assert scores.figures["failed"] == 0.5
+    assert scores.metrics["failed"] == 0.5
     assert "400" in scores.reason
 
 

@@ -9,7 +9,7 @@ from conftest import changed
 
 from cuma_jax.config.methods import apply_method
 from cuma_jax.run import build as build_module
-from cuma_jax.run.requirements import check_needs
+from cuma_jax.run.build import check_needs
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.invented import make_invented
 

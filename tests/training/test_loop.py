@@ -17,8 +17,10 @@ from conftest import ROOT, changed
 
 from cuma_jax.config import MeshConfig
 from cuma_jax.run.folder import read_metrics
+from cuma_jax.run.rows import total_steps
+from cuma_jax.run.saved_adapters import find_step, read_adapters, read_state
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.training import loop
+from cuma_jax.training import loop, step
 from cuma_jax.training import trace as loop_trace
 from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.loop import Trainer, train
@@ -129,10 +131,10 @@ def test_a_half_written_checkpoint_is_never_used_and_a_run_goes_on_from_the_one_
     folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
     part = (folder / "checkpoints" / "6").rename(folder / "checkpoints" / "6.orbax-checkpoint-tmp-0")
     shutil.rmtree(part / "state", ignore_errors=True)
-    for read_only in (True, False):
-        checkpoints = Checkpoints(folder, run, read_only)
-        assert checkpoints.latest() == 3
-        checkpoints.close()
+    assert find_step(folder, "last") == (3, 3)
+    checkpoints = Checkpoints(folder, run)
+    assert checkpoints.latest() == 3
+    checkpoints.close()
     same(train(run, folder).state, uninterrupted[1].state)
     assert losses(folder) == losses(uninterrupted[0])
     assert not list((folder / "checkpoints").glob("*tmp*"))
@@ -148,30 +150,24 @@ def test_a_damaged_checkpoint_is_named(run, uninterrupted, tmp_path):
 
 
 def test_a_checkpoint_of_another_base_or_adapter_is_refused_with_the_reason(run, uninterrupted):
-    abstract = Trainer(run).abstract()
-
-    def restore(**other):
-        checkpoints = Checkpoints(uninterrupted[0], dataclasses.replace(run, **other), read_only=True)
-        try:
-            return checkpoints.restore(6, abstract)
-        finally:
-            checkpoints.close()
-
-    same(restore(), uninterrupted[1].state)
+    folder, abstract = uninterrupted[0], Trainer(run).abstract()
+    same(read_state(folder, 6, abstract, run.fingerprint), uninterrupted[1].state)
     with pytest.raises(CumaError, match=r"another base model .*model\.source"):
-        restore(fingerprint="0" * 32)
+        read_state(folder, 6, abstract, "0" * 32)
     wider = jax.tree.map(lambda s: jax.ShapeDtypeStruct((*s.shape[:-1], s.shape[-1] + 1), s.dtype),
                          run.adapter_shapes)  # fmt: skip
-    with pytest.raises(CumaError, match=r"other adapters: .* there and .* here"):
-        restore(adapter_shapes=wider)
+    for read in (
+        lambda: read_state(folder, 6, abstract.replace(adapters=wider), run.fingerprint),
+        lambda: read_adapters(folder, 6, wider, run.fingerprint),
+    ):
+        with pytest.raises(CumaError, match=r"other adapters: .* there and .* here"):
+            read()
 
 
 def test_the_best_checkpoint_has_the_lowest_validation_loss(run, uninterrupted):
     logged = losses(uninterrupted[0])
     best = min((3, 6), key=lambda step: logged[step, "validation"]["loss"])
-    checkpoints = Checkpoints(uninterrupted[0], run, read_only=True)
-    assert checkpoints.best() == best
-    checkpoints.close()
+    assert find_step(uninterrupted[0], "best") == (best, 6)
 
 
 def test_the_newest_checkpoints_and_the_best_are_kept(run, uninterrupted, tmp_path):
@@ -182,9 +178,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(run, uninterrupted, tmp_pa
         checkpoints.save(dataclasses.replace(state, step=jnp.asarray(step)), loss)
     checkpoints.close()
     assert {int(p.name) for p in (tmp_path / "checkpoints").iterdir()} == {2, 6, 7}
-    again = Checkpoints(tmp_path, few, read_only=True)
-    assert (again.latest(), again.best()) == (7, 2)
-    again.close()
+    assert (find_step(tmp_path, "last"), find_step(tmp_path, "best")) == ((7, 7), (2, 7))
 
 
 def test_a_loss_that_is_not_finite_stops_naming_the_step_and_is_not_saved(run, tmp_path, monkeypatch):
@@ -206,13 +200,13 @@ def test_compiles_once_a_bucket_and_gives_the_old_state_up(run, uninterrupted):
     The old state's buffers become the new one's: a step needs no second copy of adapters and moments.
     """
     trainer = Trainer(run)
-    checkpoints = Checkpoints(uninterrupted[0], run, read_only=True)
+    checkpoints = Checkpoints(uninterrupted[0], run)
     restored = checkpoints.restore(3, trainer.abstract())
     checkpoints.close()
     with compiled() as names, jax.set_mesh(run.mesh):
         for state in (trainer.fresh(), restored):
             for number in range(2):
-                old, state = state, trainer.step(state, *trainer.batches[number])[0]
+                old, state = state, trainer.steps.step(state, *trainer.batches[number])[0]
                 assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
                 assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, run.base)))
     assert names.count("step") == 1
@@ -238,7 +232,7 @@ class Watched:
         self.events.append(("compiled", program))
 
     def watch(self, trainer, patch):
-        step, write = trainer.train_step, MetricsLog.write
+        step, write = trainer.steps.train_step, MetricsLog.write
 
         def started(state, base, tables, batch):
             self.events.append(("start", int(jax.device_get(state.step)) + 1))
@@ -250,7 +244,7 @@ class Watched:
             write(log, line)
 
         patch.setattr(loop, "Trainer", lambda run: trainer)
-        patch.setattr(trainer, "train_step", started)
+        patch.setattr(trainer.steps, "train_step", started)
         patch.setattr(MetricsLog, "write", logged)
         patch.setattr(loop.Progress, "say", lambda _, text: self.said.append(text))
 
@@ -270,9 +264,9 @@ def watched(debug_config, debug_run, run_on, tmp_path_factory):
     )
     run = run_on(config)
     trainer, first = Trainer(run), Watched(tmp_path_factory.mktemp("watched"))
-    resumed, step = Watched(first.folder), trainer.train_step
+    resumed, step = Watched(first.folder), trainer.steps.train_step
     for watched in (first, resumed):
-        trainer.train_step = step
+        trainer.steps.train_step = step
         with pytest.MonkeyPatch.context() as patch, compiled(watched.note):
             watched.watch(trainer, patch)
             train(run, first.folder)
@@ -319,7 +313,7 @@ def test_a_trace_has_the_parts_of_a_step_and_the_user_is_told_where(watched):
 
 def test_an_implicit_transfer_in_the_loop_is_an_error(run, tmp_path, monkeypatch):
     """A batch that was not put on the devices: JAX would copy it, and wait, at every step."""
-    monkeypatch.setattr(loop, "put_batch", lambda batch, mesh: dict(batch))
+    monkeypatch.setattr(step, "put_batch", lambda batch, mesh: dict(batch))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train(run, tmp_path)
 
@@ -339,4 +333,4 @@ def test_resuming_on_another_mesh_keeps_the_data_order_and_the_losses(debug_conf
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(7, 0.0, 7), (0, 2.0, 13), (0, 0.001, 1), (5, 9.0, 5)])
 def test_steps_come_from_the_config_or_from_epochs(run, steps, epochs, expected):
     config = changed(run.config, train={"steps": steps, "epochs": epochs, "batch_size": 16})
-    assert loop.total_steps(dataclasses.replace(run, config=config), range(100)) == expected
+    assert total_steps(dataclasses.replace(run, config=config), range(100)) == expected

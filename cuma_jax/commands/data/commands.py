@@ -25,6 +25,7 @@ from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import preference_pairs
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.memory import host_peak_bytes
 from cuma_jax.surveys.load import cached_folder as cached_survey
@@ -88,11 +89,11 @@ def build(config: Config) -> Result:
     folder = where(data, config.run.cache_dir)
     fresh = folder is not None and not folder.exists()
     with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}", not (fresh and data.source in _BARS)):
-        source = load_source(data, config.objective.name, config.run.cache_dir, config.profile.derived)
+        source = load_source(data, config.reads_choices, config.run.cache_dir, config.profile.derived)
     if fresh:
         del source
         with phases("open it from the cache"):
-            source = load_source(data, config.objective.name, config.run.cache_dir, config.profile.derived)
+            source = load_source(data, config.reads_choices, config.run.cache_dir, config.profile.derived)
     with phases("profiles"):
         profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     splits: dict[str, Any] = {"splits": []}
@@ -118,7 +119,7 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
     """Counts a source, and renders examples of its rows."""
     phases = Phases()
     with phases(f"load {config.data.source}"):
-        source = load_source(config.data, config.objective.name, config.run.cache_dir, config.profile.derived)
+        source = load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
     with phases("count"):
         profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
         if isinstance(source, Survey):
@@ -126,7 +127,7 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
         else:
             facts = preference_facts(source, source_units(source), profiles, config.data)
     rows: list[Example] = []
-    note, paired = "", config.objective.name == "dpo"
+    note, paired = "", objective_of(config).pairs_replies
     if examples > 0:
         with phases("render examples"):
             tokenizer, note = try_tokenizer(config, config.run.cache_dir)
@@ -177,7 +178,7 @@ def check(config: Config) -> Result:
             lines.append(format_problems(problems))
         if errors:
             return Result("\n".join(lines), facts, failed=True)
-    source = load_source(data, config.objective.name, config.run.cache_dir, config.profile.derived)
+    source = load_source(data, config.reads_choices, config.run.cache_dir, config.profile.derived)
     facts |= {**counts(source), "skipped": dict(source.skipped)}
     found = ", ".join(f"{n:,} {unit}" for unit, n in counts(source).items())
     if source.skipped:
@@ -201,7 +202,7 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
     if not conversations:  # before minutes of reading
         check_folder(out, file_names(form, conversations=False), overwrite)
     with phases(f"load {config.data.source}"):
-        source = load_source(config.data, config.objective.name, config.run.cache_dir, config.profile.derived)
+        source = load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
     with phases("write"):
         rows = export(source, config.data, out, form, overwrite)
     facts: dict[str, Any] = {"source": config.data.source, "out": str(out), "rows": rows}

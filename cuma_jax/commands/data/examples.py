@@ -15,6 +15,7 @@ from cuma_jax.data.shots import Shots
 from cuma_jax.data.tokens import build_row_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
@@ -105,7 +106,7 @@ def survey_example(
     alone = dataclasses.replace(profiles, codes_PF=profiles.codes_PF[[row]], profile_R=np.zeros(1, np.int32))
     in_prompt = alone if config.profile.in_prompt else None
     own = None if shots is None else shots.alone(row, int(survey.question_A[answer]))
-    pieces = build_row_tokens([question], in_prompt, tokenizer, config.objective.name, own)
+    pieces = build_row_tokens([question], in_prompt, tokenizer, objective_of(config).answer_tokens, own)
     first, template = np.zeros(1, np.int32), pieces.template_QO[[0], [option]]
     fed = pieces.fill(first, template, int(pieces.lengths(first, template)[0]))[0].tolist()
     letter = int(pieces.option_ids_QO[0, option])

@@ -24,7 +24,7 @@ from cuma_jax.evaluation.preferences.win_rate import (
     score_blocks,
     scores_of,
 )
-from cuma_jax.judging import Comparison, Judge
+from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.run.run import Run
@@ -112,7 +112,7 @@ def compare_sides(
     }
 
 
-def _announce(judge: Judge, prompts: int, pairs: Sequence[Comparison]) -> None:
+def _announce(judge: Judge, prompts: int, pairs: Sequence[ReplyPair]) -> None:
     known = judge.requests_needed(pairs)
     most = judge.config.max_requests
     text = (
@@ -128,7 +128,7 @@ def _judged(
     run: Run, judge: Judge, asked: Sequence[Asked], ours: Written, theirs: Written
 ) -> tuple[np.ndarray, dict[str, Any]]:
     comparisons = [
-        Comparison(row.profile, row.messages, first, second)
+        ReplyPair(row.profile, row.messages, first, second)
         for row, first, second in zip(asked, ours.texts, theirs.texts, strict=False)  # what is only shown comes last
     ]
     judged = judge.compare(comparisons, progress="judging replies", max_failed=judge.config.max_failed)
@@ -147,7 +147,7 @@ def _winrate(run: Run, asked: Sequence[Asked], score_N: np.ndarray) -> dict[str,
     return blocks | {"clusters": "respondents" if survey else "prompts"}
 
 
-def _pairs(run: Run, count: int) -> list[tuple[Comparison, int]]:
+def _pairs(run: Run, count: int) -> list[tuple[ReplyPair, int]]:
     """Held-out pairs as comparisons (first: what the person preferred), one a conversation, and their prompts."""
     source, config = run.source, run.config
     assert isinstance(source, Preferences)
@@ -162,11 +162,11 @@ def _pairs(run: Run, count: int) -> list[tuple[Comparison, int]]:
         pair = own[int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(own)]
         messages, chosen, rejected = pair_messages(source, pairs, int(pair))
         profile = profile_text(run.profiles, int(run.profiles.profile_R[run.units.person_N[row]]))
-        found.append((Comparison(profile, messages, chosen, rejected), int(run.units.item_N[row])))
+        found.append((ReplyPair(profile, messages, chosen, rejected), int(run.units.item_N[row])))
     return found
 
 
-def _agreement(run: Run, judge: Judge, pairs: Sequence[tuple[Comparison, int]]) -> dict[str, Any]:
+def _agreement(run: Run, judge: Judge, pairs: Sequence[tuple[ReplyPair, int]]) -> dict[str, Any]:
     """How often the judge prefers what the person preferred (ties half), with its interval over prompts."""
     comparisons = [comparison for comparison, _ in pairs]
     judged = judge.compare(comparisons, progress="judging people's pairs", max_failed=judge.config.max_failed)

@@ -8,16 +8,15 @@ Of preference data also the choice among all candidates of a turn, by mean log-p
 Shapes: P pairs, N pairs or X replies that are scored.
 """
 
-import dataclasses
+import typing
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cuma_jax.config import ObjectiveConfig
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.tokenise import preference_pairs, tokenise
+from cuma_jax.data.tokenise import preference_pairs, survey_tokens
 from cuma_jax.evaluation.metrics.cluster_bootstrap import (
     CHANGE,
     SHARE,
@@ -28,9 +27,10 @@ from cuma_jax.evaluation.metrics.cluster_bootstrap import (
 )
 from cuma_jax.evaluation.preferences.row_scores import PAIRS
 from cuma_jax.evaluation.results import SCHEMA, Results
-from cuma_jax.objectives.reference import is_base, reference_adapters, reply_logps
+from cuma_jax.objectives.pair_rows import PairLayout, survey_pair_layout
+from cuma_jax.objectives.reference import reference_of, reply_logps
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.run.layouts import PairLayout, plain_tables, survey_layout, survey_pair_layout
+from cuma_jax.run.layouts import plain_tables, survey_layout
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
@@ -63,22 +63,19 @@ def pair_layout(run: Run) -> PairLayout:
     Raises:
         CumaError: the data have no pairs.
     """
-    a = run
-    if isinstance(a.training, PairLayout):
-        return a.training
-    vectors_PM = None if a.table is None else put_whole(a.table.vectors_PM, a.mesh)
-    if isinstance(a.source, Preferences):
-        tables = plain_tables(a.config, vectors_PM)
-        cache = str(cache_dir(a.config.run.cache_dir))
-        pairs = preference_pairs(a.config, a.source, a.profiles, a.tokenizer, cache, progress=True)
-        return PairLayout(a.config, a.source, a.profiles, pairs, tables, {})
-    config = dataclasses.replace(a.config, objective=ObjectiveConfig("dpo", aggregate="respondent"))
-    pieces = tokenise(config, a.source, a.profiles, a.tokenizer, progress=False, train_A=a.mask("train"))
-    assert isinstance(pieces, dict)
-    assert a.prediction is not None
+    if run.objective.pairs_replies:
+        return typing.cast(PairLayout, run.training)
+    config, source, table = run.config, run.source, run.table
+    vectors_PM = None if table is None else put_whole(table.vectors_PM, run.mesh)
+    if isinstance(source, Preferences):
+        cache = str(cache_dir(config.run.cache_dir))
+        pairs = preference_pairs(config, source, run.profiles, run.tokenizer, cache, progress=True)
+        return PairLayout(config, source, run.profiles, pairs, plain_tables(config, vectors_PM), {})
+    pieces = survey_tokens(config, source, run.profiles, run.tokenizer, ("sft",), run.mask("train"))
+    assert run.prediction is not None
     answers = survey_layout(
-        config, "dpo", pieces["dpo"], a.survey, a.profiles, vectors_PM, a.decoder, a.base, a.base_shardings, a.mesh,
-        a.prediction.left_out,
+        config, "sft", pieces["sft"], source, run.profiles, vectors_PM, run.decoder, run.base, run.base_shardings,
+        run.mesh, run.prediction.left_out, pairs=True,
     )  # fmt: skip
     return survey_pair_layout(answers)
 
@@ -111,13 +108,14 @@ def score_pairs(
     layout = layout or pair_layout(run)
     rows = PairRows(run, mask_N, layout)
     sources = {"": adapters, "base_": run.identity_adapters(run.config.train.seed)}
-    if not is_base(run):
-        sources["reference_"] = reference_adapters(run)
+    reference = reference_of(run)
+    if not reference.is_base:
+        sources["reference_"] = reference.adapters()
     frame = rows.frame
     for name, tree in sources.items():
         scored = rows.scores(tree, f"{what}, {name.rstrip('_') or 'the run'}" if what else "")
         frame = frame.assign(**{f"{name}{figure}": values for figure, values in scored.items()})
-    if is_base(run):
+    if reference.is_base:
         frame["reference_margin"] = frame["base_margin"]
     frame["reward_correct"] = (frame["margin"] > frame["reference_margin"]).astype(float)
     return frame.drop(columns=[f"reference_{name}" for name in ("correct", "loss", "choice_correct")], errors="ignore")
@@ -165,7 +163,7 @@ class PairRows:
         See `score_pairs`. All processes call this.
         """
         logp_X = np.full(len(self._count_X), np.nan)
-        logp_X[self._scored_X] = reply_logps(self._run, adapters, self._scored_X, title, self._layout)
+        logp_X[self._scored_X] = reply_logps(self._run, adapters, self._scored_X, self._layout, title)
         logp_N2 = logp_X[self._reply_N2]
         return {
             "margin": logp_N2[:, 0] - logp_N2[:, 1],

@@ -17,8 +17,8 @@ from cuma_jax.evaluation.metrics.diversity import spread_of_replies
 from cuma_jax.evaluation.preferences.held_out_prompts import Asked, in_hash_order, prompts_of
 from cuma_jax.evaluation.surveys.prediction import Predictor
 from cuma_jax.generation.texts import generate_texts
+from cuma_jax.run.inference import writer_of
 from cuma_jax.run.run import Run
-from cuma_jax.run.writer import writer_of
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import profile_text
 from cuma_jax.surveys.prompts import LETTERS

@@ -8,6 +8,7 @@ Shapes: N rows (conversations or choices).
 """
 
 import dataclasses
+import typing
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,10 @@ from cuma_jax.evaluation.metrics.cluster_bootstrap import (
     figures_with_groups,
 )
 from cuma_jax.evaluation.results import SCHEMA, Results
+from cuma_jax.objectives.conversation_rows import ConversationLayout
+from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import row_choices, row_losses
 from cuma_jax.run.inference import ask_rows, row_step
-from cuma_jax.run.layouts import ConversationLayout
 from cuma_jax.run.run import Run
 
 CONVERSATIONS, CHOICES, PAIRS = "conversations", "choices", "pairs"
@@ -75,7 +77,7 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
         least `evaluation.min_cell` rows); `per_cell` has one row a conversation or choice.
     """
     config, source = run.config, run.source
-    kind = CONVERSATIONS if isinstance(run.training, ConversationLayout) else CHOICES
+    kind = CONVERSATIONS if isinstance(source, Preferences) else CHOICES
     base = run.identity_adapters(config.train.seed)
     check_groups(source, config.evaluation.group_by)
     frames: list[pd.DataFrame] = []
@@ -89,7 +91,7 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
         frame = add_people(frame.assign(chance=rows.chance_N), source, rows.person_N, config.evaluation.group_by)
         splits[split] = figures_with_groups(frame, _FIGURES, "units", config.evaluation, len(splits))
         frames.append(frame)
-    notes = run.training.tokens.notes if isinstance(run.training, ConversationLayout) else {}
+    notes = _conversations(run).tokens.notes if isinstance(source, Preferences) else {}
     values = {
         "schema": SCHEMA,
         "kind": kind,
@@ -102,9 +104,15 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
     return Results(values, pd.concat(frames, ignore_index=True))
 
 
+def _conversations(run: Run) -> ConversationLayout:
+    """The rows of a run that is trained on whole conversations."""
+    return typing.cast(ConversationLayout, run.training)
+
+
 def _rows(run: Run, split: str) -> _Rows:
-    layout, mask_N = run.training, run.mask(split)
-    if isinstance(layout, ConversationLayout):
+    mask_N = run.mask(split)
+    if isinstance(run.source, Preferences):
+        layout = _conversations(run)
         frame, index_N = layout.source.conversations, np.flatnonzero(mask_N & layout.tokens.kept_C)
         ids, person_N = frame["conversation_id"].to_numpy(), frame["person"].to_numpy(np.int64)
         chance_N = np.zeros(len(index_N))

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.data.tokenise import tokenise
+from cuma_jax.data.tokenise import survey_tokens
 from cuma_jax.evaluation.metrics.distances import total_variation
-from cuma_jax.run.layouts import Layout, survey_layout
+from cuma_jax.run.layouts import SurveyLayout, survey_layout
 from cuma_jax.run.run import Run
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
@@ -55,7 +55,7 @@ def reordered(survey: Survey, order_QO: np.ndarray) -> Survey:
     return dataclasses.replace(survey, questions=questions, option_A=option_A)
 
 
-def reordered_layout(run: Run, order_QO: np.ndarray) -> Layout:
+def reordered_layout(run: Run, order_QO: np.ndarray) -> SurveyLayout:
     """Rows for prediction with the options in another order: made as the run's own are.
 
     Raises:
@@ -63,13 +63,12 @@ def reordered_layout(run: Run, order_QO: np.ndarray) -> Layout:
     """
     a, survey = run, reordered(run.survey, order_QO)
     train_A = a.split_N == SPLITS.index("train")
-    pieces = tokenise(a.config, survey, a.profiles, a.tokenizer, progress=False, train_A=train_A)
-    assert isinstance(pieces, dict)
+    pieces = survey_tokens(a.config, survey, a.profiles, a.tokenizer, ("choice",), train_A)
     assert a.prediction is not None
     vectors_PM = next(iter(a.prediction.tables.values())).profile_PC
     return survey_layout(
         a.config, "choice", pieces["choice"], survey, a.profiles, vectors_PM, a.decoder, a.base, a.base_shardings,
-        a.mesh, {},
+        a.mesh, {}, a.objective.pairs_replies,
     )  # fmt: skip
 
 

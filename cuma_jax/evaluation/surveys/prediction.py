@@ -12,7 +12,7 @@ from cuma_jax.data.batches import Rows
 from cuma_jax.evaluation.surveys.option_orders import in_listed_order, option_orders, reordered_layout, sensitivity
 from cuma_jax.run.forward import predict
 from cuma_jax.run.inference import ask_rows, row_step
-from cuma_jax.run.layouts import Layout
+from cuma_jax.run.layouts import SurveyLayout
 from cuma_jax.run.run import Run
 
 
@@ -62,7 +62,9 @@ class Predictor:
         probs_NO, self.gate_NLE = parts[0]
         return probs_NO
 
-    def _predict(self, layout: Layout, profile_N: np.ndarray, question_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(
+        self, layout: SurveyLayout, profile_N: np.ndarray, question_N: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Distributions [N,O] over the options as `layout` lists them, and mean gates [N,L,E]."""
         rows = Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))
         probs_NO = np.zeros((len(rows), max(layout.sizes_Q)), np.float32)

@@ -10,7 +10,7 @@ from cuma_jax.interop.formats.official_fields import from_run
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tensors
 from cuma_jax.models.families import decoder_config
 from cuma_jax.profile_encoders.profile_table import FILE as TABLE
-from cuma_jax.run.saved_adapters import read_adapters
+from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.files import atomic_write, cache_dir
 
 
@@ -36,7 +36,7 @@ def export_reference(config: Config, run: pathlib.Path, which: str, dtype: str, 
     files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
     shape = decoder_config(files)
     from_run(config, shape, 0, dtype)
-    saved = read_adapters(run, which)
+    saved = read_adapters(run, find_step(run, which)[0])
     width = _profile_width(saved.adapters)
     official = from_run(config, shape, width, dtype)
     tensors = to_tensors(saved.adapters, official_slots(config.adapter, config.router, shape, width))

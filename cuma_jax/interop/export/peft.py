@@ -16,7 +16,7 @@ from cuma_jax.interop.formats.peft_folder import PeftAdapter, write_peft
 from cuma_jax.models.families import decoder_config
 from cuma_jax.run.build import build_run
 from cuma_jax.run.run import Run
-from cuma_jax.run.saved_adapters import SavedAdapters, read_adapters
+from cuma_jax.run.saved_adapters import SavedAdapters, find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, cache_dir
 from cuma_jax.runtime.sharding import put_tree
@@ -83,7 +83,7 @@ def export_peft(config: Config, folder: pathlib.Path, choice: Choice, out: pathl
         CumaError: PEFT cannot hold this run, it has no checkpoint, or profiles that are not there.
     """
     check_peft(config)
-    saved = read_adapters(folder, choice.checkpoint)
+    saved = read_adapters(folder, find_step(folder, choice.checkpoint)[0])
     if config.router.inputs != "none":
         return _export_profiles(config, saved, choice, out)
     if config.adapter.kind == "dora":

@@ -17,10 +17,11 @@ from cuma_jax.config import Config
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.grpo import group_advantages, grpo_sums
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
+from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.run.forward import Sums, Tables, hidden
+from cuma_jax.run.forward import Tables, hidden
 from cuma_jax.runtime.sharding import batch_sharding, replicated
-from cuma_jax.training.step import TrainState, in_parts, loss_of_batch
+from cuma_jax.training.step import TrainState, UpdateRule, in_parts, loss_of_batch
 
 Tree = Any
 
@@ -49,8 +50,8 @@ def reply_sums(
     tables: Tables,
     batch: dict[str, jax.Array],
     key: jax.Array | None,
-) -> Sums:
-    """The sums of one (micro-)batch of replies; see `training.rollouts` for its arrays."""
+) -> BatchSums:
+    """The sums of one (micro-)batch of replies; see `grpo.rollouts` for its arrays."""
     logp_RnS, stats = reply_logps(decoder, config.sampling.temperature, base, adapters, tables, batch, key)
     longest = logp_RnS.shape[-1]
     reference = batch.get("reference_logp")
@@ -67,16 +68,14 @@ def reply_sums(
         form=config.grpo.advantage,
         longest=config.sampling.max_new_tokens,
     )
-    return Sums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
+    return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 
 
 def make_update(
     decoder: Decoder,
     config: Config,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    rule: UpdateRule,
     mesh: Mesh,
-    state_shardings: Tree,
     base_shardings: Tree,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
     """`update(state, base, reference, tables, below, batch) -> (state, metrics)`, jitted: all updates of a step.
@@ -108,7 +107,7 @@ def make_update(
             grad = jax.value_and_grad(loss_of_batch, argnums=2, has_aux=True)
             (_, (sums, metrics)), grads = grad(decoder, config, adapters, base, tables, batch, key, reply_sums)
             with jax.named_scope("optimizer"):
-                updates, opt_state = optimizer.update(grads, opt_state, adapters)
+                updates, opt_state = rule.optimizer.update(grads, opt_state, adapters)
                 adapters = optax.apply_updates(adapters, updates)
             metrics |= {"gradient_norm": optax.global_norm(grads), "tokens": sums.tokens}
             return (adapters, opt_state), metrics
@@ -119,15 +118,15 @@ def make_update(
         metrics |= {
             "tokens": jnp.sum(stacked["tokens"]),
             # The optimiser counts updates, and so does the schedule.
-            "learning_rate": jnp.asarray(schedule(state.step * grpo.updates), jnp.float32),
+            "learning_rate": jnp.asarray(rule.schedule(state.step * grpo.updates), jnp.float32),
         }
         return TrainState(state.step + 1, adapters, opt_state, state.key), metrics
 
     whole = replicated(mesh)
-    reference_shardings = state_shardings.adapters if grpo.kl else None
+    reference_shardings = rule.shardings.adapters if grpo.kl else None
     return jax.jit(
         update,
-        in_shardings=(state_shardings, base_shardings, reference_shardings, whole, whole, batch_sharding(mesh)),
-        out_shardings=(state_shardings, whole),
+        in_shardings=(rule.shardings, base_shardings, reference_shardings, whole, whole, batch_sharding(mesh)),
+        out_shardings=(rule.shardings, whole),
         donate_argnums=0,
     )

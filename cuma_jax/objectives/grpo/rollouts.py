@@ -183,7 +183,7 @@ class Rollouts:
         known = scores.values[~np.isnan(scores.values)]
         here: dict[str, Any] = {
             "sum": float(known.sum()), "known": len(known), "all": len(samples), "reason": scores.reason,
-            "figures": scores.figures,
+            "figures": scores.metrics,
         }  # fmt: skip
         every = [here] if process_count() == 1 else [json.loads(text) for text in gather(json.dumps(here))]
         failed = sum(one["all"] - one["known"] for one in every)

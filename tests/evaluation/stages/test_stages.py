@@ -86,7 +86,7 @@ def _named(config, name):
     return dataclasses.replace(config, name=name)
 
 
-def _one_device(config):
+def _one_device(config, devices=None):
     from cuma_jax.runtime.sharding import make_mesh
 
     return make_mesh(config, jax.devices()[:1])

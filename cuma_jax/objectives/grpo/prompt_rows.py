@@ -38,6 +38,7 @@ class PromptLayout:
     tables: dict[int, Tables]
     left_out: dict[str, int]
     cached: bool = False
+    by_question: bool = False
 
     def training_rows(self, mask_N: np.ndarray) -> Prompts:
         """The prompts of the answers or conversations that `mask_N` selects.

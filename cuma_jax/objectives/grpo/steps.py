@@ -8,78 +8,55 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from cuma_jax.data.batches import Batch, Batcher
-from cuma_jax.data.pipeline import Gatherer, TrainBatches
+from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts
 from cuma_jax.objectives.grpo.policy import make_update
-from cuma_jax.objectives.grpo.prompt_layout import PromptLayout
 from cuma_jax.objectives.grpo.rollouts import Rollouts
-from cuma_jax.objectives.reference import reference_adapters
+from cuma_jax.objectives.reference import ReferencePolicy
 from cuma_jax.rewards.agreement import energy_distance
 from cuma_jax.rewards.total import make_reward
 from cuma_jax.run.forward import predict
 from cuma_jax.run.inference import row_step
-from cuma_jax.run.layouts import Layout
+from cuma_jax.run.rows import rows_of
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.processes import process_count
-from cuma_jax.runtime.sharding import check_divisible, local_rows, put_batch
+from cuma_jax.runtime.sharding import local_rows, put_batch
 from cuma_jax.surveys.survey import Survey
-from cuma_jax.training.step import TrainState
+from cuma_jax.training.step import TrainState, UpdateRule
 
 Tree = Any
 _VALIDATION_STEP = 2**31 - 1
 """Replies to held-out prompts are written as at this step, which training does not reach: always with the same keys."""
 
 
-def prompts_per_step(run: Run) -> int:
-    """How many prompts a step has.
-
-    Raises:
-        CumaError: they do not divide over the mesh.
-    """
-    train, grpo = run.config.train, run.config.grpo
-    prompts = train.batch_size // grpo.samples
-    name = "train.batch_size / grpo.samples (prompts a step)"
-    check_divisible(run.mesh, {name: ("batch", prompts)})
-    return prompts
-
-
-class Grpo:
-    """What a step of GRPO needs beside the state.
+class GrpoSteps:
+    """See `run.objective.Steps`.
 
     Args:
         run: a config made real.
-        prompts: to train on.
-        optimizer, schedule, state_shardings: as for any objective; both count updates.
+        batches: of prompts to train on.
+        rule: how gradients become updates.
+        reference: what the policy is held to; None: nothing.
 
     Raises:
-        CumaError: a reward that cannot be had here.
+        CumaError: prompts that do not divide over the mesh, or a reward that cannot be had here.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        prompts: Gatherer,
-        optimizer: optax.GradientTransformation,
-        schedule: optax.Schedule,
-        state_shardings: Tree,
-    ):
-        config = run.config
+    synchronous = True
+
+    def __init__(self, run: Run, batches: TrainBatches, rule: UpdateRule, reference: ReferencePolicy | None):
+        config, prompts = run.config, batches.batcher
         assert isinstance(prompts, SurveyPrompts | ConversationPrompts)
         self._run, self._prompts = run, prompts
         cache = str(cache_dir(config.run.cache_dir))
         train_A, processes = run.mask("train"), process_count()
         reward = make_reward(config, run.source, run.profiles, train_A, cache, processes)
         self._rollouts = Rollouts(run, reward)
-        self._update = make_update(
-            run.decoder, config, optimizer, schedule, run.mesh, state_shardings, run.base_shardings
-        )
-        self._reference = None
-        if config.grpo.kl:
-            self._reference = reference_adapters(run)
+        self._update = make_update(run.decoder, config, rule, run.mesh, run.base_shardings)
+        self._reference = None if reference is None else reference.adapters()
         self._validate = _validation(run, self._rollouts)
 
     def step(self, state: TrainState, bucket: int, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
@@ -136,7 +113,7 @@ class _HeldOutAnswers:
 
     def __init__(self, run: Run):
         config = run.config
-        assert isinstance(run.prediction, Layout)
+        assert run.prediction is not None
         self._run, size = run, config.evaluation.batch_size
         batcher: Batcher = run.prediction.training_rows(run.mask("validation"))
         local = local_rows(run.mesh, size)
@@ -173,10 +150,10 @@ class _HeldOutReplies:
     """The mean reward of replies to held-out prompts; `loss` is its negative. Costs what sampling and a judge cost."""
 
     def __init__(self, run: Run, rollouts: Rollouts):
-        train, layout = run.config.train, run.training
-        assert isinstance(layout, PromptLayout)
-        self._rollouts, self._prompts = rollouts, layout.training_rows(run.mask("validation"))
-        size = prompts_per_step(run)
+        train, prompts = run.config.train, rows_of(run, "validation")
+        assert isinstance(prompts, SurveyPrompts | ConversationPrompts)
+        self._rollouts, self._prompts = rollouts, prompts
+        size = run.objective.rows_per_step(run.config)
         source = TrainBatches(self._prompts, size, train.eval_batches, train.seed, local_rows(run.mesh, size))
         self._batches = [source[i] for i in range(train.eval_batches)]
 

@@ -1,0 +1,164 @@
+"""What an objective is, and the one registry that finds it by name.
+
+An objective says which rows are trained on, what the loss of a batch is, how a run is validated, and what it needs
+besides. The classes stand in `cuma_jax.objectives`, one a module of the objective's name, and register themselves; what
+an objective needs of a config is in `config.objective_rules`, which imports no jax.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+import jax
+
+from cuma_jax.config import Config
+from cuma_jax.data.batches import Batch
+from cuma_jax.data.pipeline import TrainBatches
+from cuma_jax.losses.sums import BatchSums
+from cuma_jax.models.decoder import Decoder
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.run.forward import Tables
+from cuma_jax.run.layouts import Layout, SurveyLayout
+from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.tokenization.tokenizer import Tokenizer
+
+Tree = Any
+Run = Any
+"""`run.run.Run`, which has an objective."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversations:
+    """Preference data as they are before any weights are read.
+
+    Attributes:
+        config: the run's.
+        source, profiles: the data.
+        tokenizer: the base's.
+        cache: the cache folder.
+        progress: whether slow steps are reported on stderr.
+    """
+
+    config: Config
+    source: Preferences
+    profiles: Profiles
+    tokenizer: Tokenizer
+    cache: str
+    progress: bool
+
+
+class Steps(Protocol):
+    """The steps of a run that is trained, and their validation."""
+
+    synchronous: bool
+    """Whether a step has ended when it returns, because the host takes part in it."""
+
+    def step(self, state: Any, bucket: int, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        """One step on this process's part of a batch: the next `TrainState` and metrics. The old state's buffers are
+        reused."""
+
+    def validate(self, adapters: Tree) -> dict[str, float]:
+        """Means over held-out rows, `loss` in nats among them; empty without any."""
+
+
+class Objective(Protocol):
+    """What training minimises."""
+
+    name: str
+    answer_tokens: Literal["choice", "sft"]
+    """How a survey's answers are rows: up to the option's letter, or with the letter and the end of the turn."""
+    scores_pairs: bool
+    """Whether an evaluation also tells how often the preferred of two replies is the likelier one."""
+    pairs_replies: bool
+    """Whether a row is a pair of replies; `Run.training` is then a `PairLayout`."""
+    learns_answers: bool
+    """Whether `sums` is a loss of what people answered, so that gradients of groups can be compared."""
+    reads_vocabulary: bool
+    """Whether the loss needs the logits of the whole vocabulary."""
+
+    rows_name: str
+    """What `rows_per_step` is called in messages."""
+
+    def check_surroundings(self, config: Config, cache: str) -> None:
+        """Checks what lies outside of config and data, before any long work.
+
+        Raises:
+            CumaError: what cannot be had.
+        """
+
+    def rows_per_step(self, config: Config) -> int:
+        """Rows drawn for a step, over all processes."""
+
+    def updates_per_step(self, config: Config) -> int:
+        """Optimiser updates of a step."""
+
+    def survey_rows(self, layouts: Mapping[str, SurveyLayout]) -> Layout:
+        """The rows of a survey, from its answers laid out by form (`answer_tokens` and choice)."""
+
+    def conversation_tokens(self, data: Conversations) -> Any:
+        """The tokens of all rows of preference data.
+
+        Raises:
+            CumaError: rows that cannot be tokenised, or none at all.
+        """
+
+    def conversation_rows(self, data: Conversations, tokens: Any, tables: dict[int, Tables]) -> Layout:
+        """The rows of preference data; `tokens` are those of `conversation_tokens`."""
+
+    def sums(
+        self,
+        decoder: Decoder,
+        config: Config,
+        base: Tree,
+        adapters: Tree,
+        tables: Tables,
+        batch: dict[str, jax.Array],
+        key: jax.Array | None,
+    ) -> BatchSums:
+        """Loss and metrics of one (micro-)batch as sums; `key` is that of dropout, None without."""
+
+    def batch_shapes(
+        self, config: Config, positions: int, options: int
+    ) -> dict[str, tuple[str, tuple[int, ...]]] | None:
+        """What a batch holds for the loss, as name -> (dtype, shape of a row); None where a step is more than one
+        program, so that `plan` cannot compile it.
+
+        Args:
+            config: the run's.
+            positions: supervised positions of a row.
+            options: most options of a question.
+        """
+
+    def prepare(self, run: Run, folder: pathlib.Path) -> Run:
+        """The run with all that its batches hold, before training starts or goes on in `folder`.
+
+        Raises:
+            CumaError: the folder's run was begun with something else.
+        """
+
+    def record(self, run: Run, folder: pathlib.Path) -> None:
+        """Writes into the run's folder what `prepare` checks when the run goes on."""
+
+    def completer(self, run: Run) -> Callable[[Tables, Tree], Tree]:
+        """`complete(tables, batch)`: a batch on the devices with what it lacks for `sums`."""
+
+    def steps(self, run: Run, batches: TrainBatches, rule: Any) -> Steps:
+        """The compiled steps of a run; `rule` is a `training.step.UpdateRule`."""
+
+
+_REGISTERED: dict[str, Objective] = {}
+
+
+def register(new: Objective) -> None:
+    """Makes an objective known by its name."""
+    _REGISTERED[new.name] = new
+
+
+def objective_of(config: Config) -> Objective:
+    """The objective of a config."""
+    name = config.objective.name
+    if name not in _REGISTERED:
+        importlib.import_module(f"cuma_jax.objectives.{name}")
+    return _REGISTERED[name]
