@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -18,6 +19,8 @@ if Version(importlib.metadata.version("jaxlib")) < Version("0.11.1"):  # later o
 os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8", TEST_XLA_FLAGS]
 )
+# Workers write to one folder of compiled programs: with a bound on its size, JAX locks it while it reads and writes.
+os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(8 << 30))
 # Fewer threads than waiting collectives and eight devices on two cores wait for each other for ever.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -41,16 +44,30 @@ hypothesis.settings.register_profile("random")
 hypothesis.settings.load_profile("fixed")
 
 
-def pytest_collection_modifyitems(items):
-    """Files with slow tests first, those with most of them before the others."""
+def pytest_collection_modifyitems(config, items):
+    """Nightly tests only where `-m` names them; files with slow tests first, those with most of them before others."""
+    if "nightly" not in config.option.markexpr:
+        nightly = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=nightly)
+        items[:] = [item for item in items if item not in nightly]
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])  # stable: the tests of a file stay in their order
 
 
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory) -> str:
+    """A cache folder of this session's own, one for all its workers and processes.
+
+    Programs, surveys and profile tables are made once, and never stale.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    return str((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _compile_once_a_session(tmp_path_factory):
+def _compile_once_a_session(cache_folder):
     """Two tests that build the same program compile it once."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache_folder) / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
@@ -61,22 +78,20 @@ def changed(config: Config, **sections) -> Config:
     )
 
 
+def devices(mesh: MeshConfig) -> list[jax.Device]:
+    """As many of the fake devices as the mesh names, instead of all."""
+    return jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor]
+
+
 @contextlib.contextmanager
 def devices_of(mesh: MeshConfig):
-    """Assembles on as many of the fake devices as the mesh names, instead of all."""
-    from cuma_jax.run import build as run
+    """Lets a command, which takes all devices, see those that the mesh names."""
+    from cuma_jax.run import build
     from cuma_jax.runtime.sharding import make_mesh
 
-    count = mesh.data * mesh.fsdp * mesh.tensor
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "make_mesh", lambda config, devices: make_mesh(config, jax.devices()[:count]))
+        patch.setattr(build, "make_mesh", lambda config, _: make_mesh(config, devices(mesh)))
         yield
-
-
-@pytest.fixture(scope="session")
-def cache_folder(tmp_path_factory) -> str:
-    """A cache folder of this session's own: profile tables and surveys are made once, and never stale."""
-    return str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
@@ -93,12 +108,12 @@ def debug_config(cache_folder) -> Config:
 
 @pytest.fixture(scope="session")
 def run_on():
-    """`run_on(config)`: the run of a config on the mesh that it names."""
+    """`run_on(config)`: the run of a config on the mesh that it names, put together once; do not change it."""
     from cuma_jax.run.build import build_run
 
+    @functools.cache
     def build(config: Config):
-        with devices_of(config.mesh):
-            return build_run(config, progress=False)
+        return build_run(config, progress=False, devices=devices(config.mesh))
 
     return build
 

@@ -25,6 +25,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from cuma_jax.runtime.clusters import Processes, found_by_jax, parse_distributed
+from cuma_jax.runtime.coordination import connection
 from cuma_jax.runtime.errors import CumaError
 
 HEARTBEAT = "CUMA_JAX_HEARTBEAT"
@@ -32,23 +33,17 @@ _ROOT, _FAILED, _GONE = "cuma_jax", "cuma_jax/failed/", "cuma_jax/gone/"
 _POLL, _LINGER, _LONGEST = 1.0, 5.0, 6 * 3600.0
 _LOST = re.compile(r"\bgloo\b|\bnccl\b|heartbeat|coordination service|connection (closed|reset)|socket closed", re.I)
 _calls = itertools.count()
-
-
-def _state() -> Any:
-    """JAX's record of the connection; its key-value store has no public door, and Orbax uses it the same way."""
-    from jax._src import distributed
-
-    return distributed.global_state
+_stops = itertools.count(1)
 
 
 def process_count() -> int:
     """Number of processes, without touching a device."""
-    return _state().num_processes if _state().client is not None else 1
+    return connection().count
 
 
 def process_index() -> int:
     """Number of this process, without touching a device."""
-    return _state().process_id if _state().client is not None else 0
+    return connection().index
 
 
 @contextlib.contextmanager
@@ -104,14 +99,14 @@ def _initialize(asked: "Processes | str") -> None:
 def barrier() -> None:
     """Waits until every process has come here."""
     if process_count() > 1:
-        _state().client.wait_at_barrier(f"{_ROOT}/{next(_calls)}", int(_LONGEST * 1000))
+        connection().client.wait_at_barrier(f"{_ROOT}/{next(_calls)}", int(_LONGEST * 1000))
 
 
 def decide(value: str) -> str:
     """Process 0's `value`, on every process."""
     if process_count() == 1:
         return value
-    client, key = _state().client, f"{_ROOT}/{next(_calls)}"
+    client, key = connection().client, f"{_ROOT}/{next(_calls)}"
     if process_index() == 0:
         client.key_value_set(key, value)
         return value
@@ -131,11 +126,21 @@ def gather(value: str) -> list[str]:
     """Every process's `value`, by number; for short texts."""
     if process_count() == 1:
         return [value]
-    client, folder = _state().client, f"{_ROOT}/{next(_calls)}/"
+    client, folder = connection().client, f"{_ROOT}/{next(_calls)}/"
     client.key_value_set(f"{folder}{process_index()}", value)
     barrier()
     found = dict(client.key_value_dir_get(folder))
     return [found[f"{folder}{i}"] for i in range(process_count())]
+
+
+def asked_to_stop() -> bool:
+    """Whether any process was asked to stop by SIGTERM: true at the same call in all of them, soon after.
+
+    To be called after every step. Nothing waits: JAX agrees on a call in the background, the one after the latest that
+    any process has made. So calls are counted over the life of the process: a run that is resumed, or the second of a
+    chain, would skip a step that was agreed on before its first.
+    """
+    return process_count() > 1 and bool(multihost_utils.reached_preemption_sync_point(next(_stops)))
 
 
 def check_same(values: dict[str, Any], advice: str) -> None:
@@ -176,7 +181,7 @@ class _Watch(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="other processes", daemon=True)
-        self._client, self._index, self._count = _state().client, process_index(), process_count()
+        self._client, self._index, self._count = connection().client, process_index(), process_count()
         self._done, self._ending = threading.Event(), threading.Lock()
 
     def run(self) -> None:

@@ -44,7 +44,7 @@ Tree = Any
 MOST_GROUPS, MOST_QUESTIONS = 16, 8
 ROWS = 16
 """Rows of each group while training; a measurement then costs about as much as `MOST_GROUPS * ROWS` training rows."""
-_HELD_BYTES = 2 << 30
+HELD_BYTES = 2 << 30
 """Gradients kept on the devices at a time, over all devices; the others are computed again."""
 
 
@@ -83,7 +83,7 @@ def build_probe(run: Run, rows: int = ROWS) -> Probe | None:
     group_N = np.where(train_N, groups.group_R[units.person_N], -1)
     # Whole conversations have too many prompts, asked of too few people, to compare the same ones.
     item_N = units.item_N if layout.by_question else np.zeros(len(units), np.int64)
-    chosen, items, count_G = _choose(group_N, item_N, len(groups.names), config.evaluation.min_cell)
+    chosen, items, count_G = choose_groups(group_N, item_N, len(groups.names), config.evaluation.min_cell)
     if len(chosen) < 2:
         return None
     halves: list[list[tuple[int, Batch]]] = []
@@ -98,10 +98,20 @@ def build_probe(run: Run, rows: int = ROWS) -> Probe | None:
     return Probe(tuple(groups.names[g] for g in chosen), ids, count_G, np.array(drawn), halves)
 
 
-def _choose(
-    group_N: np.ndarray, item_N: np.ndarray, groups: int, enough: int
+def choose_groups(
+    group_N: np.ndarray, item_N: np.ndarray, groups: int, enough: int, most: int = MOST_GROUPS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers of the groups (in order) and of the items, and the answers of these groups to these items."""
+    """Chooses groups and items as `build_probe` says.
+
+    Args:
+        group_N, item_N: group and item of every answer; group -1: left out.
+        groups: how many there are.
+        enough: answers that a group needs to an item.
+        most: groups to choose at most.
+
+    Returns:
+        Numbers of the groups (in order) and of the items, and the answers of these groups to these items.
+    """
     items = int(item_N.max(initial=0)) + 1
     known_N = group_N >= 0
     key_N = group_N[known_N] * items + item_N[known_N]
@@ -112,7 +122,7 @@ def _choose(
     wide = wide[np.lexsort((wide, -count_GI.sum(0)[wide], -groups_I[wide]))][:MOST_QUESTIONS]
     count_G, asked_G = count_GI[:, wide].sum(1), asked_GI[:, wide].sum(1)
     order = np.lexsort((np.arange(groups), -count_G, -asked_G))
-    chosen = np.sort(order[asked_G[order] > 0][:MOST_GROUPS])
+    chosen = np.sort(order[asked_G[order] > 0][:most])
     return chosen, np.sort(wide), count_G[chosen]
 
 
@@ -149,15 +159,17 @@ def _batches(run: Run, batcher: Batcher, index: np.ndarray) -> list[tuple[int, B
 class Interference:
     """Measures adapters on a probe: `interference(adapters) -> Grams`. All processes call it.
 
-    At most `_HELD_BYTES` of gradients are on the devices at a time, and only inner products leave them.
+    Only inner products leave the devices.
 
     Args:
         run: a config made real.
         probe: from `build_probe`.
+        held_bytes: most bytes of gradients on the devices at a time.
     """
 
-    def __init__(self, run: Run, probe: Probe):
-        self.run, self.probe, self._complete = run, probe, run.objective.completer(run)
+    def __init__(self, run: Run, probe: Probe, held_bytes: int = HELD_BYTES):
+        self.run, self.probe, self._held_bytes = run, probe, held_bytes
+        self._complete = run.objective.completer(run)
         a, whole = run, replicated(run.mesh)
         self._layers, self._experts = a.decoder.n_adapted, 0 if a.decoder.adapter is None else a.decoder.adapter.experts
 
@@ -186,7 +198,7 @@ class Interference:
         """The inner products of the gradients of all pairs of halves."""
         units = len(self.probe.halves)
         size = 4 * sum(int(np.prod(s.shape)) for s in jax.tree.leaves(self.run.adapter_shapes))
-        keep = min(max(_HELD_BYTES // max(size, 1) - 1, 1), units)
+        keep = min(max(self._held_bytes // max(size, 1) - 1, 1), units)
         pairs: dict[tuple[int, int], Any] = {}
         with jax.set_mesh(self.run.mesh):
             for start in range(0, units, keep):

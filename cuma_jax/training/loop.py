@@ -20,14 +20,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import multihost_utils
 
 from cuma_jax.data.pipeline import stream
 from cuma_jax.run.folder import trim_metrics, write_config
 from cuma_jax.run.rows import training_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write
-from cuma_jax.runtime.processes import process_count
+from cuma_jax.runtime.processes import asked_to_stop, process_count
 from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.interference import measure, while_training
@@ -152,7 +151,7 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
                     log.write({"step": done, "eval": "validation", **validation})
                     progress.say(f"step {done}: validation loss {validation['loss']:.4f}")
                 meter.restart_clock()
-            stopping = _agreed(stop, done)
+            stopping = stop.is_set() or asked_to_stop()
             if last or stopping or (config.train.save_every and done % config.train.save_every == 0):
                 meter.flush()  # a state whose loss is not finite is not saved
                 checkpoints.save(state, (validation or {}).get("loss"))
@@ -190,11 +189,3 @@ def _stop_on_sigterm() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _agreed(stop: threading.Event, done: int) -> bool:
-    """Whether to save and stop after step `done`: soon after any process was asked to, at the same step in all."""
-    if process_count() == 1:
-        return stop.is_set()
-    # No collective on the devices: the step is agreed on in the background, and nothing waits for it.
-    return bool(multihost_utils.reached_preemption_sync_point(done))

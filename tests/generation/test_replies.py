@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled
 from conftest import changed
 
 from cuma_jax.config import SamplingConfig
@@ -131,20 +132,18 @@ def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_run, 
     prompts = [EncodedPrompt(prompt_tokens(tokenizer, chat), n % 3, n // 6) for n, chat in enumerate(chats)]
     together = generate_texts(writer, adapters, prompts, 0, progress=False)
     assert {len(p.tokens) > 64 for p in prompts} == {True, False}
-    for n in (0, 4, 5):
-        (alone,) = generate_texts(writer, adapters, [prompts[n]], 0, progress=False)
-        np.testing.assert_array_equal(alone.tokens, together[n].tokens)
-        np.testing.assert_array_equal(alone.logp, together[n].logp)
-        assert alone.text == together[n].text
+    with compiled() as programs:
+        alone = [generate_texts(writer, adapters, [prompts[n]], 0, progress=False)[0] for n in (0, 4, 5)]
+    assert not programs  # one for each length, and both lengths have been seen
+    for n, reply in zip((0, 4, 5), alone, strict=True):
+        np.testing.assert_array_equal(reply.tokens, together[n].tokens)
+        np.testing.assert_array_equal(reply.logp, together[n].logp)
+        assert reply.text == together[n].text
     # Another seed, person or index is another draw.
     others = [dataclasses.replace(prompts[0], profile=1), dataclasses.replace(prompts[0], index=1)]
     draws = generate_texts(writer, adapters, others, 0, progress=False)
     draws += generate_texts(writer, adapters, prompts[:1], 1, progress=False)
     assert len({tuple(reply.tokens) for reply in [together[0], *draws]}) == 4
-    # One program for each length that was used.
-    assert writer.generate.__closure__ is not None
-    compiled = next(c.cell_contents for c in writer.generate.__closure__ if hasattr(c.cell_contents, "_cache_size"))
-    assert compiled._cache_size() == 2
     long = EncodedPrompt(np.zeros(129, np.int32), name="the essay")
     with pytest.raises(
         CumaError, match=r"the essay has 129 tokens .* room for 128; shorten it, or add a longer bucket"

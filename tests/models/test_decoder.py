@@ -116,25 +116,36 @@ def test_one_expert_equals_merged_weights_for_every_target_in_values_and_gradien
         np.testing.assert_allclose(b_grad, scale * jnp.einsum("lir,lio->lro", a_LIR, w_LIO), atol=2e-3, rtol=1e-3)
 
 
+KINDS = {"experts": CUMA} | {
+    kind: (dataclasses.replace(ONE[0], kind=kind, prefix_length=3), ONE[1]) for kind in ("dora", "full", "prefix")
+}
+
+
 @pytest.mark.slow
-def test_padding_changes_no_valid_position_and_no_balance():
-    decoder, variables = make(*CUMA)
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_and_what_is_recomputed_change_nothing(kind):
+    """Neither what padding holds nor how long it is; logits of valid positions, balance and gradients."""
+    decoder, variables = make(*KINDS[kind])
+    who = profiles() if kind == "experts" else None
     one = tokens()
     two = jnp.where(jnp.arange(7)[None, :] < LENGTHS[:, None], one, (one + 5) % SHAPE.vocab)
-    (a_BTV, a), (b_BTV, b) = (logits(decoder, variables, t, profiles()) for t in (one, two))
+    longer = jnp.pad(one, ((0, 0), (0, 4)))
+    (a_BTV, a), (b_BTV, b), (c_BTV, c) = (logits(decoder, variables, t, who) for t in (one, two, longer))
     for row, length in enumerate(np.asarray(LENGTHS)):
         np.testing.assert_array_equal(a_BTV[row, :length], b_BTV[row, :length])
-    assert float(a) == float(b)
+        np.testing.assert_allclose(a_BTV[row, :length], c_BTV[row, :length], atol=1e-5)
+    assert float(a) == float(b) == pytest.approx(float(c), rel=1e-5)
 
+    def gradient(remat):
+        def loss(adapters):
+            out, balance = logits(decoder.clone(remat=remat), variables | {"adapters": adapters}, one, who)
+            return jnp.sum(jnp.sin(out)) + balance
 
-@pytest.mark.slow
-def test_a_longer_bucket_changes_no_valid_position():
-    decoder, variables = make(*CUMA)
-    longer = jnp.pad(tokens(), ((0, 0), (0, 4)))
-    (a_BTV, a), (b_BTV, b) = (logits(decoder, variables, t, profiles()) for t in (tokens(), longer))
-    for row, length in enumerate(np.asarray(LENGTHS)):
-        np.testing.assert_allclose(a_BTV[row, :length], b_BTV[row, :length], atol=1e-5)
-    np.testing.assert_allclose(a, b, rtol=1e-5)
+        return jax.grad(loss)(variables["adapters"])
+
+    for remat in ("dots", "full") if kind == "experts" else ("full",):
+        close = functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4)
+        jax.tree.map(close, gradient(remat), gradient("none"))
 
 
 @pytest.mark.slow
@@ -242,26 +253,6 @@ def test_offsets_of_full_fine_tuning_are_added_to_the_weights_and_get_their_grad
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["dora", "full", "prefix"])
-def test_padding_and_what_is_recomputed_change_nothing_in_any_kind(kind):
-    decoder, variables = make(dataclasses.replace(ONE[0], kind=kind, prefix_length=3), ONE[1])
-    one = tokens()
-    two = jnp.where(jnp.arange(7)[None, :] < LENGTHS[:, None], one, (one + 5) % SHAPE.vocab)
-    found = [logits(decoder, variables, t, None)[0] for t in (one, two)]
-    for row, length in enumerate(np.asarray(LENGTHS)):
-        np.testing.assert_array_equal(*(x_BTV[row, :length] for x_BTV in found))
-
-    def gradient(decoder):
-        def loss(adapters):
-            return jnp.sum(jnp.sin(logits(decoder, variables | {"adapters": adapters}, one, None)[0]))
-
-        return jax.grad(loss)(variables["adapters"])
-
-    again = gradient(dataclasses.replace(decoder, remat="full"))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), again, gradient(decoder))
-
-
-@pytest.mark.slow
 def test_a_prefix_is_seen_by_every_layer_and_one_of_no_tokens_is_the_base():
     decoder, variables = make(dataclasses.replace(ONE[0], kind="prefix", prefix_length=3), ONE[1])
     layers = variables["adapters"]["adapted_layers"]
@@ -320,7 +311,7 @@ def test_fields_are_left_out_of_profiles_whole_and_only_in_training():
     def dropped(deterministic):
         decoder = Decoder(SHAPE, field_dropout=0.25, field_widths=(3, 1, 2), deterministic=deterministic)
         rngs = {"dropout": jax.random.key(0)}
-        return np.asarray(decoder.apply(variables, profile_BC, method="_drop_fields", rngs=rngs))
+        return np.asarray(decoder.apply(variables, profile_BC, method="routed", rngs=rngs))
 
     np.testing.assert_array_equal(dropped(True), profile_BC)
     out_BC = dropped(False)

@@ -1,4 +1,4 @@
-"""DoRA against its definition in float64, values and gradients, and against PEFT where it is installed.
+"""DoRA against its definition in float64, values and gradients; PEFT's numbers are in test_peft_folder.py.
 
 Shapes: B batch, T tokens, I input width, O output width, R rank.
 """
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from slow_twins import assert_slopes
 
 from cuma_jax.config import AdapterConfig
 from cuma_jax.models.dora import Dora, relative_norm
@@ -68,18 +69,12 @@ def test_values_and_gradients_are_those_of_the_definition_with_the_norm_held_con
     expected = slow(x_BTI, weights, adapters, scale, norm)
     for name in OUTPUTS:
         np.testing.assert_allclose(y[name], expected[name], atol=2e-5, rtol=2e-5)
-    leaves, tree = jax.tree.flatten((x_BTI, adapters))
-    for i, (leaf, grad) in enumerate(zip(leaves, jax.tree.leaves(grads), strict=True)):
-        direction = rng.normal(size=leaf.shape)
 
-        def along(step, i=i, leaf=leaf, direction=direction):
-            x, w = tree.unflatten([*leaves[:i], leaf + step * direction, *leaves[i + 1 :]])
-            y = slow(x, weights, w, scale, norm)
-            return sum(float(np.sum(y[n] * weight[n])) for n in OUTPUTS)
+    def slow_loss(args):
+        y = slow(args[0], weights, args[1], scale, norm)
+        return sum(float(np.sum(y[n] * weight[n])) for n in OUTPUTS)
 
-        slope = (along(1e-6) - along(-1e-6)) / 2e-6
-        size = max(float(np.linalg.norm(np.asarray(grad))), 1.0)
-        np.testing.assert_allclose(np.sum(np.asarray(grad) * direction) / size, slope / size, atol=1e-4)
+    assert_slopes(slow_loss, (x_BTI, adapters), grads)
 
 
 def test_the_relative_norm_is_exactly_one_without_b_and_right_with_it():
@@ -105,38 +100,3 @@ def test_dropout_falls_on_the_low_rank_part_alone():
     np.testing.assert_array_equal(run(no_b, False), run(no_b, True))
     assert not np.array_equal(run(adapters, False, 0), run(adapters, False, 1))
     np.testing.assert_array_equal(run(adapters, True, 0), run(adapters, True, 1))
-
-
-def test_values_and_gradients_equal_those_of_peft():
-    torch = pytest.importorskip("torch")
-    peft = pytest.importorskip("peft")
-    x_BTI, weights, adapters = drawn()
-    base = torch.nn.Sequential()
-    for name, w_IO in weights.items():
-        base.add_module(name, torch.nn.Linear(*w_IO.shape, bias=True))
-        base.get_submodule(name).weight.data = torch.tensor(w_IO.T.copy(), dtype=torch.float32)
-    config = peft.LoraConfig(r=3, lora_alpha=5.0, target_modules=list(OUTPUTS), use_dora=True)
-    layers = peft.get_peft_model(base, config).base_model.model
-    x = torch.tensor(x_BTI, dtype=torch.float32)
-
-    def loss(adapters):
-        y = fast(ADAPTER, x_BTI, weights, adapters)
-        return sum(jnp.sum(jnp.sin(y[n])) for n in OUTPUTS), y
-
-    floats = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), adapters)
-    (_, y), grads = jax.value_and_grad(loss, has_aux=True)(floats)
-    for name, w_IO in weights.items():
-        layer = layers.get_submodule(name)
-        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-        magnitude = layer.lora_magnitude_vector["default"].weight
-        norm_O = np.linalg.norm(w_IO, axis=0)
-        np.testing.assert_allclose(magnitude.detach().numpy(), norm_O, rtol=1e-5)
-        a.data = torch.tensor(adapters[f"{name}_a"].T.copy(), dtype=torch.float32)
-        b.data = torch.tensor(adapters[f"{name}_b"].T.copy(), dtype=torch.float32)
-        magnitude.data = torch.tensor(norm_O * (1 + adapters[f"{name}_magnitude"]), dtype=torch.float32)
-        theirs = layer(x) - layer.base_layer.bias  # a bias is not scaled
-        np.testing.assert_allclose(y[name], theirs.detach().numpy(), atol=3e-5)
-        torch.sin(theirs).sum().backward()
-        np.testing.assert_allclose(grads[f"{name}_a"], a.grad.numpy().T, atol=3e-4, rtol=1e-4)
-        np.testing.assert_allclose(grads[f"{name}_b"], b.grad.numpy().T, atol=3e-4, rtol=1e-4)
-        np.testing.assert_allclose(grads[f"{name}_magnitude"], magnitude.grad.numpy() * norm_O, atol=3e-4, rtol=1e-4)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from slow_twins import assert_slopes, gates_of_token
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.experts import Experts
@@ -45,11 +46,6 @@ def slow_router(w, x_I, profile_C, config):
     return s
 
 
-def softmax(x):
-    e = np.exp(x - x.max())
-    return e / e.sum()
-
-
 def slow_experts(adapters, x_BTI, profile_BC, adapter, router, outputs=OUTPUTS):
     """y = scale * sum over the selected experts of g_e B_e A_e x, one token at a time."""
     scale = adapter.alpha / (adapter.rank if adapter.scaling == "rank" else np.sqrt(adapter.rank))
@@ -63,16 +59,7 @@ def slow_experts(adapters, x_BTI, profile_BC, adapter, router, outputs=OUTPUTS):
             else:
                 weights = adapters["router" if router.shared else f"{name}_router"]
                 s_E = slow_router(weights, x_I, profile_BC[b], router)
-                p_E = softmax(s_E)
-                best = np.argsort(-s_E, kind="stable")[: router.top_k]
-                if router.gate == "soft":
-                    selected = dict(enumerate(p_E))
-                elif router.gate == "softmax_topk":
-                    selected = dict(zip(best, softmax(s_E[best]), strict=True))
-                elif router.gate == "double_softmax":
-                    selected = dict(zip(best, softmax(p_E[best]), strict=True))
-                else:
-                    selected = dict(zip(best, p_E[best], strict=True))
+                selected = dict(enumerate(gates_of_token(s_E, router.gate, router.top_k)))
             for e, gate in selected.items():
                 a_IR = a_IER[:, 0 if adapter.shared_a else e]
                 y[name][b, t] += scale * gate * (x_I @ a_IR) @ b_ERO[e]
@@ -123,17 +110,7 @@ def test_dense_form_equals_a_loop_over_selected_experts_in_values_and_gradients(
     expected = slow_experts(adapters, x_BTI, profile_BC, adapter, router)
     for name in OUTPUTS:
         np.testing.assert_allclose(added[name], expected[name], atol=2e-5)
-    # A random direction in each leaf: the derivative along it, by central differences of the float64 twin.
-    leaves, tree = jax.tree.flatten(args)
-    for i, (leaf, grad) in enumerate(zip(leaves, jax.tree.leaves(grads), strict=True)):
-        direction = rng.normal(size=leaf.shape)
-
-        def moved(step, i=i, leaf=leaf, direction=direction):
-            return tree.unflatten([*leaves[:i], leaf + step * direction, *leaves[i + 1 :]])
-
-        along = (slow(moved(1e-6)) - slow(moved(-1e-6))) / 2e-6
-        size = max(float(np.linalg.norm(np.asarray(grad))), 1.0)
-        np.testing.assert_allclose(np.sum(np.asarray(grad) * direction) / size, along / size, atol=1e-4)
+    assert_slopes(slow, args, grads)
 
 
 def test_an_expert_that_is_not_selected_adds_exactly_nothing():

@@ -7,32 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from slow_twins import gates_of_token, slopes, softmax
 
 from cuma_jax.config import RouterConfig
 from cuma_jax.models.router import Router, gate_weights, top_k_mask
 
 GATES = ("softmax_topk", "double_softmax", "topk_unnormalised", "soft")
-
-
-def softmax(x):
-    e = np.exp(x - x.max())
-    return e / e.sum()
-
-
-def slow_gate(logits_E, gate, k):
-    """One token: sort, pick, normalise."""
-    probability_E = softmax(logits_E)
-    if gate == "soft":
-        return probability_E
-    best = np.argsort(-logits_E, kind="stable")[:k]
-    chosen = {
-        "softmax_topk": lambda: softmax(logits_E[best]),
-        "double_softmax": lambda: softmax(probability_E[best]),
-        "topk_unnormalised": lambda: probability_E[best],
-    }[gate]()
-    gate_E = np.zeros_like(logits_E)
-    gate_E[best] = chosen
-    return gate_E
 
 
 def test_top_k_mask_selects_what_a_stable_argsort_selects():
@@ -51,7 +31,7 @@ def test_gate_equals_the_slow_twin_and_is_exactly_zero_off_the_selection(gate, k
     logits_NE = np.random.default_rng(1).normal(size=(40, 5)) * 2
     logits_NE[0] = 0.0  # all tied
     found, probability, mask = map(np.asarray, gate_weights(jnp.asarray(logits_NE, jnp.float32), gate, k))
-    np.testing.assert_allclose(found, [slow_gate(s, gate, k) for s in logits_NE], atol=1e-6)
+    np.testing.assert_allclose(found, [gates_of_token(s, gate, k) for s in logits_NE], atol=1e-6)
     np.testing.assert_allclose(probability, [softmax(s) for s in logits_NE], atol=1e-6)
     assert (found[~mask] == 0.0).all()
     assert (mask.sum(-1) == (5 if gate == "soft" else k)).all()
@@ -62,14 +42,10 @@ def test_gate_gradient_equals_finite_differences(gate):
     rng = np.random.default_rng(2)
     logits_E, weight_E = rng.normal(size=6), rng.normal(size=6)
 
-    def slow(x):
-        return float(weight_E @ slow_gate(x, gate, 2))
-
     def fast(x):
         return jnp.sum(jnp.asarray(weight_E, jnp.float32) * gate_weights(x, gate, 2)[0])
 
-    step = 1e-6 * np.eye(6)
-    expected = [(slow(logits_E + d) - slow(logits_E - d)) / 2e-6 for d in step]
+    expected = slopes(lambda x: weight_E @ gates_of_token(x, gate, 2), logits_E)
     found = jax.grad(fast)(jnp.asarray(logits_E, jnp.float32))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -96,20 +72,6 @@ def make(config, width=7, profile_width=5, experts=4, tokens=6):
 
 def apply(router, variables, x_BTI, profile_BC, valid_BT):
     return jax.jit(functools.partial(router.apply, deterministic=True))(variables, x_BTI, profile_BC, valid_BT)
-
-
-@pytest.mark.parametrize("layers", [1, 2, 3])
-def test_the_split_first_layer_equals_the_concatenated_form(layers):
-    config = RouterConfig(gate="soft", layers=layers, hidden_dim=9)
-    router, variables, x_BTI, profile_BC, valid_BT = make(config)
-    w = {k: np.asarray(v, np.float64) for k, v in variables["adapters"].items()}
-    profile_BTC = np.repeat(np.asarray(profile_BC)[:, None], x_BTI.shape[1], axis=1)
-    joined = np.concatenate([np.asarray(x_BTI), profile_BTC], axis=-1).astype(np.float64)
-    s = joined @ np.concatenate([w["hidden_0"], w["profile_0"]]) + w["bias_0"]
-    for layer in range(1, layers):
-        s = np.maximum(s, 0) @ w[f"hidden_{layer}"] + w[f"bias_{layer}"]
-    gate_BTE, _ = apply(router, variables, x_BTI, profile_BC, valid_BT)
-    np.testing.assert_allclose(gate_BTE, np.apply_along_axis(softmax, -1, s), atol=1e-6)
 
 
 def test_profile_only_routing_gives_one_gate_a_sequence_that_ignores_the_text():

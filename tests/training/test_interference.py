@@ -10,8 +10,7 @@ from conftest import changed
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
-from cuma_jax.training import interference as module
-from cuma_jax.training.interference import Interference, build_probe, while_training
+from cuma_jax.training.interference import Interference, build_probe, choose_groups, measure, while_training
 from cuma_jax.training.interference_metrics import Grams, cosines, summaries, summary, within
 
 
@@ -48,13 +47,12 @@ def test_rows_of_the_probe_are_training_rows_of_their_group(debug_run, probe):
             assert names == {probe.names[unit // 2]}
 
 
-def test_groups_are_the_largest_of_those_asked_the_widely_asked_questions(monkeypatch):
-    monkeypatch.setattr(module, "MOST_GROUPS", 2)
+def test_groups_are_the_largest_of_those_asked_the_widely_asked_questions():
     # Group 2 has most answers, but to a question that nobody else was asked.
     count_GI = np.array([[30, 20, 0], [50, 40, 0], [0, 0, 900], [25, 25, 0], [3, 90, 0]])
     group_N = np.repeat(np.repeat(np.arange(5), 3), count_GI.ravel())
     item_N = np.repeat(np.tile(np.arange(3), 5), count_GI.ravel())
-    chosen, items, answers = module._choose(group_N, item_N, 5, 20)
+    chosen, items, answers = choose_groups(group_N, item_N, groups=5, enough=20, most=2)
     assert (chosen.tolist(), items.tolist(), answers.tolist()) == ([0, 1], [0, 1], [50, 90])
 
 
@@ -83,24 +81,26 @@ def by_hand(one, two):
 
 @pytest.fixture(scope="module")
 def three_groups(debug_run, probe):
-    return Interference(debug_run, dataclasses.replace(probe, names=probe.names[:3], halves=probe.halves[:6]))
+    return dataclasses.replace(probe, names=probe.names[:3], halves=probe.halves[:6])
+
+
+@pytest.fixture(scope="module")
+def grams(debug_run, random_adapters, three_groups):
+    return Interference(debug_run, three_groups)(random_adapters(debug_run))
 
 
 @pytest.mark.slow
-def test_room_for_one_gradient_at_a_time_changes_nothing(debug_run, random_adapters, three_groups, monkeypatch):
+def test_room_for_one_gradient_at_a_time_changes_nothing(debug_run, random_adapters, probe, grams):
+    two = dataclasses.replace(probe, names=probe.names[:2], halves=probe.halves[:4])
+    one_by_one = Interference(debug_run, two, held_bytes=1)(random_adapters(debug_run)).blocks()
+    for name, gram_XUU in grams.blocks().items():
+        assert np.isfinite(gram_XUU).all()
+        np.testing.assert_allclose(one_by_one[name], gram_XUU[:, :4, :4], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_cosines_equal_those_of_jax_grad_and_numpy(debug_run, random_adapters, three_groups, grams):
     adapters = random_adapters(debug_run)
-    at_once = three_groups(adapters)
-    monkeypatch.setattr(module, "_HELD_BYTES", 1)
-    one_by_one = three_groups(adapters)
-    for name, gram in at_once.blocks().items():
-        assert np.isfinite(gram).all()
-        np.testing.assert_allclose(one_by_one.blocks()[name], gram, rtol=1e-5, err_msg=name)
-
-
-@pytest.mark.slow
-def test_cosines_equal_those_of_jax_grad_and_numpy(debug_run, random_adapters, three_groups):
-    three, adapters = three_groups.probe, random_adapters(debug_run)
-    grams = three_groups(adapters)
     blocks = {name: cosines(gram) for name, gram in grams.blocks().items()}
     a = debug_run
 
@@ -111,7 +111,7 @@ def test_cosines_equal_those_of_jax_grad_and_numpy(debug_run, random_adapters, t
         )(adapters)
 
     halves = []
-    for half in three.halves:
+    for half in three_groups.halves:
         ((bucket, batch),) = half
         halves.append(jax.device_get(grad(adapters, a.training.tables[bucket], put_batch(batch, a.mesh))))
     # Halves have as many rows, so the mean of their gradients is their group's.
@@ -193,13 +193,13 @@ def test_training_logs_what_is_measured_on_its_own_state_and_readers_do_not_trip
     from cuma_jax.training.loop import train
 
     steps = {"steps": 2, "eval_every": 0, "eval_batches": 0, "save_every": 0, "interference_every": 1}
-    config = changed(debug_run.config, train=steps)
+    config = changed(debug_run.config, train=steps, evaluation={"group_by": ("sex",)})
     run = dataclasses.replace(debug_run, config=config)
     state = train(run, tmp_path).state
     lines = read_metrics(tmp_path)
     measured = [line for line in lines if "interference" in line]
     assert [line["step"] for line in measured] == [1, 2]
-    assert measured[-1]["interference"] == module.measure(while_training(run), state.adapters)
+    assert measured[-1]["interference"] == measure(while_training(run), state.adapters)
     assert measured[-1]["interference"].keys() == {"all", "matrices", "layers", "experts", "router"}
     assert training_plot(lines)["steps"] == 2
     trim_metrics(tmp_path, 1)

@@ -3,10 +3,8 @@
 import dataclasses
 import gzip
 import json
-import logging
 import os
 import pathlib
-import re
 import shutil
 import signal
 
@@ -14,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compiled
 from conftest import ROOT, changed
 
 from cuma_jax.config import MeshConfig
@@ -21,7 +20,6 @@ from cuma_jax.run.folder import read_metrics
 from cuma_jax.run.rows import total_steps
 from cuma_jax.run.saved_adapters import find_step, read_adapters, read_state
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training import loop
 from cuma_jax.training import trace as loop_trace
 from cuma_jax.training.checkpoints import Checkpoints
@@ -128,21 +126,15 @@ def test_a_finished_run_is_not_trained_again(run, uninterrupted, tmp_path):
     assert losses(folder) == losses(uninterrupted[0])
 
 
-def test_a_half_written_checkpoint_is_never_used(run, uninterrupted, tmp_path):
+def test_a_half_written_checkpoint_is_never_used_and_a_run_goes_on_from_the_one_before(run, uninterrupted, tmp_path):
     """Killed while step 6 was being written: what is there of it is passed over, step 3 is restored."""
     folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
-    saved = folder / "checkpoints"
-    (saved / "6").rename(saved / "6.orbax-checkpoint-tmp-0")
-    shutil.rmtree(saved / "6.orbax-checkpoint-tmp-0" / "state", ignore_errors=True)
+    part = (folder / "checkpoints" / "6").rename(folder / "checkpoints" / "6.orbax-checkpoint-tmp-0")
+    shutil.rmtree(part / "state", ignore_errors=True)
     assert find_step(folder, "last") == (3, 3)
     checkpoints = Checkpoints(folder, run)
     assert checkpoints.latest() == 3
     checkpoints.close()
-
-
-def test_a_run_goes_on_from_the_checkpoint_before_the_half_written_one(run, uninterrupted, tmp_path):
-    folder = shutil.copytree(uninterrupted[0], tmp_path / "killed")
-    (folder / "checkpoints" / "6").rename(folder / "checkpoints" / "6.orbax-checkpoint-tmp-0")
     same(train(run, folder).state, uninterrupted[1].state)
     assert losses(folder) == losses(uninterrupted[0])
     assert not list((folder / "checkpoints").glob("*tmp*"))
@@ -211,16 +203,13 @@ def test_compiles_once_a_bucket_and_gives_the_old_state_up(run, uninterrupted):
     checkpoints = Checkpoints(uninterrupted[0], run)
     restored = checkpoints.restore(3, trainer.abstract())
     checkpoints.close()
-    for state in (trainer.fresh(), restored):
-        for step in range(3):
-            bucket, batch = trainer.batches[step]
-            old = state
-            with jax.set_mesh(run.mesh):
-                placed = put_batch(batch, run.mesh)
-                state, _ = trainer.steps.train_step(old, run.base, run.training.tables[bucket], placed)
-            assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
-            assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, run.base, placed)))
-    assert trainer.steps.train_step._cache_size() == 1
+    with compiled() as names, jax.set_mesh(run.mesh):
+        for state in (trainer.fresh(), restored):
+            for number in range(2):
+                old, state = state, trainer.steps.step(state, *trainer.batches[number])[0]
+                assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+                assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((state, run.base)))
+    assert names.count("step") == 1
 
 
 @dataclasses.dataclass
@@ -239,6 +228,9 @@ class Watched:
     events: list = dataclasses.field(default_factory=list)
     said: list = dataclasses.field(default_factory=list)
 
+    def note(self, program):
+        self.events.append(("compiled", program))
+
     def watch(self, trainer, patch):
         step, write = trainer.steps.train_step, MetricsLog.write
 
@@ -251,17 +243,10 @@ class Watched:
             self.events.append(("log", line["step"]))
             write(log, line)
 
-        class Compiled(logging.Handler):
-            def emit(_, record):  # noqa: N805
-                found = re.match(r"Finished XLA compilation of (\S+)", record.getMessage())
-                if found:
-                    self.events.append(("compiled", found[1]))
-
         patch.setattr(loop, "Trainer", lambda run: trainer)
         patch.setattr(trainer.steps, "train_step", started)
         patch.setattr(MetricsLog, "write", logged)
         patch.setattr(loop.Progress, "say", lambda _, text: self.said.append(text))
-        return Compiled()
 
 
 WATCHED, TRACED = 24, 2
@@ -274,23 +259,18 @@ def watched(debug_config, debug_run, run_on, tmp_path_factory):
     config = changed(
         debug_config,
         data={"buckets": (shorter, 256)},
-        train={"steps": WATCHED, "eval_every": 0, "eval_batches": 0, "save_every": 20, "keep": 9},
+        train={"steps": WATCHED, "batch_size": 4, "eval_every": 0, "eval_batches": 0, "save_every": 20, "keep": 9},
         run={"trace_steps": TRACED},
     )
     run = run_on(config)
     trainer, first = Trainer(run), Watched(tmp_path_factory.mktemp("watched"))
-    logger, compiled_step = logging.getLogger("jax"), trainer.steps.train_step
-    resumed = Watched(first.folder)
-    for one in (first, resumed):
-        trainer.steps.train_step = compiled_step
-        with pytest.MonkeyPatch.context() as patch, jax.log_compiles():
-            handler = one.watch(trainer, patch)
-            logger.addHandler(handler)
-            try:
-                train(run, first.folder)
-            finally:
-                logger.removeHandler(handler)
-        if one is first:
+    resumed, step = Watched(first.folder), trainer.steps.train_step
+    for watched in (first, resumed):
+        trainer.steps.train_step = step
+        with pytest.MonkeyPatch.context() as patch, compiled(watched.note):
+            watched.watch(trainer, patch)
+            train(run, first.folder)
+        if watched is first:
             shutil.rmtree(first.folder / "checkpoints" / str(WATCHED))
     return first, resumed
 
@@ -300,13 +280,13 @@ def test_every_bucket_compiles_once(watched):
     first, resumed = watched
     assert set(first.seen) == {0, 1}
     assert len(first.seen) == WATCHED
-    assert [name for kind, name in first.events if kind == "compiled"].count("jit(step)") == 2
+    assert [name for kind, name in first.events if kind == "compiled"].count("step") == 2
     both = max(first.seen.index(0), first.seen.index(1)) + 1
     later = first.events[first.events.index(("start", both + 1)) : first.events.index(("start", 20))]
     assert len(later) > 20
     assert not [name for kind, name in later if kind == "compiled"]
     assert resumed.seen == first.seen[20:]
-    assert "jit(step)" not in [name for kind, name in resumed.events if kind == "compiled"]
+    assert "step" not in [name for kind, name in resumed.events if kind == "compiled"]
 
 
 def test_metrics_are_read_when_the_next_step_is_under_way(watched):
@@ -333,7 +313,7 @@ def test_a_trace_has_the_parts_of_a_step_and_the_user_is_told_where(watched):
 
 def test_an_implicit_transfer_in_the_loop_is_an_error(run, tmp_path, monkeypatch):
     """A batch that was not put on the devices: JAX would copy it, and wait, at every step."""
-    monkeypatch.setattr(loop, "put_batch", lambda batch, mesh: dict(batch))
+    monkeypatch.setattr("cuma_jax.training.step.put_batch", lambda batch, mesh: dict(batch))
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         train(run, tmp_path)
 
