@@ -17,8 +17,9 @@ from cuma_jax.preferences import assemble, texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.tables.formats import require_columns
-from cuma_jax.tables.read import hub_table, read_table, table_files, table_key
+from cuma_jax.tables.header import require_columns
+from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.read import read_table, table_files, table_key
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""

@@ -18,8 +18,10 @@ from cuma_jax.preferences import assemble, texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.tables.formats import KINDS, ending_of, require_columns
-from cuma_jax.tables.read import hub_table, read_table, table_key
+from cuma_jax.tables.formats import READERS, ending_of
+from cuma_jax.tables.header import require_columns
+from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -140,7 +142,7 @@ def _local(path: str, name: str) -> pathlib.Path:
             f"data.path {path!r} is no folder; prism is a folder with survey.jsonl and conversations.jsonl, as on the "
             f"hub ({HUB_NAME})"
         )
-    found = [f for f in sorted(folder.glob(f"{name}.*")) if f.is_file() and ending_of(f) in KINDS]
+    found = [f for f in sorted(folder.glob(f"{name}.*")) if f.is_file() and ending_of(f) in READERS]
     found += [
         f for f in (folder / name, folder / name / "train") if f.is_dir() and any(p.is_file() for p in f.iterdir())
     ]

@@ -23,7 +23,8 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.read import hub_table, newest_revision, read_table, table_key
+from cuma_jax.tables.hub import hub_table, newest_revision
+from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""

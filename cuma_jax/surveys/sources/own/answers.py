@@ -10,8 +10,9 @@ import numpy as np
 
 from cuma_jax.surveys.sources.own.respondents import People, find_code
 from cuma_jax.surveys.sources.own.spec import QuestionSpec, Spec
-from cuma_jax.tables.columns import UNREADABLE, Column, Table
+from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.text_columns import Column, TextTable
 
 _MISSING, _UNKNOWN = -1, -2
 _MOST = 3
@@ -40,7 +41,7 @@ class Sink:
             self.skipped[reason] = self.skipped.get(reason, 0) + int(number)
 
 
-def wide_answers(table: Table, spec: Spec, sink: Sink) -> Answers:
+def wide_answers(table: TextTable, spec: Spec, sink: Sink) -> Answers:
     """One row a person (person n is row n), one column a question."""
     option_NQ = np.full((len(table), len(spec.questions)), _MISSING, np.int8)
     for q, question in enumerate(spec.questions):
@@ -53,7 +54,7 @@ def wide_answers(table: Table, spec: Spec, sink: Sink) -> Answers:
     return Answers(person_A.astype(np.int32), question_A.astype(np.int32), option_A.astype(np.int32))
 
 
-def long_answers(table: Table, spec: Spec, people: People | None, sink: Sink) -> Answers | None:
+def long_answers(table: TextTable, spec: Spec, people: People | None, sink: Sink) -> Answers | None:
     """One row an answer; a column tells the respondent, one the question, one the code."""
     names = [str(spec.columns[key]) for key in ("respondent", "question", "answer")]
     if any(name not in table.columns for name in names):
@@ -90,7 +91,7 @@ def long_answers(table: Table, spec: Spec, people: People | None, sink: Sink) ->
     return Answers(person_N[rows], question_N[rows].astype(np.int32), option_N[rows].astype(np.int32))
 
 
-def _asked(table: Table, name: str, asked: Column, spec: Spec, sink: Sink) -> np.ndarray:
+def _asked(table: TextTable, name: str, asked: Column, spec: Spec, sink: Sink) -> np.ndarray:
     """int32 [N], the question of each row; -1 for one that the YAML does not list, which is counted."""
     position = {str(question.column): q for q, question in enumerate(spec.questions)}
     found = [find_code(value, position) for value in asked.values]
@@ -121,7 +122,13 @@ def _options(question: QuestionSpec, spec: Spec, values: Sequence[str]) -> np.nd
 
 
 def _report(
-    table: Table, question: QuestionSpec, name: str, rows: np.ndarray, option: np.ndarray, column: Column, sink: Sink
+    table: TextTable,
+    question: QuestionSpec,
+    name: str,
+    rows: np.ndarray,
+    option: np.ndarray,
+    column: Column,
+    sink: Sink,
 ) -> None:
     """Counts what is missing and what is unknown among the answers `option` in `rows` to one question."""
     sink.count(f"{question.id}: no answer", (option == _MISSING).sum())
@@ -154,7 +161,7 @@ def _hint(value: str, question: QuestionSpec) -> str:
 
 
 def _report_twice(
-    table: Table,
+    table: TextTable,
     name: str,
     rows: np.ndarray,
     key: np.ndarray,

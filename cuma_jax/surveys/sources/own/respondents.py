@@ -13,8 +13,9 @@ import pandas as pd
 
 from cuma_jax.surveys.sources.own.spec import FieldSpec, Spec
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.columns import UNREADABLE, Column, Table
+from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.text_columns import Column, TextTable
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _MOST = 3
@@ -46,7 +47,7 @@ def find_code(value: str, known: Collection[str]) -> str | None:
     return match[1] if match and match[1] in known else None
 
 
-def read_people(table: Table, spec: Spec, problems: Problems, skip: bool, skipped: dict[str, int]) -> People | None:
+def read_people(table: TextTable, spec: Spec, problems: Problems, skip: bool, skipped: dict[str, int]) -> People | None:
     """The respondents in `table`; what is wrong with them goes to `problems`, counts to `skipped`.
 
     In a long layout without a table of persons, a respondent's rows must agree, and the first one is taken.
@@ -78,7 +79,7 @@ def read_people(table: Table, spec: Spec, problems: Problems, skip: bool, skippe
 
 
 def _persons(
-    table: Table, name: str, column: Column, shared: bool, problems: Problems
+    table: TextTable, name: str, column: Column, shared: bool, problems: Problems
 ) -> tuple[np.ndarray, np.ndarray]:
     """The row of each respondent [R], and each row's respondent [N]; without an id, or twice, is a problem."""
     blank_N = np.array([value == "" for value in column.values])[column.code_N]
@@ -105,7 +106,7 @@ def _persons(
 
 
 class _Reader:
-    def __init__(self, table: Table, row_R: np.ndarray, person_N: np.ndarray, shared: bool, problems: Problems):
+    def __init__(self, table: TextTable, row_R: np.ndarray, person_N: np.ndarray, shared: bool, problems: Problems):
         self.table, self.row_R, self.person_N, self.shared, self.problems = table, row_R, person_N, shared, problems
 
     def codes(self, name: str) -> Column:
@@ -191,7 +192,7 @@ def _number(value: str) -> float:
         return math.nan
 
 
-def _warn(table: Table, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
+def _warn(table: TextTable, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
     known = int((column.codes >= 0).sum())
     if not known:
         message, hint = f"profile field {field.name!r} is empty for everybody", "leave it out, or look at `missing:`"

@@ -13,7 +13,7 @@ from cuma_jax.surveys.prompts import LETTERS
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
 from cuma_jax.surveys.survey import RESERVED_COLUMNS
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.problems import Advice, Problems, near
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
@@ -26,6 +26,17 @@ _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|asc
 _TODO = "TODO"  # what csv_propose leaves open
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
+
+
+ADVICE = Advice(
+    path="check the path; it is relative to the survey's YAML file",
+    again="it needs a header line and one line for each row",
+    damaged="copy the file again",
+    encoding="save the file as UTF-8, or say `encoding: {}` in the YAML file",
+    delimiter="say `delimiter: {symbol}` in the YAML file",
+    ragged="a text that holds the delimiter, a quote or a line end needs quotes around it",
+)
+"""For faults of the files that the YAML file names."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ goes on as long as it can. `read_csv_survey` raises if one of them is an error; 
 Shapes: R respondents, A answers.
 """
 
-import hashlib
 import pathlib
 from typing import Literal
 
@@ -16,10 +15,11 @@ import pandas as pd
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.own.answers import Answers, Sink, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.respondents import People, design_columns, read_people
-from cuma_jax.surveys.sources.own.spec import Spec, find_spec
+from cuma_jax.surveys.sources.own.spec import ADVICE, Spec, find_spec
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tables.columns import read_columns
+from cuma_jax.tables.packed import digest
 from cuma_jax.tables.problems import Problems
+from cuma_jax.tables.text_columns import read_columns
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -53,15 +53,9 @@ def source_key(path: pathlib.Path | str) -> str:
     Raises:
         CumaError: the YAML file cannot be read, or a file it names is missing.
     """
-    problems = Problems()
+    problems = Problems(ADVICE)
     spec = find_spec(path, problems)
-    digests = []
-    for file in spec.files if spec else ():
-        try:
-            with open(file, "rb") as stream:
-                digests.append(hashlib.file_digest(stream, "blake2b").digest())
-        except (OSError, ValueError) as error:
-            problems.error(file, None, None, f"cannot be read ({error})", "the survey's YAML file names it")
+    digests = [digest(file, problems) for file in spec.files] if spec else []
     problems.raise_errors()
     assert spec is not None, "no spec, and no problem that says why"
     return content_key(VERSION, spec.name, *digests)
@@ -69,7 +63,7 @@ def source_key(path: pathlib.Path | str) -> str:
 
 def build_survey(path: pathlib.Path | str, bad_rows: str = "error") -> tuple[Survey | None, Problems]:
     """The survey (None if there is an error) and all problems of its files; arguments as `read_csv_survey`."""
-    problems = Problems()
+    problems = Problems(ADVICE)
     spec = find_spec(path, problems)
     survey = _build(spec, Sink(problems, {}, bad_rows == "skip")) if spec else None
     return (None if problems.errors else survey), problems

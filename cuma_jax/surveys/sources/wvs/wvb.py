@@ -20,7 +20,6 @@ import pyarrow as pa
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.wvs import wvs7
-from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table, digest
 from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, Codebook, find_file, json_files, probe_file, read_codebook
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
@@ -33,6 +32,9 @@ from cuma_jax.surveys.sources.wvs.coded_survey import (
     without_repeated,
 )
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.tables.code_table import MISSING, CodeTable
+from cuma_jax.tables.packed import digest
+from cuma_jax.tables.problems import Strict
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -53,7 +55,7 @@ def source_key(wvb: pathlib.Path, raw: pathlib.Path | None = None) -> str:
     """
     probe = probe_file(wvb)
     files = [*json_files(wvb).values(), *_tables(wvb).values(), *([probe] if probe else []), *([raw] if raw else [])]
-    return content_key("wvb", VERSION, "raw" if raw else "", *(digest(file) for file in files))
+    return content_key("wvb", VERSION, "raw" if raw else "", *(digest(file, Strict()).hex() for file in files))
 
 
 def read_wvb(
@@ -70,13 +72,13 @@ def read_wvb(
         raw: the raw csv, for weights, strata and primary sampling units; None: every weight is 1.
         wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
         option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
-        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
+        bad_rows: what to do with rows and values that cannot be read: stop, or leave them out and count them.
 
     Returns:
         The same tables as `wvs7.read_wvs7` of the csv that the tables were made from.
 
     Raises:
-        CumaError: a file or column is missing, a cell cannot be read, or two files differ in their respondents.
+        CumaError: a file or column is missing, a value cannot be read, or two files differ in their respondents.
     """
     book, files = read_codebook(wvb), _tables(wvb)
     skipped: dict[str, int] = {}
@@ -121,7 +123,7 @@ def _read_values(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Interviews [R], and the codes (int16 [R]; -1: no answer) of each value question."""
-    table = Table(file, "\t", _MAKE, bad_rows)
+    table = CodeTable(file, "\t", _MAKE, bad_rows)
     interviews, parts = [], {q: list[np.ndarray]() for q in book.values}
     for start, block in table.blocks([INTERVIEW, *book.values]):
         row_N = np.arange(start, start + len(block[INTERVIEW]))
@@ -140,7 +142,7 @@ def _read_people(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, pa.Array]]:
     """Interviews [R], and the texts of each demographic column."""
-    table = Table(file, "\t", _MAKE, bad_rows)
+    table = CodeTable(file, "\t", _MAKE, bad_rows)
     interviews, parts = [], {c: list[pa.Array]() for c in book.demographics}
     for start, block in table.blocks([INTERVIEW, *book.demographics], text=True):
         row_N = np.arange(start, start + len(block[INTERVIEW]))
@@ -164,7 +166,7 @@ def _join_design(
     raw: pathlib.Path, interview_R: np.ndarray, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, Texts]]:
     """Weight, stratum and psu of each interview, from the raw csv."""
-    table, design = Table(raw, ",", wvs7.ADVICE, bad_rows), Design()
+    table, design = CodeTable(raw, ",", wvs7.ADVICE, bad_rows), Design()
     parts = []
     for start, block in table.blocks([INTERVIEW, "B_COUNTRY"], DESIGN):
         row_N = np.arange(start, start + len(block[INTERVIEW]))

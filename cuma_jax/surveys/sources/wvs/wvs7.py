@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table, digest
 from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, json_files, probe_file, read_codebook
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
@@ -25,6 +24,9 @@ from cuma_jax.surveys.sources.wvs.coded_survey import (
     without_repeated,
 )
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.tables.code_table import MISSING, CodeTable
+from cuma_jax.tables.packed import digest
+from cuma_jax.tables.problems import Strict
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -45,7 +47,7 @@ def source_key(raw: pathlib.Path, wvb: pathlib.Path) -> str:
     """
     probe = probe_file(wvb)
     files = [raw, *json_files(wvb).values(), *([probe] if probe else [])]
-    return content_key("wvs7", VERSION, *(digest(file) for file in files))
+    return content_key("wvs7", VERSION, *(digest(file, Strict()).hex() for file in files))
 
 
 def read_wvs7(
@@ -62,17 +64,17 @@ def read_wvs7(
         wvb: a checkout of WorldValuesBench (three JSON files; its list of probe samples, if there).
         wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
         option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
-        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
+        bad_rows: what to do with rows and values that cannot be read: stop, or leave them out and count them.
 
     Returns:
         Respondents by interview id, with the official split (`split`), weight, stratum and psu (where the file has
         them), every demographic column as readable fields and, under its official name, as WorldValuesBench has it.
 
     Raises:
-        CumaError: a file or column is missing, or a cell cannot be read.
+        CumaError: a file or column is missing, or a value cannot be read.
     """
     book = read_codebook(wvb)
-    table = Table(raw, ",", ADVICE, bad_rows)
+    table = CodeTable(raw, ",", ADVICE, bad_rows)
     design = Design()
     interviews: list[np.ndarray] = []
     value_parts: dict[str, list[np.ndarray]] = {q: [] for q in book.values}
