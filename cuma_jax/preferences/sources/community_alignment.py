@@ -6,6 +6,7 @@ Shapes: N rows of the source, C conversations kept.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cuma_jax.config.data import DataConfig
 from cuma_jax.preferences import assemble, texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
@@ -47,6 +49,16 @@ SUBSETS = {"": "train", "v1.1": "train", "v1.0/full": "full", "v1.0/filtered": "
 
 _SLICE = 8_192  # rows at a time, so that temporary copies of their texts stay small
 _TURN_COLUMNS = [f"{turn}_turn_{part}" for turn in TURN_NAMES for part in ("prompt", *RESPONSES, "preferred_response")]
+
+
+def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
+    """A source of `preferences.load.SOURCES`; `path`, `revision`, `subset` and `bad_rows` of `data` are used.
+
+    Raises:
+        CumaError: see `source_key`.
+    """
+    key = source_key(data.path, data.revision, data.subset)
+    return key, lambda: read_community_alignment(data.path, data.revision, data.subset, data.bad_rows, hub_cache)
 
 
 def source_key(path: str, revision: str = "", subset: str = "") -> str:

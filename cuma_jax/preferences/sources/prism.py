@@ -7,6 +7,7 @@ Shapes: C conversations of the file, M messages, R people of the survey.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cuma_jax.config.data import DataConfig
 from cuma_jax.preferences import assemble, texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
@@ -55,6 +57,18 @@ NO_PERSON = "conversations of a user who is not in the survey"
 NO_ID = "conversations without an id, a user or a history"
 REPEATED = "conversations that repeat the id of another"
 REPEATED_USER = "rows of the survey without a user_id, or with that of another"
+
+
+def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
+    """A source of `preferences.load.SOURCES`; `path`, `revision` and `bad_rows` of `data` are used.
+
+    Raises:
+        CumaError: `data.subset` is given, or a file is missing.
+    """
+    if data.subset:
+        raise CumaError(f"data.subset {data.subset!r}: prism has only one form; leave it empty")
+    key = source_key(data.path, data.revision)
+    return key, lambda: read_prism(data.path, data.revision, data.bad_rows, hub_cache)
 
 
 def source_key(path: str, revision: str = "") -> str:

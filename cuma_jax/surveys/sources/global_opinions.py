@@ -13,12 +13,14 @@ import itertools
 import math
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.survey import Question, Survey
@@ -54,6 +56,11 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _CONSTANTS = {"nan": math.nan, "inf": math.inf}
+
+
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `path` and `revision` of `data` are used."""
+    return source_key(data.path, data.revision), lambda: read_global_opinions(data.path, data.revision)
 
 
 def source_key(path: str, revision: str = "") -> str:

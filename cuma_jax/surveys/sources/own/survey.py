@@ -7,11 +7,14 @@ Shapes: R respondents, A answers.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from cuma_jax.config import DataConfig
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.own.answers import Answers, Sink, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.respondents import People, design_columns, read_people
@@ -23,6 +26,19 @@ from cuma_jax.tables.text_columns import read_columns
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
+
+
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `path` and `bad_rows` of `data` are used.
+
+    Raises:
+        CumaError: see `source_key`.
+    """
+    if not data.path:
+        what = "the YAML file that describes your survey (docs/my_survey.md)"
+        raise CumaError(f"data.source {data.source} needs data.path: {what}")
+    key = content_key(source_key(data.path), data.bad_rows)
+    return key, lambda: read_csv_survey(data.path, data.bad_rows)
 
 
 def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"] = "error") -> Survey:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
@@ -63,6 +64,10 @@ FIELDS = PAPER_FIELDS | {
 _SOURCE = "World Values Survey wave 7 (WorldValuesBench)"
 _JSON = ("question_metadata", "codebook", "answer_adjustment")
 _TOOLS = ("dataset_construction", "WorldValuesBench", ".")
+_NEEDED = {
+    "raw": "the raw csv of the World Values Survey wave 7",
+    "wvb": "your checkout of github.com/Demon702/WorldValuesBench",
+}
 _GET = "clone https://github.com/Demon702/WorldValuesBench and set data.wvb to the checkout"
 # "AR: White" (the country is a field of its own), "Bachelor or equivalent (ISCED 6)".
 _DECORATION = re.compile(r"^[A-Z]{2,3}\d?: | \(ISCED \d\)")
@@ -114,6 +119,18 @@ class Codebook:
             None if text in missing or re.fullmatch(r"-\d+", text) else clean_text(_DECORATION.sub("", text)) or None
             for text in stripped
         ]
+
+
+def needed_path(data: DataConfig, field: str) -> pathlib.Path:
+    """The path in `data.raw` or `data.wvb`.
+
+    Raises:
+        CumaError: it is empty.
+    """
+    value = getattr(data, field)
+    if not value:
+        raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
+    return pathlib.Path(value).expanduser()
 
 
 def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: str) -> pathlib.Path:

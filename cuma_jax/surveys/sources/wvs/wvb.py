@@ -12,15 +12,25 @@ Shapes: R respondents, N rows of one block.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.wvs import wvs7
-from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, Codebook, find_file, json_files, probe_file, read_codebook
+from cuma_jax.surveys.sources.wvs.codebook import (
+    INTERVIEW,
+    Codebook,
+    find_file,
+    json_files,
+    needed_path,
+    probe_file,
+    read_codebook,
+)
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
     OFFICIAL,
@@ -45,6 +55,17 @@ _MAKE = (
     "(https://www.worldvaluessurvey.org, a form, free), or read the csv itself with data.source wvs7"
 )
 _HINT = " (is it from before answer_adjustment.json?)"
+
+
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `wvb`, `raw`, `wording`, `option_texts` and `bad_rows` of `data` are used.
+
+    Raises:
+        CumaError: the checkout is not given, or a file is missing.
+    """
+    folder, raw = needed_path(data, "wvb"), needed_path(data, "raw") if data.raw else None
+    key = content_key(source_key(folder, raw), data.wording, data.option_texts, data.bad_rows)
+    return key, lambda: read_wvb(folder, raw, data.wording, data.option_texts, data.bad_rows)
 
 
 def source_key(wvb: pathlib.Path, raw: pathlib.Path | None = None) -> str:

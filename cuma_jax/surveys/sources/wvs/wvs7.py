@@ -8,12 +8,14 @@ Shapes: R respondents, N rows of one block.
 
 import pathlib
 import random
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, json_files, probe_file, read_codebook
+from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, json_files, needed_path, probe_file, read_codebook
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
     Coded,
@@ -37,6 +39,17 @@ ADVICE = (
 )
 
 _TRAIN, _TEST = 0.7, 0.15
+
+
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `raw`, `wvb`, `wording`, `option_texts` and `bad_rows` of `data` are used.
+
+    Raises:
+        CumaError: a path is not given, or a file is missing.
+    """
+    raw, wvb = needed_path(data, "raw"), needed_path(data, "wvb")
+    key = content_key(source_key(raw, wvb), data.wording, data.option_texts, data.bad_rows)
+    return key, lambda: read_wvs7(raw, wvb, data.wording, data.option_texts, data.bad_rows)
 
 
 def source_key(raw: pathlib.Path, wvb: pathlib.Path) -> str:
