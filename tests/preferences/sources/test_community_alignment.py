@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from preference_files import TURNS, community_alignment_rows, write_community_alignment, write_rows
 
-from cuma_jax.preferences import assemble, texts
+from cuma_jax.preferences import raw_turns, texts
 from cuma_jax.preferences.sources.community_alignment import FIELDS, read_community_alignment, source_key
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.text import visible_text
@@ -126,7 +126,7 @@ def test_a_missing_middle_turn_keeps_the_turns_before_it(tmp_path):
     gap |= {f"second_turn_response_{letter}": None for letter in LETTERS}
     prefs = read(tmp_path, one_row(), one_row(conversation_id="2", **gap))
     assert [len(turns) for turns in plain(prefs).values()] == [4, 1]
-    assert prefs.skipped == {assemble.GAPS: 1, assemble.AFTER_GAP: 2}
+    assert prefs.skipped == {raw_turns.GAPS: 1, raw_turns.AFTER_GAP: 2}
 
 
 def test_a_turn_in_which_nothing_was_preferred_ends_the_conversation(tmp_path):
@@ -134,13 +134,13 @@ def test_a_turn_in_which_nothing_was_preferred_ends_the_conversation(tmp_path):
     middle = one_row(conversation_id="3", third_turn_preferred_response=None)
     prefs = read(tmp_path, last, middle)
     assert [len(turns) for turns in plain(prefs).values()] == [3, 2]
-    assert prefs.skipped == {assemble.NONE_CHOSEN: 2, assemble.GAPS: 1, assemble.AFTER_GAP: 1}
+    assert prefs.skipped == {raw_turns.NONE_CHOSEN: 2, raw_turns.GAPS: 1, raw_turns.AFTER_GAP: 1}
 
 
 def test_a_conversation_without_a_usable_first_turn_is_left_out(tmp_path):
     prefs = read(tmp_path, one_row(), one_row(conversation_id="2", first_turn_preferred_response=None))
     assert prefs.conversations["conversation_id"].tolist() == [one_row()["conversation_id"]]
-    assert prefs.skipped[assemble.NO_START] == 1
+    assert prefs.skipped[raw_turns.NO_START] == 1
 
 
 def test_equal_texts_stay_once_and_the_preferred_one_wins(tmp_path):
@@ -148,7 +148,7 @@ def test_equal_texts_stay_once_and_the_preferred_one_wins(tmp_path):
     twice = {"first_turn_response_c": "other", "first_turn_response_d": "Other"}
     prefs = read(tmp_path, one_row(**same, **twice))
     assert plain(prefs)[one_row()["conversation_id"]][0] == ("Prompt 0?", ["same text", "other"], 0)
-    assert prefs.skipped == {assemble.LIKE_CHOSEN: 1, assemble.ALIKE: 1}
+    assert prefs.skipped == {raw_turns.LIKE_CHOSEN: 1, raw_turns.ALIKE: 1}
 
 
 def test_empty_strings_and_end_markers_are_counted(tmp_path):
@@ -163,11 +163,11 @@ def test_empty_strings_and_end_markers_are_counted(tmp_path):
     assert turns[0][1] == ["good", "a <|end_of_text|> in the middle", "first d"]
     assert len(turns) == 2
     assert prefs.skipped == {
-        assemble.EMPTY_CANDIDATES: 2,
+        raw_turns.EMPTY_CANDIDATES: 2,
         texts.ENDED: 1,
-        assemble.CHOSEN_EMPTY: 1,
-        assemble.GAPS: 1,
-        assemble.AFTER_GAP: 1,
+        raw_turns.CHOSEN_EMPTY: 1,
+        raw_turns.GAPS: 1,
+        raw_turns.AFTER_GAP: 1,
     }
 
 
@@ -206,7 +206,7 @@ def test_annotators_whose_rows_differ_get_the_most_frequent_value(tmp_path):
     rows = [one_row(conversation_id=str(i), annotator_age=age) for i, age in enumerate(ages)]
     prefs = read(tmp_path, *rows, one_row(conversation_id="9", annotator_id="other"))
     assert prefs.respondents["age"].tolist()[prefs.conversations["person"][0]] == "18-34"
-    assert prefs.skipped == {assemble.DIFFERING: 1}
+    assert prefs.skipped == {raw_turns.DIFFERING: 1}
     tie = read(tmp_path, *rows[:2])
     assert tie.respondents["age"].tolist() == ["35-45"]
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from preference_files import prism_rows, write_prism, write_rows
 
-from cuma_jax.preferences import assemble
+from cuma_jax.preferences import raw_turns
 from cuma_jax.preferences.sources import prism
 from cuma_jax.preferences.sources.prism import FIELDS, read_prism
 from cuma_jax.runtime.errors import CumaError
@@ -162,18 +162,18 @@ def test_two_responses_of_one_text_may_both_be_chosen(tmp_path):
     """The source marks what equals the chosen text, so that a response given twice is chosen twice."""
     prefs = read(tmp_path, edited(m4={"content": "four.", "if_chosen": True}))
     assert plain(prefs)["c1"][1] == ("And then?", ["four."], [70.0], 0)
-    assert prefs.skipped == {assemble.LIKE_CHOSEN: 1}
+    assert prefs.skipped == {raw_turns.LIKE_CHOSEN: 1}
 
 
 @pytest.mark.parametrize(
     ("messages", "turns", "skipped"),
     [
-        (edited(m1={"if_chosen": False}), 0, {assemble.NONE_CHOSEN: 1, assemble.NO_START: 1, assemble.AFTER_GAP: 1}),
-        (edited(m5={"if_chosen": False}), 1, {assemble.NONE_CHOSEN: 1}),
-        (edited(m5={"content": "EMPTY STRING"}), 1, {assemble.CHOSEN_EMPTY: 1, assemble.EMPTY_CANDIDATES: 1}),
-        (edited(m4={"content": "EMPTY STRING"}), 2, {assemble.EMPTY_CANDIDATES: 1}),
+        (edited(m1={"if_chosen": False}), 0, {raw_turns.NONE_CHOSEN: 1, raw_turns.NO_START: 1, raw_turns.AFTER_GAP: 1}),
+        (edited(m5={"if_chosen": False}), 1, {raw_turns.NONE_CHOSEN: 1}),
+        (edited(m5={"content": "EMPTY STRING"}), 1, {raw_turns.CHOSEN_EMPTY: 1, raw_turns.EMPTY_CANDIDATES: 1}),
+        (edited(m4={"content": "EMPTY STRING"}), 2, {raw_turns.EMPTY_CANDIDATES: 1}),
         (edited(m3={"content": None}), 1, {}),
-        (edited(m3={"turn": 2}, m4={"turn": 2}, m5={"turn": 2}), 1, {assemble.GAPS: 1, assemble.AFTER_GAP: 1}),
+        (edited(m3={"turn": 2}, m4={"turn": 2}, m5={"turn": 2}), 1, {raw_turns.GAPS: 1, raw_turns.AFTER_GAP: 1}),
         (history()[:4], 1, {}),
     ],
 )

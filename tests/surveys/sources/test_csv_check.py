@@ -6,8 +6,9 @@ import pytest
 from test_csv_survey import CSV, YAML, write
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.own.check import check_csv_survey, format_problems, propose_yaml
-from cuma_jax.surveys.sources.own.survey import read_csv_survey
+from cuma_jax.surveys.sources.own.propose import propose_yaml
+from cuma_jax.surveys.sources.own.survey import check_csv_survey, read_csv_survey
+from cuma_jax.tables.problems import format_problems
 
 LONG_YAML = """
 answers: answers.csv

@@ -109,7 +109,7 @@ def read_wvb(
     for split, name in enumerate(OFFICIAL):
         value_file, person_file = files[f"{name}_value_qa.tsv"], files[f"{name}_demographic_qa.tsv"]
         interview_R, codes = _read_values(value_file, book, bad_rows, skipped)
-        person_R, texts = _read_people(person_file, book, bad_rows, skipped)
+        person_R, texts = _read_respondents(person_file, book, bad_rows, skipped)
         order_R, person_order_R = np.argsort(interview_R, kind="stable"), np.argsort(person_R, kind="stable")
         if not np.array_equal(interview_R[order_R], person_R[person_order_R]):
             differ = np.setxor1d(interview_R, person_R)
@@ -159,7 +159,7 @@ def _read_values(
     return interview_R[known_R], {q: np.concatenate(parts.pop(q))[known_R] for q in book.values}
 
 
-def _read_people(
+def _read_respondents(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, pa.Array]]:
     """Interviews [R], and the texts of each demographic column."""
