@@ -97,7 +97,7 @@ def column(prefs, name, values):
         (lambda p: {"turns": column(p, "chosen", np.full(p.turns.num_rows, 9))}, "chooses one that it does not have"),
         (lambda p: {"turns": column(p, "chosen", np.full(p.turns.num_rows, -1))}, "goes on after a turn"),
         (lambda p: {"turns": column(p, "scores", [[1.0]] * p.turns.num_rows)}, "as many scores as candidates"),
-        (lambda p: {"turns": column(p, "prompt", [None] * p.turns.num_rows)}, "empty cells"),
+        (lambda p: {"turns": column(p, "prompt", [None] * p.turns.num_rows)}, "empty values"),
     ],
 )
 def test_preferences_that_cannot_be_right_are_refused(prefs, change, message):

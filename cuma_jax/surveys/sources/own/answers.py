@@ -1,4 +1,4 @@
-"""The answers of a user's survey, wide or long, as positions of options; each code is looked up once, not each cell.
+"""The answers of a user's survey, wide or long, as positions of options; each code is looked up once, not each row.
 
 Shapes: N rows of the table, R respondents, Q questions, A answers, V distinct values of a column.
 """

@@ -54,7 +54,7 @@ class Respondents:
 
 
 def find_code(value: str, known: Collection[str]) -> str | None:
-    """The code in `known` that a cell stands for: the same text, or the same whole number ("1.0" is 1)."""
+    """The code in `known` that a value stands for: the same text, or the same whole number ("1.0" is 1)."""
     if value in known:
         return value
     match = _WHOLE.fullmatch(value)
@@ -189,7 +189,7 @@ class _Reader:
 
 
 def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:
-    """The text of a cell; empty where there is no answer, None where the code is unknown."""
+    """The text of a value; empty where there is no answer, None where the code is unknown."""
     if UNREADABLE in value or find_code(value, missing | field.missing) is not None:
         return ""
     if field.values:
