@@ -190,8 +190,9 @@ class Delimited:
         return 0 if record == [_END] else line
 
     def _not_utf8(self) -> bool:
-        with self._open() as file:
+        with reported(self.path, self._problems), self._open() as file:
             return report_not_utf8(self.path, file, self._problems)
+        return True  # what else is wrong has been told
 
     def _open(self) -> contextlib.AbstractContextManager[IO[bytes]]:
         return unpacked(self.path) if self._data is None else io.BytesIO(self._data)

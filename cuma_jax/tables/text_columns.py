@@ -110,6 +110,8 @@ def _read_delimited(
     end_N, line_N = _records(text)
     first, body = int(line_N[0]), text.lstrip(b"\n")
     source = Delimited(path, delimiter, problems, body, first)
+    if not source.header:
+        return None
     if other := other_delimiter(source.header, delimiter):
         report_delimiter(path, first, delimiter, other, problems)
         source = Delimited(path, other, problems, body, first)

@@ -41,16 +41,6 @@ def test_a_damaged_copy_is_an_error_that_names_the_folder(tmp_path):
         store.load_saved_survey(tmp_path / "s")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*_args, **_kwargs):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
-    with pytest.raises(OSError, match="disk full"):
-        store.save_survey(make_invented(), tmp_path / "s")
-    assert not list(tmp_path.iterdir())
-
-
 def test_kept_questions_keep_their_answers_and_people():
     survey = make_invented()
     kept = keep_questions(survey, ("invented.t*", "invented.rain"))

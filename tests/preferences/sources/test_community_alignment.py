@@ -57,9 +57,9 @@ def slow_read(rows):
     return talks
 
 
-def spoiled_rows(seed):
+def spoiled_rows(seed, size=60):
     """Rows with every trap of the source."""
-    rows, rng = community_alignment_rows(60, 12, seed), random.Random(seed)
+    rows, rng = community_alignment_rows(size, 12, seed), random.Random(seed)
     for row in rows:
         name = rng.choice(TURNS)
         cell = f"{name}_turn_response_{rng.choice(LETTERS)}"
@@ -82,29 +82,20 @@ def spoiled_rows(seed):
     return rows
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_reader_equals_a_slow_reader(tmp_path, seed):
-    rows = spoiled_rows(seed)
+@pytest.mark.parametrize(("seed", "size"), [(0, 60), (1, 60), (2, 60), (3, 8_300)])  # the last is read in two pieces
+def test_the_reader_equals_a_slow_reader(tmp_path, seed, size):
+    rows = spoiled_rows(seed, size)
     path = write_rows(tmp_path / "ca.csv", rows)
     assert plain(read_community_alignment(str(path))) == slow_read(rows)
 
 
-@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".tsv", ".jsonl", ".jsonl.gz", ".parquet", ".arrow"])
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_every_format_gives_the_same_conversations(tmp_path, ending):
     first = read_community_alignment(str(write_community_alignment(tmp_path / "a.csv", 40, 8)))
     second = read_community_alignment(str(write_community_alignment(tmp_path / f"b{ending}", 40, 8)))
     assert first.turns.equals(second.turns)
     assert first.respondents.equals(second.respondents)
     assert first.conversations.equals(second.conversations)
-
-
-def test_slices_do_not_change_the_result(tmp_path, monkeypatch):
-    path = str(write_rows(tmp_path / "ca.csv", spoiled_rows(9)))
-    whole = read_community_alignment(path)
-    monkeypatch.setattr("cuma_jax.preferences.sources.community_alignment._SLICE", 7)
-    sliced = read_community_alignment(path)
-    assert whole.turns.equals(sliced.turns)
-    assert whole.skipped == sliced.skipped
 
 
 def one_row(**changes):
@@ -119,28 +110,6 @@ def one_row(**changes):
 
 def read(tmp_path, *rows, **options):
     return read_community_alignment(str(write_rows(tmp_path / "ca.jsonl", list(rows))), **options)
-
-
-def test_a_missing_middle_turn_keeps_the_turns_before_it(tmp_path):
-    gap = dict.fromkeys(f"second_turn_{part}" for part in ("prompt", "preferred_response"))
-    gap |= {f"second_turn_response_{letter}": None for letter in LETTERS}
-    prefs = read(tmp_path, one_row(), one_row(conversation_id="2", **gap))
-    assert [len(turns) for turns in plain(prefs).values()] == [4, 1]
-    assert prefs.skipped == {raw_turns.GAPS: 1, raw_turns.AFTER_GAP: 2}
-
-
-def test_a_turn_in_which_nothing_was_preferred_ends_the_conversation(tmp_path):
-    last = one_row(conversation_id="2", fourth_turn_preferred_response=None)
-    middle = one_row(conversation_id="3", third_turn_preferred_response=None)
-    prefs = read(tmp_path, last, middle)
-    assert [len(turns) for turns in plain(prefs).values()] == [3, 2]
-    assert prefs.skipped == {raw_turns.NONE_CHOSEN: 2, raw_turns.GAPS: 1, raw_turns.AFTER_GAP: 1}
-
-
-def test_a_conversation_without_a_usable_first_turn_is_left_out(tmp_path):
-    prefs = read(tmp_path, one_row(), one_row(conversation_id="2", first_turn_preferred_response=None))
-    assert prefs.conversations["conversation_id"].tolist() == [one_row()["conversation_id"]]
-    assert prefs.skipped[raw_turns.NO_START] == 1
 
 
 def test_equal_texts_stay_once_and_the_preferred_one_wins(tmp_path):

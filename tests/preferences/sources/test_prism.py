@@ -53,7 +53,7 @@ def test_the_reader_equals_a_slow_reader(tmp_path):
     assert persons.tolist() == [row["user_id"] for row in talks]
 
 
-@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet", ".arrow"])
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
 def test_every_format_gives_the_same_conversations(tmp_path, ending):
     first = read_prism(str(write_prism(tmp_path / "a", 30, 8)))
     second = read_prism(str(write_prism(tmp_path / "b", 30, 8, suffix=ending)))
