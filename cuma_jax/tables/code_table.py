@@ -143,7 +143,7 @@ class CodeTable:
         shown = texts[first].as_py()
         shown = "nothing" if shown is None else repr(shown if len(shown) <= 40 else shown[:40] + "...")
         whom = "" if interview_N is None else f" (interview {interview_N[first]})"
-        line = self._source.line_of(int(row_N[first]))
+        line = self._source.lines()[0][row_N[first]]
         raise CumaError(
             f"{self.path}, line {line}{whom}: column {column} has {shown}, which {why}; "
             "correct it, or set data.bad_rows to skip to leave such values out and count them"

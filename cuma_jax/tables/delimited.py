@@ -7,12 +7,12 @@ import contextlib
 import csv
 import functools
 import io
-import itertools
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from tqdm import tqdm
@@ -35,7 +35,7 @@ class Delimited:
         path: the file.
         delimiter: one character.
         num_rows: rows that `batches` has given so far.
-        ragged: (number among all rows, from 0; columns) of each row that has another number of columns than the header.
+        ragged: number among all rows (from 0) of each that has another number of columns than the header.
         unclosed_line: where a quote is opened and never closed, once `batches` is through; 0: nowhere.
         stopped: whether `batches` could not go on to the end.
     """
@@ -47,7 +47,7 @@ class Delimited:
         self.path, self.delimiter, self._problems, self._data = path, delimiter, problems, data
         self._first_line = first_line
         self.num_rows, self.unclosed_line, self.stopped = 0, 0, False
-        self.ragged: list[tuple[int, int]] = []
+        self.ragged: list[int] = []
 
     @functools.cached_property
     def header(self) -> list[str]:
@@ -100,7 +100,7 @@ class Delimited:
         wanted = [names[place] for place in columns]
 
         def on_ragged(row: pa.csv.InvalidRow) -> str:
-            self.ragged.append((row.number - 2, row.actual_columns))
+            self.ragged.append(row.number - 2)
             return "skip" if skip else "error"
 
         with reported(self.path, self._problems), self._open() as file, self._bar(file) as bar:
@@ -151,10 +151,13 @@ class Delimited:
         finally:
             csv.field_size_limit(limit)
 
-    def line_of(self, row: int) -> int:
-        """The line on which row `row` (from 0, without the rows in `ragged`) begins; slow."""
-        rows = (line for line, record in self.records() if len(record) == len(self.header))
-        return next(itertools.islice(rows, row + 1, None))
+    def lines(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
+        """The line on which each row begins, int64 [rows]; and (line, columns) of each row of another width; slow."""
+        sizes = [(line, len(record)) for line, record in self.records() if record][1:]
+        good = [line for line, size in sizes if size == len(self.header)]
+        # Where the csv module and Arrow part ways, better a line that is near than none.
+        good += range(len(good) + 2, self.num_rows + 2)
+        return np.array(good, np.int64), [place for place in sizes if place[1] != len(self.header)]
 
     def report_unclosed(self) -> None:
         """A quote that is never closed, if `batches` has met one, is an error."""
@@ -176,9 +179,8 @@ class Delimited:
         self.report_unclosed()
         if self.unclosed_line:
             return
-        for line, record in self.records() if self.ragged else ():
-            if record and len(record) != len(self.header):
-                return self.report_ragged(line, len(record))
+        for line, size in self.lines()[1][:1] if self.ragged else ():
+            return self.report_ragged(line, size)
         found = f"cannot be read as a table ({message[:200]})"
         return self._problems.error(self.path, None, None, found, self._problems.advice.ragged)
 

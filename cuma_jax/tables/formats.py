@@ -37,7 +37,7 @@ def _read_delimited(
     batches = source.batches(places, pa.large_string(), skip=skipped is not None)
     table = pa.Table.from_batches(batches, schema).rename_columns(names)
     # Where bad rows are left out, so is one that such a quote makes of the end of the file.
-    if not source.ragged or source.ragged[-1][0] < table.num_rows + len(source.ragged) - 1:
+    if not source.ragged or source.ragged[-1] < table.num_rows + len(source.ragged) - 1:
         source.report_unclosed()
     if skipped is not None and source.ragged:
         skipped[UNREADABLE_LINES] = skipped.get(UNREADABLE_LINES, 0) + len(source.ragged)

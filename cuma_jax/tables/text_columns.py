@@ -2,10 +2,11 @@
 
 Nothing here stops at the first fault: what can be read is read, so that a check finds the other faults as well.
 
-Shapes: N rows, B bytes, V distinct values of a column.
+Shapes: N rows, V distinct values of a column.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -34,19 +35,29 @@ class TextTable:
     """The columns asked for that are there.
 
     Attributes:
-        line_N: int64, each row's line in the file, counted from 1 with the header; of formats without lines its row.
+        row_N: int64, number of each row among those that have the right number of columns.
+        source: where the line of a row is found; None for a format without lines.
         num_empty: empty rows that are not among the N.
-        unit: what `line_N` counts: line or row.
     """
 
     path: pathlib.Path
     columns: dict[str, Column]
-    line_N: np.ndarray
+    row_N: np.ndarray
+    source: Delimited | None = None
     num_empty: int = 0
-    unit: str = "line"
 
     def __len__(self) -> int:
-        return len(self.line_N)
+        return len(self.row_N)
+
+    @property
+    def unit(self) -> str:
+        """What `line_N` counts."""
+        return "row" if self.source is None else "line"
+
+    @functools.cached_property
+    def line_N(self) -> np.ndarray:
+        """int64, each row's line in the file, counted from 1 with the header (or its row); slow: for messages."""
+        return self.row_N + 1 if self.source is None else self.source.lines()[0][self.row_N]
 
     def line(self, mask_N: np.ndarray) -> int:
         """The line of the first row in `mask_N` (bool, one of them true)."""
@@ -107,57 +118,34 @@ def _is_text(path: pathlib.Path) -> bool:
 def _read_delimited(
     path: pathlib.Path, text: bytes, wanted: Mapping[str, str], delimiter: str, problems: Problems
 ) -> TextTable | None:
-    end_N, line_N = _records(text)
-    first, body = int(line_N[0]), text.lstrip(b"\n")
+    body = text.lstrip(b"\n")
+    first = len(text) - len(body) + 1
     source = Delimited(path, delimiter, problems, body, first)
-    if not source.header:
-        return None
     if other := other_delimiter(source.header, delimiter):
         report_delimiter(path, first, delimiter, other, problems)
         source = Delimited(path, other, problems, body, first)
-    found = find_columns(path, [name.strip() for name in source.header], wanted, problems, first)
-    if len(end_N) == 1:
-        problems.error(path, None, None, "there is a header, but no row", problems.advice.again)
+    if not source.header:
         return None
-    line_N = line_N[1:]
+    found = find_columns(path, [name.strip() for name in source.header], wanted, problems, first)
     kind = pa.dictionary(pa.int32(), pa.string())
     batches = list(source.batches(list(found.values()) or [0], kind, nulls=(), skip=True))
     if source.stopped:
         return None
-    num_records = source.num_rows + len(source.ragged)
-    if num_records != len(line_N):
-        # A quote inside a text without quotes: lines are counted as if no text went over two of them.
-        line_N = np.flatnonzero([bool(line) for line in text.split(b"\n")])[1:] + 1
-    if num_records != len(line_N):
-        line_N = np.arange(num_records) + 2
     source.report_unclosed()  # and not the row that such a quote makes of the end of the file
-    ragged = [(row, width) for row, width in source.ragged if line_N[row] != source.unclosed_line]
+    ragged = (
+        [(line, width) for line, width in source.lines()[1] if line != source.unclosed_line] if source.ragged else []
+    )
     if ragged:
-        source.report_ragged(int(line_N[ragged[0][0]]), ragged[0][1], len(ragged))
-    line_N = np.delete(line_N, [row for row, _ in source.ragged])
+        source.report_ragged(*ragged[0], len(ragged))
+    if not batches and not source.ragged:
+        problems.error(path, None, None, "there is a header, but no row", problems.advice.again)
     columns = {
         name: _column(pa.chunked_array([batch.column(i) for batch in batches], kind)) for i, name in enumerate(found)
     }
-    table = _without_empty_rows(TextTable(path, columns, line_N))
-    if not len(table) and not source.ragged:
+    table = _without_empty_rows(TextTable(path, columns, np.arange(source.num_rows), source))
+    if batches and not len(table) and not source.ragged:
         problems.error(path, None, None, "all rows are empty", problems.advice.again)
     return table if len(table) else None
-
-
-def _records(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """End (behind its newline) and line number of each record; a newline between two quotes ends none."""
-    data_B = np.frombuffer(data, np.uint8)
-    newline, quote = np.flatnonzero(data_B == ord("\n")), np.flatnonzero(data_B == ord('"'))
-    if not len(newline) or newline[-1] != len(data) - 1:
-        newline = np.append(newline, len(data) - 1)
-    closed = np.searchsorted(quote, newline) % 2 == 0
-    closed[-1] = True
-    end = newline[closed] + 1
-    line = np.concatenate([[0], np.flatnonzero(closed)[:-1] + 1]) + 1
-    start = np.concatenate([[0], end[:-1]])
-    # A line of nothing is no record; the first record begins after the empty lines before it.
-    keep = (end - start > 1) | (data_B[start] != ord("\n"))
-    return end[keep], line[keep]
 
 
 def _read_other(path: pathlib.Path, wanted: Mapping[str, str], problems: Problems) -> TextTable | None:
@@ -177,7 +165,7 @@ def _read_other(path: pathlib.Path, wanted: Mapping[str, str], problems: Problem
             columns[name] = _column(column.cast(pa.string()).dictionary_encode())
         except (pa.ArrowException, ValueError) as error:
             problems.error(path, None, name, f"is of type {column.type} ({str(error)[:200]})", "make it a text")
-    return TextTable(path, columns, np.arange(1, table.num_rows + 1), unit="row")
+    return TextTable(path, columns, np.arange(table.num_rows))
 
 
 def _column(chunked: pa.ChunkedArray) -> Column:
@@ -206,4 +194,4 @@ def _without_empty_rows(table: TextTable) -> TextTable:
     if not empty_N.any():
         return table
     columns = {name: Column(column.code_N[~empty_N], column.values) for name, column in table.columns.items()}
-    return TextTable(table.path, columns, table.line_N[~empty_N], int(empty_N.sum()))
+    return TextTable(table.path, columns, table.row_N[~empty_N], table.source, int(empty_N.sum()))

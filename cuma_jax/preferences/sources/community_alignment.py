@@ -55,21 +55,13 @@ def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Prefere
     """A source of `preferences.load.SOURCES`; `path`, `revision`, `subset` and `bad_rows` of `data` are used.
 
     Raises:
-        CumaError: see `source_key`.
+        CumaError: nothing is at the path, or `data.subset` is not one of `SUBSETS`.
     """
-    key = source_key(data.path, data.revision, data.subset)
-    return key, lambda: read_community_alignment(data.path, data.revision, data.subset, data.bad_rows, hub_cache)
-
-
-def source_key(path: str, revision: str = "", subset: str = "") -> str:
-    """A key of all that `read_community_alignment` reads: the files' contents, or the hub's commit.
-
-    Raises:
-        CumaError: nothing is at `path`.
-    """
-    if path:
-        return content_key(VERSION, table_key(_local(path, subset)))
-    return content_key(VERSION, HUB_NAME, *_hub(revision, subset))
+    path, revision, subset = data.path, data.revision, data.subset
+    content = (table_key(_local(path, subset)),) if path else (HUB_NAME, *_hub(revision, subset))
+    return content_key(VERSION, *content), lambda: read_community_alignment(
+        path, revision, subset, data.bad_rows, hub_cache
+    )
 
 
 def read_community_alignment(

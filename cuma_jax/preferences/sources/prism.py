@@ -67,19 +67,10 @@ def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Prefere
     """
     if data.subset:
         raise CumaError(f"data.subset {data.subset!r}: prism has only one form; leave it empty")
-    key = source_key(data.path, data.revision)
-    return key, lambda: read_prism(data.path, data.revision, data.bad_rows, hub_cache)
-
-
-def source_key(path: str, revision: str = "") -> str:
-    """A key of all that `read_prism` reads: the files' contents, or the hub's commit.
-
-    Raises:
-        CumaError: a file is missing.
-    """
-    if path:
-        return content_key(VERSION, *(table_key(_local(path, name)) for name in ("survey", "conversations")))
-    return content_key(VERSION, HUB_NAME, revision or HUB_REVISION)
+    content = [HUB_NAME, data.revision or HUB_REVISION]
+    if data.path:
+        content = [table_key(_local(data.path, name)) for name in ("survey", "conversations")]
+    return content_key(VERSION, *content), lambda: read_prism(data.path, data.revision, data.bad_rows, hub_cache)
 
 
 def read_prism(

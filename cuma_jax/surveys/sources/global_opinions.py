@@ -59,19 +59,13 @@ _CONSTANTS = {"nan": math.nan, "inf": math.inf}
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
-    """A source of `surveys.load.SOURCES`; `path` and `revision` of `data` are used."""
-    return source_key(data.path, data.revision), lambda: read_global_opinions(data.path, data.revision)
-
-
-def source_key(path: str, revision: str = "") -> str:
-    """A key of the contents of the file or folder, or of the hub's commit (asked for if `revision` is empty).
+    """A source of `surveys.load.SOURCES`; `path` and `revision` of `data` are used.
 
     Raises:
-        CumaError: nothing is there, or the hub does not answer.
+        CumaError: nothing is at the path, or the hub, asked for its newest commit, does not answer.
     """
-    if path:
-        return content_key(VERSION, table_key(path))
-    return content_key(VERSION, HUB_NAME, revision or newest_revision(HUB_NAME))
+    content = (table_key(data.path),) if data.path else (HUB_NAME, data.revision or newest_revision(HUB_NAME))
+    return content_key(VERSION, *content), lambda: read_global_opinions(data.path, data.revision)
 
 
 def read_global_opinions(path: str = "", revision: str = "", cache_dir: str | None = None) -> Survey:

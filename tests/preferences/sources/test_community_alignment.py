@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from preference_files import TURNS, community_alignment_rows, write_community_alignment, write_rows
 
+from cuma_jax.config import DataConfig
 from cuma_jax.preferences import raw_turns, texts
-from cuma_jax.preferences.sources.community_alignment import FIELDS, read_community_alignment, source_key
+from cuma_jax.preferences.sources.community_alignment import FIELDS, prepare, read_community_alignment
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.text import visible_text
 
@@ -225,9 +226,9 @@ def test_the_files_of_version_1_0_overlap_so_one_must_be_named(tmp_path):
     assert len(read_community_alignment(str(tmp_path), subset="v1.0/full").conversations) == 30
     assert len(read_community_alignment(str(tmp_path), subset="v1.0/filtered").conversations) == 20
     with pytest.raises(CumaError, match=r"v1\.0 is an older commit"):
-        source_key("", "", "v1.0/full")
+        prepare(DataConfig(source="community_alignment", subset="v1.0/full"), "")
     with pytest.raises(CumaError, match=r"'v2' is none of"):
-        source_key("", "", "v2")
+        prepare(DataConfig(source="community_alignment", subset="v2"), "")
 
 
 def test_a_hub_folder_is_read_as_a_file_is(tmp_path, monkeypatch):

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.own.survey import build_survey, read_csv_survey, source_key
+from cuma_jax.surveys.sources.own.survey import build_survey, prepare, read_csv_survey
 from cuma_jax.surveys.survey import Survey
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -130,13 +131,14 @@ def test_weight_zero_and_no_answers_leave_a_person_out(tmp_path):
 
 def test_the_key_changes_with_the_content_of_any_file_and_nothing_else(tmp_path):
     path = write(tmp_path)
-    key = source_key(path)
+    key_of = lambda path: prepare(DataConfig(source="csv", path=str(path)))[0]  # noqa: E731
+    key = key_of(path)
     (tmp_path / "answers.csv").touch()
-    assert source_key(path) == key == source_key(tmp_path) == source_key(tmp_path / "answers.csv")
+    assert key_of(path) == key == key_of(tmp_path) == key_of(tmp_path / "answers.csv")
     write(tmp_path, answers_csv=CSV.replace("Norland", "Nordland"))
-    assert source_key(path) != key
+    assert key_of(path) != key
     write(tmp_path, YAML.replace("Tea or", "Tea, or"))
-    assert source_key(path) != key
+    assert key_of(path) != key
 
 
 CODES = ("1", "2", "3")

@@ -1,5 +1,6 @@
 """The raw csv of World Values Survey wave 7, on invented rows of its schema."""
 
+import dataclasses
 import gzip
 import zipfile
 
@@ -23,12 +24,13 @@ from made_up_wvb import (
     write_rows,
 )
 
+from cuma_jax.config import DataConfig
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.sources.wvs.codebook import FIELDS, PAPER_FIELDS
 from cuma_jax.surveys.sources.wvs.wvb import read_wvb
-from cuma_jax.surveys.sources.wvs.wvs7 import read_wvs7, source_key
+from cuma_jax.surveys.sources.wvs.wvs7 import prepare, read_wvs7
 
 
 def assert_same(a, b):
@@ -232,13 +234,15 @@ def test_a_row_cut_short_can_be_skipped_and_is_counted(tmp_path):
 
 def test_the_key_is_of_contents(tmp_path):
     wvb, raw, _ = make_checkout(tmp_path)
-    key = source_key(raw, wvb)
+    data = DataConfig(source="wvs7", raw=str(raw), wvb=str(wvb))
+    key = prepare(data)[0]
     moved = raw.rename(tmp_path / "other.csv")
-    assert source_key(moved, wvb) == key
+    other = dataclasses.replace(data, raw=str(moved))
+    assert prepare(other)[0] == key
     moved.write_bytes(moved.read_bytes() + b"\n")
-    assert source_key(moved, wvb) != key
+    assert prepare(other)[0] != key
     with pytest.raises(CumaError, match=r"raw\.csv: there is no such file"):
-        source_key(raw, wvb)
+        prepare(data)
 
 
 CELL = st.one_of(

@@ -35,12 +35,17 @@ def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
     """A source of `surveys.load.SOURCES`; `path` and `bad_rows` of `data` are used.
 
     Raises:
-        CumaError: see `source_key`.
+        CumaError: the YAML file cannot be read, or a file it names is missing.
     """
     if not data.path:
         what = "the YAML file that describes your survey (docs/my_survey.md)"
         raise CumaError(f"data.source {data.source} needs data.path: {what}")
-    key = content_key(source_key(data.path), data.bad_rows)
+    problems = Problems(ADVICE)
+    spec = find_spec(data.path, problems)
+    digests = [digest(file, problems) for file in spec.files] if spec else []
+    problems.raise_errors()
+    assert spec is not None, "no spec, and no problem that says why"
+    key = content_key(content_key(VERSION, spec.name, *digests), data.bad_rows)
     return key, lambda: read_csv_survey(data.path, data.bad_rows)
 
 
@@ -64,20 +69,6 @@ def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"]
     problems.raise_errors()
     assert survey is not None, "no survey, and no problem that says why"
     return survey
-
-
-def source_key(path: pathlib.Path | str) -> str:
-    """A key of the contents of the YAML file at `path` and of every file that it names.
-
-    Raises:
-        CumaError: the YAML file cannot be read, or a file it names is missing.
-    """
-    problems = Problems(ADVICE)
-    spec = find_spec(path, problems)
-    digests = [digest(file, problems) for file in spec.files] if spec else []
-    problems.raise_errors()
-    assert spec is not None, "no spec, and no problem that says why"
-    return content_key(VERSION, spec.name, *digests)
 
 
 def build_survey(path: pathlib.Path | str, bad_rows: str = "error") -> tuple[Survey | None, Problems]:

@@ -7,14 +7,17 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
 from cuma_jax.surveys.text import clean_text
+from cuma_jax.tables.packed import digest
+from cuma_jax.tables.problems import Strict
 
 INTERVIEW = "D_INTERVIEW"
 REPEATED_INTERVIEW = 858069901
@@ -144,6 +147,26 @@ def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: s
         if candidate.is_file():
             return candidate
     raise CumaError(f"data.wvb {str(root)!r}: {name} not found; looked for {', '.join(map(str, candidates))}; {advice}")
+
+
+def checkout_files(wvb: pathlib.Path, tables: Iterable[pathlib.Path] = ()) -> list[pathlib.Path]:
+    """What is read of the checkout: its JSON files, `tables`, and its list of probe samples, if it has one.
+
+    Raises:
+        CumaError: a JSON file is missing.
+    """
+    probe = probe_file(wvb)
+    return [*json_files(wvb).values(), *tables, *([probe] if probe else [])]
+
+
+def source_key(data: DataConfig, parts: tuple[str, ...], files: Iterable[pathlib.Path]) -> str:
+    """A key of `parts`, of the contents of `files`, and of how `data` says to read them.
+
+    Raises:
+        CumaError: a file cannot be read.
+    """
+    key = content_key(*parts, *(digest(file, Strict()).hex() for file in files))
+    return content_key(key, data.wording, data.option_texts, data.bad_rows)
 
 
 def json_files(wvb: pathlib.Path) -> dict[str, pathlib.Path]:

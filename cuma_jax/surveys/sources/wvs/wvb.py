@@ -20,16 +20,16 @@ import pyarrow as pa
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.wvs import wvs7
 from cuma_jax.surveys.sources.wvs.codebook import (
     INTERVIEW,
     Codebook,
+    checkout_files,
     find_file,
-    json_files,
     needed_path,
     probe_file,
     read_codebook,
+    source_key,
 )
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
@@ -43,8 +43,6 @@ from cuma_jax.surveys.sources.wvs.coded_survey import (
 )
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
-from cuma_jax.tables.packed import digest
-from cuma_jax.tables.problems import Strict
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -58,25 +56,11 @@ _HINT = " (is it from before answer_adjustment.json?)"
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
-    """A source of `surveys.load.SOURCES`; `wvb`, `raw`, `wording`, `option_texts` and `bad_rows` of `data` are used.
-
-    Raises:
-        CumaError: the checkout is not given, or a file is missing.
-    """
+    """A source of `surveys.load.SOURCES`; `wvb`, `raw`, `wording`, `option_texts` and `bad_rows` of `data` are used."""
     folder, raw = needed_path(data, "wvb"), needed_path(data, "raw") if data.raw else None
-    key = content_key(source_key(folder, raw), data.wording, data.option_texts, data.bad_rows)
+    files = [*checkout_files(folder, _tables(folder).values()), *([raw] if raw else [])]
+    key = source_key(data, ("wvb", VERSION, "raw" if raw else ""), files)
     return key, lambda: read_wvb(folder, raw, data.wording, data.option_texts, data.bad_rows)
-
-
-def source_key(wvb: pathlib.Path, raw: pathlib.Path | None = None) -> str:
-    """A key of the contents of every file that `read_wvb` reads.
-
-    Raises:
-        CumaError: a file is missing.
-    """
-    probe = probe_file(wvb)
-    files = [*json_files(wvb).values(), *_tables(wvb).values(), *([probe] if probe else []), *([raw] if raw else [])]
-    return content_key("wvb", VERSION, "raw" if raw else "", *(digest(file, Strict()).hex() for file in files))
 
 
 def read_wvb(

@@ -14,8 +14,14 @@ from typing import Literal
 import numpy as np
 
 from cuma_jax.config import DataConfig
-from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, json_files, needed_path, probe_file, read_codebook
+from cuma_jax.surveys.sources.wvs.codebook import (
+    INTERVIEW,
+    checkout_files,
+    needed_path,
+    probe_file,
+    read_codebook,
+    source_key,
+)
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
     Coded,
@@ -27,8 +33,6 @@ from cuma_jax.surveys.sources.wvs.coded_survey import (
 )
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
-from cuma_jax.tables.packed import digest
-from cuma_jax.tables.problems import Strict
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -42,25 +46,10 @@ _TRAIN, _TEST = 0.7, 0.15
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
-    """A source of `surveys.load.SOURCES`; `raw`, `wvb`, `wording`, `option_texts` and `bad_rows` of `data` are used.
-
-    Raises:
-        CumaError: a path is not given, or a file is missing.
-    """
+    """A source of `surveys.load.SOURCES`; `raw`, `wvb`, `wording`, `option_texts` and `bad_rows` of `data` are used."""
     raw, wvb = needed_path(data, "raw"), needed_path(data, "wvb")
-    key = content_key(source_key(raw, wvb), data.wording, data.option_texts, data.bad_rows)
+    key = source_key(data, ("wvs7", VERSION), [raw, *checkout_files(wvb)])
     return key, lambda: read_wvs7(raw, wvb, data.wording, data.option_texts, data.bad_rows)
-
-
-def source_key(raw: pathlib.Path, wvb: pathlib.Path) -> str:
-    """A key of the contents of every file that `read_wvs7` reads.
-
-    Raises:
-        CumaError: a file is missing.
-    """
-    probe = probe_file(wvb)
-    files = [raw, *json_files(wvb).values(), *([probe] if probe else [])]
-    return content_key("wvs7", VERSION, *(digest(file, Strict()).hex() for file in files))
 
 
 def read_wvs7(
