@@ -15,7 +15,8 @@ SOURCES = ("community_alignment", "prism")
 """Values of `data.source` that are preference data, and the modules in `sources` that read them.
 
 A source is a function `prepare(data, hub_cache)` of its module: the key of the contents of all that would be read, and
-the call that reads it; `hub_cache` is where `datasets` keeps what it fetched. Modules are imported when asked for.
+the call that reads it; a CumaError where a file is missing. `hub_cache` is where `datasets` keeps what it fetched. A
+module is imported when it is asked for.
 """
 
 

@@ -26,7 +26,7 @@ SOURCES = {
 """Values of `data.source` that are surveys, and the module in `sources` that reads each.
 
 A source is a function `prepare(data)` of its module: the key of the contents of all that would be read ("": not worth
-keeping), and the call that reads it. A module is imported when it is asked for.
+keeping), and the call that reads it; a CumaError where a file is missing. A module is imported when it is asked for.
 """
 
 

@@ -37,42 +37,6 @@ def assignments(survey, split_A):
     return dict(zip(keys, np.array(SPLITS)[split_A], strict=True))
 
 
-def test_no_unit_that_is_held_out_is_trained_on():
-    survey = big_survey()
-    split_A = split_answers(survey, ALL)
-    country_A = survey.respondents["country"].to_numpy()[survey.respondent_A]
-    of = {name: split_A == i for i, name in enumerate(SPLITS)}
-    seen = of["train"] | of["validation"]
-    asked = ("train", "validation", "unseen_respondent", "unseen_country", "unseen_question")
-    assert {name for name, mask in of.items() if mask.any()} == set(asked)
-    assert not set(country_A[of["unseen_country"]]) & set(country_A[~of["unseen_country"]])
-    assert not set(survey.question_A[of["unseen_question"]]) & set(survey.question_A[seen | of["unseen_respondent"]])
-    people = {name: set(survey.respondent_A[mask]) for name, mask in of.items()}
-    assert not people["unseen_respondent"] & (people["train"] | people["validation"])
-    assert not people["validation"] & people["train"]
-
-
-def test_split_follows_the_priority_one_answer_at_a_time():
-    """The slow twin: country, then question, then respondent."""
-    survey = big_survey(countries=12, people=40)
-    got = assignments(survey, split_answers(survey, ALL))
-    held = held_out_countries(survey, ALL)
-    hashes = sorted((hash_shares([q.id], 0, "question")[0], q.id) for q in survey.questions)
-    held_questions = {name for _, name in hashes[: round(0.2 * 6)]}
-    country = survey.respondents.set_index("respondent_id")["country"]
-    for (person, name), split in got.items():
-        draw = hash_shares([person], 0, "respondent")[0]
-        if country[person] in held:
-            want = "unseen_country"
-        elif name in held_questions:
-            want = "unseen_question"
-        elif draw < ALL.unseen_respondents:
-            want = "unseen_respondent"
-        else:
-            want = "validation" if draw < ALL.unseen_respondents + ALL.validation_respondents else "train"
-        assert split == want
-
-
 def test_split_is_the_same_in_any_row_order():
     survey = big_survey(countries=12, people=40)
     rng = np.random.default_rng(0)
@@ -200,49 +164,55 @@ def conversations(rows=400, people=60, prompts=120, seed=0):
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_annotator_prompt_or_country_is_on_both_sides_of_its_split(seed):
-    units = conversations(seed=seed)
-    data = DataConfig(unseen_questions=0.1, unseen_conversations=0.1, unseen_countries=0.2, split_seed=seed)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("make", [conversations, lambda seed: survey_units(big_survey())])
+def test_no_unit_that_is_held_out_is_trained_on(make, seed):
+    units = make(seed=seed)
+    data = DataConfig(unseen_questions=0.2, unseen_conversations=0.1, unseen_countries=0.2, split_seed=seed)
     split_N = split_rows(units, data)
     of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
     seen = np.concatenate([of["train"], of["validation"]])
-    for name in ("unseen_annotator", "unseen_prompt", "unseen_conversation", "unseen_country", "validation"):
-        assert len(of[name]), name
-    assert not set(units.person_N[of["unseen_annotator"]]) & set(units.person_N[seen])
+    person, item = f"unseen_{units.person}", f"unseen_{units.item}"
+    asked = {"train", "validation", person, item, "unseen_country"}
+    asked |= {"unseen_conversation"} if units.conversation_ids is not None else set()
+    assert {name for name, rows in of.items() if len(rows)} == asked
+    assert not set(units.person_N[of[person]]) & set(units.person_N[seen])
     assert not set(units.person_N[of["validation"]]) & set(units.person_N[of["train"]])
-    assert not set(units.item_N[of["unseen_prompt"]]) & set(units.item_N[seen])
+    assert not set(units.item_N[of[item]]) & set(units.item_N[seen])
     country_N = units.respondents["country"].cat.codes.to_numpy()[units.person_N]
-    assert not set(country_N[of["unseen_country"]]) & set(country_N[seen])
+    assert not set(country_N[of["unseen_country"]]) & set(country_N[split_N != SPLITS.index("unseen_country")])
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("people_first", [False, True])
-def test_validation_countries_are_all_that_validation_is(seed, people_first):
-    """The slow twin, row by row: unseen country, unseen question, validation country, person."""
-    units = conversations(seed=seed, rows=2000) if people_first else survey_units(big_survey(countries=20, people=30))
-    data = DataConfig(unseen_questions=0.2, unseen_countries=0.1, validation_countries=0.2, split_seed=seed)
+@pytest.mark.parametrize("validation_countries", [0.0, 0.2])
+@pytest.mark.parametrize("make", [lambda: conversations(rows=2000), lambda: survey_units(big_survey(20, 30))])
+def test_the_split_follows_the_priority_one_row_at_a_time(make, validation_countries, seed):
+    """The slow twin: unseen country, unseen question, validation country, person, conversation."""
+    units = make()
+    data = DataConfig(unseen_questions=0.2, unseen_countries=0.1, validation_countries=validation_countries,
+                      split_seed=seed)  # fmt: skip
     split_N, (unseen, validation) = split_rows(units, data), held_out_values(units, data)
-    if not people_first:  # of conversations, a prompt may have one country left
-        assert len(validation) == 4
-    assert validation
+    assert bool(validation) == (validation_countries > 0)
     assert not set(unseen) & set(validation)
     assert unseen == held_out_values(units, dataclasses.replace(data, validation_countries=0.0))[0]
-    questions = set(np.flatnonzero(split_rows(units, dataclasses.replace(data, unseen_countries=0.0,
-                    validation_countries=0.0)) == SPLITS.index(f"unseen_{units.item}")))  # fmt: skip
+    draws = sorted((hash_shares([name], seed, units.item)[0], name) for name in units.item_ids)
+    items = {name for _, name in draws[: round(0.2 * len(draws))]}
+    in_validation = data.unseen_respondents + (0 if validation else data.validation_respondents)
     country = units.respondents["country"].tolist()
     for row in range(0, len(units), 3):
-        person, split = units.person_N[row], SPLITS[split_N[row]]
+        person = units.person_N[row]
+        draw = hash_shares([units.person_ids[person]], seed, units.person)[0]
         if country[person] in unseen:
             want = "unseen_country"
-        elif row in questions:
+        elif units.item_ids[units.item_N[row]] in items:
             want = f"unseen_{units.item}"
         elif country[person] in validation:
             want = "validation"
+        elif draw < data.unseen_respondents:
+            want = f"unseen_{units.person}"
         else:
-            drawn = hash_shares([units.person_ids[person]], seed, units.person)[0] < data.unseen_respondents
-            want = f"unseen_{units.person}" if drawn else "train"
-        assert split == want
+            want = "validation" if draw < in_validation else "train"
+        assert SPLITS[split_N[row]] == want
 
 
 def test_validation_countries_leave_every_question_a_country_and_read_back(tmp_path):

