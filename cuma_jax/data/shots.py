@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 
 from cuma_jax.surveys.derived import COUNTRY_FIELDS
+from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles
-from cuma_jax.surveys.splits import hash_shares
 from cuma_jax.surveys.survey import Survey
 
 _CHUNK = 128  # profiles looked at at a time, each beside all profiles of training

@@ -1,0 +1,1 @@
+"""Preference data: conversations with several responses a turn, one preferred; and what is trained on of them."""

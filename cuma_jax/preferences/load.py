@@ -1,17 +1,23 @@
-"""From a DataConfig to preference data: picks the reader, caches what it read by content."""
+"""From a DataConfig to preference data: the registry of sources, and what they read cached by content."""
 
+import importlib
 import pathlib
+from collections.abc import Callable
 
 from cuma_jax.config.data import DataConfig
 from cuma_jax.preferences import store
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.preferences.sources import community_alignment, prism
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir as cache_folder
 from cuma_jax.runtime.files import content_key
 
 SOURCES = ("community_alignment", "prism")
-"""Values of `data.source` that are preference data."""
+"""Values of `data.source` that are preference data, and the modules in `sources` that read them.
+
+A source is a function `prepare(data, hub_cache)` of its module: the key of the contents of all that would be read, and
+the call that reads it; a CumaError where a file is missing. `hub_cache` is where `datasets` keeps what it fetched. A
+module is imported when it is asked for.
+"""
 
 
 def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
@@ -25,29 +31,26 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
     Raises:
         CumaError: the source is no preference data, or cannot be read.
     """
-    if data.source not in SOURCES:
-        raise CumaError(f"data.source {data.source!r} is no preference data; those are {', '.join(SOURCES)}")
-    if data.source == "prism" and data.subset:
-        raise CumaError(f"data.subset {data.subset!r}: prism has only one form; leave it empty")
-    folder = cached_folder(data, cache_dir)
+    key, read = _prepare(data, cache_dir)
+    folder = _folder(data, key, cache_dir)
     if folder.exists():
         return store.load_saved_preferences(folder)
-    hub_cache = str(cache_folder(cache_dir) / "datasets")
-    if data.source == "prism":
-        prefs = prism.read_prism(data.path, data.revision, data.bad_rows, hub_cache)
-    else:
-        prefs = community_alignment.read_community_alignment(
-            data.path, data.revision, data.subset, data.bad_rows, hub_cache
-        )
-    store.save_preferences(prefs, folder)
-    return prefs
+    preferences = read()
+    store.save_preferences(preferences, folder)
+    return preferences
 
 
 def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path:
     """Where `load_preferences` keeps what `data` names, whether it is there yet or not."""
-    if data.source == "prism":
-        key = prism.source_key(data.path, data.revision)
-    else:
-        key = community_alignment.source_key(data.path, data.revision, data.subset)
-    key = content_key(key, data.bad_rows, store.VERSION)
-    return cache_folder(cache_dir) / "preferences" / f"{data.source}-{key}"
+    return _folder(data, _prepare(data, cache_dir)[0], cache_dir)
+
+
+def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path:
+    return cache_folder(cache_dir) / "preferences" / f"{data.source}-{content_key(key, data.bad_rows, store.VERSION)}"
+
+
+def _prepare(data: DataConfig, cache_dir: str) -> tuple[str, Callable[[], Preferences]]:
+    if data.source not in SOURCES:
+        raise CumaError(f"data.source {data.source!r} is no preference data; those are {', '.join(SOURCES)}")
+    module = importlib.import_module(f"cuma_jax.preferences.sources.{data.source}")
+    return module.prepare(data, str(cache_folder(cache_dir) / "datasets"))

@@ -90,7 +90,7 @@ def _check(prefs: Preferences) -> None:
 def _check_turns(prefs: Preferences, where: str) -> None:
     turns, num_conversations = prefs.turns, len(prefs.conversations)
     if any(turns[name].null_count for name in ("conversation", "turn", "prompt", "candidates", "chosen")):
-        raise CumaError(f"{where}: the turns table has empty cells")
+        raise CumaError(f"{where}: the turns table has empty values")
     conversation_T, turn_T = turns["conversation"].to_numpy(), turns["turn"].to_numpy()
     count_T, chosen_T = pc.list_value_length(turns["candidates"]).to_numpy(), turns["chosen"].to_numpy()
     if not np.array_equal(np.unique(conversation_T), np.arange(num_conversations)):

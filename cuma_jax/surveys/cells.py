@@ -1,4 +1,4 @@
-"""Cells: the answers of all respondents who share a profile and a question, as one distribution.
+"""Cells: the answers of a group of respondents to a question, as one distribution; a group is here a profile.
 
 Training on a cell's distribution has the same expected gradient as training on its answers one by one, with less
 noise (method: `objective.aggregate = cell`).

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.survey import RESERVED_COLUMNS, People
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents
 
 DERIVED_FIELDS = {"region": "world_region", "language": "official_language"}
 """The profile field of each value of `profile.derived`. Not `region` and `language`: sources have fields of those names
@@ -41,7 +41,7 @@ _EXCEPTIONS = {
 }
 _OFFICIAL = ("official", "de_facto_official")
 _NAMED = 5
-_People = TypeVar("_People", bound=People)
+_Source = TypeVar("_Source", bound=HasRespondents)
 
 
 def derived_fields(derived: Sequence[str]) -> tuple[str, ...]:
@@ -49,36 +49,36 @@ def derived_fields(derived: Sequence[str]) -> tuple[str, ...]:
     return tuple(DERIVED_FIELDS[name] for name in derived)
 
 
-def add_derived(people: _People, derived: Sequence[str]) -> _People:
+def add_derived(source: _Source, derived: Sequence[str]) -> _Source:
     """The same source, with the derived fields as further columns of `respondents` (categoricals of strings).
 
     Fields of a name that no library knows stay missing; which these are is said once, on stderr.
 
     Args:
-        people: a survey or preference data (a frozen dataclass).
+        source: a survey or preference data (a frozen dataclass).
         derived: `profile.derived`.
 
     Raises:
         CumaError: the source has no country to derive from, or has a field of that name already.
     """
     if not derived:
-        return people
-    frame = people.respondents
+        return source
+    frame = source.respondents
     country = next((field for field in COUNTRY_FIELDS if field in frame), None)
     if country is None:
         known = ", ".join(c for c in frame.columns if c not in RESERVED_COLUMNS) or "none"
         raise CumaError(
-            f"profile.derived is {', '.join(derived)}, which comes from the field country, but {people.name!r} has no "
+            f"profile.derived is {', '.join(derived)}, which comes from the field country, but {source.name!r} has no "
             f"such field (it has: {known}); leave profile.derived empty, or name that column country"
         )
-    # Categories that nobody has say nothing of these people.
+    # Categories that nobody has say nothing of these respondents.
     column = frame[country].astype("category").cat.remove_unused_categories()
     facts = {str(name): place_facts(str(name)) for name in column.cat.categories}
     columns: dict[str, pd.Categorical] = {}
     for field in derived_fields(derived):
         if field in frame:
             raise CumaError(
-                f"{people.name!r} has a field {field!r} of its own; rename it, or leave it out of profile.derived"
+                f"{source.name!r} has a field {field!r} of its own; rename it, or leave it out of profile.derived"
             )
         columns[field] = _mapped(column, {name: fact[field] for name, fact in facts.items() if field in fact})
     if unknown := [name for name, fact in facts.items() if any(field not in fact for field in columns)]:
@@ -89,7 +89,7 @@ def add_derived(people: _People, derived: Sequence[str]) -> _People:
             file=sys.stderr,
         )
     # The protocol does not say so, but every source is a frozen dataclass.
-    return dataclasses.replace(people, respondents=frame.assign(**columns))  # type: ignore[type-var]
+    return dataclasses.replace(source, respondents=frame.assign(**columns))  # type: ignore[type-var]
 
 
 def fill_derived(profile: Mapping[str, str], fields: Sequence[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Groups of people by the values of some profile fields: what cells are made of, and whose gradients are compared.
+"""Groups of respondents by the values of some profile fields: what cells are made of, and whose gradients are compared.
 
 Legend: R respondents.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.survey import People
+from cuma_jax.surveys.survey import HasRespondents
 
 MISSING = "(missing)"
 """Label of a group whose field is missing."""
@@ -23,7 +23,7 @@ class Groups:
         names: label of each group, values joined by " / ".
         group_R: group of each respondent.
         known_R: whether all of the respondent's fields are known; the others are in groups of their own, which are
-            not scored (people of unknown country are no country).
+            not scored (respondents of unknown country are no country).
     """
 
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class Groups:
     known_R: np.ndarray
 
 
-def build_groups(survey: People, fields: tuple[str, ...]) -> Groups:
+def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
     """Groups the respondents by `fields`.
 
     Raises:
@@ -39,18 +39,18 @@ def build_groups(survey: People, fields: tuple[str, ...]) -> Groups:
     """
     if not fields:
         raise CumaError("config field evaluation.group_by is empty; name at least one profile field, e.g. country")
-    known = [c for c in survey.respondents.columns if c not in ("respondent_id", "weight")]
+    known = [c for c in source.respondents.columns if c not in ("respondent_id", "weight")]
     for field in fields:
         if field not in known:
             raise CumaError(
-                f"config field evaluation.group_by names {field!r}, which survey {survey.name!r} does not have; "
+                f"config field evaluation.group_by names {field!r}, which survey {source.name!r} does not have; "
                 f"it has {', '.join(known)}"
             )
-    columns = [survey.respondents[field].astype("object").where(survey.respondents[field].notna(), MISSING)
+    columns = [source.respondents[field].astype("object").where(source.respondents[field].notna(), MISSING)
                for field in fields]  # fmt: skip
     label_R = columns[0].astype(str)
     for column in columns[1:]:
         label_R = label_R + " / " + column.astype(str)
     group_R, names = pd.factorize(label_R, sort=True)
-    known_R = survey.respondents[list(fields)].notna().all(axis=1).to_numpy()
+    known_R = source.respondents[list(fields)].notna().all(axis=1).to_numpy()
     return Groups(tuple(str(name) for name in names), group_R.astype(np.int64), known_R)

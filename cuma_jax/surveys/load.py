@@ -1,8 +1,9 @@
-"""From a DataConfig to a Survey: picks the reader, caches what it read by content, keeps the questions asked for."""
+"""From a DataConfig to a Survey: the registry of sources, what they read cached by content, the questions asked for."""
 
 import dataclasses
 import difflib
 import fnmatch
+import importlib
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -11,10 +12,22 @@ import numpy as np
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir as cache_folder
-from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys import store
-from cuma_jax.surveys.sources import invented
 from cuma_jax.surveys.survey import Survey
+
+SOURCES = {
+    "open_values": "open_values",
+    "wvs7": "wvs.wvs7",
+    "wvb": "wvs.wvb",
+    "global_opinions": "global_opinions",
+    "csv": "own.survey",
+    "invented": "invented",
+}
+"""Values of `data.source` that are surveys, and the module in `sources` that reads each.
+
+A source is a function `prepare(data)` of its module: the key of the contents of all that would be read ("": not worth
+keeping), and the call that reads it; a CumaError where a file is missing. A module is imported when it is asked for.
+"""
 
 
 def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
@@ -28,74 +41,30 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
     Raises:
         CumaError: the source cannot be read, or a question pattern matches nothing.
     """
-    if data.source == "invented":
-        survey = invented.make_invented()
+    key, read = _prepare(data)
+    folder = _folder(data, key, cache_dir)
+    if folder is not None and folder.exists():
+        survey = store.load_saved_survey(folder)
     else:
-        key, read = _reader(data, cache_dir)
-        folder = _folder(data, key, cache_dir)
-        if folder.exists():
-            survey = store.load_saved_survey(folder)
-        else:
-            survey = read()
+        survey = read()
+        if folder is not None:
             store.save_survey(survey, folder)
     return keep_questions(survey, data.questions) if data.questions else survey
 
 
 def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path | None:
     """Where `load_survey` keeps what `data` names, whether it is there yet or not; None: it keeps nothing."""
-    return None if data.source == "invented" else _folder(data, _reader(data, cache_dir)[0], cache_dir)
+    return _folder(data, _prepare(data)[0], cache_dir)
 
 
-def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path:
-    return cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}"
+def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path | None:
+    return cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}" if key else None
 
 
-def _reader(data: DataConfig, cache_dir: str) -> tuple[str, Callable[[], Survey]]:
-    """Key of what would be read, and the call that reads it. A reader is imported when it is asked for."""
-    if data.source == "open_values":
-        from cuma_jax.surveys.sources import open_values
-
-        key = content_key(open_values.package_version(), open_values.specification_text(), open_values.VERSION)
-        return key, open_values.read_open_values
-    if data.source == "wvs7":
-        from cuma_jax.surveys.sources.wvs import wvs7
-
-        raw, wvb_folder = _path(data, "raw"), _path(data, "wvb")
-        key = content_key(wvs7.source_key(raw, wvb_folder), data.wording, data.option_texts, data.bad_rows)
-        return key, lambda: wvs7.read_wvs7(raw, wvb_folder, data.wording, data.option_texts, data.bad_rows)
-    if data.source == "wvb":
-        from cuma_jax.surveys.sources.wvs import wvb
-
-        folder, joined = _path(data, "wvb"), _path(data, "raw") if data.raw else None
-        key = content_key(wvb.source_key(folder, joined), data.wording, data.option_texts, data.bad_rows)
-        return key, lambda: wvb.read_wvb(folder, joined, data.wording, data.option_texts, data.bad_rows)
-    if data.source == "csv":
-        from cuma_jax.surveys.sources.own import survey as csv_survey
-
-        path = _path(data, "path")
-        return content_key(csv_survey.source_key(path), data.bad_rows), lambda: csv_survey.read_csv_survey(
-            path, data.bad_rows
-        )
-    if data.source == "global_opinions":
-        from cuma_jax.surveys.sources import global_opinions
-
-        key = global_opinions.source_key(data.path, data.revision)
-        return key, lambda: global_opinions.read_global_opinions(data.path, data.revision)
-    raise CumaError(f"data.source {data.source!r} is preference data, not a survey")
-
-
-_NEEDED = {
-    "raw": "the raw csv of the World Values Survey wave 7",
-    "wvb": "your checkout of github.com/Demon702/WorldValuesBench",
-    "path": "the YAML file that describes your survey (docs/my_survey.md)",
-}
-
-
-def _path(data: DataConfig, field: str) -> pathlib.Path:
-    value = getattr(data, field)
-    if not value:
-        raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
-    return pathlib.Path(value).expanduser()
+def _prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    if data.source not in SOURCES:
+        raise CumaError(f"data.source {data.source!r} is preference data, not a survey")
+    return importlib.import_module(f"cuma_jax.surveys.sources.{SOURCES[data.source]}").prepare(data)
 
 
 def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:

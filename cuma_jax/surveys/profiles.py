@@ -13,7 +13,7 @@ import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
-from cuma_jax.surveys.survey import People, other_fields
+from cuma_jax.surveys.survey import HasRespondents, other_fields
 
 REFERENCE_FIELDS = {
     "country": "B_COUNTRY",
@@ -87,12 +87,12 @@ class Profiles:
 
 
 def build_profiles(
-    people: People, fields: Sequence[str] = (), sentence: Style = "natural", derived: Sequence[str] = ()
+    source: HasRespondents, fields: Sequence[str] = (), sentence: Style = "natural", derived: Sequence[str] = ()
 ) -> Profiles:
-    """The distinct profiles of `people.respondents`.
+    """The distinct profiles of `source.respondents`.
 
     Args:
-        people: any survey, or preference data.
+        source: any survey, or preference data.
         fields: fields to use, in this order; empty: those that a profile of this source has by default; for the
             reference sentence, the official columns, if the source has them.
         sentence: the sentence that will describe them (`profile.sentence`).
@@ -104,23 +104,23 @@ def build_profiles(
             reference sentence, if that is asked for; or no country to derive from.
     """
     fields = tuple(fields)
-    if not set(derived_fields(derived)) <= set(people.respondents.columns):
-        people = add_derived(people, derived)
+    if not set(derived_fields(derived)) <= set(source.respondents.columns):
+        source = add_derived(source, derived)
     if sentence == "reference":
-        if not fields and set(REFERENCE_FIELDS.values()) <= set(people.respondents.columns):
+        if not fields and set(REFERENCE_FIELDS.values()) <= set(source.respondents.columns):
             fields = tuple(REFERENCE_FIELDS.values())
-        fields = fields or people.profile_fields
-        _check_reference(fields, people.name)
-    fields = fields or people.profile_fields
+        fields = fields or source.profile_fields
+        _check_reference(fields, source.name)
+    fields = fields or source.profile_fields
     for field in fields:
-        _check_field(field, (*people.profile_fields, *other_fields(people)), people.name)
+        _check_field(field, (*source.profile_fields, *other_fields(source)), source.name)
     fields = _with_derived(fields, derived_fields(derived))
     if len(set(fields)) != len(fields):
         raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
     vocab: dict[str, tuple[str, ...]] = {}
-    codes_RF = np.full((len(people.respondents), len(fields)), _MISSING, np.int32)
+    codes_RF = np.full((len(source.respondents), len(fields)), _MISSING, np.int32)
     for f, field in enumerate(fields):
-        vocab[field], codes_RF[:, f] = _codes(people.respondents[field])
+        vocab[field], codes_RF[:, f] = _codes(source.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
     return Profiles(fields, vocab, codes_RF[first_P], profile_R, sentence, derived_fields(derived))
 

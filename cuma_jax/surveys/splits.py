@@ -20,8 +20,7 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.held_out import hash_shares as hash_shares
-from cuma_jax.surveys.held_out import held_out_values
+from cuma_jax.surveys.held_out import hash_shares, held_out_values
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
 

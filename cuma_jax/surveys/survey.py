@@ -17,7 +17,7 @@ RESERVED_COLUMNS = ("respondent_id", "weight", "stratum", "psu", "split")
 """Columns of a respondents table that are not profile fields."""
 
 
-class People(Protocol):
+class HasRespondents(Protocol):
     """Anything with a table of persons: what profiles are built from."""
 
     @property
@@ -101,9 +101,9 @@ class Survey:
         )
 
 
-def other_fields(people: People) -> tuple[str, ...]:
+def other_fields(source: HasRespondents) -> tuple[str, ...]:
     """Fields that a profile may have, besides those it has by default."""
-    return tuple(c for c in people.respondents.columns if c not in (*RESERVED_COLUMNS, *people.profile_fields))
+    return tuple(c for c in source.respondents.columns if c not in (*RESERVED_COLUMNS, *source.profile_fields))
 
 
 def _check(survey: Survey) -> None:

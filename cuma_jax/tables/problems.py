@@ -1,4 +1,4 @@
-"""What is wrong with a user's survey files: one `Problem` each, found all at once, printed by file."""
+"""What is wrong with files that are read: one `Problem` each, collected and printed by file, or an error at once."""
 
 import dataclasses
 import difflib
@@ -39,8 +39,42 @@ class Problem:
         return f"{', '.join(place)}{': ' if place else ''}{self.message}{'; ' if self.hint else ''}{self.hint}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """What to do about faults that every table may have, in the words of who reads it: hints of problems.
+
+    Attributes:
+        path: the file is not there.
+        again: it holds nothing of use.
+        damaged: it is cut short or damaged.
+        columns: some are missing; empty: the message lists what there is.
+        encoding: it is not UTF-8; `{}` stands for what it seems to be.
+        delimiter: the columns are not separated as they should be: not by `{right}`, but by `{symbol}`.
+        ragged: a row has another number of columns than the header.
+    """
+
+    path: str = "check the path"
+    again: str = "fetch or export it again"
+    damaged: str = "fetch or export it again"
+    columns: str = ""
+    encoding: str = "it may be {0}: save the file as UTF-8, e.g. iconv -f {0} -t utf-8"
+    delimiter: str = "a .csv must be separated by commas and a .tsv by tabs: save it again, or rename it"
+    ragged: str = (
+        "is a quote or a delimiter missing? A text that holds the delimiter, a quote or a line end must be in double "
+        'quotes, a quote in it written ""'
+    )
+
+
 class Problems(list[Problem]):
-    """A list of problems that is filled while files are read."""
+    """A list of problems that is filled while files are read; what can be read is read, to find the other faults too.
+
+    Attributes:
+        advice: hints for faults that every table may have.
+    """
+
+    def __init__(self, advice: Advice = Advice()) -> None:  # it is frozen
+        super().__init__()
+        self.advice = advice
 
     def error(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
         """Adds an error; arguments as in `Problem`."""
@@ -69,6 +103,18 @@ class Problems(list[Problem]):
             lines = [f"- {p}" for p in errors[:_MOST]]
             lines += [f"- and {len(errors) - _MOST} more"] if len(errors) > _MOST else []
             raise CumaError("\n".join([f"{len(errors)} problems in the survey's files:", *lines]))
+
+
+class Strict(Problems):
+    """Stops at the first error: nobody collects them."""
+
+    def error(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
+        """Arguments as in `Problem`.
+
+        Raises:
+            CumaError: always.
+        """
+        raise CumaError(str(Problem("error", str(file), line, column, message, hint)))
 
 
 def format_problems(problems: Iterable[Problem]) -> str:

@@ -56,7 +56,7 @@ def test_bad_rows_left_out_are_not_taken_for_a_reading_without_them(tmp_path):
         stream.write('"too","few"\n')
     data = DataConfig(source="community_alignment", path=str(path), bad_rows="skip")
     assert load_preferences(data, str(tmp_path / "cache")).skipped == {"lines that cannot be read": 1}
-    with pytest.raises(CumaError, match=r"row .* 2 cells instead of 41"):
+    with pytest.raises(CumaError, match="2 columns, but the header has 41"):
         load_preferences(dataclasses.replace(data, bad_rows="error"), str(tmp_path / "cache"))
 
 
@@ -97,7 +97,7 @@ def column(prefs, name, values):
         (lambda p: {"turns": column(p, "chosen", np.full(p.turns.num_rows, 9))}, "chooses one that it does not have"),
         (lambda p: {"turns": column(p, "chosen", np.full(p.turns.num_rows, -1))}, "goes on after a turn"),
         (lambda p: {"turns": column(p, "scores", [[1.0]] * p.turns.num_rows)}, "as many scores as candidates"),
-        (lambda p: {"turns": column(p, "prompt", [None] * p.turns.num_rows)}, "empty cells"),
+        (lambda p: {"turns": column(p, "prompt", [None] * p.turns.num_rows)}, "empty values"),
     ],
 )
 def test_preferences_that_cannot_be_right_are_refused(prefs, change, message):

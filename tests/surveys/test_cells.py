@@ -2,14 +2,12 @@ import dataclasses
 from collections import defaultdict
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.invented import QUESTIONS, make_invented
-from cuma_jax.surveys.survey import Survey
 
 
 def weighted_survey():
@@ -90,20 +88,3 @@ def test_no_answers_or_worthless_weights_are_errors():
     worthless = dataclasses.replace(survey, respondents=survey.respondents.assign(weight=0.0))
     with pytest.raises(CumaError, match="weights"):
         build_cells(worthless, profiles)
-
-
-def test_a_million_answers_all_land_in_a_cell():
-    rng = np.random.default_rng(0)
-    size, people = 1_000_000, 200_000
-    respondents = pd.DataFrame({"respondent_id": pd.RangeIndex(people).astype(str), "weight": np.ones(people)})
-    respondents["country"] = pd.Categorical.from_codes(rng.integers(100, size=people), [f"c{i}" for i in range(100)])
-    respondents["age"] = pd.Categorical.from_codes(rng.integers(100, size=people), [f"a{i}" for i in range(100)])
-    question_A = rng.integers(len(QUESTIONS), size=size).astype(np.int32)
-    survey = Survey(
-        "big", QUESTIONS, respondents, ("country", "age"), rng.integers(people, size=size).astype(np.int32),
-        question_A, rng.integers(2, size=size).astype(np.int32),
-    )  # fmt: skip
-    profiles = build_profiles(survey)
-    cells = build_cells(survey, profiles)
-    assert cells.count_N.sum() == size
-    np.testing.assert_allclose(cells.target_NO.sum(axis=1), 1.0, rtol=1e-5)

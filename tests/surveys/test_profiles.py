@@ -161,18 +161,3 @@ def test_parse_profile_reads_what_describe_writes_about():
 def test_parse_profile_errors_say_what_is_wrong(text, message):
     with pytest.raises(CumaError, match=message):
         parse_profile(text, ("country", "year"))
-
-
-def test_half_a_million_respondents_with_more_combinations_than_a_64_bit_key():
-    size, rng = 500_000, np.random.default_rng(0)
-    survey = survey_of({"f0": ["x"] * 2})
-    names = ["a", "b", "c"]
-    frame = pd.DataFrame({"respondent_id": np.zeros(size), "weight": np.ones(size)})
-    for f in range(20):
-        frame[f"f{f}"] = pd.Categorical.from_codes(rng.integers(-1, 3, size), names)
-    survey = dataclasses.replace(survey, respondents=frame, profile_fields=tuple(f"f{f}" for f in range(20)))
-    profiles = build_profiles(survey)
-    some = rng.integers(0, size, 100)
-    for r in some:
-        expected = {f: str(frame[f].iloc[r]) for f in survey.profile_fields if not pd.isna(frame[f].iloc[r])}
-        assert profiles.values(profiles.profile_R[r]) == expected

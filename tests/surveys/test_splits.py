@@ -8,7 +8,6 @@ import pytest
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys import splits
 from cuma_jax.surveys.held_out import held_out_values
 from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import SPLITS, hash_shares, held_out_countries, split_answers, split_rows, split_table
@@ -18,16 +17,15 @@ from cuma_jax.surveys.units import Units, survey_units
 ALL = DataConfig(unseen_questions=0.2)
 
 
-def big_survey(countries=40, people=200, only_country_questions=0):
-    """Everyone answers 6 questions; the last `only_country_questions` are asked in country 0 alone."""
+def big_survey(countries=40, people=200):
+    """Everyone answers 6 questions."""
     size = countries * people
     country_R = np.repeat(np.arange(countries), people)
     respondents = pd.DataFrame({"respondent_id": [f"p{i}" for i in range(size)], "weight": np.ones(size)})
     respondents["country"] = pd.Categorical.from_codes(country_R, [f"Country {i}" for i in range(countries)])
-    questions = tuple(Question(f"q{i}", "Well?", ("Yes", "No"), ("1", "2")) for i in range(6 + only_country_questions))
+    questions = tuple(Question(f"q{i}", "Well?", ("Yes", "No"), ("1", "2")) for i in range(6))
     r, q = np.meshgrid(np.arange(size), np.arange(len(questions)), indexing="ij")
-    keep = (q < 6) | (country_R[r] == 0)
-    r, q = r[keep].astype(np.int32), q[keep].astype(np.int32)
+    r, q = r.ravel().astype(np.int32), q.ravel().astype(np.int32)
     return Survey("big", questions, respondents, ("country",), r, q, np.zeros(len(r), np.int32))
 
 
@@ -37,42 +35,6 @@ def assignments(survey, split_A):
     names = np.array([q.id for q in survey.questions])
     keys = zip(ids[survey.respondent_A], names[survey.question_A], strict=True)
     return dict(zip(keys, np.array(SPLITS)[split_A], strict=True))
-
-
-def test_no_unit_that_is_held_out_is_trained_on():
-    survey = big_survey()
-    split_A = split_answers(survey, ALL)
-    country_A = survey.respondents["country"].to_numpy()[survey.respondent_A]
-    of = {name: split_A == i for i, name in enumerate(SPLITS)}
-    seen = of["train"] | of["validation"]
-    asked = ("train", "validation", "unseen_respondent", "unseen_country", "unseen_question")
-    assert {name for name, mask in of.items() if mask.any()} == set(asked)
-    assert not set(country_A[of["unseen_country"]]) & set(country_A[~of["unseen_country"]])
-    assert not set(survey.question_A[of["unseen_question"]]) & set(survey.question_A[seen | of["unseen_respondent"]])
-    people = {name: set(survey.respondent_A[mask]) for name, mask in of.items()}
-    assert not people["unseen_respondent"] & (people["train"] | people["validation"])
-    assert not people["validation"] & people["train"]
-
-
-def test_split_follows_the_priority_one_answer_at_a_time():
-    """The slow twin: country, then question, then respondent."""
-    survey = big_survey(countries=12, people=40)
-    got = assignments(survey, split_answers(survey, ALL))
-    held = held_out_countries(survey, ALL)
-    hashes = sorted((hash_shares([q.id], 0, "question")[0], q.id) for q in survey.questions)
-    held_questions = {name for _, name in hashes[: round(0.2 * 6)]}
-    country = survey.respondents.set_index("respondent_id")["country"]
-    for (person, name), split in got.items():
-        draw = hash_shares([person], 0, "respondent")[0]
-        if country[person] in held:
-            want = "unseen_country"
-        elif name in held_questions:
-            want = "unseen_question"
-        elif draw < ALL.unseen_respondents:
-            want = "unseen_respondent"
-        else:
-            want = "validation" if draw < ALL.unseen_respondents + ALL.validation_respondents else "train"
-        assert split == want
 
 
 def test_split_is_the_same_in_any_row_order():
@@ -111,20 +73,15 @@ def test_shares_are_about_right_and_seeds_differ():
     assert set(other) != set(held_out_countries(survey, DataConfig(unseen_countries=0.25)))
 
 
-def test_a_country_that_alone_answers_a_question_is_never_held_out():
-    survey = big_survey(countries=12, people=20, only_country_questions=1)
-    for seed in range(30):
-        assert "Country 0" not in held_out_countries(survey, DataConfig(unseen_countries=0.5, split_seed=seed))
-
-
-def test_every_question_keeps_a_country():
-    """Two countries that are alone together are never both held out."""
+@pytest.mark.parametrize("alone", [1, 2])
+def test_every_question_keeps_a_country(alone):
+    """Countries that alone answer a question are never all held out."""
     survey = big_survey(countries=12, people=20)
     country_A = survey.respondents["country"].cat.codes.to_numpy()[survey.respondent_A]
-    survey = survey.with_answers((survey.question_A != 5) | (country_A < 2))
+    survey = survey.with_answers((survey.question_A != 5) | (country_A < alone))
     for seed in range(30):
         held = held_out_countries(survey, DataConfig(unseen_countries=0.9, split_seed=seed))
-        assert not {"Country 0", "Country 1"} <= set(held)
+        assert not {f"Country {i}" for i in range(alone)} <= set(held)
 
 
 def test_a_country_with_much_of_the_survey_is_never_held_out():
@@ -207,49 +164,55 @@ def conversations(rows=400, people=60, prompts=120, seed=0):
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_no_annotator_prompt_or_country_is_on_both_sides_of_its_split(seed):
-    units = conversations(seed=seed)
-    data = DataConfig(unseen_questions=0.1, unseen_conversations=0.1, unseen_countries=0.2, split_seed=seed)
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("make", [conversations, lambda seed: survey_units(big_survey())])
+def test_no_unit_that_is_held_out_is_trained_on(make, seed):
+    units = make(seed=seed)
+    data = DataConfig(unseen_questions=0.2, unseen_conversations=0.1, unseen_countries=0.2, split_seed=seed)
     split_N = split_rows(units, data)
     of = {name: np.flatnonzero(split_N == i) for i, name in enumerate(SPLITS)}
     seen = np.concatenate([of["train"], of["validation"]])
-    for name in ("unseen_annotator", "unseen_prompt", "unseen_conversation", "unseen_country", "validation"):
-        assert len(of[name]), name
-    assert not set(units.person_N[of["unseen_annotator"]]) & set(units.person_N[seen])
+    person, item = f"unseen_{units.person}", f"unseen_{units.item}"
+    asked = {"train", "validation", person, item, "unseen_country"}
+    asked |= {"unseen_conversation"} if units.conversation_ids is not None else set()
+    assert {name for name, rows in of.items() if len(rows)} == asked
+    assert not set(units.person_N[of[person]]) & set(units.person_N[seen])
     assert not set(units.person_N[of["validation"]]) & set(units.person_N[of["train"]])
-    assert not set(units.item_N[of["unseen_prompt"]]) & set(units.item_N[seen])
+    assert not set(units.item_N[of[item]]) & set(units.item_N[seen])
     country_N = units.respondents["country"].cat.codes.to_numpy()[units.person_N]
-    assert not set(country_N[of["unseen_country"]]) & set(country_N[seen])
+    assert not set(country_N[of["unseen_country"]]) & set(country_N[split_N != SPLITS.index("unseen_country")])
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("people_first", [False, True])
-def test_validation_countries_are_all_that_validation_is(seed, people_first):
-    """The slow twin, row by row: unseen country, unseen question, validation country, person."""
-    units = conversations(seed=seed, rows=2000) if people_first else survey_units(big_survey(countries=20, people=30))
-    data = DataConfig(unseen_questions=0.2, unseen_countries=0.1, validation_countries=0.2, split_seed=seed)
+@pytest.mark.parametrize("validation_countries", [0.0, 0.2])
+@pytest.mark.parametrize("make", [lambda: conversations(rows=2000), lambda: survey_units(big_survey(20, 30))])
+def test_the_split_follows_the_priority_one_row_at_a_time(make, validation_countries, seed):
+    """The slow twin: unseen country, unseen question, validation country, person, conversation."""
+    units = make()
+    data = DataConfig(unseen_questions=0.2, unseen_countries=0.1, validation_countries=validation_countries,
+                      split_seed=seed)  # fmt: skip
     split_N, (unseen, validation) = split_rows(units, data), held_out_values(units, data)
-    if not people_first:  # of conversations, a prompt may have one country left
-        assert len(validation) == 4
-    assert validation
+    assert bool(validation) == (validation_countries > 0)
     assert not set(unseen) & set(validation)
     assert unseen == held_out_values(units, dataclasses.replace(data, validation_countries=0.0))[0]
-    questions = set(np.flatnonzero(split_rows(units, dataclasses.replace(data, unseen_countries=0.0,
-                    validation_countries=0.0)) == SPLITS.index(f"unseen_{units.item}")))  # fmt: skip
+    draws = sorted((hash_shares([name], seed, units.item)[0], name) for name in units.item_ids)
+    items = {name for _, name in draws[: round(0.2 * len(draws))]}
+    in_validation = data.unseen_respondents + (0 if validation else data.validation_respondents)
     country = units.respondents["country"].tolist()
     for row in range(0, len(units), 3):
-        person, split = units.person_N[row], SPLITS[split_N[row]]
+        person = units.person_N[row]
+        draw = hash_shares([units.person_ids[person]], seed, units.person)[0]
         if country[person] in unseen:
             want = "unseen_country"
-        elif row in questions:
+        elif units.item_ids[units.item_N[row]] in items:
             want = f"unseen_{units.item}"
         elif country[person] in validation:
             want = "validation"
+        elif draw < data.unseen_respondents:
+            want = f"unseen_{units.person}"
         else:
-            drawn = hash_shares([units.person_ids[person]], seed, units.person)[0] < data.unseen_respondents
-            want = f"unseen_{units.person}" if drawn else "train"
-        assert split == want
+            want = "validation" if draw < in_validation else "train"
+        assert SPLITS[split_N[row]] == want
 
 
 def test_validation_countries_leave_every_question_a_country_and_read_back(tmp_path):
@@ -268,18 +231,6 @@ def test_validation_countries_leave_every_question_a_country_and_read_back(tmp_p
     again = split_rows(units, DataConfig(split=str(tmp_path / "split.parquet")))
     np.testing.assert_array_equal(again, split_rows(units, data))
     assert (again == SPLITS.index("validation")).any()
-
-
-def test_a_validation_country_in_training_is_a_leak(monkeypatch):
-    """The assertion is no decoration: a split that forgets some of a country's people is stopped."""
-    survey = big_survey(countries=12, people=20)
-    data = DataConfig(validation_countries=0.2)
-    parts = splits.kind_splits(survey_units(survey), data)
-    assert [part.kind for part in parts] == ["country", "question", "country", "respondent"]
-    parts[2].unit_N[survey.respondent_A % 5 == 0] = -1
-    monkeypatch.setattr(splits, "kind_splits", lambda units, data: parts)
-    with pytest.raises(AssertionError, match="held-out country has rows in training"):
-        split_rows(survey_units(survey), data)
 
 
 def test_no_country_left_to_validate_on_is_an_error():

@@ -144,7 +144,7 @@ def check(config: Config) -> Result:
     facts: dict[str, Any] = {"source": data.source, "path": data.path}
     lines: list[str] = []
     if data.source == "csv":
-        from cuma_jax.surveys.sources.own.check import check_csv_survey
+        from cuma_jax.surveys.sources.own.survey import check_csv_survey
         from cuma_jax.tables.problems import format_problems
 
         if not data.path:

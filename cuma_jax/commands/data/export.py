@@ -25,7 +25,7 @@ from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.splits import split_rows, split_table
-from cuma_jax.surveys.survey import RESERVED_COLUMNS, People, Question, Survey
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, Question, Survey
 
 FORMATS = ("parquet", "jsonl")
 CHUNK = 1 << 20
@@ -118,7 +118,7 @@ def respondent_splits(survey: Survey, data: DataConfig) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(codes_R, SPLITS)).cat.remove_unused_categories()
 
 
-def respondents_table(people: People, split_R: pd.Series | None = None) -> pa.Table:
+def respondents_table(people: HasRespondents, split_R: pd.Series | None = None) -> pa.Table:
     """One row a respondent: respondent, split, weight, stratum and psu if there, then every field as text."""
     frame = people.respondents
     columns: dict[str, pa.Array] = {"respondent": pa.array(frame["respondent_id"].astype(str), pa.string())}

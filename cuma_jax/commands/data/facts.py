@@ -15,7 +15,7 @@ from cuma_jax.config.data import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.splits import split_rows
-from cuma_jax.surveys.survey import RESERVED_COLUMNS, People, Survey
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, Survey
 from cuma_jax.surveys.units import Units
 
 Facts = dict[str, Any]
@@ -64,7 +64,7 @@ def _counts(survey: Survey) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return count_QO.reshape(len(sizes), width), weight_QO.reshape(len(sizes), width), answers_R
 
 
-def by_value(people: People, field: str, counts: dict[str, np.ndarray], persons: str = "respondents") -> Facts:
+def by_value(people: HasRespondents, field: str, counts: dict[str, np.ndarray], persons: str = "respondents") -> Facts:
     """Persons, and sums of `counts` (int [R] arrays), by value of a field; the most frequent value first.
 
     Returns:
@@ -116,7 +116,7 @@ def _distinct(index_N: np.ndarray) -> int:
     return int(np.count_nonzero(np.bincount(index_N)))
 
 
-def field_facts(people: People, default: tuple[str, ...]) -> list[Facts]:
+def field_facts(people: HasRespondents, default: tuple[str, ...]) -> list[Facts]:
     """Every field: how many values it has, whom it is missing for, and its most frequent value.
 
     Args:
@@ -147,7 +147,7 @@ def field_facts(people: People, default: tuple[str, ...]) -> list[Facts]:
     return facts
 
 
-def weight_facts(people: People) -> Facts:
+def weight_facts(people: HasRespondents) -> Facts:
     """Least, greatest and mean weight; Kish's effective number of respondents, (sum w)^2 / sum w^2; design columns."""
     weight_R = people.respondents["weight"].to_numpy(np.float64)
     facts: Facts = {"all_equal": bool(len(weight_R) == 0 or (weight_R == weight_R[0]).all())}

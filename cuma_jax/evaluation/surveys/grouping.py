@@ -13,8 +13,8 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.groups import MISSING as MISSING
 from cuma_jax.surveys.groups import Groups as Groups
 from cuma_jax.surveys.groups import build_groups as build_groups
+from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.splits import hash_shares
 from cuma_jax.surveys.survey import Survey
 
 

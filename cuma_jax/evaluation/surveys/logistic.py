@@ -17,8 +17,8 @@ from scipy import sparse
 from tqdm import tqdm
 
 from cuma_jax.evaluation.metrics.distances import nll
+from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles
-from cuma_jax.surveys.splits import hash_shares
 from cuma_jax.surveys.survey import Survey
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table
 from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, find_file
+from cuma_jax.tables.code_table import MISSING, CodeTable
 
 COLUMNS = ("QUESTION_ID", "PARTICIPANT_ID", "SCORE")
 """Columns of a file of predictions; others are ignored."""
@@ -173,7 +173,7 @@ def _answers(
     questions: list[str], participants: np.ndarray, wvb: pathlib.Path
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Interviews of the wanted participants, sorted, and their answers (MISSING: none) to each question."""
-    table = Table(find_file(wvb, ("WorldValuesBench/full", "full"), "full_value_qa.tsv", _MAKE), "\t", _MAKE)
+    table = CodeTable(find_file(wvb, ("WorldValuesBench/full", "full"), "full_value_qa.tsv", _MAKE), "\t", _MAKE)
     interviews, parts = [], {q: list[np.ndarray]() for q in questions}
     for start, block in table.blocks([INTERVIEW, *questions]):
         row_N = np.arange(start, start + len(block[INTERVIEW]))

@@ -6,6 +6,7 @@ Shapes: N rows of the source, C conversations kept.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -13,12 +14,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cuma_jax.preferences import assemble, texts
+from cuma_jax.config.data import DataConfig
+from cuma_jax.preferences import raw_turns, texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.tables.formats import require_columns
-from cuma_jax.tables.read import hub_table, read_table, table_files, table_key
+from cuma_jax.tables.header import require_columns
+from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.read import read_table, table_files, table_key
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -48,15 +51,13 @@ _SLICE = 8_192  # rows at a time, so that temporary copies of their texts stay s
 _TURN_COLUMNS = [f"{turn}_turn_{part}" for turn in TURN_NAMES for part in ("prompt", *RESPONSES, "preferred_response")]
 
 
-def source_key(path: str, revision: str = "", subset: str = "") -> str:
-    """A key of all that `read_community_alignment` reads: the files' contents, or the hub's commit.
-
-    Raises:
-        CumaError: nothing is at `path`.
-    """
-    if path:
-        return content_key(VERSION, table_key(_local(path, subset)))
-    return content_key(VERSION, HUB_NAME, *_hub(revision, subset))
+def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
+    """A source of `preferences.load.SOURCES`; `path`, `revision`, `subset` and `bad_rows` of `data` are used."""
+    path, revision, subset = data.path, data.revision, data.subset
+    content = (table_key(_local(path, subset)),) if path else (HUB_NAME, *_hub(revision, subset))
+    return content_key(VERSION, *content), lambda: read_community_alignment(
+        path, revision, subset, data.bad_rows, hub_cache
+    )
 
 
 def read_community_alignment(
@@ -100,8 +101,8 @@ def read_community_alignment(
     parts, kept_N = [], np.zeros(len(table), bool)
     for start in range(0, len(table), _SLICE):
         piece = table.slice(start, _SLICE)
-        turns, kept = assemble.build_turns(_raw_turns(piece, bad_rows, skipped, where), len(piece), skipped)
-        parts.append(assemble.shifted(turns, int(kept_N.sum())))
+        turns, kept = raw_turns.build_turns(_raw_turns(piece, bad_rows, skipped, where), len(piece), skipped)
+        parts.append(raw_turns.shifted(turns, int(kept_N.sum())))
         kept_N[start : start + len(piece)] = kept
     if not kept_N.any():
         raise CumaError(f"{where}: no conversation can be used: {skipped}")
@@ -119,10 +120,10 @@ def read_community_alignment(
     for column, name in LABELS.items():
         if column in table.column_names:
             label = texts.text_column(table, column, where, numbers=True)
-            conversations[name] = assemble.profile_column(label.to_pandas())
+            conversations[name] = raw_turns.profile_column(label.to_pandas())
     for column in FLAGS:
         if column in table.column_names:
-            conversations[column] = assemble.flag_column(table[column])
+            conversations[column] = raw_turns.flag_column(table[column])
     return Preferences(
         "community_alignment", respondents, tuple(FIELDS.values()), conversations, prompt_ids, turns, skipped
     )
@@ -174,16 +175,16 @@ def _sound_rows(
     ids, annotators = _ids(table, "conversation_id", where), _ids(table, "annotator_id", where)
     unnamed = (ids.isna() | annotators.isna()).to_numpy()
     reason = "rows without a conversation_id or annotator_id"
-    assemble.drop_bad(unnamed, reason, lambda n: f"record {n + 1}", bad_rows, skipped, where)
+    raw_turns.drop_bad(unnamed, reason, lambda n: f"record {n + 1}", bad_rows, skipped, where)
     repeated = (ids.duplicated() & ids.notna()).to_numpy() & ~unnamed
     reason = "rows that repeat the conversation_id of another"
-    assemble.drop_bad(repeated, reason, lambda n: f"conversation {ids.iloc[n]}", bad_rows, skipped, where)
+    raw_turns.drop_bad(repeated, reason, lambda n: f"conversation {ids.iloc[n]}", bad_rows, skipped, where)
     return table.filter(pa.array(~unnamed & ~repeated))
 
 
 def _raw_turns(
     table: pa.Table, bad_rows: Literal["error", "skip"], skipped: dict[str, int], where: object
-) -> assemble.RawTurns:
+) -> raw_turns.RawTurns:
     """The four turns of each row, those that are missing too; candidates in the order a, b, c, d."""
     num_rows, num_turns = len(table), len(TURN_NAMES)
     prompts = [_column(table, f"{turn}_turn_prompt", where) for turn in TURN_NAMES]
@@ -199,9 +200,9 @@ def _raw_turns(
         return f"conversation {ids[t // num_turns]}, {turn}_turn_preferred_response {preferred_T[t].as_py()!r}"
 
     reason = f"preferred responses that are none of {', '.join(RESPONSES)}"
-    assemble.drop_bad(said_T & (position_T < 0), reason, name, bad_rows, skipped, where)
+    raw_turns.drop_bad(said_T & (position_T < 0), reason, name, bad_rows, skipped, where)
     choice_X = np.tile(np.arange(len(RESPONSES)), num_rows * num_turns)
-    return assemble.RawTurns(
+    return raw_turns.RawTurns(
         conversation_T=np.repeat(np.arange(num_rows), num_turns),
         turn_T=np.tile(np.arange(num_turns), num_rows),
         prompt_T=_rows_first(prompts),
@@ -228,12 +229,12 @@ def _annotators(table: pa.Table, where: object, skipped: dict[str, int]) -> tupl
     names, person = np.unique(_ids(table, "annotator_id", where).to_numpy(dtype=object), return_inverse=True)
     rows = pd.DataFrame(
         {
-            field: assemble.profile_column(
+            field: raw_turns.profile_column(
                 texts.text_column(table, column, where, numbers=True).to_pandas(), title=field == "country"
             )
             for column, field in FIELDS.items()
         }
     )
-    people = assemble.most_frequent(rows, person, len(names), skipped)
+    profiles = raw_turns.most_frequent(rows, person, len(names), skipped)
     respondents = pd.DataFrame({"respondent_id": pd.Series(names, dtype="str"), "weight": 1.0})
-    return pd.concat([respondents, people], axis=1), person.astype(np.int32)
+    return pd.concat([respondents, profiles], axis=1), person.astype(np.int32)

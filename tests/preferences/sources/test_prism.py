@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from preference_files import prism_rows, write_prism, write_rows
 
-from cuma_jax.preferences import assemble
+from cuma_jax.preferences import raw_turns
 from cuma_jax.preferences.sources import prism
 from cuma_jax.preferences.sources.prism import FIELDS, read_prism
 from cuma_jax.runtime.errors import CumaError
@@ -53,7 +53,7 @@ def test_the_reader_equals_a_slow_reader(tmp_path):
     assert persons.tolist() == [row["user_id"] for row in talks]
 
 
-@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet", ".arrow"])
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
 def test_every_format_gives_the_same_conversations(tmp_path, ending):
     first = read_prism(str(write_prism(tmp_path / "a", 30, 8)))
     second = read_prism(str(write_prism(tmp_path / "b", 30, 8, suffix=ending)))
@@ -162,18 +162,18 @@ def test_two_responses_of_one_text_may_both_be_chosen(tmp_path):
     """The source marks what equals the chosen text, so that a response given twice is chosen twice."""
     prefs = read(tmp_path, edited(m4={"content": "four.", "if_chosen": True}))
     assert plain(prefs)["c1"][1] == ("And then?", ["four."], [70.0], 0)
-    assert prefs.skipped == {assemble.LIKE_CHOSEN: 1}
+    assert prefs.skipped == {raw_turns.LIKE_CHOSEN: 1}
 
 
 @pytest.mark.parametrize(
     ("messages", "turns", "skipped"),
     [
-        (edited(m1={"if_chosen": False}), 0, {assemble.NONE_CHOSEN: 1, assemble.NO_START: 1, assemble.AFTER_GAP: 1}),
-        (edited(m5={"if_chosen": False}), 1, {assemble.NONE_CHOSEN: 1}),
-        (edited(m5={"content": "EMPTY STRING"}), 1, {assemble.CHOSEN_EMPTY: 1, assemble.EMPTY_CANDIDATES: 1}),
-        (edited(m4={"content": "EMPTY STRING"}), 2, {assemble.EMPTY_CANDIDATES: 1}),
+        (edited(m1={"if_chosen": False}), 0, {raw_turns.NONE_CHOSEN: 1, raw_turns.NO_START: 1, raw_turns.AFTER_GAP: 1}),
+        (edited(m5={"if_chosen": False}), 1, {raw_turns.NONE_CHOSEN: 1}),
+        (edited(m5={"content": "EMPTY STRING"}), 1, {raw_turns.CHOSEN_EMPTY: 1, raw_turns.EMPTY_CANDIDATES: 1}),
+        (edited(m4={"content": "EMPTY STRING"}), 2, {raw_turns.EMPTY_CANDIDATES: 1}),
         (edited(m3={"content": None}), 1, {}),
-        (edited(m3={"turn": 2}, m4={"turn": 2}, m5={"turn": 2}), 1, {assemble.GAPS: 1, assemble.AFTER_GAP: 1}),
+        (edited(m3={"turn": 2}, m4={"turn": 2}, m5={"turn": 2}), 1, {raw_turns.GAPS: 1, raw_turns.AFTER_GAP: 1}),
         (history()[:4], 1, {}),
     ],
 )

@@ -1,4 +1,3 @@
-import gzip
 import io
 
 import pandas as pd
@@ -6,8 +5,9 @@ import pytest
 from test_csv_survey import CSV, YAML, write
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.own.check import check_csv_survey, format_problems, propose_yaml
-from cuma_jax.surveys.sources.own.survey import read_csv_survey
+from cuma_jax.surveys.sources.own.propose import propose_yaml
+from cuma_jax.surveys.sources.own.survey import check_csv_survey, read_csv_survey
+from cuma_jax.tables.problems import format_problems
 
 LONG_YAML = """
 answers: answers.csv
@@ -63,7 +63,7 @@ def test_five_planted_faults_are_all_listed_each_with_its_line(tmp_path):
     text = format_problems(problems)
     for part in (
         "did you mean 'age_group'?",
-        "byte 0xf6 is not UTF-8",
+        "byte 0xf6 at position 4 of the line is not UTF-8",
         "encoding: latin-1",
         "code '7'",
         "-2",
@@ -92,16 +92,8 @@ def test_five_other_faults_in_three_files_are_all_listed(tmp_path):
 
 
 BAD_TABLES = [
-    ("", None, None, "the file is empty"),
-    ("\n \n", None, None, "the file is empty"),
-    ("id,country,w,tea,rain\n", None, None, "there is a header, but no row"),
     ("id,country,w,tea,rain\n,,,,\n", None, None, "all rows are empty"),
-    (CSV.replace(",", ";"), 1, None, "the header is one column"),
-    (CSV.replace(",", "\t"), 1, None, "the header is one column"),
     (CSV.replace("country", "Country"), 1, "country", "there is no such column"),
-    (CSV.replace("rain", "tea,rain", 1).replace("\n", ",\n").replace("rain,", "rain"), 1, "tea", "twice"),
-    (CSV.replace("Norland,1,1,3", "Norland,1,1"), 2, None, "4 columns, but the header has 5"),
-    (CSV.replace("b,Estmark", 'b,"Est'), 3, None, "columns, but the header has 5"),
     (CSV.replace("b,Est", "a,Est"), 3, "id", "respondent 'a' is there already in line 2"),
     (CSV.replace("b,Est", ",Est"), 3, "id", "no respondent id"),
     (CSV.replace("Estmark,3", "Estmark,-3"), 3, "w", "the weight '-3' is negative"),
@@ -110,9 +102,6 @@ BAD_TABLES = [
     (CSV.replace("Estmark,3", "Estmark,"), 3, "w", "there is no weight"),
     ("id,country,w,tea,rain\na,Norland,0,1,1\n", None, "w", "all weights are zero"),
     ("id,country,w,tea,rain\na,Norland,1,1,5\nb,Norland,1,1,5\n", 2, "rain", r"no option with code '5' \(2 answers\)"),
-    (b"\xff\xfe" + CSV.encode("utf-16-le"), 1, None, "the file is UTF-16"),
-    (gzip.compress(CSV.encode() * 50, mtime=0)[:-20], None, None, "the gzip file is damaged after line"),
-    (b"PK\x03\x04 a spreadsheet", None, None, "this is not a csv file"),
 ]
 
 
@@ -120,8 +109,6 @@ BAD_TABLES = [
 def test_each_fault_of_a_table_is_one_error(tmp_path, data, line, column, message):
     path = write(tmp_path, answers_csv=data)
     problems = [p for p in check_csv_survey(path) if p.severity == "error"]
-    if "gzip" in message:
-        problems = problems[:1]  # repeated respondents follow
     assert [(p.line, p.column) for p in problems] == [(line, column)], format_problems(problems)
     with pytest.raises(CumaError, match=message):
         read_csv_survey(path)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys import store
 from cuma_jax.surveys.sources import global_opinions as go
@@ -173,5 +174,6 @@ def test_a_file_without_its_columns_or_without_anything_of_use_is_one_message(tm
 def test_the_newest_commit_is_asked_for_where_none_is_pinned(monkeypatch):
     asked = []
     monkeypatch.setattr(go, "newest_revision", lambda name: asked.append(name) or "abc")
-    assert go.source_key("", "") == go.source_key("", "abc") != go.source_key("", "def")
+    keys = [go.prepare(DataConfig(source="global_opinions", revision=commit))[0] for commit in ("", "abc", "def")]
+    assert keys[0] == keys[1] != keys[2]
     assert asked == [go.HUB_NAME]

@@ -1,0 +1,1 @@
+"""A survey of the user's own: a table of answers, and a YAML file that explains it."""

@@ -1,4 +1,4 @@
-"""The answers of a user's survey, wide or long, as positions of options; each code is looked up once, not each cell.
+"""The answers of a user's survey, wide or long, as positions of options; each code is looked up once, not each row.
 
 Shapes: N rows of the table, R respondents, Q questions, A answers, V distinct values of a column.
 """
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.surveys.sources.own.respondents import People, find_code
+from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, find_code
 from cuma_jax.surveys.sources.own.spec import QuestionSpec, Spec
-from cuma_jax.tables.columns import UNREADABLE, Column, Table
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.encoding import UNREADABLE
+from cuma_jax.tables.problems import near
+from cuma_jax.tables.text_columns import Column, TextTable
 
 _MISSING, _UNKNOWN = -1, -2
 _MOST = 3
@@ -21,26 +22,12 @@ _MOST = 3
 class Answers:
     """int32 [A] each, sorted by person, then question."""
 
-    person_A: np.ndarray
+    respondent_A: np.ndarray
     question_A: np.ndarray
     option_A: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class Sink:
-    """Where faults go: problems, counts of what is left out, and whether an unknown code is only counted."""
-
-    problems: Problems
-    skipped: dict[str, int]
-    skip: bool
-
-    def count(self, reason: str, number: int) -> None:
-        """Adds `number` (of rows or answers) left out for `reason`."""
-        if number:
-            self.skipped[reason] = self.skipped.get(reason, 0) + int(number)
-
-
-def wide_answers(table: Table, spec: Spec, sink: Sink) -> Answers:
+def wide_answers(table: TextTable, spec: Spec, sink: Sink) -> Answers:
     """One row a person (person n is row n), one column a question."""
     option_NQ = np.full((len(table), len(spec.questions)), _MISSING, np.int8)
     for q, question in enumerate(spec.questions):
@@ -48,12 +35,12 @@ def wide_answers(table: Table, spec: Spec, sink: Sink) -> Answers:
             column = table.columns[question.column]
             option_NQ[:, q] = _options(question, spec, column.values)[column.code_N]
             _report(table, question, str(question.column), np.arange(len(table)), option_NQ[:, q], column, sink)
-    person_A, question_A = np.nonzero(option_NQ >= 0)
-    option_A = option_NQ[person_A, question_A]
-    return Answers(person_A.astype(np.int32), question_A.astype(np.int32), option_A.astype(np.int32))
+    respondent_A, question_A = np.nonzero(option_NQ >= 0)
+    option_A = option_NQ[respondent_A, question_A]
+    return Answers(respondent_A.astype(np.int32), question_A.astype(np.int32), option_A.astype(np.int32))
 
 
-def long_answers(table: Table, spec: Spec, people: People | None, sink: Sink) -> Answers | None:
+def long_answers(table: TextTable, spec: Spec, respondents: Respondents | None, sink: Sink) -> Answers | None:
     """One row an answer; a column tells the respondent, one the question, one the code."""
     names = [str(spec.columns[key]) for key in ("respondent", "question", "answer")]
     if any(name not in table.columns for name in names):
@@ -70,27 +57,27 @@ def long_answers(table: Table, spec: Spec, people: People | None, sink: Sink) ->
         column = Column(code, [answer.values[v] for v in used])
         option_N[row] = _options(question, spec, column.values)[code]
         _report(table, question, names[2], row, option_N[row], column, sink)
-    if people is None:
+    if respondents is None:
         return None
-    person_V = np.array([people.position.get(value, -1) for value in respondent.values], np.int32)
-    person_N = person_V[respondent.code_N]
-    stranger_N = person_N < 0
+    respondent_V = np.array([respondents.position.get(value, -1) for value in respondent.values], np.int32)
+    respondent_N = respondent_V[respondent.code_N]
+    stranger_N = respondent_N < 0
     if stranger_N.any():
         value = respondent.values[respondent.code_N[int(np.argmax(stranger_N))]]
         more = len(np.unique(respondent.code_N[stranger_N])) - 1
         message = f"respondent {value!r} is not in the table of respondents{f', nor are {more} others' if more else ''}"
         hint = f"add the person to {spec.respondents.name if spec.respondents else 'it'}, or delete the answers"
         sink.problems.error(table.path, table.line(stranger_N), names[0], message, hint)
-    rows = np.flatnonzero((person_N >= 0) & (question_N >= 0))
-    key = person_N[rows].astype(np.int64) * max(1, len(spec.questions)) + question_N[rows]
+    rows = np.flatnonzero((respondent_N >= 0) & (question_N >= 0))
+    key = respondent_N[rows].astype(np.int64) * max(1, len(spec.questions)) + question_N[rows]
     order = np.argsort(key, kind="stable")
     rows, key = rows[order], key[order]
-    _report_twice(table, names[0], rows, key, people, spec, question_N, sink)
+    _report_twice(table, names[0], rows, key, respondents, spec, question_N, sink)
     rows = rows[option_N[rows] >= 0]
-    return Answers(person_N[rows], question_N[rows].astype(np.int32), option_N[rows].astype(np.int32))
+    return Answers(respondent_N[rows], question_N[rows].astype(np.int32), option_N[rows].astype(np.int32))
 
 
-def _asked(table: Table, name: str, asked: Column, spec: Spec, sink: Sink) -> np.ndarray:
+def _asked(table: TextTable, name: str, asked: Column, spec: Spec, sink: Sink) -> np.ndarray:
     """int32 [N], the question of each row; -1 for one that the YAML does not list, which is counted."""
     position = {str(question.column): q for q, question in enumerate(spec.questions)}
     found = [find_code(value, position) for value in asked.values]
@@ -121,7 +108,13 @@ def _options(question: QuestionSpec, spec: Spec, values: Sequence[str]) -> np.nd
 
 
 def _report(
-    table: Table, question: QuestionSpec, name: str, rows: np.ndarray, option: np.ndarray, column: Column, sink: Sink
+    table: TextTable,
+    question: QuestionSpec,
+    name: str,
+    rows: np.ndarray,
+    option: np.ndarray,
+    column: Column,
+    sink: Sink,
 ) -> None:
     """Counts what is missing and what is unknown among the answers `option` in `rows` to one question."""
     sink.count(f"{question.id}: no answer", (option == _MISSING).sum())
@@ -154,11 +147,11 @@ def _hint(value: str, question: QuestionSpec) -> str:
 
 
 def _report_twice(
-    table: Table,
+    table: TextTable,
     name: str,
     rows: np.ndarray,
     key: np.ndarray,
-    people: People,
+    respondents: Respondents,
     spec: Spec,
     question_N: np.ndarray,
     sink: Sink,
@@ -167,7 +160,7 @@ def _report_twice(
     again = np.flatnonzero(key[1:] == key[:-1]) + 1
     again = again[np.argsort(rows[again], kind="stable")]
     for i in again[:_MOST]:
-        person, question = people.ids[key[i] // len(spec.questions)], spec.questions[question_N[rows[i]]].id
+        person, question = respondents.ids[key[i] // len(spec.questions)], spec.questions[question_N[rows[i]]].id
         first = table.line_N[rows[np.searchsorted(key, key[i])]]
         more = f" ({len(again)} rows in all repeat an answer)" if len(again) > _MOST and i == again[_MOST - 1] else ""
         message = f"respondent {person!r} has answered {str(question)!r} already in {table.unit} {first}{more}"

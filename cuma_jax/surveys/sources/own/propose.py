@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.tables.columns import UNREADABLE, Table, read_columns, read_header
+from cuma_jax.surveys.sources.own.spec import ADVICE
+from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import Problems
+from cuma_jax.tables.text_columns import TextTable, read_columns, read_header, usual_delimiter
 
 _MOST_OPTIONS = 11
 _NAMES = {
@@ -36,29 +38,28 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     Raises:
         CumaError: the table cannot be read.
     """
-    path, problems = pathlib.Path(path).expanduser(), Problems()
-    encoding = "utf-8"
-    header, delimiter = read_header(path, encoding, problems)
-    if any("say `encoding" in p.hint for p in problems):
-        encoding, problems = ("utf-16" if "utf-16" in problems[0].hint else "latin-1"), Problems()
-        header, delimiter = read_header(path, encoding, problems)
+    path, problems = pathlib.Path(path).expanduser(), Problems(ADVICE)
+    header, delimiter, encoding = read_header(path, problems)
     names = [name for name in dict.fromkeys(header) if name]
     table = read_columns(path, dict.fromkeys(names, ""), delimiter, encoding, problems) if names else None
     if table is None:
         problems.raise_errors()
         raise CumaError(f"{path}: no header to propose a YAML file from")
-    default = "\t" if ".tsv" in path.name.lower() else ","
     lines = [
         "# Proposed from the header; every TODO wants a human. docs/my_survey.md explains each key.",
         f"name: {_quoted(path.name.split('.')[0])}",
         f"answers: {_quoted(path.name)}",
     ]
-    lines += [f"delimiter: {'tab' if delimiter == chr(9) else _quoted(delimiter)}"] if delimiter != default else []
+    lines += (
+        [f"delimiter: {'tab' if delimiter == chr(9) else _quoted(delimiter)}"]
+        if delimiter != usual_delimiter(path)
+        else []
+    )
     lines += [f"encoding: {encoding}"] if encoding != "utf-8" else []
     return "\n".join([*lines, *_columns(table)]) + "\n"
 
 
-def _columns(table: Table) -> list[str]:
+def _columns(table: TextTable) -> list[str]:
     names, roles = list(table.columns), {}
     for role, known in _NAMES.items():
         if found := next((name for name in names if name.lower() in known), None):

@@ -13,8 +13,9 @@ import pandas as pd
 
 from cuma_jax.surveys.sources.own.spec import FieldSpec, Spec
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.columns import UNREADABLE, Column, Table
+from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.text_columns import Column, TextTable
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _MOST = 3
@@ -22,7 +23,21 @@ _FEW = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class People:
+class Sink:
+    """Where faults go: problems, counts of what is left out, and whether an unknown code is only counted."""
+
+    problems: Problems
+    skipped: dict[str, int]
+    skip: bool
+
+    def count(self, reason: str, number: int) -> None:
+        """Adds `number` (of rows or answers) left out for `reason`."""
+        if number:
+            self.skipped[reason] = self.skipped.get(reason, 0) + int(number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Respondents:
     """One entry a respondent, in the order of the file.
 
     Attributes:
@@ -39,15 +54,15 @@ class People:
 
 
 def find_code(value: str, known: Collection[str]) -> str | None:
-    """The code in `known` that a cell stands for: the same text, or the same whole number ("1.0" is 1)."""
+    """The code in `known` that a value stands for: the same text, or the same whole number ("1.0" is 1)."""
     if value in known:
         return value
     match = _WHOLE.fullmatch(value)
     return match[1] if match and match[1] in known else None
 
 
-def read_people(table: Table, spec: Spec, problems: Problems, skip: bool, skipped: dict[str, int]) -> People | None:
-    """The respondents in `table`; what is wrong with them goes to `problems`, counts to `skipped`.
+def read_respondents(table: TextTable, spec: Spec, sink: Sink) -> Respondents | None:
+    """The respondents in `table`; what is wrong with them, and counts, go to `sink`.
 
     In a long layout without a table of persons, a respondent's rows must agree, and the first one is taken.
     """
@@ -55,30 +70,30 @@ def read_people(table: Table, spec: Spec, problems: Problems, skip: bool, skippe
     name = str(spec.columns["respondent"])
     if name in table.columns:
         column = table.columns[name]
-        row_R, person_N = _persons(table, name, column, shared, problems)
+        row_R, respondent_N = _persons(table, name, column, shared, sink.problems)
         ids = [column.values[code] for code in column.code_N[row_R].tolist()]
     elif shared:
         return None
     else:
-        row_R = person_N = np.arange(len(table))
+        row_R = respondent_N = np.arange(len(table))
         ids = [str(n) for n in range(len(table))]
-    reader = _Reader(table, row_R, person_N, shared, problems)
+    reader = _Reader(table, row_R, respondent_N, shared, sink)
     weight_R = np.ones(len(row_R))
     if (weight := spec.columns.get("weight")) in table.columns:
         weight_R = reader.weights(str(weight))
     columns = {}
     for key in ("stratum", "psu"):
         if (column_name := spec.columns.get(key)) in table.columns:
-            columns[key] = reader.field(FieldSpec(key, column_name, {}, frozenset()), spec.missing, False, {})
+            columns[key] = reader.field(FieldSpec(key, column_name, {}, frozenset()), spec.missing)
     for field in spec.fields:
         if field.column in table.columns:
-            columns[field.name] = reader.field(field, spec.missing, skip, skipped)
-            _warn(table, field, columns[field.name], problems)
-    return People(ids, {id_: r for r, id_ in reversed(list(enumerate(ids)))}, weight_R, columns)
+            columns[field.name] = reader.field(field, spec.missing)
+            _warn(table, field, columns[field.name], sink.problems)
+    return Respondents(ids, {id_: r for r, id_ in reversed(list(enumerate(ids)))}, weight_R, columns)
 
 
 def _persons(
-    table: Table, name: str, column: Column, shared: bool, problems: Problems
+    table: TextTable, name: str, column: Column, shared: bool, problems: Problems
 ) -> tuple[np.ndarray, np.ndarray]:
     """The row of each respondent [R], and each row's respondent [N]; without an id, or twice, is a problem."""
     blank_N = np.array([value == "" for value in column.values])[column.code_N]
@@ -105,21 +120,21 @@ def _persons(
 
 
 class _Reader:
-    def __init__(self, table: Table, row_R: np.ndarray, person_N: np.ndarray, shared: bool, problems: Problems):
-        self.table, self.row_R, self.person_N, self.shared, self.problems = table, row_R, person_N, shared, problems
+    def __init__(self, table: TextTable, row_R: np.ndarray, respondent_N: np.ndarray, shared: bool, sink: Sink):
+        self.table, self.row_R, self.respondent_N, self.shared, self.sink = table, row_R, respondent_N, shared, sink
 
     def codes(self, name: str) -> Column:
         """The column's values of each respondent; where a respondent has several rows, they must agree."""
         column = self.table.columns[name]
         code_R = column.code_N[self.row_R]
         if self.shared:
-            differs_N = column.code_N != code_R[self.person_N]
+            differs_N = column.code_N != code_R[self.respondent_N]
             if differs_N.any():
                 n = int(np.argmax(differs_N))
-                row, persons = self.row_R[self.person_N[n]], len(np.unique(self.person_N[differs_N]))
+                row, persons = self.row_R[self.respondent_N[n]], len(np.unique(self.respondent_N[differs_N]))
                 values = [column.values[column.code_N[i]] for i in (row, n)]
                 more = f" ({persons} respondents have such rows)" if persons > 1 else ""
-                self.problems.error(
+                self.sink.problems.error(
                     self.table.path, self.table.line(differs_N), name,
                     f"{values[1]!r}, but the same respondent has {values[0]!r} in line {self.table.line_N[row]}{more}",
                     "a respondent has one value; correct it, or put the persons into a table of their own",
@@ -130,7 +145,7 @@ class _Reader:
         if bad_R.any():
             row = self.row_R[int(np.argmax(bad_R))]
             more = f" ({bad_R.sum()} respondents)" if bad_R.sum() > 1 else ""
-            self.problems.error(self.table.path, int(self.table.line_N[row]), name, message + more, hint)
+            self.sink.problems.error(self.table.path, int(self.table.line_N[row]), name, message + more, hint)
 
     def weights(self, name: str) -> np.ndarray:
         """float64 [R]; negative, missing or unreadable ones are problems, and so is a column of zeros."""
@@ -150,10 +165,10 @@ class _Reader:
         self.report(name, blank_R, "there is no weight", hint)
         self.report(name, negative_R, f"the weight {example(negative_R)} is negative", hint)
         if not (weight_R > 0).any() and not (odd_R | blank_R | negative_R).any():
-            self.problems.error(self.table.path, None, name, "all weights are zero", hint)
+            self.sink.problems.error(self.table.path, None, name, "all weights are zero", hint)
         return weight_R
 
-    def field(self, field: FieldSpec, missing: frozenset[str], skip: bool, skipped: dict[str, int]) -> pd.Categorical:
+    def field(self, field: FieldSpec, missing: frozenset[str]) -> pd.Categorical:
         """A profile field as a categorical of cleaned texts; a code without a text is a problem."""
         column = self.codes(str(field.column))
         texts: list[str | None] = []
@@ -161,8 +176,8 @@ class _Reader:
             text = _field_text(value, field, missing)
             if text is None:
                 bad_R = column.code_N == v
-                if bad_R.any() and skip:
-                    skipped[f"{field.name}: unknown code"] = skipped.get(f"{field.name}: unknown code", 0) + bad_R.sum()
+                if self.sink.skip:
+                    self.sink.count(f"{field.name}: unknown code", bad_R.sum())
                 else:
                     hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
                     self.report(str(field.column), bad_R, f"{field.name} has no text for code {value!r}", hint)
@@ -174,7 +189,7 @@ class _Reader:
 
 
 def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:
-    """The text of a cell; empty where there is no answer, None where the code is unknown."""
+    """The text of a value; empty where there is no answer, None where the code is unknown."""
     if UNREADABLE in value or find_code(value, missing | field.missing) is not None:
         return ""
     if field.values:
@@ -191,7 +206,7 @@ def _number(value: str) -> float:
         return math.nan
 
 
-def _warn(table: Table, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
+def _warn(table: TextTable, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
     known = int((column.codes >= 0).sum())
     if not known:
         message, hint = f"profile field {field.name!r} is empty for everybody", "leave it out, or look at `missing:`"

@@ -13,7 +13,7 @@ from cuma_jax.surveys.prompts import LETTERS
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
 from cuma_jax.surveys.survey import RESERVED_COLUMNS
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.problems import Advice, Problems, near
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
@@ -23,9 +23,20 @@ QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
 FIELD_KEYS = ("column", "values", "missing")
 _WEIGHTS = ("weight", "stratum", "psu")
 _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
-_TODO = "TODO"  # what csv_propose leaves open
+_TODO = "TODO"  # what propose.py leaves open
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
+
+
+ADVICE = Advice(
+    path="check the path; it is relative to the survey's YAML file",
+    again="it needs a header line and one line for each row",
+    damaged="copy the file again",
+    encoding="save the file as UTF-8, or say `encoding: {}` in the YAML file",
+    delimiter="say `delimiter: {symbol}` in the YAML file",
+    ragged="a text that holds the delimiter, a quote or a line end needs quotes around it",
+)
+"""For faults of the files that the YAML file names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +125,7 @@ class _Spec:
         if layout not in ("wide", "long"):
             self.error(layout.line, f"layout is {str(layout)!r}", "it is `wide` (a row a person) or `long` (an answer)")
         long = layout == "long"
-        answers, people = self.text(root, "answers"), self.text(root, "respondents")
+        answers, respondents = self.text(root, "answers"), self.text(root, "respondents")
         columns = {k: t for k in ("respondent", *_WEIGHTS, "question", "answer") if (t := self.text(root, k))}
         needed = ["answers", "respondent", "profile", "questions", *(["question", "answer"] if long else [])]
         for key in needed:
@@ -125,18 +136,18 @@ class _Spec:
                 if _key(key) in root:
                     hint = "leave it out, or say `layout: long`"
                     self.error(_line(root, key), f"`{key}:` is for layout long, and the layout is wide", hint)
-            people = Text.at("", 1)
+            respondents = Text.at("", 1)
         missing = self.codes(root.get(_key("missing")), "missing", self.path) | {""}
         fields = self.fields(root.get(_key("profile")))
         questions, files = self.questions(root.get(_key("questions")))
         if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
             return None
-        paths = [self.path.parent / name for name in (answers, people) if name]
+        paths = [self.path.parent / name for name in (answers, respondents) if name]
         return Spec(
             path=self.path,
             name=str(self.text(root, "name", self.path.resolve().parent.name or "survey")),
             answers=paths[0],
-            respondents=paths[1] if people else None,
+            respondents=paths[1] if respondents else None,
             files=(self.path, *files, *paths),
             long=long,
             delimiter=self.delimiter(self.text(root, "delimiter")),

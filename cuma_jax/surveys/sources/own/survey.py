@@ -1,28 +1,48 @@
 """A survey of the user's own: an answers table (wide or long), a questions file, and one YAML file that explains them.
 
 docs/my_survey.md describes the format. Reading and checking are one program: it collects every problem it meets and
-goes on as long as it can. `read_csv_survey` raises if one of them is an error; `csv_check` lists them all.
+goes on as long as it can. `read_csv_survey` raises if one of them is an error; `check_csv_survey` lists them all.
 
 Shapes: R respondents, A answers.
 """
 
-import hashlib
+import contextlib
+import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from cuma_jax.config import DataConfig
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.sources.own.answers import Answers, Sink, long_answers, wide_answers
-from cuma_jax.surveys.sources.own.respondents import People, design_columns, read_people
-from cuma_jax.surveys.sources.own.spec import Spec, find_spec
+from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
+from cuma_jax.surveys.sources.own.propose import propose_yaml
+from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
+from cuma_jax.surveys.sources.own.spec import ADVICE, Spec, find_spec
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tables.columns import read_columns
-from cuma_jax.tables.problems import Problems
+from cuma_jax.tables.packed import digest
+from cuma_jax.tables.problems import Problem, Problems
+from cuma_jax.tables.text_columns import read_columns
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
+
+
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `path` and `bad_rows` of `data` are used."""
+    if not data.path:
+        what = "the YAML file that describes your survey (docs/my_survey.md)"
+        raise CumaError(f"data.source {data.source} needs data.path: {what}")
+    problems = Problems(ADVICE)
+    spec = find_spec(data.path, problems)
+    digests = [digest(file, problems) for file in spec.files] if spec else []
+    problems.raise_errors()
+    assert spec is not None, "no spec, and no problem that says why"
+    key = content_key(content_key(VERSION, spec.name, *digests), data.bad_rows)
+    return key, lambda: read_csv_survey(data.path, data.bad_rows)
 
 
 def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"] = "error") -> Survey:
@@ -47,65 +67,66 @@ def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"]
     return survey
 
 
-def source_key(path: pathlib.Path | str) -> str:
-    """A key of the contents of the YAML file at `path` and of every file that it names.
-
-    Raises:
-        CumaError: the YAML file cannot be read, or a file it names is missing.
-    """
-    problems = Problems()
-    spec = find_spec(path, problems)
-    digests = []
-    for file in spec.files if spec else ():
-        try:
-            with open(file, "rb") as stream:
-                digests.append(hashlib.file_digest(stream, "blake2b").digest())
-        except (OSError, ValueError) as error:
-            problems.error(file, None, None, f"cannot be read ({error})", "the survey's YAML file names it")
-    problems.raise_errors()
-    assert spec is not None, "no spec, and no problem that says why"
-    return content_key(VERSION, spec.name, *digests)
-
-
 def build_survey(path: pathlib.Path | str, bad_rows: str = "error") -> tuple[Survey | None, Problems]:
     """The survey (None if there is an error) and all problems of its files; arguments as `read_csv_survey`."""
-    problems = Problems()
+    problems = Problems(ADVICE)
     spec = find_spec(path, problems)
     survey = _build(spec, Sink(problems, {}, bad_rows == "skip")) if spec else None
     return (None if problems.errors else survey), problems
 
 
+def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[Problem]:
+    """Every problem that reading the survey at `path` meets, errors and warnings, by file and line.
+
+    The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here.
+
+    Args:
+        path: the YAML file, its folder, or the answers file beside a survey.yaml.
+        bad_rows: as for the reader; with `skip`, unknown codes are warnings.
+    """
+    path = pathlib.Path(path).expanduser()
+    problems = build_survey(path, bad_rows)[1].ordered()
+    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml") and not (path.parent / "survey.yaml").exists():
+        with contextlib.suppress(CumaError):
+            hint = f"put this into {path.parent / 'survey.yaml'} and complete it:\n\n{propose_yaml(path)}"
+            problems = [dataclasses.replace(problem, hint=hint) for problem in problems]
+    return problems
+
+
 def _build(spec: Spec, sink: Sink) -> Survey | None:
-    people_columns = design_columns(spec)
+    respondent_columns = design_columns(spec)
     name = str(spec.columns["respondent"])
-    wanted = {name: people_columns[name]} if spec.respondents else dict(people_columns)
+    wanted = {name: respondent_columns[name]} if spec.respondents else dict(respondent_columns)
     if spec.long:
         wanted |= {str(spec.columns[key]): f"`{key}:` in {spec.path.name}" for key in ("question", "answer")}
     else:
         wanted |= {str(q.column): f"question {str(q.id)!r} in {spec.path.name}" for q in spec.questions}
-    answers_table = people_table = read_columns(spec.answers, wanted, spec.delimiter, spec.encoding, sink.problems)
+    answers_table = respondents_table = read_columns(spec.answers, wanted, spec.delimiter, spec.encoding, sink.problems)
     if spec.respondents:
-        people_table = read_columns(
-            spec.respondents, dict(people_columns), spec.delimiter, spec.encoding, sink.problems
+        respondents_table = read_columns(
+            spec.respondents, dict(respondent_columns), spec.delimiter, spec.encoding, sink.problems
         )
-    people = None
-    if people_table is not None:
-        sink.count(f"{people_table.path.name}: empty rows", people_table.num_empty)
-        people = read_people(people_table, spec, sink.problems, sink.skip, sink.skipped)
+    respondents = None
+    if respondents_table is not None:
+        sink.count(f"{respondents_table.path.name}: empty rows", respondents_table.num_empty)
+        respondents = read_respondents(respondents_table, spec, sink)
     if answers_table is None:
         return None
     if spec.respondents:
         sink.count(f"{answers_table.path.name}: empty rows", answers_table.num_empty)
-    found = long_answers(answers_table, spec, people, sink) if spec.long else wide_answers(answers_table, spec, sink)
-    if people is None or found is None or sink.problems.errors:
+    if spec.long:
+        answers = long_answers(answers_table, spec, respondents, sink)
+    else:
+        answers = wide_answers(answers_table, spec, sink)
+    if respondents is None or answers is None or sink.problems.errors:
         return None
-    return _survey(spec, people, found, sink)
+    return _survey(spec, respondents, answers, sink)
 
 
-def _survey(spec: Spec, people: People, answers: Answers, sink: Sink) -> Survey | None:
-    answered_R = np.zeros(len(people.ids), bool)
-    answered_R[answers.person_A] = True
-    zero_R = people.weight_R == 0
+def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) -> Survey | None:
+    answered_R = np.zeros(len(respondents.ids), bool)
+    answered_R[answers.respondent_A] = True
+    zero_R = respondents.weight_R == 0
     sink.count("respondents without any answer", (~answered_R).sum())
     sink.count("respondents with weight 0", (answered_R & zero_R).sum())
     keep_R = answered_R & ~zero_R
@@ -116,25 +137,25 @@ def _survey(spec: Spec, people: People, answers: Answers, sink: Sink) -> Survey 
     if (answered_R & zero_R).any():
         message = f"{(answered_R & zero_R).sum()} respondents have weight 0 and are left out"
         sink.problems.warning(spec.respondents or spec.answers, None, str(spec.columns["weight"]), message)
-    weight_R = people.weight_R[keep_R]
+    weight_R = respondents.weight_R[keep_R]
     # Divided by the largest first: their sum could be too large for a float.
     weight_R = weight_R / weight_R.max()
-    respondents = pd.DataFrame(
+    frame = pd.DataFrame(
         {
-            "respondent_id": [id_ for id_, keep in zip(people.ids, keep_R, strict=True) if keep],
+            "respondent_id": [id_ for id_, keep in zip(respondents.ids, keep_R, strict=True) if keep],
             "weight": weight_R / weight_R.mean(),
-            **{name: column[keep_R].remove_unused_categories() for name, column in people.columns.items()},
+            **{name: column[keep_R].remove_unused_categories() for name, column in respondents.columns.items()},
         }
     )
-    keep_A = keep_R[answers.person_A]
+    keep_A = keep_R[answers.respondent_A]
     return Survey(
         name=spec.name,
         questions=tuple(
             Question(str(q.id), q.text, q.options, q.codes, ordered=q.ordered, source=spec.name) for q in spec.questions
         ),
-        respondents=respondents,
+        respondents=frame,
         profile_fields=tuple(field.name for field in spec.fields),
-        respondent_A=(np.cumsum(keep_R) - 1)[answers.person_A[keep_A]].astype(np.int32),
+        respondent_A=(np.cumsum(keep_R) - 1)[answers.respondent_A[keep_A]].astype(np.int32),
         question_A=answers.question_A[keep_A],
         option_A=answers.option_A[keep_A],
         skipped=sink.skipped,

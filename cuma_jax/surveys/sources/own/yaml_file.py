@@ -7,6 +7,7 @@ import pathlib
 
 import yaml
 
+from cuma_jax.tables.packed import reported
 from cuma_jax.tables.problems import Problems
 
 MAX_BYTES = 20_000_000
@@ -42,11 +43,10 @@ Value = Text | Items | Mapping
 
 def read_yaml(path: pathlib.Path, problems: Problems) -> Value | None:
     """The one document in `path`; None (and a problem) if it cannot be read."""
-    try:
+    data = None
+    with reported(path, problems):
         data = path.read_bytes()
-    except OSError as error:
-        what = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        problems.error(path, None, None, what, "check the path; it is relative to the survey's YAML file")
+    if data is None:
         return None
     try:
         if len(data) > MAX_BYTES:

@@ -7,13 +7,17 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
 from cuma_jax.surveys.text import clean_text
+from cuma_jax.tables.packed import digest
+from cuma_jax.tables.problems import Strict
 
 INTERVIEW = "D_INTERVIEW"
 REPEATED_INTERVIEW = 858069901
@@ -63,6 +67,10 @@ FIELDS = PAPER_FIELDS | {
 _SOURCE = "World Values Survey wave 7 (WorldValuesBench)"
 _JSON = ("question_metadata", "codebook", "answer_adjustment")
 _TOOLS = ("dataset_construction", "WorldValuesBench", ".")
+_NEEDED = {
+    "raw": "the raw csv of the World Values Survey wave 7",
+    "wvb": "your checkout of github.com/Demon702/WorldValuesBench",
+}
 _GET = "clone https://github.com/Demon702/WorldValuesBench and set data.wvb to the checkout"
 # "AR: White" (the country is a field of its own), "Bachelor or equivalent (ISCED 6)".
 _DECORATION = re.compile(r"^[A-Z]{2,3}\d?: | \(ISCED \d\)")
@@ -116,6 +124,18 @@ class Codebook:
         ]
 
 
+def needed_path(data: DataConfig, field: str) -> pathlib.Path:
+    """The path in `data.raw` or `data.wvb`.
+
+    Raises:
+        CumaError: it is empty.
+    """
+    value = getattr(data, field)
+    if not value:
+        raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
+    return pathlib.Path(value).expanduser()
+
+
 def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: str) -> pathlib.Path:
     """The first of `root/folder/name` that is a file.
 
@@ -127,6 +147,26 @@ def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: s
         if candidate.is_file():
             return candidate
     raise CumaError(f"data.wvb {str(root)!r}: {name} not found; looked for {', '.join(map(str, candidates))}; {advice}")
+
+
+def checkout_files(wvb: pathlib.Path, tables: Iterable[pathlib.Path] = ()) -> list[pathlib.Path]:
+    """What is read of the checkout: its JSON files, `tables`, and its list of probe samples, if it has one.
+
+    Raises:
+        CumaError: a JSON file is missing.
+    """
+    probe = probe_file(wvb)
+    return [*json_files(wvb).values(), *tables, *([probe] if probe else [])]
+
+
+def source_key(data: DataConfig, parts: tuple[str, ...], files: Iterable[pathlib.Path]) -> str:
+    """A key of `parts`, of the contents of `files`, and of how `data` says to read them.
+
+    Raises:
+        CumaError: a file cannot be read.
+    """
+    key = content_key(*parts, *(digest(file, Strict()).hex() for file in files))
+    return content_key(key, data.wording, data.option_texts, data.bad_rows)
 
 
 def json_files(wvb: pathlib.Path) -> dict[str, pathlib.Path]:

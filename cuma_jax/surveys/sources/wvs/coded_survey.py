@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table
 from cuma_jax.surveys.sources.wvs.codebook import (
     FIELDS,
     INTERVIEW,
@@ -23,6 +22,7 @@ from cuma_jax.surveys.sources.wvs.codebook import (
     build_questions,
 )
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.tables.code_table import MISSING, CodeTable
 
 OFFICIAL = ("train", "valid", "test")
 """Folders of the source's own split; `Survey.official_A` calls the second one validation."""
@@ -63,10 +63,10 @@ class Coded:
 
 
 def scale_codes(
-    table: Table,
+    table: CodeTable,
     book: Codebook,
     question: str,
-    cells: pa.StringArray,
+    texts: pa.StringArray,
     row_N: np.ndarray,
     interview_N: np.ndarray,
     recode: Mapping[int, int | None],
@@ -78,15 +78,15 @@ def scale_codes(
         table: where they are from.
         book: the checkout's files.
         question: its id.
-        cells: [N].
+        texts: [N], as `CodeTable.blocks` gives them.
         row_N, interview_N: for messages.
         recode: the adjustment, if the table is from before it.
         hint: what may be wrong, for the message about a code off the scale.
 
     Raises:
-        CumaError: a code off the scale, unless bad cells are skipped.
+        CumaError: a code off the scale, unless bad values are skipped.
     """
-    raw_N = table.numbers(question, cells, row_N, interview_N)
+    raw_N = table.numbers(question, texts, row_N, interview_N)
     code_N = raw_N
     if recode:
         code_N = raw_N.copy()
@@ -95,20 +95,20 @@ def scale_codes(
     low, high = book.scale(question)
     off_N = (code_N >= 0) & ((code_N < low) | (code_N > high))
     if off_N.any():
-        table.bad(question, cells, row_N, off_N, f"is off its scale {low}..{high}{hint}", interview_N)
+        table.bad(question, texts, row_N, off_N, f"is off its scale {low}..{high}{hint}", interview_N)
     return np.where((code_N < 0) | off_N, -1, code_N).astype(np.int16)
 
 
 def without_repeated(
-    cells: Mapping[str, pa.StringArray], interview_N: np.ndarray, row_N: np.ndarray, skipped: dict[str, int]
+    block: Mapping[str, pa.StringArray], interview_N: np.ndarray, row_N: np.ndarray, skipped: dict[str, int]
 ) -> tuple[dict[str, pa.StringArray], np.ndarray, np.ndarray]:
     """A block without the interview that stands for several people."""
     keep_N = interview_N != REPEATED_INTERVIEW
     if keep_N.all():
-        return dict(cells), interview_N, row_N
+        return dict(block), interview_N, row_N
     reason = f"interview {REPEATED_INTERVIEW}, which stands for several people"
     skipped[reason] = skipped.get(reason, 0) + int((~keep_N).sum())
-    return {c: cell.filter(pa.array(keep_N)) for c, cell in cells.items()}, interview_N[keep_N], row_N[keep_N]
+    return {c: texts.filter(pa.array(keep_N)) for c, texts in block.items()}, interview_N[keep_N], row_N[keep_N]
 
 
 class Design:
@@ -122,17 +122,17 @@ class Design:
         self._codes: dict[str, list[np.ndarray]] = {c: [] for c in ("country", *DESIGN[1:])}
 
     def add(
-        self, table: Table, cells: Mapping[str, pa.StringArray], row_N: np.ndarray, interview_N: np.ndarray
+        self, table: CodeTable, block: Mapping[str, pa.StringArray], row_N: np.ndarray, interview_N: np.ndarray
     ) -> None:
         """Takes a block with B_COUNTRY and those columns of DESIGN that the file has."""
-        if DESIGN[0] in cells:
-            self._weight.append(table.weights(DESIGN[0], cells[DESIGN[0]], row_N, interview_N))
+        if DESIGN[0] in block:
+            self._weight.append(table.weights(DESIGN[0], block[DESIGN[0]], row_N, interview_N))
         else:
             self._weight.append(np.ones(len(row_N)))
-        self._codes["country"].append(table.numbers("B_COUNTRY", cells["B_COUNTRY"], row_N, interview_N))
+        self._codes["country"].append(table.numbers("B_COUNTRY", block["B_COUNTRY"], row_N, interview_N))
         for column in DESIGN[1:]:
-            if column in cells:
-                self._codes[column].append(table.numbers(column, cells[column], row_N, interview_N))
+            if column in block:
+                self._codes[column].append(table.numbers(column, block[column], row_N, interview_N))
 
     def finish(self) -> tuple[np.ndarray, dict[str, Texts]]:
         """Weight of each row (float64 [R], nan: bad), and the texts of stratum and psu, where the file has them."""
@@ -264,12 +264,12 @@ def _samples(
     """Respondents (positions in `interview_R`, sorted) of the probe set's samples, by question."""
     if probe is None:
         return {}
-    table = Table(probe, "\t", "fetch it again from the WorldValuesBench checkout")
+    table = CodeTable(probe, "\t", "fetch it again from the WorldValuesBench checkout")
     question, interview = [], []
-    for start, cells in table.blocks(["Question", INTERVIEW], text=True):
-        question.append(cells["Question"].to_numpy(zero_copy_only=False))
+    for start, block in table.blocks(["Question", INTERVIEW], text=True):
+        question.append(block["Question"].to_numpy(zero_copy_only=False))
         row_N = np.arange(start, start + len(question[-1]))
-        interview.append(table.numbers(INTERVIEW, cells[INTERVIEW], row_N))
+        interview.append(table.numbers(INTERVIEW, block[INTERVIEW], row_N))
     question_P, interview_P = np.concatenate(question), np.concatenate(interview)
     row_P = np.minimum(np.searchsorted(interview_R, interview_P), len(interview_R) - 1)
     valid_P = (interview_R[row_P] == interview_P) & (split_R[row_P] == _OFFICIAL_POSITION[1])

@@ -12,16 +12,25 @@ Shapes: R respondents, N rows of one block.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.wvs import wvs7
-from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table, digest
-from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, Codebook, find_file, json_files, probe_file, read_codebook
+from cuma_jax.surveys.sources.wvs.codebook import (
+    INTERVIEW,
+    Codebook,
+    checkout_files,
+    find_file,
+    needed_path,
+    probe_file,
+    read_codebook,
+    source_key,
+)
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
     OFFICIAL,
@@ -33,6 +42,7 @@ from cuma_jax.surveys.sources.wvs.coded_survey import (
     without_repeated,
 )
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.tables.code_table import MISSING, CodeTable
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -45,15 +55,12 @@ _MAKE = (
 _HINT = " (is it from before answer_adjustment.json?)"
 
 
-def source_key(wvb: pathlib.Path, raw: pathlib.Path | None = None) -> str:
-    """A key of the contents of every file that `read_wvb` reads.
-
-    Raises:
-        CumaError: a file is missing.
-    """
-    probe = probe_file(wvb)
-    files = [*json_files(wvb).values(), *_tables(wvb).values(), *([probe] if probe else []), *([raw] if raw else [])]
-    return content_key("wvb", VERSION, "raw" if raw else "", *(digest(file) for file in files))
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `wvb`, `raw`, `wording`, `option_texts` and `bad_rows` of `data` are used."""
+    folder, raw = needed_path(data, "wvb"), needed_path(data, "raw") if data.raw else None
+    files = [*checkout_files(folder, _tables(folder).values()), *([raw] if raw else [])]
+    key = source_key(data, ("wvb", VERSION, "raw" if raw else ""), files)
+    return key, lambda: read_wvb(folder, raw, data.wording, data.option_texts, data.bad_rows)
 
 
 def read_wvb(
@@ -70,13 +77,13 @@ def read_wvb(
         raw: the raw csv, for weights, strata and primary sampling units; None: every weight is 1.
         wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
         option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
-        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
+        bad_rows: what to do with rows and values that cannot be read: stop, or leave them out and count them.
 
     Returns:
         The same tables as `wvs7.read_wvs7` of the csv that the tables were made from.
 
     Raises:
-        CumaError: a file or column is missing, a cell cannot be read, or two files differ in their respondents.
+        CumaError: a file or column is missing, a value cannot be read, or two files differ in their respondents.
     """
     book, files = read_codebook(wvb), _tables(wvb)
     skipped: dict[str, int] = {}
@@ -86,7 +93,7 @@ def read_wvb(
     for split, name in enumerate(OFFICIAL):
         value_file, person_file = files[f"{name}_value_qa.tsv"], files[f"{name}_demographic_qa.tsv"]
         interview_R, codes = _read_values(value_file, book, bad_rows, skipped)
-        person_R, texts = _read_people(person_file, book, bad_rows, skipped)
+        person_R, texts = _read_respondents(person_file, book, bad_rows, skipped)
         order_R, person_order_R = np.argsort(interview_R, kind="stable"), np.argsort(person_R, kind="stable")
         if not np.array_equal(interview_R[order_R], person_R[person_order_R]):
             differ = np.setxor1d(interview_R, person_R)
@@ -121,7 +128,7 @@ def _read_values(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Interviews [R], and the codes (int16 [R]; -1: no answer) of each value question."""
-    table = Table(file, "\t", _MAKE, bad_rows)
+    table = CodeTable(file, "\t", _MAKE, bad_rows)
     interviews, parts = [], {q: list[np.ndarray]() for q in book.values}
     for start, block in table.blocks([INTERVIEW, *book.values]):
         row_N = np.arange(start, start + len(block[INTERVIEW]))
@@ -136,11 +143,11 @@ def _read_values(
     return interview_R[known_R], {q: np.concatenate(parts.pop(q))[known_R] for q in book.values}
 
 
-def _read_people(
+def _read_respondents(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, pa.Array]]:
     """Interviews [R], and the texts of each demographic column."""
-    table = Table(file, "\t", _MAKE, bad_rows)
+    table = CodeTable(file, "\t", _MAKE, bad_rows)
     interviews, parts = [], {c: list[pa.Array]() for c in book.demographics}
     for start, block in table.blocks([INTERVIEW, *book.demographics], text=True):
         row_N = np.arange(start, start + len(block[INTERVIEW]))
@@ -164,7 +171,7 @@ def _join_design(
     raw: pathlib.Path, interview_R: np.ndarray, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, Texts]]:
     """Weight, stratum and psu of each interview, from the raw csv."""
-    table, design = Table(raw, ",", wvs7.ADVICE, bad_rows), Design()
+    table, design = CodeTable(raw, ",", wvs7.ADVICE, bad_rows), Design()
     parts = []
     for start, block in table.blocks([INTERVIEW, "B_COUNTRY"], DESIGN):
         row_N = np.arange(start, start + len(block[INTERVIEW]))

@@ -8,13 +8,20 @@ Shapes: R respondents, N rows of one block.
 
 import pathlib
 import random
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
-from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.sources.wvs.code_tables import MISSING, Table, digest
-from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, json_files, probe_file, read_codebook
+from cuma_jax.config import DataConfig
+from cuma_jax.surveys.sources.wvs.codebook import (
+    INTERVIEW,
+    checkout_files,
+    needed_path,
+    probe_file,
+    read_codebook,
+    source_key,
+)
 from cuma_jax.surveys.sources.wvs.coded_survey import (
     DESIGN,
     Coded,
@@ -25,6 +32,7 @@ from cuma_jax.surveys.sources.wvs.coded_survey import (
     without_repeated,
 )
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.tables.code_table import MISSING, CodeTable
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -37,15 +45,11 @@ ADVICE = (
 _TRAIN, _TEST = 0.7, 0.15
 
 
-def source_key(raw: pathlib.Path, wvb: pathlib.Path) -> str:
-    """A key of the contents of every file that `read_wvs7` reads.
-
-    Raises:
-        CumaError: a file is missing.
-    """
-    probe = probe_file(wvb)
-    files = [raw, *json_files(wvb).values(), *([probe] if probe else [])]
-    return content_key("wvs7", VERSION, *(digest(file) for file in files))
+def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+    """A source of `surveys.load.SOURCES`; `raw`, `wvb`, `wording`, `option_texts` and `bad_rows` of `data` are used."""
+    raw, wvb = needed_path(data, "raw"), needed_path(data, "wvb")
+    key = source_key(data, ("wvs7", VERSION), [raw, *checkout_files(wvb)])
+    return key, lambda: read_wvs7(raw, wvb, data.wording, data.option_texts, data.bad_rows)
 
 
 def read_wvs7(
@@ -62,17 +66,17 @@ def read_wvs7(
         wvb: a checkout of WorldValuesBench (three JSON files; its list of probe samples, if there).
         wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
         option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
-        bad_rows: what to do with rows and cells that cannot be read: stop, or leave them out and count them.
+        bad_rows: what to do with rows and values that cannot be read: stop, or leave them out and count them.
 
     Returns:
         Respondents by interview id, with the official split (`split`), weight, stratum and psu (where the file has
         them), every demographic column as readable fields and, under its official name, as WorldValuesBench has it.
 
     Raises:
-        CumaError: a file or column is missing, or a cell cannot be read.
+        CumaError: a file or column is missing, or a value cannot be read.
     """
     book = read_codebook(wvb)
-    table = Table(raw, ",", ADVICE, bad_rows)
+    table = CodeTable(raw, ",", ADVICE, bad_rows)
     design = Design()
     interviews: list[np.ndarray] = []
     value_parts: dict[str, list[np.ndarray]] = {q: [] for q in book.values}

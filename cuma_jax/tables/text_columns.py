@@ -1,0 +1,197 @@
+"""A user's table of any format as columns of distinct texts, with the line that each row stands in.
+
+Nothing here stops at the first fault: what can be read is read, so that a check finds the other faults as well.
+
+Shapes: N rows, V distinct values of a column.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cuma_jax.tables.delimited import Delimited
+from cuma_jax.tables.encoding import decode, guess_encoding
+from cuma_jax.tables.formats import NOT_READ, READERS, ending_of, read_file
+from cuma_jax.tables.header import DELIMITERS, find_columns, other_delimiter, report_delimiter
+from cuma_jax.tables.packed import read_unpacked
+from cuma_jax.tables.problems import Problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column as texts without blanks at the ends: row n holds `values[code_N[n]]` (int32)."""
+
+    code_N: np.ndarray
+    values: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTable:
+    """The columns asked for that are there.
+
+    Attributes:
+        row_N: int64, number of each row among those that have the right number of columns.
+        source: where the line of a row is found; None for a format without lines.
+        num_empty: empty rows that are not among the N.
+    """
+
+    path: pathlib.Path
+    columns: dict[str, Column]
+    row_N: np.ndarray
+    source: Delimited | None = None
+    num_empty: int = 0
+
+    def __len__(self) -> int:
+        return len(self.row_N)
+
+    @property
+    def unit(self) -> str:
+        """What `line_N` counts."""
+        return "row" if self.source is None else "line"
+
+    @functools.cached_property
+    def line_N(self) -> np.ndarray:
+        """int64, each row's line in the file, counted from 1 with the header (or its row); slow: for messages."""
+        return self.row_N + 1 if self.source is None else self.source.lines()[0][self.row_N]
+
+    def line(self, mask_N: np.ndarray) -> int:
+        """The line of the first row in `mask_N` (bool, one of them true)."""
+        return int(self.line_N[int(np.argmax(mask_N))])
+
+
+def read_columns(
+    path: pathlib.Path, wanted: Mapping[str, str], delimiter: str, encoding: str, problems: Problems
+) -> TextTable | None:
+    """Reads the columns `wanted` (column -> what it is for, for messages) of the table at `path`.
+
+    Args:
+        path: a file of a format in `formats.READERS`; one of another name is read as a csv.
+        wanted: names, and what each is for.
+        delimiter: of a csv, one character; empty: a comma, or a tab if the name says tsv.
+        encoding: of a csv; other formats have their own.
+        problems: where faults go.
+
+    Returns:
+        The table, with the rows that have the right number of columns; None if nothing can be read. Lines that are
+        empty, or hold nothing but delimiters, are no rows.
+    """
+    if not _is_text(path):
+        return _read_other(path, wanted, problems)
+    data = read_unpacked(path, problems)
+    text = b"" if data is None else decode(path, data, encoding, problems)
+    if not text.strip():
+        return None
+    return _read_delimited(path, text, wanted, delimiter or usual_delimiter(path), problems)
+
+
+def read_header(path: pathlib.Path, problems: Problems) -> tuple[list[str], str, str]:
+    """The names of the table's columns, and the delimiter and the encoding that it seems to have."""
+    if not _is_text(path):
+        table = read_file(path, None, problems)
+        return ([] if table is None else table.column_names), ",", "utf-8"
+    data = read_unpacked(path, problems)
+    encoding = guess_encoding(data or b"")
+    text = b"" if data is None else decode(path, data, encoding, problems).lstrip(b"\n")
+    if not text.strip():
+        return [], "", encoding
+    delimiters = dict.fromkeys((usual_delimiter(path), *DELIMITERS))
+    headers = {d: Delimited(path, d, problems, text).header for d in delimiters}
+    delimiter = max(headers, key=lambda d: len(headers[d]))
+    return [name.strip() for name in headers[delimiter]], delimiter, encoding
+
+
+def usual_delimiter(path: pathlib.Path) -> str:
+    """What separates columns in a file of this name, unless it is said."""
+    return "\t" if ".tsv" in path.name.lower() else ","
+
+
+def _is_text(path: pathlib.Path) -> bool:
+    ending = ending_of(path)
+    return ending in (".csv", ".tsv") or ending not in (*READERS, *NOT_READ)
+
+
+def _read_delimited(
+    path: pathlib.Path, text: bytes, wanted: Mapping[str, str], delimiter: str, problems: Problems
+) -> TextTable | None:
+    body = text.lstrip(b"\n")
+    first = len(text) - len(body) + 1
+    source = Delimited(path, delimiter, problems, body, first)
+    if other := other_delimiter(source.header, delimiter):
+        report_delimiter(path, first, delimiter, other, problems)
+        source = Delimited(path, other, problems, body, first)
+    if not source.header:
+        return None
+    found = find_columns(path, [name.strip() for name in source.header], wanted, problems, first)
+    kind = pa.dictionary(pa.int32(), pa.string())
+    batches = list(source.batches(list(found.values()) or [0], kind, nulls=(), skip=True))
+    if source.stopped:
+        return None
+    source.report_unclosed()  # and not the row that such a quote makes of the end of the file
+    ragged = (
+        [(line, width) for line, width in source.lines()[1] if line != source.unclosed_line] if source.ragged else []
+    )
+    if ragged:
+        source.report_ragged(*ragged[0], len(ragged))
+    if not batches and not source.ragged:
+        problems.error(path, None, None, "there is a header, but no row", problems.advice.again)
+    columns = {
+        name: _column(pa.chunked_array([batch.column(i) for batch in batches], kind)) for i, name in enumerate(found)
+    }
+    table = _without_empty_rows(TextTable(path, columns, np.arange(source.num_rows), source))
+    if batches and not len(table) and not source.ragged:
+        problems.error(path, None, None, "all rows are empty", problems.advice.again)
+    return table if len(table) else None
+
+
+def _read_other(path: pathlib.Path, wanted: Mapping[str, str], problems: Problems) -> TextTable | None:
+    """A table of a format that has no lines, and types of its own."""
+    table = read_file(path, list(wanted), problems)
+    if table is None:
+        return None
+    columns = {}
+    for name, place in find_columns(path, table.column_names, wanted, problems, None).items():
+        column = table.column(place)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_nested(column.type):
+            problems.error(path, None, name, f"is of type {column.type}", "it must be text or numbers")
+            continue
+        try:
+            columns[name] = _column(column.cast(pa.string()).dictionary_encode())
+        except (pa.ArrowException, ValueError) as error:
+            problems.error(path, None, name, f"is of type {column.type} ({str(error)[:200]})", "make it a text")
+    return TextTable(path, columns, np.arange(table.num_rows))
+
+
+def _column(chunked: pa.ChunkedArray) -> Column:
+    """A dictionary column with one dictionary of texts without blanks at their ends; null is the empty text."""
+    array = chunked.unify_dictionaries().combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], chunked.type)
+    codes = pc.fill_null(array.indices, len(array.dictionary)).to_numpy(zero_copy_only=False)
+    values = [value.strip() for value in [*array.dictionary.to_pylist(), ""]]
+    return distinct(codes, values)
+
+
+def distinct(code_N: np.ndarray, values: Iterable[str]) -> Column:
+    """The column with each value once; equal values get one code."""
+    position: dict[str, int] = {}
+    code_V = np.array([position.setdefault(value, len(position)) for value in values], np.int32)
+    return Column(code_V[code_N], list(position))
+
+
+def _without_empty_rows(table: TextTable) -> TextTable:
+    if not table.columns:
+        return table
+    empty_N = np.ones(len(table), bool)
+    for column in table.columns.values():
+        empty_N &= np.array([value == "" for value in column.values])[column.code_N]
+    if not empty_N.any():
+        return table
+    columns = {name: Column(column.code_N[~empty_N], column.values) for name, column in table.columns.items()}
+    return TextTable(table.path, columns, table.row_N[~empty_N], table.source, int(empty_N.sum()))
