@@ -14,13 +14,13 @@ from cuma_jax.commands.command_line import take_distributed, take_option
 from cuma_jax.config import Config, EvaluationConfig, JudgeConfig, MeshConfig, SamplingConfig, to_dict
 from cuma_jax.config.machines import apply_machine
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
-from cuma_jax.evaluation.preferences.pair_scores import pair_blocks
+from cuma_jax.evaluation.preferences.pair_scores import pair_metrics
 from cuma_jax.evaluation.preferences.replies import Side
 from cuma_jax.evaluation.preferences.results import preferences_lines, write_preferences
 from cuma_jax.evaluation.preferences.row_scores import preferences_table
 from cuma_jax.evaluation.results import summary_table
 from cuma_jax.evaluation.run import Scored, about_run, evaluate_run
-from cuma_jax.evaluation.surveys.wvb_emd import question_distances, read_predictions, threshold_auc
+from cuma_jax.evaluation.surveys.wvb_emd import question_distances, read_score_file, threshold_auc
 from cuma_jax.judging import Judge
 from cuma_jax.reporting import add_preferences, write_report
 from cuma_jax.run.build import build_run
@@ -146,7 +146,7 @@ def paper_metrics(args: list[str]) -> None:
     """EMD by question of a file of predictions, as WorldValuesBench's own program computes it.
 
     Raises:
-        CumaError: a bad option or file; see `evaluation.paper`.
+        CumaError: a bad option or file; see `evaluation.surveys.wvb_emd`.
     """
     args = [_PAPER + arg[len(_PAPER) :] if arg.startswith("--paper-metrics") else arg for arg in args]
     file, source, wvb, out = (take_option(args, flag) for flag in (_PAPER, "--source", "--wvb", "--out"))
@@ -156,7 +156,7 @@ def paper_metrics(args: list[str]) -> None:
         raise CumaError(f"--source is {source!r}; the only source with a published figure is wvb")
     if not wvb:
         raise CumaError("--paper-metrics needs --wvb DIR, your checkout of WorldValuesBench with its generated tables")
-    found = question_distances(read_predictions(pathlib.Path(file)), pathlib.Path(wvb))
+    found = question_distances(read_score_file(pathlib.Path(file)), pathlib.Path(wvb))
     text = json.dumps(found, indent=4)
     if not out:
         print(text)
@@ -210,10 +210,10 @@ def _preferences(args: list[str]) -> None:
 
     name = config.name if theirs is None or theirs.name != config.name else str(folder)
     values = compare_sides(Side(name, run, adapters), other, judge, config.sampling, sizes)
-    blocks, _, notes = pair_blocks(run, adapters, config.evaluation.splits)
+    pairs, _, notes = pair_metrics(run, adapters, config.evaluation.splits)
     if values is None:
         return
-    values |= {"pairs": {"splits": blocks, "notes": notes}, "about": about_run(config) | scored.about()}
+    values |= {"pairs": {"splits": pairs, "notes": notes}, "about": about_run(config) | scored.about()}
     report = add_preferences(folder, values, config.name)
     write_preferences(values, folder)
     print(f"{preferences_lines(values)}\n\nreport: {report.resolve()}")

@@ -29,7 +29,7 @@ _SHORT = 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class ReplyPair:
     """Two replies to one conversation.
 
     Attributes:
@@ -115,12 +115,12 @@ class Judge:
                 f"the judge at {self._endpoint.url} gave no verdict on a trial question: {failure}"
             ) from None
 
-    def requests_needed(self, comparisons: Sequence[Comparison]) -> int:
+    def requests_needed(self, comparisons: Sequence[ReplyPair]) -> int:
         """How many requests `compare` would send, if none had to be repeated: two a comparison, less what is cached."""
         return len(self._missing([self._requests(c) for c in comparisons]))
 
     def compare(
-        self, comparisons: Sequence[Comparison], progress: str = "", max_failed: float | None = None
+        self, comparisons: Sequence[ReplyPair], progress: str = "", max_failed: float | None = None
     ) -> list[Judged]:
         """Judges each comparison in both orders.
 
@@ -161,7 +161,7 @@ class Judge:
             "spent": dataclasses.asdict(self._endpoint.spent),
         }
 
-    def _requests(self, comparison: Comparison) -> dict[str, list[dict[str, str]]]:
+    def _requests(self, comparison: ReplyPair) -> dict[str, list[dict[str, str]]]:
         """Cache key -> messages, with the first reply in place A, then in place B; none where the replies are equal."""
         c, found = comparison, {}
         if plain(c.first) == plain(c.second):

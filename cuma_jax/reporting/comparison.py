@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import Scale, Tick, fit
 from cuma_jax.reporting.verdict import GAUGE, HELD, PARTLY, interval, number, split_title
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.text_table import number_text
 
 MOST_QUESTIONS = 18
 """Questions that have a plot of their own; the table of every question is comparison.tsv."""
@@ -101,13 +101,13 @@ def _scale(values: Values) -> Scale:
     return capped([*found, *floors])
 
 
-def _lane(figure: Values, scale: Scale, style: str = "{:.4f}") -> dict[str, Any]:
+def _lane(metric: Values, scale: Scale, style: str = "{:.4f}") -> dict[str, Any]:
     """Places of a value and its interval."""
-    value = figure["value"]
-    low, high = (value if figure[k] is None else figure[k] for k in ("low", "high"))
+    value = metric["value"]
+    low, high = (value if metric[k] is None else metric[k] for k in ("low", "high"))
     return {
         "at": scale.at(value), "low": scale.at(low), "width": round(scale.at(high) - scale.at(low), 3),
-        "off": value > scale.high, "text": as_text(value, style), "range": interval(dict(figure), style),
+        "off": value > scale.high, "text": number_text(value, style), "range": interval(dict(metric), style),
     }  # fmt: skip
 
 

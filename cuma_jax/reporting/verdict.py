@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from cuma_jax.evaluation.results import Results, as_text
+from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.scales import Scale
+from cuma_jax.runtime.text_table import number_text
 
 GAUGE = Scale(0.0, 1.5)
 """Axis of the spread-ratio gauge."""
@@ -75,16 +76,16 @@ def preferences_verdict(results: Results) -> dict[str, Any]:
     return {"answer": answer, "tone": tone, "because": because, "split": title, "n": n, "question": question}
 
 
-def number(figure: dict[str, Any], style: str = "{:.3f}") -> str:
-    """A figure's value as text; a dash where it is not defined."""
-    return as_text(figure["value"], style)
+def number(metric: dict[str, Any], style: str = "{:.3f}") -> str:
+    """A metric's value as text; a dash where it is not defined."""
+    return number_text(metric["value"], style)
 
 
-def interval(figure: dict[str, Any], style: str = "{:.3f}") -> str:
-    """A figure's interval as text; empty where it has none."""
-    if figure.get("low") is None or figure.get("high") is None:
+def interval(metric: dict[str, Any], style: str = "{:.3f}") -> str:
+    """A metric's interval as text; empty where it has none."""
+    if metric.get("low") is None or metric.get("high") is None:
         return ""
-    return f"{as_text(figure['low'], style)} to {as_text(figure['high'], style)}"
+    return f"{number_text(metric['low'], style)} to {number_text(metric['high'], style)}"
 
 
 def verdict(results: Results) -> dict[str, Any]:

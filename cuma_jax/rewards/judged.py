@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.judging import Comparison, Judge
+from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.rewards.sample import Sample, Scores
 
 
@@ -30,7 +30,7 @@ class JudgeReward:
             CumaError: the judge cannot be used at all, or failed too often.
         """
         comparisons = [
-            Comparison(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
+            ReplyPair(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
         ]
         judged = self._judge.compare(comparisons, max_failed=self._max_failed)
         values_N = np.array([np.nan if one.score is None else float(one.score) for one in judged])

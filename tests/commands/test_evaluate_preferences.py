@@ -70,7 +70,7 @@ def command(monkeypatch):
 @pytest.fixture
 def no_pairs(monkeypatch):
     """Leaves out the pairwise scores, which have tests of their own."""
-    monkeypatch.setattr(evaluate, "pair_blocks", lambda *args: ({}, None, {}))
+    monkeypatch.setattr(evaluate, "pair_metrics", lambda *args: ({}, None, {}))
 
 
 def judged_at(url, **flags):

@@ -8,7 +8,7 @@ import pytest
 from conftest import changed
 
 from cuma_jax.config.methods import METHODS, apply_method
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.run.saved_adapters import tensor_shapes
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training.checkpoints import Checkpoints
@@ -69,11 +69,11 @@ def test_a_run_of_another_kind_resumes_bit_for_bit_and_starts_as_the_base(method
     config = changed(method_config(debug_config, method), train={"save_every": 2, "steps": 3})
     run, base = run_on(config), run_on(method_config(debug_config, "base"))
     pairs = np.arange(6, dtype=np.int32), np.arange(6, dtype=np.int32) % 5
-    expected = Predictor(base, {})(*pairs)
-    idle = Predictor(run, run.identity_adapters(0))(*pairs)
+    expected = predict(base, {}, *pairs).probs_NO
+    idle = predict(run, run.identity_adapters(0), *pairs).probs_NO
     np.testing.assert_allclose(idle, expected, atol=1e-6)
     trained = train(run, tmp_path).state
-    assert np.abs(Predictor(run, trained.adapters)(*pairs) - expected).max() > 1e-4
+    assert np.abs(predict(run, trained.adapters, *pairs).probs_NO - expected).max() > 1e-4
     checkpoints = Checkpoints(tmp_path, run, read_only=True)
     restored = checkpoints.restore(3, Trainer(run).abstract())
     half_way = checkpoints.restore(2, Trainer(run).abstract())

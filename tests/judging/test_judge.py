@@ -12,7 +12,7 @@ import pytest
 from scripted_judge import says, serving, shown
 
 from cuma_jax.config.preferences import JudgeConfig
-from cuma_jax.judging import FIRST, SECOND, TIE, Comparison, Judge, Judged, figures
+from cuma_jax.judging import FIRST, SECOND, TIE, Judge, Judged, ReplyPair, figures
 from cuma_jax.judging.endpoint import retry_after
 from cuma_jax.runtime.errors import CumaError
 
@@ -35,7 +35,7 @@ def judge_at(url, folder, **changes):
 
 
 def comparisons(count):
-    return [Comparison("A person.", TALK, f"one {n}", f"two {n}") for n in range(count)]
+    return [ReplyPair("A person.", TALK, f"one {n}", f"two {n}") for n in range(count)]
 
 
 def prefers(word):
@@ -51,7 +51,7 @@ def test_both_orders_are_asked_and_a_winner_must_win_both(tmp_path):
         assert {r["temperature"] for r in server.requests} == {0}
         replies = {(shown(r)["reply A"], shown(r)["reply B"]) for r in server.requests}
         assert {("one 0", "two 0"), ("two 0", "one 0")} <= replies
-        losing = [Comparison("A person.", TALK, "two", "one")]
+        losing = [ReplyPair("A person.", TALK, "two", "one")]
         assert judge_at(url, tmp_path).compare(losing)[0].score == 0.0
 
 
@@ -78,7 +78,7 @@ def test_scores_and_figures_of_every_pair_of_verdicts():
 
 
 def test_equal_replies_tie_without_a_call_and_equal_comparisons_share_theirs(tmp_path):
-    same = Comparison("A person.", TALK, "same", "same")
+    same = ReplyPair("A person.", TALK, "same", "same")
     with serving(prefers("one")) as (url, server):
         judge = judge_at(url, tmp_path)
         assert judge.requests_needed([same, *comparisons(1) * 5]) == 2

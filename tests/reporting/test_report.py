@@ -6,9 +6,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from guessing import evaluate_guess
 
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, to_dict
-from cuma_jax.evaluation import Results, evaluate, read_results, summary_table, write_results
+from cuma_jax.evaluation import Results, read_results, summary_table, write_results
 from cuma_jax.reporting import render_report, write_report
 from cuma_jax.reporting.charts import answer_panels, distance_plot, expert_map, mean_scatters, training_plot
 from cuma_jax.reporting.measures import equity_rows, paper_rows, reliability_plot
@@ -39,7 +40,7 @@ def scored(keep: float = 0.8, **changes) -> Results:
     data = DataConfig(source="invented", unseen_respondents=0.4, validation_respondents=0.1)
     about = {"command": "python -m cuma_jax.train", "training_seconds": 12.34, "gone": None, "versions": {"jax": "1"}}
     split_A = split_answers(survey, data)
-    return evaluate(survey, profiles, split_A, lambda p, q: guess[country_P[p], q].astype(np.float32), config, about)
+    return evaluate_guess(survey, profiles, split_A, lambda p, q: guess[country_P[p], q], config, about)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from cuma_jax.evaluation.preferences.results import preferences_lines, read_preferences, write_preferences
-from cuma_jax.evaluation.preferences.win_rate import order_figures, score_blocks
+from cuma_jax.evaluation.preferences.win_rate import order_metrics, win_rates
 from cuma_jax.judging import FIRST, SECOND, TIE, Judged
 from cuma_jax.reporting import add_preferences
 from cuma_jax.reporting.win_rate import END, START, shown
@@ -32,8 +32,8 @@ def made_up_values(attack=ATTACK, judged=True):
     outcomes = [Judged(sides[s]) if s in sides else Judged((None, TIE), "no answer") for s in score_N]
     country_N = np.array(["Brazil", "India", "United States"])[rng.integers(0, 3, 60)]
     frame = pd.DataFrame({"score": score_N, "cluster": np.arange(60) // 2, "split": "unseen_annotator"})
-    win = score_blocks(frame.assign(country=country_N), ("country",), 5, 200, 0) | {"clusters": "prompts"}
-    orders = order_figures(outcomes, np.arange(60) // 2, 200, 0)
+    win = win_rates(frame.assign(country=country_N), ("country",), 5, 200, 0) | {"clusters": "prompts"}
+    orders = order_metrics(outcomes, np.arange(60) // 2, 200, 0)
     spread = {"distinct_1": 0.42, "distinct_2": 0.71, "equal": 0.05}
     people = ("A person from Brazil; age: 25-34; religion: Catholic.", "A person from India; age: 55-64; sex: female.")
     replies = ["I would ask her first.\n\nThen I would wait.", "It depends on what your family expects of you. " * 12]
@@ -128,7 +128,7 @@ def test_the_part_says_who_is_preferred_and_what_the_judge_is_worth(tmp_path):
 def test_the_headline_claims_no_more_than_the_interval(tmp_path, scores, answer):
     values = made_up_values("plain")
     frame = pd.DataFrame({"score": scores, "cluster": np.arange(len(scores)), "split": "unseen_annotator"})
-    values["winrate"] |= score_blocks(frame, (), 5, 200, 0)
+    values["winrate"] |= win_rates(frame, (), 5, 200, 0)
     page = add_preferences(tmp_path, values, "run").read_text(encoding="utf-8")
     assert answer in page.split('<p class="big')[1].split("</p>")[0]
 

@@ -1,19 +1,10 @@
-"""Figures over annotators against plain loops; intervals move whole people."""
+"""Metrics over annotators against plain loops; intervals move whole people."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from cuma_jax.config import EvaluationConfig
-from cuma_jax.evaluation.metrics.cluster_bootstrap import (
-    Ratio,
-    add_people,
-    annotator_figures,
-    check_groups,
-    figures_with_groups,
-)
-from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.invented import make_invented
+from cuma_jax.evaluation.metrics.ratios import Ratio, annotator_metrics
 
 RATIOS = {
     "accuracy": Ratio({"correct": 1}, "pairs"),
@@ -33,8 +24,8 @@ def frame():
     return rows
 
 
-def test_figures_are_ratios_of_sums(frame):
-    found = annotator_figures(frame, RATIOS, "turns", 200, (0,))
+def test_metrics_are_ratios_of_sums(frame):
+    found = annotator_metrics(frame, RATIOS, "turns", 200, (0,))
     assert found["n"] == {"rows": 60, "annotators": frame["annotator"].nunique(), "units": int(frame["turns"].sum())}
     expected = {
         "accuracy": sum(frame["correct"]) / 60,
@@ -49,26 +40,9 @@ def test_figures_are_ratios_of_sums(frame):
 def test_people_are_drawn_whole(frame):
     """Rows of one person that are all alike say no more than one row: copies do not narrow the interval."""
     copies = pd.concat([frame] * 10)
-    one, ten = (annotator_figures(f, RATIOS, "turns", 500, (0,))["accuracy"] for f in (frame, copies))
+    one, ten = (annotator_metrics(f, RATIOS, "turns", 500, (0,))["accuracy"] for f in (frame, copies))
     assert ten["high"] - ten["low"] == pytest.approx(one["high"] - one["low"], rel=1e-9)
-    alone = annotator_figures(frame[frame["annotator"] == "p0"], RATIOS, "turns", 100, (0,))
+    alone = annotator_metrics(frame[frame["annotator"] == "p0"], RATIOS, "turns", 100, (0,))
     assert alone["accuracy"]["low"] is None
-    nothing = annotator_figures(frame.assign(turns=0, choice=0), RATIOS, "turns", 100, (0,))
+    nothing = annotator_metrics(frame.assign(turns=0, choice=0), RATIOS, "turns", 100, (0,))
     assert nothing["choice"] == {"value": None, "low": None, "high": None}
-
-
-def test_groups_of_enough_rows_have_figures_of_their_own():
-    survey, config = make_invented(), EvaluationConfig(min_cell=12, bootstrap=50)
-    check_groups(survey, ("country",))
-    with pytest.raises(CumaError, match=r"group_by names 'planet'.*it has.*country"):
-        check_groups(survey, ("planet",))
-    person_N = np.arange(70)
-    frame = add_people(pd.DataFrame({"pairs": np.ones(70), "correct": person_N % 2}), survey, person_N, ("country",))
-    countries = survey.respondents["country"].astype(str).to_numpy()[:70]
-    assert frame["country"].tolist() == countries.tolist()
-    found = figures_with_groups(frame, {"accuracy": RATIOS["accuracy"]}, "pairs", config, 0)["groups"]["country"]
-    for name, count in zip(*np.unique(countries, return_counts=True), strict=True):
-        assert (name in found) == (count >= 12)
-        if name in found:
-            assert found[name]["accuracy"]["value"] == pytest.approx((person_N % 2)[countries == name].mean())
-    assert found
