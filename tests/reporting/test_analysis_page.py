@@ -1,11 +1,11 @@
 """The page of an analysis, from collapse to page on the invented survey with made-up predictions and gates."""
 
-import html.parser
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 
 from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
 from cuma_jax.analysis.conflict import by_layer, cosine_table
@@ -73,28 +73,9 @@ def random_grams() -> Grams:
     return Grams(experts.sum(1), router, experts, np.zeros((10, 10)), np.zeros((10, 10)))
 
 
-class Parser(html.parser.HTMLParser):
-    """Collects tags and checks that they are closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        if tag not in {"meta", "link", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_page_is_well_formed_self_contained_and_answers_the_three_questions(analysis):
     page = render_analysis(analysis, CONFIG)
-    assert not {"script", "iframe", "img", "object"} & Parser(page).tags
+    assert not {"script", "iframe", "img", "object"} & set(Page(page).names)
     assert "default-src 'none'" in page
     for text in ("Did the model collapse?", "Do countries conflict in training?",
                  "Do countries that answer alike route alike?", "While it trained", "By layer", "Mantel",
@@ -111,7 +92,7 @@ def test_a_method_without_router_says_so(analysis):
     values = {**analysis.values, "topology": {"reason": "this method has no router"},
               "interference": {"reason": "nothing is trained"}, "training": []}  # fmt: skip
     page = render_analysis(Analysis(values, {}, analysis.results), CONFIG)
-    Parser(page)
+    Page(page)
     assert "This method has no router." in page
     assert "Nothing is trained." in page
     assert "Mantel" not in page

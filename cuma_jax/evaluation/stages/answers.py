@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cuma_jax.evaluation.metrics.baselines import fit_marginals
 from cuma_jax.evaluation.metrics.energy import energy_scores
 from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE
 from cuma_jax.evaluation.stages.metrics import StageMetric, column
@@ -29,8 +30,9 @@ ANSWER_METRICS = {
 """Of surveys; the first one decides the headline. energy: see `metrics.energy`. pair_accuracy: over all other
 options, half for equals. margin: less the mean of the others'."""
 POOLED = "everybody alike"
-"""The row beside the stages that is the pooled distribution of the training answers, the same for all people (its key
-in stages.json)."""
+"""The row beside the stages, as stages.json names it: the pooled distribution of the training answers."""
+POOLED_TITLE = "pooled"
+"""As tables and pages name it."""
 MOST_ANSWERS = 200
 """Answers of each question and split that are predicted by every stage, at most."""
 _LEAST = 1e-6  # a probability below this counts as this much, so that one answer cannot make a margin infinite
@@ -77,13 +79,10 @@ def _sample(run: Run, split: str) -> np.ndarray:
 def _pooled(run: Run) -> np.ndarray:
     """Distribution of each question's training answers, [Q,O]; even where it has none."""
     survey, train_A = run.survey, run.mask("train")
+    question_A, option_A = survey.question_A[train_A], survey.option_A[train_A]
+    weight_A = survey.respondents["weight"].to_numpy(np.float64)[survey.respondent_A[train_A]]
     sizes_Q = np.array([len(q.options) for q in survey.questions])
-    count_QO = np.zeros((len(sizes_Q), sizes_Q.max()))
-    weight_A = survey.respondents["weight"].to_numpy(np.float64)[survey.respondent_A]
-    np.add.at(count_QO, (survey.question_A[train_A], survey.option_A[train_A]), weight_A[train_A])
-    even_QO = (np.arange(sizes_Q.max()) < sizes_Q[:, None]) / sizes_Q[:, None]
-    total_Q1 = count_QO.sum(1, keepdims=True)
-    return np.where(total_Q1 > 0, count_QO / np.where(total_Q1 > 0, total_Q1, 1), even_QO)
+    return fit_marginals(sizes_Q, 1, question_A, np.zeros_like(question_A), option_A, weight_A).pooled_QO
 
 
 def _scores(run: Run, index_N: np.ndarray, stage: str, probs_NO: np.ndarray) -> dict[str, np.ndarray]:
