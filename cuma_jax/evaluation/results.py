@@ -153,8 +153,8 @@ def summary_table(results: Results) -> str:
     notes = [
         f"EMD: distance between true and predicted distributions by {group}, 0 to 1, less is better; beside it the "
         "training answers' marginals",
-        "(pooled: everybody's; next: the group's own). floor: what sampling alone costs. closed: share of the way "
-        "from pooled to floor.",
+        "(pooled: of all of them; next: of the group's own). floor: what sampling alone costs. closed: share of the "
+        "way from pooled to floor.",
         "spread: predicted over true spread of group means (1 is right, 0 is mean collapse). corr: of group means.",
     ]
     for split, scores in results.values["splits"].items():

@@ -15,7 +15,7 @@ from cuma_jax.runtime.text_table import number_text
 
 MOST_QUESTIONS = 18
 """Questions that have a plot of their own; the table of every question is comparison.tsv."""
-_BASELINES = {"uniform": "all options alike", "pooled": "everybody's average", "group": "the group's average",
+_BASELINES = {"uniform": "all options alike", "pooled": "pooled", "group": "the group's average",
               "shrunken_group": "the group's average, shrunk", "logistic": "logistic regression"}  # fmt: skip
 Values = Mapping[str, Any]
 
@@ -276,7 +276,7 @@ def _answer(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(split: Mapping[str, Any], reference: str) -> str:
-    """A split's outcome in words: against the variants, the nearest of them, and the averages that need no model."""
+    """A split's outcome in words: against the variants, the nearest of them, and the baselines."""
     found, rows = split["tally"], split["distance"]["rows"]
     own = next((r for r in rows if r["kind"] == "reference"), None)
     if own is None:
@@ -297,6 +297,6 @@ def sentence(split: Mapping[str, Any], reference: str) -> str:
     baselines = [g for g in split["difference"]["rows"] if g["kind"] == "baseline"]
     nearer, beaten = ([g for g in baselines if g["tone"] == tone] for tone in ("bad", "good"))
     if baselines:
-        text += f" Of {len(baselines)} baselines that need no language model it beats {len(beaten)}"
+        text += f" Of {len(baselines)} baselines without a language model it beats {len(beaten)}"
         text += f", and {nearer[0]['title']} beats it ({nearer[0]['text']})." if nearer else " and loses to none."
     return text

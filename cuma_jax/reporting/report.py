@@ -32,7 +32,7 @@ from cuma_jax.reporting.win_rate import with_part
 from cuma_jax.runtime.files import write_text
 
 REPORT_FILE = "report.html"
-_METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",
+_METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "pooled", "group": "{one}'s average",
                   "shrunken_group": "{one}'s average, shrunk", "logistic": "regression on the profile"}  # fmt: skip
 
 _SAID = ("step", "steps", "unfinished")  # of the checkpoint, in words beside it

@@ -6,7 +6,7 @@ from typing import Any
 
 from cuma_jax.evaluation.stages.answers import POOLED
 from cuma_jax.evaluation.stages.metrics import StageMetric
-from cuma_jax.evaluation.stages.scores import BASE, StageScores, change_text
+from cuma_jax.evaluation.stages.scores import BASE, StageScores, change_text, title_of
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import fit
 from cuma_jax.reporting.verdict import split_title
@@ -68,7 +68,7 @@ def _panel(key: str, metric: StageMetric, stages: Mapping[str, Any]) -> dict[str
         value, low, high = (found[k] for k in ("value", "low", "high"))
         low, high = value if low is None else low, value if high is None else high
         rows.append({
-            "name": name, "kind": "pooled" if name in (POOLED, BASE) else "model", "at": scale.at(value),
+            "name": title_of(name), "kind": "pooled" if name in (POOLED, BASE) else "model", "at": scale.at(value),
             "low": scale.at(low), "width": scale.at(high) - scale.at(low), "text": style.format(value),
             "range": f"{style.format(low)} to {style.format(high)}",
         })  # fmt: skip

@@ -1,4 +1,4 @@
-"""The headline: did the model collapse, and does it come closer to the real answers than everybody's average?"""
+"""The headline: did the model collapse, and does it come closer to the real answers than the pooled ones?"""
 
 from typing import Any
 
@@ -107,10 +107,10 @@ def verdict(results: Results) -> dict[str, Any]:
              "range": interval(ratio, "{:.0%}"), "hint": "spread ratio; 100% is right, 0% is collapse"},
             {"label": "explainable distance closed", "value": number(overall["share_closed"]["model"], "{:.0%}"),
              "range": interval(overall["share_closed"]["model"], "{:.0%}"),
-             "hint": "0% is everybody's average, 100% the sampling noise floor"},
+             "hint": "0% is the pooled answers, 100% the sampling noise floor"},
             {"label": "distance to the real answers (EMD)", "value": number(model["emd"]),
              "range": interval(model["emd"]),
-             "hint": f"everybody's average {number(pooled)}, the {one}'s own average "
+             "hint": f"pooled {number(pooled)}, the {one}'s own average "
                      f"{number(overall['methods']['group']['emd'])}"},
             {"label": f"correlation of {one} means", "value": number(model["correlation"], "{:.2f}"),
              "range": interval(model["correlation"], "{:.2f}"), "hint": "predicted with true, mean over questions"},
@@ -143,7 +143,7 @@ def _collapse(ratio: dict[str, Any], correlation: float | None, many: str) -> tu
 
 
 def _distance(emd: dict[str, Any], pooled: dict[str, Any], difference: dict[str, Any]) -> str:
-    text = f"Its distance to the real answers is {number(emd)}, against {number(pooled)} for everybody's average: "
+    text = f"Its distance to the real answers is {number(emd)}, against {number(pooled)} for the pooled answers: "
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
         return text + "no interval was computed."

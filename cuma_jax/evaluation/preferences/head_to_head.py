@@ -83,10 +83,10 @@ def compare_sides(
         else:
             judge.check()  # what is wrong with it shows before anything is written
 
-    everybody = [*asked, *more]
-    ours = write_replies(side, everybody, shown, sampling)
+    prompts = [*asked, *more]
+    ours = write_replies(side, prompts, shown, sampling)
     against = other()
-    same = everybody if against.run is a else same_for(against.run, a, everybody)
+    same = prompts if against.run is a else same_for(against.run, a, prompts)
     theirs = write_replies(against, same, shown, sampling)
     if not first:
         return None
@@ -105,7 +105,7 @@ def compare_sides(
         "winrate": _win_rates(a, asked, score_N) | {"orders": orders} if judge or survey else None,
         "agreement": agreement,
         "distinct": None if survey else {"run": ours.spread, "against": theirs.spread},
-        "samples": samples_of(a, everybody, shown, score_N, ours, theirs),
+        "samples": samples_of(a, prompts, shown, score_N, ours, theirs),
         "sampling": dataclasses.asdict(sampling),
         "notes": notes | ours.notes | theirs.notes,
     }

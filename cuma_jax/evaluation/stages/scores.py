@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from cuma_jax.evaluation.stages.answers import ANSWER_METRICS, POOLED, scored_answers
+from cuma_jax.evaluation.stages.answers import ANSWER_METRICS, POOLED, POOLED_TITLE, scored_answers
 from cuma_jax.evaluation.stages.metrics import StageMetric, stage_metrics
 from cuma_jax.evaluation.stages.pairs import PAIR_METRICS, scored_pairs
 from cuma_jax.run.run import Run
@@ -77,7 +77,7 @@ def stages_table(scores: StageScores) -> str:
         for number, (name, found) in enumerate(block["stages"].items()):
             change = change_text(found["change"][key], first) if "change" in found else ""
             shown = [_text(found[other], metric) for other, metric in others.items()]
-            rows.append(["" if number else split, name, _text(found[key], first), change, *shown])
+            rows.append(["" if number else split, title_of(name), _text(found[key], first), change, *shown])
     counts = "; ".join(
         f"{split}: {block['rows']:,} {scores.what} of {block['people']:,} people"
         for split, block in scores.values["splits"].items()
@@ -85,7 +85,14 @@ def stages_table(scores: StageScores) -> str:
     about = [f"{metric.title.lower()}: {metric.about}" for metric in scores.metrics.values()]
     if first.less_is_better:
         about[0] += "; 0 is best. It is proper: neither the likeliest answer nor a flat guess wins"
+    if scores.what == "answers":
+        about.append(f"{POOLED_TITLE}: the distribution of all training answers, the same for all people")
     return text_table(header, rows, notes=[counts, *about])
+
+
+def title_of(stage: str) -> str:
+    """What tables and pages call a row of `StageScores.values`."""
+    return POOLED_TITLE if stage == POOLED else stage
 
 
 def change_text(change: Mapping[str, float | None], metric: StageMetric) -> str:
