@@ -1,8 +1,8 @@
 """Mean collapse: are predicted answers of groups as different, and as mixed, as true ones? From an evaluation's cells.
 
-Entropies are in bits. That of a cell says how mixed one group's answers are; that of the pooled answers how mixed
-everybody's are. A collapsed model gives every group the pooled distribution: its cells' entropy is then as high as that
-of its pooled answers, where the true cells' is lower. Spread ratio and correlation are the evaluation's own figures.
+Entropies are in bits. That of a cell says how mixed one group's answers are; that of the pooled answers how mixed those
+of all people together are. A collapsed model gives every group the pooled distribution: its cells' entropy is then as
+high as that of its pooled answers, where the true cells' is lower. Spread ratio and correlation are the evaluation's.
 
 Legend: C cells of one question, O its options.
 """
@@ -18,11 +18,11 @@ from cuma_jax.evaluation.results import Results
 
 
 def collapse(results: Results) -> dict[str, Any]:
-    """By split: figures by question, and their means over questions.
+    """By split: metrics by question, and their means over questions.
 
     Returns:
-        {split: {"questions": {id: figures}, "overall": figures, "several_groups": figures or None}}. Figures are
-        `entropy`, `pooled_entropy` (each {predicted, true}), `spread_ratio`, `correlation` (figures of the
+        {split: {"questions": {id: metrics}, "overall": metrics, "several_groups": metrics or None}}. Metrics are
+        `entropy`, `pooled_entropy` (each {predicted, true}), `spread_ratio`, `correlation` (of the
         evaluation: value, low, high and n) and `n` (answers, respondents, cells, questions).
     """
     found = {}
@@ -31,10 +31,10 @@ def collapse(results: Results) -> dict[str, Any]:
         entropies = {str(name): _entropies(rows) for name, rows in cells.groupby("question", sort=False)}
         several = [name for name, block in scores["questions"].items() if _several(block)]
         found[split] = {
-            "questions": {name: _figures(block, [entropies[name]]) for name, block in scores["questions"].items()},
-            "overall": _figures(scores["overall"], list(entropies.values())),
+            "questions": {name: _metrics(block, [entropies[name]]) for name, block in scores["questions"].items()},
+            "overall": _metrics(scores["overall"], list(entropies.values())),
             "several_groups": scores["several_groups"]
-            and _figures(scores["several_groups"], [entropies[name] for name in several]),
+            and _metrics(scores["several_groups"], [entropies[name] for name in several]),
         }
     return found
 
@@ -55,7 +55,7 @@ def _entropies(cells: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _figures(block: dict[str, Any], entropies: list[dict[str, float]]) -> dict[str, Any]:
+def _metrics(block: dict[str, Any], entropies: list[dict[str, float]]) -> dict[str, Any]:
     mean = {name: float(np.mean([e[name] for e in entropies])) for name in entropies[0]}
     return {
         "entropy": {name: mean[name] for name in ("predicted", "true")},
@@ -67,7 +67,7 @@ def _figures(block: dict[str, Any], entropies: list[dict[str, float]]) -> dict[s
 
 
 def collapse_table(found: dict[str, Any]) -> pd.DataFrame:
-    """The figures as one row a (split, question); `(overall)` and `(several groups)` are means over questions."""
+    """The metrics as one row a (split, question); `(overall)` and `(several groups)` are means over questions."""
     rows = []
     for split, parts in found.items():
         blocks = {"(overall)": parts["overall"], "(several groups)": parts["several_groups"], **parts["questions"]}

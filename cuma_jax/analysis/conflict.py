@@ -1,4 +1,4 @@
-"""Gradient interference of a trained state, as figures and a table; see `training.interference`.
+"""Gradient interference of a trained state, as metrics and a table; see `training.interference`.
 
 Shapes: G groups, L layers, E experts, X blocks of one kind.
 """
@@ -26,7 +26,7 @@ def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None
         rows: training rows of each group.
 
     Returns:
-        Figures (`groups`, `questions`, `blocks`, `by_layer`, `seconds`), one row a cosine, and a reason where there are
+        Metrics (`groups`, `questions`, `blocks`, `by_layer`, `seconds`), one row a cosine, and a reason where there are
         none.
     """
     if not any(np.prod(leaf.shape) for leaf in jax.tree.leaves(run.adapter_shapes)):

@@ -69,7 +69,7 @@ def mutual_information(question_S: np.ndarray, gate_SLE: np.ndarray) -> tuple[np
     return np.mean(information, axis=0), np.mean(bound, axis=0), len(information)
 
 
-def information_figures(routes: Routes, seed: int, permutations: int) -> dict[str, Any] | None:
+def information_metrics(routes: Routes, seed: int, permutations: int) -> dict[str, Any] | None:
     """Mutual information beside what it is when groups are dealt anew to the rows of each question.
 
     Returns:
@@ -110,7 +110,7 @@ def _share(bits_L: np.ndarray, bound_L: np.ndarray) -> np.ndarray:
     return np.divide(bits_L, bound_L, out=np.zeros_like(bits_L), where=bound_L > 1e-12)
 
 
-def load_figures(routes: Routes) -> list[dict[str, Any]]:
+def load_metrics(routes: Routes) -> list[dict[str, Any]]:
     """By layer: `load`, the mean gate of each expert over groups weighted equally; `load_entropy`, its entropy over the
     largest possible (1 is even use); `row_entropy`, the same of one row's gates, mean over rows."""
     mean_GLE = group_means(routes)[1]

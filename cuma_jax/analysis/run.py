@@ -1,26 +1,22 @@
-"""Analyses a trained run of a survey, whatever its method, and writes the figures and tables."""
+"""Analyses a trained run of a survey, whatever its method, and writes the metrics and tables."""
 
 import dataclasses
 import functools
 import json
 import pathlib
-import platform
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import pandas as pd
 
-from cuma_jax import __version__
 from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
 from cuma_jax.analysis.conflict import conflict
-from cuma_jax.analysis.routing import Routes
 from cuma_jax.analysis.topology import profile_groups, topology
 from cuma_jax.evaluation.results import Results
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.run import about_run
+from cuma_jax.evaluation.surveys.grouping import select_answers
+from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write, write_text
@@ -58,27 +54,19 @@ def analyze_run(run: Run, adapters: Tree, step: int, metrics: Sequence[dict[str,
         rows: training rows of each group whose gradients are compared.
     """
     config, began = run.config, time.perf_counter()
-    asked: dict[str, np.ndarray] = {}
-
-    def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
-        asked.update(profile=profile_N, question=question_N)
-        return predictor(profile_N, question_N)
-
-    predictor = Predictor(run, adapters)
-    results = evaluate(run.survey, run.profiles, run.split_N, predict, config.evaluation)
+    selection = select_answers(run.survey, run.profiles, run.split_N, config.evaluation)
+    predictions = predict(run, adapters, *selection.pairs)
+    results = evaluate(selection, predictions, config.evaluation)
     found = collapse(results)
     tables = {"collapse": collapse_table(found), "means": means_table(results)}
     interference, cosine, reason = conflict(run, adapters, rows)
     routing: dict[str, Any] = {"reason": "this method has no router: everybody is answered by the same parameters"}
-    if predictor.gate_NLE.size:
+    if predictions.gate_NLE.size:
         group_P, names = profile_groups(run.survey, run.profiles, config.evaluation.group_by)
-        group_N, known = group_P[asked["profile"]], group_P[asked["profile"]] >= 0
-        routes = Routes.of(group_N, asked["question"], predictor.gate_NLE)
         vectors = None if run.table is None else run.table.vectors_PM
         routing, more = topology(
-            results, routes, names, vectors, (asked["profile"][known], group_N[known]), run.decoder.n_frozen,
-            config.evaluation.seed,
-        )  # fmt: skip
+            results, predictions, group_P, names, vectors, run.decoder.n_frozen, config.evaluation.seed
+        )
         tables |= more
     tables |= {} if interference is None else {"cosines": cosine}
     values = {
@@ -88,14 +76,7 @@ def analyze_run(run: Run, adapters: Tree, step: int, metrics: Sequence[dict[str,
         "group_by": list(config.evaluation.group_by),
         "step": step,
         "seed": config.evaluation.seed,
-        "about": {
-            "command": " ".join(["python", *sys.orig_argv[1:]]),
-            "model": config.model.source,
-            "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x "
-            f"{jax.devices()[0].device_kind}",
-            "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
-            "analysis_seconds": round(time.perf_counter() - began, 1),
-        },
+        "about": about_run(config) | {"analysis_seconds": round(time.perf_counter() - began, 1)},
         "collapse": found,
         "interference": {"reason": reason} if interference is None else interference,
         "topology": routing,

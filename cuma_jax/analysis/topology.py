@@ -17,8 +17,9 @@ from cuma_jax.analysis.distances import (
     route_distances,
     turned_to,
 )
-from cuma_jax.analysis.routing import Routes, group_means, information_figures, load_figures
+from cuma_jax.analysis.routing import Routes, group_means, information_metrics, load_metrics
 from cuma_jax.evaluation.results import Results
+from cuma_jax.evaluation.surveys.prediction import Predictions
 from cuma_jax.surveys.derived import place_facts
 from cuma_jax.surveys.groups import build_groups
 from cuma_jax.surveys.profiles import Profiles
@@ -52,33 +53,35 @@ def profile_groups(survey: Survey, profiles: Profiles, fields: tuple[str, ...]) 
 
 def topology(
     results: Results,
-    routes: Routes,
+    predictions: Predictions,
+    group_P: np.ndarray,
     names: tuple[str, ...],
     vectors_PM: np.ndarray | None,
-    pairs: tuple[np.ndarray, np.ndarray],
     first_layer: int,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Figures and tables of a run with routers.
+    """Metrics and tables of a run with routers.
 
     Args:
         results: its evaluation.
-        routes: gates of the predicted rows.
-        names: of the groups that `routes` numbers.
+        predictions: that it scored, with their gates.
+        group_P, names: from `profile_groups`.
         vectors_PM: the profile vectors; None where no router sees them.
-        pairs: profile and group of each row, in any order.
         first_layer: number of the first adapted layer.
         seed: of the permutations.
     """
+    group_N = group_P[predictions.profile_N]
+    routes = Routes.of(group_N, predictions.question_N, predictions.gate_NLE)
+    pairs = predictions.profile_N[group_N >= 0], group_N[group_N >= 0]
     group_G, mean_GLE = group_means(routes)
-    information = information_figures(routes, seed, INFORMATION_PERMUTATIONS)
+    information = information_metrics(routes, seed, INFORMATION_PERMUTATIONS)
     values: dict[str, Any] = {
         "layers": [first_layer + i for i in range(mean_GLE.shape[1])],
         "experts": mean_GLE.shape[2],
         "rows": len(routes.group_N),
         "groups": len(group_G),
         "information": information,
-        "load": load_figures(routes),
+        "load": load_metrics(routes),
     }
     scored = sorted(set(results.per_cell["group"]) & {names[g] for g in group_G})
     number = {name: i for i, name in enumerate(names)}

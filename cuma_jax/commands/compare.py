@@ -13,12 +13,12 @@ from cuma_jax.config.comparison import Comparison
 from cuma_jax.config.presets import comparisons, load_comparison
 
 if TYPE_CHECKING:  # imported where they are used: `--help` must not wait for jax
-    from cuma_jax.comparison.trials import Cell
+    from cuma_jax.comparison.trials import Trial
 
 _HELP = """Trains and scores every variant of a comparison with every seed, one after another, and writes one table.
 
-Each cell is an ordinary run, in DIR/VARIANT/seedN. Cells that are finished are skipped, so the same command goes on
-after an interruption, and runs only what was added to the preset. A cell that fails does not stop the others.
+Each trial is an ordinary run, in DIR/VARIANT/seedN. Trials that are finished are skipped, so the same command goes on
+after an interruption, and runs only what was added to the preset. A trial that fails does not stop the others.
 """
 
 
@@ -39,30 +39,30 @@ class Options:
     analyze: bool = False
     """Also analyse the first seed of every variant (python -m cuma_jax.analyze), for the page."""
     list: bool = False
-    """Show the cells and where each stands; run nothing."""
+    """Show the trials and where each stands; run nothing."""
 
 
-def listing(cells: "list[Cell]") -> str:
-    """The cells and where each stands, as text."""
+def listing(trials: "list[Trial]") -> str:
+    """The trials and where each stands, as text."""
     from cuma_jax.comparison.trials import status
 
-    width = max(len(c.name) for c in cells)
-    rows = [(c, *status(c)) for c in cells]
+    width = max(len(c.name) for c in trials)
+    rows = [(c, *status(c)) for c in trials]
     return "\n".join(f"{c.name.ljust(width)}  {where.ljust(9)}  {why or c.folder}" for c, where, why in rows)
 
 
 def write_all(comparison: Comparison) -> None:
-    """The table and the page of all that is on disk, whichever cells were run just now.
+    """The table and the page of all that is on disk, whichever trials were run just now.
 
     Raises:
         CumaError: nothing is finished.
     """
     import jax
 
-    from cuma_jax.comparison.collect import gather
+    from cuma_jax.comparison.collect import collect
     from cuma_jax.comparison.output import TSV_FILE, printed_table, write_comparison
     from cuma_jax.comparison.table import comparison_values
-    from cuma_jax.comparison.trials import all_cells
+    from cuma_jax.comparison.trials import all_trials
     from cuma_jax.reporting.comparison import write_comparison_report
 
     about = {
@@ -70,7 +70,7 @@ def write_all(comparison: Comparison) -> None:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
     }
-    values = comparison_values(comparison, gather(all_cells(comparison), comparison.reference), about)
+    values = comparison_values(comparison, collect(all_trials(comparison), comparison.reference), about)
     folder = pathlib.Path(comparison.folder).expanduser()
     write_comparison(values, folder)
     page = write_comparison_report(values, folder)
@@ -88,13 +88,13 @@ def stop() -> NoReturn:
     sys.exit(130)
 
 
-def analyze_cell(cell: "Cell") -> None:
-    """Analyses one cell as `python -m cuma_jax.analyze` does."""
+def analyze_trial(trial: "Trial") -> None:
+    """Analyses one trial as `python -m cuma_jax.analyze` does."""
     from cuma_jax.commands.analyze import ROWS, analyze
     from cuma_jax.runtime.jax_setup import prepare_jax
 
-    prepare_jax(cell.config.run.cache_dir)
-    analyze(cell.config, cell.folder, cell.config.evaluation.checkpoint, ROWS)
+    prepare_jax(trial.config.run.cache_dir)
+    analyze(trial.config, trial.folder, trial.config.evaluation.checkpoint, ROWS)
 
 
 def main() -> None:
@@ -104,28 +104,28 @@ def main() -> None:
     comparison = load_comparison(options.config)
     if options.dir:
         comparison = dataclasses.replace(comparison, dir=options.dir)
-    from cuma_jax.comparison.runner import analyze_cells, run_cells
-    from cuma_jax.comparison.trials import all_cells
+    from cuma_jax.comparison.runner import analyze_trials, run_trials
+    from cuma_jax.comparison.trials import all_trials
 
-    cells = all_cells(comparison, options.only, options.seeds)
+    trials = all_trials(comparison, options.only, options.seeds)
     if options.list:
-        print(listing(cells))
+        print(listing(trials))
         return
     if options.table_only:
         write_all(comparison)
         return
     from cuma_jax.commands.train_runs import train_run
 
-    tally = run_cells(cells, train_run, say)
+    tally = run_trials(trials, train_run, say)
     if tally.stopped:
         stop()
     if options.analyze:
-        analysed = analyze_cells(all_cells(comparison), analyze_cell, say)
+        analysed = analyze_trials(all_trials(comparison), analyze_trial, say)
         tally.troubled += [f"{name} (analysis)" for name in analysed.troubled]
         if analysed.stopped:
             stop()
     write_all(comparison)
     if tally.troubled:
-        print(f"{len(tally.troubled)} of {len(cells)} cells did not end well: {', '.join(tally.troubled)}",
+        print(f"{len(tally.troubled)} of {len(trials)} trials did not end well: {', '.join(tally.troubled)}",
               file=sys.stderr)  # fmt: skip
         sys.exit(1)

@@ -6,7 +6,7 @@ import pathlib
 from cuma_jax.commands.score_run import build_saved
 from cuma_jax.config import Config
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
-from cuma_jax.evaluation.preferences.pair_scores import pair_blocks
+from cuma_jax.evaluation.preferences.pair_scores import pair_metrics
 from cuma_jax.evaluation.preferences.replies import Side
 from cuma_jax.evaluation.preferences.results import preferences_lines, write_preferences
 from cuma_jax.evaluation.run import about_run
@@ -59,10 +59,10 @@ def compare_with(
 
     name = config.name if theirs is None or theirs.name != config.name else str(folder)
     values = compare_sides(Side(name, run, adapters), other, judge, config.sampling, sizes)
-    blocks, _, notes = pair_blocks(run, adapters, config.evaluation.splits)
+    on_pairs, _, notes = pair_metrics(run, adapters, config.evaluation.splits)
     if values is None:
         return
-    values |= {"pairs": {"splits": blocks, "notes": notes}, "about": about_run(config) | scored.about()}
+    values |= {"pairs": {"splits": on_pairs, "notes": notes}, "about": about_run(config) | scored.about()}
     report = add_preferences(folder, values, config.name)
     write_preferences(values, folder)
     print(f"{preferences_lines(values)}\n\nreport: {report.resolve()}")

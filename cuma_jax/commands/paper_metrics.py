@@ -32,10 +32,10 @@ def paper_metrics(options: PaperOptions) -> None:
         raise CumaError("--paper-metrics needs --wvb DIR, your checkout of WorldValuesBench with its generated tables")
     import numpy as np
 
-    from cuma_jax.evaluation.surveys.wvb_emd import question_distances, read_predictions, threshold_auc
+    from cuma_jax.evaluation.surveys.wvb_emd import question_distances, read_score_file, threshold_auc
     from cuma_jax.runtime.files import write_text
 
-    found = question_distances(read_predictions(pathlib.Path(options.paper_metrics)), pathlib.Path(options.wvb))
+    found = question_distances(read_score_file(pathlib.Path(options.paper_metrics)), pathlib.Path(options.wvb))
     text = json.dumps(found, indent=4)
     if not options.out:
         print(text)

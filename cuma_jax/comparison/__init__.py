@@ -1,1 +1,1 @@
-"""Runs variants side by side and says what tells them apart."""
+"""Runs variants side by side, with several seeds, and reports paired differences with intervals."""

@@ -1,4 +1,4 @@
-"""What is on disk of a comparison: the scores of its finished cells, and which of them may stand in one table."""
+"""What is on disk of a comparison: the scores of its finished trials, and which of them may stand in one table."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.comparison.trials import Cell, Status, read_record, status
+from cuma_jax.comparison.trials import Status, Trial, read_record, status
 from cuma_jax.evaluation.results import read_resamples, read_results
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
@@ -17,18 +17,18 @@ _SETTINGS = ("survey", "group_by", "min_cell", "max_profiles", "seed", "bootstra
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
-    """A finished cell and its scores.
+class ScoredTrial:
+    """A finished trial and its scores.
 
     Attributes:
-        cell: which.
+        trial: which.
         values: its results.json.
         resamples: its resamples.npz.
         split_key: tells apart which people were trained on and held out.
         record: what it cost.
     """
 
-    cell: Cell
+    trial: Trial
     values: dict[str, Any]
     resamples: dict[str, np.ndarray]
     split_key: str
@@ -36,82 +36,82 @@ class Scored:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gathered:
+class Collected:
     """All that is there.
 
     Attributes:
-        standing: every cell with its status, and why where that is not plain.
-        scored: the finished cells, by variant.
-        not_comparable: (cell, split or empty for all, reason) of what stays out of the table.
-        notes: (cell, what a reader should know of it), for cells that are in the table.
+        standing: every trial with its status, and why where that is not plain.
+        scored: the finished trials, by variant.
+        not_comparable: (trial, split or empty for all, reason) of what stays out of the table.
+        notes: (trial, what a reader should know of it), for trials that are in the table.
     """
 
-    standing: list[tuple[Cell, Status, str]]
-    scored: dict[str, list[Scored]]
-    not_comparable: list[tuple[Cell, str, str]]
-    notes: list[tuple[Cell, str]]
+    standing: list[tuple[Trial, Status, str]]
+    scored: dict[str, list[ScoredTrial]]
+    not_comparable: list[tuple[Trial, str, str]]
+    notes: list[tuple[Trial, str]]
 
-    def of(self, variant: str, split: str) -> list[Scored]:
-        """The comparable finished cells of a variant on a split."""
-        out = {(cell.name, where) for cell, where, _ in self.not_comparable}
+    def of(self, variant: str, split: str) -> list[ScoredTrial]:
+        """The comparable finished trials of a variant on a split."""
+        out = {(trial.name, where) for trial, where, _ in self.not_comparable}
         return [
             s for s in self.scored.get(variant, [])
-            if (s.cell.name, "") not in out and (s.cell.name, split) not in out
+            if (s.trial.name, "") not in out and (s.trial.name, split) not in out
         ]  # fmt: skip
 
 
-def gather(cells: list[Cell], reference: str) -> Gathered:
-    """Reads every finished cell; what the others must agree with is the reference's first, else the first there.
+def collect(trials: list[Trial], reference: str) -> Collected:
+    """Reads every finished trial; what the others must agree with is the reference's first, else the first there.
 
     Raises:
-        CumaError: no cell is finished.
+        CumaError: no trial is finished.
     """
-    standing = [(cell, *status(cell)) for cell in cells]
-    scored: dict[str, list[Scored]] = {}
-    not_comparable: list[tuple[Cell, str, str]] = []
-    for i, (cell, where, _) in enumerate(standing):
+    standing = [(trial, *status(trial)) for trial in trials]
+    scored: dict[str, list[ScoredTrial]] = {}
+    not_comparable: list[tuple[Trial, str, str]] = []
+    for i, (trial, where, _) in enumerate(standing):
         if where != "finished":
             continue
         try:
-            read = _read(cell)
+            read = _read(trial)
         except CumaError as error:
-            standing[i] = (cell, "failed", str(error))
+            standing[i] = (trial, "failed", str(error))
         else:
-            scored.setdefault(cell.variant.name, []).append(read)
+            scored.setdefault(trial.variant.name, []).append(read)
     if not scored:
-        why = "; ".join(f"{cell.name}: {why}" for cell, _, why in standing[:3] if why)
-        raise CumaError(f"no cell of this comparison is finished; run it first{f' ({why})' if why else ''}")
+        why = "; ".join(f"{trial.name}: {why}" for trial, _, why in standing[:3] if why)
+        raise CumaError(f"no trial of this comparison is finished; run it first{f' ({why})' if why else ''}")
     first = scored[reference][0] if reference in scored else next(iter(scored.values()))[0]
     notes = []
     for many in scored.values():
         for s in many:
             reasons = disagreements(first, s)
-            not_comparable += [(s.cell, split, why) for split, why in reasons]
+            not_comparable += [(s.trial, split, why) for split, why in reasons]
             if not reasons and s.split_key != first.split_key:
-                notes.append((s.cell, f"trains or validates on other people than {first.cell.name}; "
+                notes.append((s.trial, f"trains or validates on other people than {first.trial.name}; "
                                       "those who are scored are the same"))  # fmt: skip
-    return Gathered(standing, scored, not_comparable, notes)
+    return Collected(standing, scored, not_comparable, notes)
 
 
-def _read(cell: Cell) -> Scored:
-    results = read_results(cell.folder)
+def _read(trial: Trial) -> ScoredTrial:
+    results = read_results(trial.folder)
     if "kind" in results.values:
         raise CumaError("preference data are not compared here yet; their scores are in each run's report.html")
-    path = cell.folder / SPLIT_FILE
+    path = trial.folder / SPLIT_FILE
     if not path.is_file():
-        raise CumaError(f"{path} does not exist; delete {cell.folder} and run it again")
+        raise CumaError(f"{path} does not exist; delete {trial.folder} and run it again")
     split = pd.util.hash_pandas_object(pd.read_parquet(path), index=False).to_numpy()
-    return Scored(
-        cell, results.values, read_resamples(cell.folder), content_key(np.sort(split)), read_record(cell) or {}
+    return ScoredTrial(
+        trial, results.values, read_resamples(trial.folder), content_key(np.sort(split)), read_record(trial) or {}
     )
 
 
-def disagreements(first: Scored, other: Scored) -> list[tuple[str, str]]:
+def disagreements(first: ScoredTrial, other: ScoredTrial) -> list[tuple[str, str]]:
     """Why two runs cannot stand in one table: (split, reason), the split empty where it is all of them."""
     for field in _SETTINGS:
         a, b = first.values[field], other.values[field]
         if a != b:
-            return [("", f"{field} is {b!r}, and {a!r} in {first.cell.name}")]
+            return [("", f"{field} is {b!r}, and {a!r} in {first.trial.name}")]
     found = []
     for split in first.values["splits"]:
         if split not in other.values["splits"]:
@@ -119,9 +119,9 @@ def disagreements(first: Scored, other: Scored) -> list[tuple[str, str]]:
             continue
         a, b = ([x.resamples[f"{split}/{k}"] for k in ("questions", "answers", "key")] for x in (first, other))
         if not np.array_equal(a[0], b[0]):
-            found.append((split, f"{len(b[0])} questions, others than the {len(a[0])} of {first.cell.name}"))
+            found.append((split, f"{len(b[0])} questions, others than the {len(a[0])} of {first.trial.name}"))
         elif not np.array_equal(a[1], b[1]):
-            found.append((split, f"{b[1].sum():,} answers, {a[1].sum():,} in {first.cell.name}"))
+            found.append((split, f"{b[1].sum():,} answers, {a[1].sum():,} in {first.trial.name}"))
         elif a[2] != b[2]:
-            found.append((split, f"other people are held out than in {first.cell.name}"))
+            found.append((split, f"other people are held out than in {first.trial.name}"))
     return found

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from cuma_jax.comparison.table import METRICS
-from cuma_jax.evaluation.results import as_text
 from cuma_jax.runtime.files import atomic_write, write_text
+from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
 JSON_FILE, PARQUET_FILE, TSV_FILE = "comparison.json", "comparison.parquet", "comparison.tsv"
 
@@ -24,7 +24,7 @@ def write_comparison(values: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 def long_table(values: dict[str, Any]) -> pd.DataFrame:
-    """One row a (split, questions, method): figures with their bounds, n, floor and cost.
+    """One row a (split, questions, method): metrics with their bounds, n, floor and cost.
 
     `questions` is `overall`, `several_groups`, or a question's id.
     """
@@ -44,8 +44,8 @@ def long_table(values: dict[str, Any]) -> pd.DataFrame:
                     "floor": block["floor"],
                 }
                 for key in (*METRICS, "share_closed", "difference"):
-                    figure = row[key] or {"value": None, "low": None, "high": None}
-                    line |= {key: figure["value"], f"{key}_low": figure["low"], f"{key}_high": figure["high"]}
+                    metric = row[key] or {"value": None, "low": None, "high": None}
+                    line |= {key: metric["value"], f"{key}_low": metric["low"], f"{key}_high": metric["high"]}
                 line["superiority"] = row["superiority"]
                 known = cost.get(row["name"], {}) if row["kind"] == "variant" else {}
                 line |= {
@@ -68,36 +68,24 @@ def long_table(values: dict[str, Any]) -> pd.DataFrame:
 def printed_table(values: dict[str, Any]) -> str:
     """The headline scope of every split, best first, for the terminal."""
     cost = {v["name"]: v["cost"] for v in values["variants"]}
+    header = [
+        "method", "seeds", "EMD [95%]", "closed", "spread", "corr", "JS", "NLL", "accuracy",
+        f"EMD - {values['reference']} [95%]", "P(better)", "parameters", "train", "s/step", "memory",
+    ]  # fmt: skip
     parts = []
     for split, scores in values["splits"].items():
         block = scores["scopes"][scores["headline"]]
         n = block["n"]
-        header = [
-            "method",
-            "seeds",
-            "EMD [95%]",
-            "closed",
-            "spread",
-            "corr",
-            "JS",
-            "NLL",
-            "accuracy",
-            f"EMD - {values['reference']} [95%]",
-            "P(better)",
-            "parameters",
-            "train",
-            "s/step",
-            "memory",
-        ]
+        title = (
+            f"{split}{' (questions with 3+ groups)' if scores['headline'] != 'overall' else ''}: "
+            f"{n['answers']:,} answers of {n['respondents']:,} people, {n['cells']:,} cells of at least "
+            f"{values['min_cell']}, {n['questions']} questions; floor {block['floor']:.4f}"
+        )
         rows = [
             _line(row, cost.get(row["name"], {}) if row["kind"] == "variant" else {})
             for row in sorted(block["rows"], key=_by_emd)
         ]
-        parts.append(
-            f"{split}{' (questions with 3+ groups)' if scores['headline'] != 'overall' else ''}: "
-            f"{n['answers']:,} answers of {n['respondents']:,} people, {n['cells']:,} cells of at least "
-            f"{values['min_cell']}, {n['questions']} questions; floor {block['floor']:.4f}\n" + _align([header, *rows])
-        )  # fmt: skip
+        parts.append(f"{title}\n{text_table(header, rows, range(1, len(header)))}")
     troubles = [f"{t['status']}: {t['cell']}{': ' + t['why'] if t['why'] else ''}" for t in values["troubles"]]
     troubles += [f"not comparable: {t['cell']}{' on ' + t['split'] if t['split'] else ''}: {t['why']}"
                  for t in values["not_comparable"]]  # fmt: skip
@@ -115,37 +103,22 @@ def _by_emd(row: dict[str, Any]) -> float:
 
 
 def _line(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
-    def with_interval(figure: dict[str, Any] | None, style: str) -> str:
-        if figure is None or figure["value"] is None:
-            return "-"
-        if figure["low"] is None:
-            return as_text(figure["value"], style)
-        return f"{as_text(figure['value'], style)} [{as_text(figure['low'], style)}, {as_text(figure['high'], style)}]"
-
     memory, seconds = cost.get("peak_memory_bytes"), cost.get("training_seconds")
     parameters = cost.get("trainable_parameters")
     return [
         row["name"] if row["kind"] == "variant" else f"({row['name']})",
         {0: "-", 1: "1*"}.get(row["seeds"], str(row["seeds"])),
-        with_interval(row["emd"], "{:.4f}"),
-        as_text(row["share_closed"]["value"], "{:.0%}"),
-        as_text(row["spread_ratio"]["value"], "{:.2f}"),
-        as_text(row["correlation"]["value"], "{:.2f}"),
-        as_text(row["js"]["value"]),
-        as_text(row["nll"]["value"], "{:.3f}"),
-        as_text(row["accuracy"]["value"], "{:.1%}"),
-        with_interval(row["difference"], "{:+.4f}"),
-        as_text(row["superiority"], "{:.2f}"),
+        interval_text(row["emd"]),
+        number_text(row["share_closed"]["value"], "{:.0%}"),
+        number_text(row["spread_ratio"]["value"], "{:.2f}"),
+        number_text(row["correlation"]["value"], "{:.2f}"),
+        number_text(row["js"]["value"]),
+        number_text(row["nll"]["value"], "{:.3f}"),
+        number_text(row["accuracy"]["value"], "{:.1%}"),
+        interval_text(row["difference"], "{:+.4f}"),
+        number_text(row["superiority"], "{:.2f}"),
         "-" if parameters is None else f"{parameters:,.0f}",
         "-" if seconds is None else f"{'~' if cost['training_estimated'] else ''}{seconds:.0f} s",
-        as_text(cost.get("seconds_per_step"), "{:.2f}"),
+        number_text(cost.get("seconds_per_step"), "{:.2f}"),
         "-" if memory is None else f"{memory / 2**30:.1f} GB",
     ]
-
-
-def _align(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-             for row in rows]  # fmt: skip
-    lines.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(line.rstrip() for line in lines)

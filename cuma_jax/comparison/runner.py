@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison one after another in this process; what fails does not stop the others."""
+"""Runs the trials of a comparison one after another in this process; what fails does not stop the others."""
 
 import contextlib
 import dataclasses
@@ -20,8 +20,8 @@ import numpy as np
 from cuma_jax.comparison.trials import (
     ERROR_FILE,
     LOG_FILE,
-    Cell,
     Status,
+    Trial,
     read_analysis,
     read_record,
     status,
@@ -39,7 +39,7 @@ Run = Callable[[Config], bool]
 
 @dataclasses.dataclass
 class Tally:
-    """How the cells went, by name; `stopped` where a signal ended the comparison."""
+    """How the trials went, by name; `stopped` where a signal ended the comparison."""
 
     finished: list[str] = dataclasses.field(default_factory=list)
     skipped: list[str] = dataclasses.field(default_factory=list)
@@ -47,76 +47,76 @@ class Tally:
     stopped: bool = False
 
 
-def run_cells(cells: Sequence[Cell], run: Run, say: Callable[[str], None] = print) -> Tally:
-    """Runs every cell that is not finished, and goes on with those that were interrupted.
+def run_trials(trials: Sequence[Trial], run: Run, say: Callable[[str], None] = print) -> Tally:
+    """Runs every trial that is not finished, and goes on with those that were interrupted.
 
     Args:
-        cells: what to run, in order.
+        trials: what to run, in order.
         run: makes one run, as `python -m cuma_jax.train` does.
         say: takes a line for the terminal.
     """
-    tally, clock = Tally(), _Clock(cells)
-    for number, cell in enumerate(cells, 1):
-        where, why = status(cell)
-        head = f"[{number}/{len(cells)}] {cell.name}"
+    tally, clock = Tally(), _Clock(trials)
+    for number, trial in enumerate(trials, 1):
+        where, why = status(trial)
+        head = f"[{number}/{len(trials)}] {trial.name}"
         if where == "finished":
-            tally.skipped.append(cell.name)
-            clock.done(cell)
+            tally.skipped.append(trial.name)
+            clock.done(trial)
             say(f"{head}: finished already")
             continue
         if where == "other settings":
-            tally.troubled.append(cell.name)
-            clock.done(cell)
+            tally.troubled.append(trial.name)
+            clock.done(trial)
             say(f"{head}: refused: {why}")
             continue
         say(f"{head}: {'goes on' if where == 'stopped' else 'starts'}{clock.left()}")
-        outcome, text = _run_one(cell, run)
+        outcome, text = _run_one(trial, run)
         if outcome == "stopped":
             tally.stopped = True
             break
-        clock.done(cell)
-        (tally.finished if outcome == "finished" else tally.troubled).append(cell.name)
+        clock.done(trial)
+        (tally.finished if outcome == "finished" else tally.troubled).append(trial.name)
         say(f"{head}: {outcome} {text}")
     return tally
 
 
-def analyze_cells(
-    cells: Sequence[Cell], analyze: Callable[[Cell], Any], say: Callable[[str], None] = print
+def analyze_trials(
+    trials: Sequence[Trial], analyze: Callable[[Trial], Any], say: Callable[[str], None] = print
 ) -> Tally:  # fmt: skip
-    """Analyses the first finished cell of every variant, where that was not done yet.
+    """Analyses the first finished trial of every variant, where that was not done yet.
 
     Args:
-        cells: all cells of the comparison.
+        trials: all trials of the comparison.
         analyze: analyses one and writes its analysis.json, as `python -m cuma_jax.analyze` does.
         say: takes a line for the terminal.
     """
-    first: dict[str, Cell] = {}
-    for cell in sorted(cells, key=lambda c: c.seed):
-        if status(cell)[0] == "finished":
-            first.setdefault(cell.variant.name, cell)
+    first: dict[str, Trial] = {}
+    for trial in sorted(trials, key=lambda c: c.seed):
+        if status(trial)[0] == "finished":
+            first.setdefault(trial.variant.name, trial)
     tally = Tally()
-    for number, cell in enumerate(first.values(), 1):
-        head, began = f"[analysis {number}/{len(first)}] {cell.name}", time.perf_counter()
-        if read_analysis(cell) is not None:
-            tally.skipped.append(cell.name)
+    for number, trial in enumerate(first.values(), 1):
+        head, began = f"[analysis {number}/{len(first)}] {trial.name}", time.perf_counter()
+        if read_analysis(trial) is not None:
+            tally.skipped.append(trial.name)
             continue
         try:
-            with _signals(), _logged(cell.folder / LOG_FILE):
-                analyze(cell)
+            with _signals(), _logged(trial.folder / LOG_FILE):
+                analyze(trial)
         except KeyboardInterrupt:
             tally.stopped = True
             break
         except CumaError as error:
-            tally.troubled.append(cell.name)
+            tally.troubled.append(trial.name)
             say(f"{head}: refused ({error})")
         except Exception as error:  # the other variants are analysed all the same
-            path = cell.folder / ANALYSIS_ERROR_FILE
+            path = trial.folder / ANALYSIS_ERROR_FILE
             path.write_text(traceback.format_exc(), encoding="utf-8")
-            tally.troubled.append(cell.name)
+            tally.troubled.append(trial.name)
             say(f"{head}: failed ({type(error).__name__}: {error}; all of it in {path})")
         else:
-            (cell.folder / ANALYSIS_ERROR_FILE).unlink(missing_ok=True)
-            tally.finished.append(cell.name)
+            (trial.folder / ANALYSIS_ERROR_FILE).unlink(missing_ok=True)
+            tally.finished.append(trial.name)
             say(f"{head}: finished in {duration(time.perf_counter() - began)}")
         finally:
             jax.clear_caches()
@@ -124,35 +124,35 @@ def analyze_cells(
     return tally
 
 
-def _run_one(cell: Cell, run: Run) -> tuple[Status, str]:
-    cell.folder.mkdir(parents=True, exist_ok=True)
+def _run_one(trial: Trial, run: Run) -> tuple[Status, str]:
+    trial.folder.mkdir(parents=True, exist_ok=True)
     began, fresh = time.perf_counter(), reset_host_peak()
-    error_file = cell.folder / ERROR_FILE
+    error_file = trial.folder / ERROR_FILE
     try:
-        with _signals(), _logged(cell.folder / LOG_FILE):
-            ended = run(cell.config)
+        with _signals(), _logged(trial.folder / LOG_FILE):
+            ended = run(trial.config)
     except KeyboardInterrupt:
         return "stopped", ""
     except CumaError as error:
-        started = (cell.folder / CONFIG_FILE).exists()
+        started = (trial.folder / CONFIG_FILE).exists()
         outcome: Status = "failed" if started else "refused"
         error_file.write_text(f"{error}\n", encoding="utf-8")
-        write_record(cell, outcome, time.perf_counter() - began, error=str(error))
+        write_record(trial, outcome, time.perf_counter() - began, error=str(error))
         return outcome, f"({error})"
     except Exception as error:  # one broken variant must not cost the others; all of it is kept and shown
         error_file.write_text(traceback.format_exc(), encoding="utf-8")
         what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        write_record(cell, "failed", time.perf_counter() - began, error=what)
+        write_record(trial, "failed", time.perf_counter() - began, error=what)
         return "failed", f"({what}; all of it in {error_file})"
     finally:
-        # Programs and arrays of one cell are of no use to the next; references inside cycles hold the weights.
+        # Programs and arrays of one trial are of no use to the next; references inside cycles hold the weights.
         jax.clear_caches()
         gc.collect()
     if not ended:
         return "stopped", ""
     error_file.unlink(missing_ok=True)
     record = write_record(
-        cell,
+        trial,
         "finished",
         time.perf_counter() - began,
         peak_memory_bytes=peak_bytes(jax.local_devices()),
@@ -164,17 +164,17 @@ def _run_one(cell: Cell, run: Run) -> tuple[Status, str]:
 
 
 class _Clock:
-    """How long the cells that are left will take, from those that are done."""
+    """How long the trials that are left will take, from those that are done."""
 
-    def __init__(self, cells: Sequence[Cell]):
-        self._left = list(cells)
+    def __init__(self, trials: Sequence[Trial]):
+        self._left = list(trials)
         self._known: dict[str, list[float]] = {}
 
-    def done(self, cell: Cell) -> None:
-        self._left.remove(cell)
-        record = read_record(cell)
+    def done(self, trial: Trial) -> None:
+        self._left.remove(trial)
+        record = read_record(trial)
         if record and record["status"] == "finished":
-            self._known.setdefault(cell.variant.name, []).append(record["seconds"])
+            self._known.setdefault(trial.variant.name, []).append(record["seconds"])
 
     def left(self) -> str:
         if not self._known:

@@ -1,4 +1,4 @@
-"""Figures of a variant over its seeds, and of two variants as pairs.
+"""Metrics of a variant over its seeds, and of two variants as pairs.
 
 Every run resamples the same respondents (resamples.npz), so column b of two runs is one draw of people. A variant's
 interval adds to that the luck of training: in every column its seeds are drawn anew, with replacement. Drawing S seeds
@@ -11,15 +11,16 @@ Legend: S seeds, Q questions, B resamples.
 
 import dataclasses
 import zlib
+from typing import Any
 
 import numpy as np
 
-from cuma_jax.evaluation.metrics.bootstrap import centre, centred_interval
+from cuma_jax.evaluation.metrics.bootstrap import centre, drawn_with_replacement, with_interval
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A figure: its value (mean over seeds) and its value in every resample, whose mean is the value.
+    """A metric: its value (mean over seeds) and its value in every resample, whose mean is the value.
 
     Attributes:
         value: NaN where it is not defined.
@@ -31,14 +32,13 @@ class Estimate:
     drawn_B: np.ndarray
     questions: int
 
-    def interval(self, low: float = -np.inf, high: float = np.inf) -> tuple[float, float]:
-        """95% interval, cut at the figure's range; NaN without a bootstrap."""
-        bounds = centred_interval(np.array([self.value]), self.drawn_B[None], low, high)
-        return float(bounds[0][0]), float(bounds[1][0])
+    def values(self, low: float = -np.inf, high: float = np.inf) -> dict[str, Any]:
+        """Plain JSON values: `value`, its 95% interval `low` and `high`, cut at the metric's range, and `questions`."""
+        return with_interval(self.value, self.drawn_B, low, high) | {"questions": self.questions}
 
 
 def mean_of_questions(point_Q: np.ndarray, resampled_QB: np.ndarray) -> tuple[float, np.ndarray, int]:
-    """The plain mean over the questions where the figure is defined: value, value in every resample, how many."""
+    """The plain mean over the questions where the metric is defined: value, value in every resample, how many."""
     known_Q = np.isfinite(point_Q)
     part_QB = resampled_QB[known_Q]
     count_B = np.isfinite(part_QB).sum(0)
@@ -49,15 +49,14 @@ def mean_of_questions(point_Q: np.ndarray, resampled_QB: np.ndarray) -> tuple[fl
 
 def seed_draws(name: str, seeds: int, resamples: int) -> np.ndarray:
     """Which seeds are drawn in every resample, int [B, S]; it depends on the variant's name, not on the others."""
-    rng = np.random.default_rng([zlib.crc32(name.encode()), seeds])
-    return rng.integers(0, seeds, size=(resamples, seeds))
+    return drawn_with_replacement(seeds, resamples, (zlib.crc32(name.encode()), seeds))
 
 
 def over_seeds(point_S: np.ndarray, resampled_SB: np.ndarray, pick_BS: np.ndarray, questions: int) -> Estimate:
     """The mean over seeds, with both sources of doubt.
 
     Args:
-        point_S: the figure of every seed; where it is not defined for one it is not for the mean.
+        point_S: the metric of every seed; where it is not defined for one it is not for the mean.
         resampled_SB: the same in every resample of respondents.
         pick_BS: from `seed_draws`.
         questions: kept.

@@ -1,45 +1,43 @@
-"""The figures of a comparison as plain JSON values: every variant and baseline, on every split, with intervals.
+"""The metrics of a comparison as plain JSON values: every variant and baseline, on every split, with intervals.
 
 Legend: S seeds, Q questions, B resamples.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from cuma_jax.comparison.collect import Gathered, Scored
+from cuma_jax.comparison.collect import Collected, ScoredTrial
 from cuma_jax.comparison.statistics import Estimate, difference, mean_of_questions, over_seeds, seed_draws
-from cuma_jax.comparison.trials import Cell, read_analysis
+from cuma_jax.comparison.trials import Trial, read_analysis
 from cuma_jax.config.comparison import Comparison, changes
 from cuma_jax.evaluation.metrics.bootstrap import centre
-from cuma_jax.evaluation.metrics.noise_floor import share_closed
+from cuma_jax.evaluation.metrics.noise_floor import skill_score
 
 SCHEMA = 1
 """Version of comparison.json."""
 METRICS = ("emd", "js", "nll", "accuracy", "spread_ratio", "correlation")
 _RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "accuracy": (0.0, 1.0), "nll": (0.0, np.inf),
           "spread_ratio": (0.0, np.inf), "correlation": (-1.0, 1.0)}  # fmt: skip
-Figure = dict[str, Any]
 
 
-def comparison_values(comparison: Comparison, gathered: Gathered, about: dict[str, Any]) -> dict[str, Any]:
+def comparison_values(comparison: Comparison, collected: Collected, about: dict[str, Any]) -> dict[str, Any]:
     """What comparison.json holds.
 
-    Keys: `variants` (settings, cells and cost of each), `baselines` (names), `splits[split]` with `n`, and for each
+    Keys: `variants` (settings, trials and cost of each), `baselines` (names), `splits[split]` with `n`, and for each
     scope (`overall`; `several_groups`: questions with three or more groups) `rows` (one a variant or baseline, in the
-    preset's order) and for each question the same; `troubles` and `not_comparable` with reasons. A figure is
+    preset's order) and for each question the same; `troubles` and `not_comparable` with reasons. A metric is
     {value, low, high, questions}; None where it is not defined. `difference` is a row's EMD minus the reference's, and
     `superiority` the share of paired resamples in which the row's is the smaller.
 
     Args:
         comparison: what was asked.
-        gathered: what is there.
+        collected: what is there.
         about: how it was measured; kept.
     """
-    first = next(iter(gathered.scored.values()))[0]
-    reference = comparison.reference if gathered.scored.get(comparison.reference) else ""
-    base = gathered.scored[reference][0] if reference else first
+    first = next(iter(collected.scored.values()))[0]
+    reference = comparison.reference if collected.scored.get(comparison.reference) else ""
+    base = collected.scored[reference][0] if reference else first
     order = [*comparison.splits, *(s for s in base.values["splits"] if s not in comparison.splits)]
     return {
         "schema": SCHEMA,
@@ -51,20 +49,20 @@ def comparison_values(comparison: Comparison, gathered: Gathered, about: dict[st
         "interval": base.values["interval"] + "; with several seeds, these are drawn anew in every resample",
         "about": about,
         "baselines": [m for m in base.values["splits"][order[0]]["overall"]["methods"] if m != "model"],
-        "variants": [_variant(comparison, gathered, v.name) for v in comparison.variants],
-        "splits": {split: _split(comparison, gathered, base, reference, split) for split in order},
-        "troubles": [{"cell": cell.name, "status": where, "why": why}
-                     for cell, where, why in gathered.standing if where != "finished"],
-        "not_comparable": [{"cell": cell.name, "split": split, "why": why}
-                           for cell, split, why in gathered.not_comparable],
-        "notes": [{"cell": cell.name, "why": why} for cell, why in gathered.notes],
+        "variants": [_variant(comparison, collected, v.name) for v in comparison.variants],
+        "splits": {split: _split(comparison, collected, base, reference, split) for split in order},
+        "troubles": [{"cell": trial.name, "status": where, "why": why}
+                     for trial, where, why in collected.standing if where != "finished"],
+        "not_comparable": [{"cell": trial.name, "split": split, "why": why}
+                           for trial, split, why in collected.not_comparable],
+        "notes": [{"cell": trial.name, "why": why} for trial, why in collected.notes],
     }  # fmt: skip
 
 
-def _variant(comparison: Comparison, gathered: Gathered, name: str) -> dict[str, Any]:
+def _variant(comparison: Comparison, collected: Collected, name: str) -> dict[str, Any]:
     variant = next(v for v in comparison.variants if v.name == name)
-    mine = [(cell, where, why) for cell, where, why in gathered.standing if cell.variant.name == name]
-    records = [s.record for s in gathered.scored.get(name, [])]
+    mine = [(trial, where, why) for trial, where, why in collected.standing if trial.variant.name == name]
+    records = [s.record for s in collected.scored.get(name, [])]
 
     def mean(key: str) -> float | None:
         known = [r[key] for r in records if r.get(key) is not None]
@@ -77,7 +75,7 @@ def _variant(comparison: Comparison, gathered: Gathered, name: str) -> dict[str,
         "method": variant.method,
         "changes": {k: [str(a), str(b)] for k, (a, b) in changes(comparison.base, mine[0][0].config).items()},
         "cells": [
-            {"seed": cell.seed, "status": where, "why": why, "folder": str(cell.folder)} for cell, where, why in mine
+            {"seed": trial.seed, "status": where, "why": why, "folder": str(trial.folder)} for trial, where, why in mine
         ],
         "cost": {
             **{key: mean(key) for key in ("training_seconds", "seconds_per_step", "evaluation_seconds", "steps",
@@ -86,24 +84,24 @@ def _variant(comparison: Comparison, gathered: Gathered, name: str) -> dict[str,
                                      default=None),
             "training_estimated": any(r.get("training_estimated") for r in records),
         },
-        "analysis": _analysis([cell for cell, where, _ in mine if where == "finished"]),
+        "analysis": _analysis([trial for trial, where, _ in mine if where == "finished"]),
     }  # fmt: skip
 
 
-def _analysis(cells: list[Cell]) -> dict[str, Any] | None:
+def _analysis(trials: list[Trial]) -> dict[str, Any] | None:
     """What a comparison shows of a variant's analysis.json: of its first seed that has one; None where none has.
 
     `routing`: share of the information on groups that the routes hold, and its p; `alike`: Mantel's rho and p between
     distances of routes and of true answers; `conflict`: cosines between groups' gradients on shared and on experts'
     parameters. Each None where the method has no such thing.
     """
-    for cell in sorted(cells, key=lambda c: c.seed):
-        if (found := read_analysis(cell)) is None:
+    for trial in sorted(trials, key=lambda c: c.seed):
+        if (found := read_analysis(trial)) is None:
             continue
         topology, blocks = found["topology"], found["interference"].get("blocks", {})
         information, mantel = topology.get("information"), topology.get("mantel", {}).get("true x routes")
         return {
-            "seed": cell.seed,
+            "seed": trial.seed,
             "routing": information and {k: information[k] for k in ("normalised", "bits", "null_bits", "p")},
             "alike": mantel and {k: mantel[k] for k in ("rho", "p", "groups")},
             "conflict": {
@@ -115,11 +113,11 @@ def _analysis(cells: list[Cell]) -> dict[str, Any] | None:
 
 
 def _split(
-    comparison: Comparison, gathered: Gathered, base: Scored, reference: str, split: str
+    comparison: Comparison, collected: Collected, base: ScoredTrial, reference: str, split: str
 ) -> dict[str, Any]:  # fmt: skip
     scores, kept = base.values["splits"][split], base.resamples
     several_Q, count = kept[f"{split}/several_groups"].astype(bool), len(kept[f"{split}/questions"])
-    here = {v.name: gathered.of(v.name, split) for v in comparison.variants}
+    here = {v.name: collected.of(v.name, split) for v in comparison.variants}
     here = {name: many for name, many in here.items() if many}
     scopes = {"overall": np.arange(count)}
     if several_Q.any() and not several_Q.all():
@@ -148,7 +146,7 @@ def _count(floor: dict[str, Any]) -> dict[str, int]:
 
 
 def _block(
-    here: dict[str, list[Scored]], base: Scored, reference: str, split: str, rows: np.ndarray
+    here: dict[str, list[ScoredTrial]], base: ScoredTrial, reference: str, split: str, rows: np.ndarray
 ) -> dict[str, Any]:  # fmt: skip
     """Rows of variants, then of baselines, for the mean of the questions `rows`."""
     floor = float(base.resamples[f"{split}/floor"][rows].mean())
@@ -158,14 +156,14 @@ def _block(
 
     def row(name: str, kind: str, seeds: _Seeds, method: str) -> dict[str, Any]:
         emd = seeds.estimate(method, "emd")
-        known = {metric: _figure(seeds.estimate(method, metric), *_RANGE[metric]) for metric in METRICS}
+        known = {metric: seeds.estimate(method, metric).values(*_RANGE[metric]) for metric in METRICS}
         gap, better = (None, np.nan) if against is None or name == reference else difference(emd, against)
         return {
             "name": name, "kind": kind, "seeds": len(seeds.scored) if kind == "variant" else 0,
             "values_by_seed": seeds.by_seed(method) if kind == "variant" else [],
             **known,
-            "share_closed": _figure(seeds.closed(method, floor)),
-            "difference": None if gap is None else _figure(gap, -1.0, 1.0),
+            "share_closed": seeds.skill(method, floor).values(),
+            "difference": None if gap is None else gap.values(-1.0, 1.0),
             "superiority": float(better) if np.isfinite(better) else None,
         }  # fmt: skip
 
@@ -180,7 +178,7 @@ def _block(
 class _Seeds:
     """The runs of one variant, on some questions of a split."""
 
-    def __init__(self, name: str, scored: list[Scored], split: str, rows: np.ndarray):
+    def __init__(self, name: str, scored: list[ScoredTrial], split: str, rows: np.ndarray):
         self.scored, self._split, self._rows = scored, split, rows
         self._resamples = scored[0].resamples[f"{split}/emd"].shape[1]
         self._pick_BS = seed_draws(name, len(scored), self._resamples)
@@ -203,31 +201,24 @@ class _Seeds:
         """The mean over seeds of the mean over questions."""
         return self._combine(self._of_each(method, metric))
 
-    def closed(self, method: str, floor: float) -> Estimate:
-        """Share of the explainable distance closed."""
+    def skill(self, method: str, floor: float) -> Estimate:
+        """Skill score: the share of the explainable distance closed."""
 
-        def share(model: tuple[float, np.ndarray, int], pooled: tuple[float, np.ndarray, int]) -> Any:
+        def score(model: tuple[float, np.ndarray, int], pooled: tuple[float, np.ndarray, int]) -> Any:
             (a, a_B, questions), (b, b_B, _) = model, pooled
             # Centred before the division: the bootstrap's bias would otherwise count as distance not closed.
             a_B, b_B = centre(np.array([a]), a_B[None])[0], centre(np.array([b]), b_B[None])[0]
-            value = share_closed(np.array(a), np.array(b), np.array(floor))
-            return float(value), share_closed(a_B, b_B, np.array(floor)), questions
+            value = skill_score(np.array(a), np.array(b), np.array(floor))
+            return float(value), skill_score(a_B, b_B, np.array(floor)), questions
 
         both = zip(self._of_each(method, "emd"), self._of_each("pooled", "emd"), strict=True)
-        return self._combine([share(model, pooled) for model, pooled in both])
+        return self._combine([score(model, pooled) for model, pooled in both])
 
     def by_seed(self, method: str) -> list[dict[str, Any]]:
         """EMD of every seed alone."""
         points = self._of_each(method, "emd")
-        return [{"seed": s.cell.seed, "emd": p[0]} for s, p in zip(self.scored, points, strict=True)]
+        return [{"seed": s.trial.seed, "emd": p[0]} for s, p in zip(self.scored, points, strict=True)]
 
     def _combine(self, found: list[tuple[float, np.ndarray, int]]) -> Estimate:
         point_S = np.array([value for value, _, _ in found])
         return over_seeds(point_S, np.stack([b for _, b, _ in found]), self._pick_BS, min(n for _, _, n in found))
-
-
-def _figure(estimate: Estimate, low: float = -np.inf, high: float = np.inf) -> Figure:
-    number: Callable[[float], float | None] = lambda x: float(x) if np.isfinite(x) else None  # noqa: E731
-    bounds = estimate.interval(low, high)
-    return {"value": number(estimate.value), "low": number(bounds[0]), "high": number(bounds[1]),
-            "questions": estimate.questions}  # fmt: skip

@@ -1,4 +1,4 @@
-"""One cell of a comparison: a variant with one seed. It is an ordinary run folder, with a record of how it went."""
+"""One trial of a comparison: a variant with one seed. It is an ordinary run folder, with a record of how it went."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ Status = Literal["finished", "stopped", "missing", "refused", "failed", "other s
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
+class Trial:
     """A variant with one seed.
 
     Attributes:
@@ -42,76 +42,76 @@ class Cell:
         return f"{self.variant.name} seed {self.seed}"
 
 
-def all_cells(comparison: Comparison, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Cell]:
-    """The cells of a comparison, or some of them (see `Comparison.cells`), in the order they are run."""
+def all_trials(comparison: Comparison, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> list[Trial]:
+    """The trials of a comparison, or some of them (see `Comparison.trials`), in the order they are run."""
     return [
-        Cell(v, seed, config := comparison.config(v, seed), pathlib.Path(config.run.dir).expanduser())
-        for v, seed in comparison.cells(names, seeds)
+        Trial(v, seed, config := comparison.config(v, seed), pathlib.Path(config.run.dir).expanduser())
+        for v, seed in comparison.trials(names, seeds)
     ]
 
 
-def status(cell: Cell) -> tuple[Status, str]:
-    """Where a cell stands, from what is on disk, and why where that is not plain.
+def status(trial: Trial) -> tuple[Status, str]:
+    """Where a trial stands, from what is on disk, and why where that is not plain.
 
     Finished means: a run of exactly these settings is there, and its results.json is the one that this comparison
     wrote for these evaluation settings. A run that was scored again by hand with others counts as stopped.
     """
     try:
-        open_run(cell.config)
+        open_run(trial.config)
     except CumaError as error:
         return "other settings", str(error)
-    record = read_record(cell)
-    if record is None or record.get("evaluation") != evaluation_key(cell.config):
-        return ("stopped" if (cell.folder / CONFIG_FILE).exists() else "missing"), ""
+    record = read_record(trial)
+    if record is None or record.get("evaluation") != evaluation_key(trial.config):
+        return ("stopped" if (trial.folder / CONFIG_FILE).exists() else "missing"), ""
     if record["status"] != "finished":
         return record["status"], record.get("error", "")
-    same = record["results"] == file_key(cell.folder / RESULTS_FILE)
+    same = record["results"] == file_key(trial.folder / RESULTS_FILE)
     return ("finished", "") if same else ("stopped", "results.json is not the one that this comparison wrote")
 
 
-def read_record(cell: Cell) -> dict[str, Any] | None:
-    """What was noted at the end of the cell's last run; None where it never ended."""
+def read_record(trial: Trial) -> dict[str, Any] | None:
+    """What was noted at the end of the trial's last run; None where it never ended."""
     try:
-        return json.loads((cell.folder / RECORD_FILE).read_text(encoding="utf-8"))
+        return json.loads((trial.folder / RECORD_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
 
 
-def read_analysis(cell: Cell) -> dict[str, Any] | None:
-    """What `python -m cuma_jax.analyze` found of the cell; None where it was not run, or of an earlier checkpoint."""
+def read_analysis(trial: Trial) -> dict[str, Any] | None:
+    """What `python -m cuma_jax.analyze` found of the trial; None where it was not run, or of an earlier checkpoint."""
     try:
-        found = json.loads((cell.folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
+        found = json.loads((trial.folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
-    record = read_record(cell)
+    record = read_record(trial)
     return found if record and found["step"] == record.get("steps") else None
 
 
-def write_record(cell: Cell, outcome: Status, seconds: float, **more: Any) -> dict[str, Any]:
-    """Notes how a cell ended, and what it cost.
+def write_record(trial: Trial, outcome: Status, seconds: float, **more: Any) -> dict[str, Any]:
+    """Notes how a trial ended, and what it cost.
 
     Args:
-        cell: the cell.
+        trial: the trial.
         outcome: finished, failed or refused.
         seconds: wall-clock time of this run, with assembling and compiling.
         **more: kept as it is.
     """
-    before = read_record(cell) or {}
-    record = {"status": outcome, "evaluation": evaluation_key(cell.config), "seconds": round(seconds, 1), **more}
+    before = read_record(trial) or {}
+    record = {"status": outcome, "evaluation": evaluation_key(trial.config), "seconds": round(seconds, 1), **more}
     if outcome == "finished":
-        record |= {"results": file_key(cell.folder / RESULTS_FILE), **_costs(cell, before)}
+        record |= {"results": file_key(trial.folder / RESULTS_FILE), **_costs(trial, before)}
     text = json.dumps(record, indent=1) + "\n"
-    write_text(cell.folder / RECORD_FILE, text)
+    write_text(trial.folder / RECORD_FILE, text)
     return record
 
 
-def _costs(cell: Cell, before: dict[str, Any]) -> dict[str, Any]:
+def _costs(trial: Trial, before: dict[str, Any]) -> dict[str, Any]:
     """Training seconds (from the speed where the run was interrupted), seconds a step, steps, evaluation seconds."""
-    about = json.loads((cell.folder / RESULTS_FILE).read_text(encoding="utf-8"))["about"]
-    lines = [line for line in read_metrics(cell.folder) if line.get("examples_per_s")]
+    about = json.loads((trial.folder / RESULTS_FILE).read_text(encoding="utf-8"))["about"]
+    lines = [line for line in read_metrics(trial.folder) if line.get("examples_per_s")]
     steps = max((line["step"] for line in lines), default=0)
     speed = [line["examples_per_s"] for line in lines]
-    per_step = cell.config.train.batch_size / float(np.median(speed)) if speed else None
+    per_step = trial.config.train.batch_size / float(np.median(speed)) if speed else None
     seconds, estimated = about.get("training_seconds"), False
     if seconds is None:  # scored again, or gone on from a checkpoint: only the last part was on the clock
         seconds, estimated = before.get("training_seconds"), before.get("training_estimated", False)

@@ -115,7 +115,7 @@ class Comparison:
 
     @property
     def folder(self) -> str:
-        """Where the cells live."""
+        """Where the trials live."""
         return self.dir or f"runs/{self.name}"
 
     def seeds_of(self, v: Variant) -> tuple[int, ...]:
@@ -132,7 +132,7 @@ class Comparison:
         return seeds
 
     def config(self, v: Variant, seed: int) -> Config:
-        """The config of one cell; its folder is <folder>/<variant>/seed<seed>.
+        """The config of one trial; its folder is <folder>/<variant>/seed<seed>.
 
         Raises:
             CumaError: an unknown method, section or field, or a value that the field does not allow.
@@ -158,7 +158,7 @@ class Comparison:
         except CumaError as error:
             raise CumaError(f"{where}: {error}") from None
 
-    def cells(self, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> Iterator[tuple[Variant, int]]:
+    def trials(self, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> Iterator[tuple[Variant, int]]:
         """(variant, seed) of every run, first seeds first, so that early on every variant has been tried.
 
         Args:
@@ -175,11 +175,11 @@ class Comparison:
                 if (not names or v.name in names) and (not seeds or s in seeds)]  # fmt: skip
         if not kept:
             raise CumaError(f"comparison {self.name!r} has no seed {', '.join(map(str, seeds))} of these variants")
-        yield from ((v, s) for _, v, s in sorted(kept, key=lambda cell: cell[0]))
+        yield from ((v, s) for _, v, s in sorted(kept, key=lambda trial: trial[0]))
 
 
 def changes(base: Config, config: Config) -> dict[str, tuple[object, object]]:
-    """Fields in which a cell differs from the base, but for its name, folder and seed: field -> (base's, its own)."""
+    """Fields in which a trial differs from the base, but for its name, folder and seed: field -> (base's, its own)."""
     found: dict[str, tuple[object, object]] = {}
     for section in dataclasses.fields(base):
         old, new = getattr(base, section.name), getattr(config, section.name)

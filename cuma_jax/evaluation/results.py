@@ -10,7 +10,7 @@ clusters of respondents:
 | `several_groups` | [Q] bool, questions with three or more groups (`several_groups` in results.json) |
 | `answers` | [Q] int64, scored answers |
 | `emd`, `js`, `nll`, `accuracy`, `spread_ratio`, `correlation` | [Q,B] float32, the model's; NaN where not defined |
-| `uniform_emd`, `pooled_emd`, ... | [Q,B] float32, of each baseline; `pooled` is everybody's average |
+| `uniform_emd`, `pooled_emd`, ... | [Q,B] float32, of each baseline; `pooled`: all training answers together |
 | `floor` | [Q] float64; it is not resampled |
 | `key` | text, a hash of who is in which cluster, the seed and B |
 
@@ -31,6 +31,7 @@ import pandas as pd
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, write_text
+from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
 SCHEMA = 2
 """Version of results.json."""
@@ -45,9 +46,9 @@ class Results:
         values: plain JSON values; `values["splits"][split]` has `n`, `overall`, `several_groups`, `few_groups` (means
             over the questions with three or more groups and with fewer; None where there are none) and
             `questions[id]`; these have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`.
-            A figure is {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
-            Besides, a split has `paper` (`evaluation.paper_block`), `equity` (`evaluation.equity`) and `calibration`
-            (`evaluation.calibration`). `values["option_order"]` (`option_orders.sensitivity`) is there where
+            A metric is {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
+            Besides, a split has `paper` (`cuma_paper.paper_metrics`), `equity` (`equity.equity`) and `calibration`
+            (`calibration.reliability`). `values["option_order"]` (`option_orders.sensitivity`) is there where
             `evaluation.option_orders` is above 1.
         per_cell: one row a (split, question, group) cell.
         resamples: what resamples.npz holds (see above); empty for preference data, and for results read from disk.
@@ -137,47 +138,32 @@ def summary_table(results: Results) -> str:
         if several and few:
             blocks[f"{few['floor']['questions']} with 1-2 groups"] = few
         for position, (name, block) in enumerate(blocks.items()):
-            model = block["methods"]["model"]
+            model, pooled, own = (block["methods"][method] for method in ("model", "pooled", "group"))
             rows.append([
                 split if position == 0 else "",
                 name + (" *" if block.get("distance") == "total_variation" else ""),
-                f"{as_text(model['emd']['value'])} [{as_text(model['emd']['low'])}, {as_text(model['emd']['high'])}]",
-                as_text(block["methods"]["pooled"]["emd"]["value"]),
-                as_text(block["methods"]["group"]["emd"]["value"]),
-                as_text(block["floor"]["value"]),
-                as_text(block["share_closed"]["model"]["value"], "{:.0%}"),
-                as_text(model["spread_ratio"]["value"], "{:.2f}"),
-                as_text(model["correlation"]["value"], "{:.2f}"),
+                interval_text(model["emd"]),
+                number_text(pooled["emd"]["value"]),
+                number_text(own["emd"]["value"]),
+                number_text(block["floor"]["value"]),
+                number_text(block["share_closed"]["model"]["value"], "{:.0%}"),
+                number_text(model["spread_ratio"]["value"], "{:.2f}"),
+                number_text(model["correlation"]["value"], "{:.2f}"),
             ])  # fmt: skip
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(row: list[str]) -> str:
-        cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join("-" * w for w in widths)
     notes = [
         f"EMD: distance between true and predicted distributions by {group}, 0 to 1, less is better; beside it the "
         "training answers' marginals",
-        "(pooled: everybody's; next: the group's own). floor: what sampling alone costs. closed: share of the way "
-        "from pooled to floor.",
+        "(pooled: of all of them; next: of the group's own). floor: what sampling alone costs. closed: share of the "
+        "way from pooled to floor.",
         "spread: predicted over true spread of group means (1 is right, 0 is mean collapse). corr: of group means.",
     ]
     for split, scores in results.values["splits"].items():
         if other := (scores.get("over_groups") or {}).get("pooled"):
+            low, high = (number_text(other[bound], "{:+.4f}") for bound in ("low", "high"))
             notes.append(
-                f"{split}: EMD minus pooled's {as_text(other['value'], '{:+.4f}')}, nearer in {other['nearer']} of "
-                f"{other['groups']} groups; with the groups drawn anew "
-                f"[{as_text(other['low'], '{:+.4f}')}, {as_text(other['high'], '{:+.4f}')}]."
+                f"{split}: EMD minus pooled's {number_text(other['value'], '{:+.4f}')}, nearer in {other['nearer']} of "
+                f"{other['groups']} groups; with the groups drawn anew [{low}, {high}]."
             )
     if any("*" in row[1] for row in rows):
         notes.append("* options without an order: total variation instead of EMD.")
-    return "\n".join([line(header), rule, *(line(row) for row in rows), "", *notes])
-
-
-def as_text(value: float | None, style: str = "{:.4f}") -> str:
-    """A value as text: a dash where it is not defined, and never a negative zero."""
-    if value is None:
-        return "-"
-    text = style.format(value)
-    return text if any(c in "123456789" for c in text) else style.format(0.0)
+    return text_table(header, rows, range(2, len(header)), notes)

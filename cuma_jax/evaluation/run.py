@@ -1,4 +1,4 @@
-"""Scores a run: predictions, figures, files, the report, and the table that is printed."""
+"""Scores a run: predict, score, write. What is made of it for people (report, table) is the command's."""
 
 import pathlib
 import platform
@@ -12,17 +12,18 @@ import pandas as pd
 
 from cuma_jax import __version__
 from cuma_jax.config import Config
-from cuma_jax.evaluation.preferences.pair_scores import evaluate_pairs, pair_blocks
+from cuma_jax.evaluation.preferences.pair_scores import evaluate_pairs, pair_metrics
 from cuma_jax.evaluation.preferences.row_scores import evaluate_preferences
 from cuma_jax.evaluation.results import Results, write_results
-from cuma_jax.evaluation.surveys.grouping import build_groups
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.surveys.grouping import select_answers
+from cuma_jax.evaluation.surveys.prediction import Predictions, predict
 from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.preferences.load import SOURCES
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.run import Run
 from cuma_jax.run.trained import CheckpointInfo
 from cuma_jax.runtime.memory import peak_bytes
+from cuma_jax.surveys.groups import build_groups
 
 
 def evaluate_run(
@@ -44,14 +45,7 @@ def evaluate_run(
     Returns:
         The results, and how much each group uses each expert (None without a router, or on preference data).
     """
-    config = run.config
-    asked: dict[str, np.ndarray] = {}
-
-    def predict(profile_N: np.ndarray, question_N: np.ndarray) -> np.ndarray:
-        asked["profile"] = profile_N
-        return predictor(profile_N, question_N)
-
-    began = time.perf_counter()
+    config, began = run.config, time.perf_counter()
     about = about_run(config) | {
         "training_seconds": seconds,
         "trainable_parameters": run.trainable_parameters,
@@ -60,20 +54,22 @@ def evaluate_run(
     prefers = run.objective.scores_pairs
     if config.data.source in SOURCES:
         score = evaluate_pairs if prefers and isinstance(run.source, Preferences) else evaluate_preferences
-        results = score(run, adapters, about)
-        about.update(_spent(began))
-        write_results(results, folder, jax.process_index())
-        return results, None
-    predictor = Predictor(run, adapters)
-    results = evaluate(run.survey, run.profiles, run.split_N, predict, config.evaluation, about)
-    if prefers:
-        blocks, _, notes = pair_blocks(run, adapters, config.evaluation.splits)
-        results.values["pairs"] = {"splits": blocks, "notes": notes}
-    results.values["about"].update(_spent(began))
-    if predictor.sensitivity:
-        results.values["option_order"] = predictor.sensitivity
+        results, predictions = score(run, adapters, about), None
+    else:
+        selection = select_answers(run.survey, run.profiles, run.split_N, config.evaluation)
+        predictions = predict(run, adapters, *selection.pairs)
+        results = evaluate(selection, predictions, config.evaluation, about)
+        if prefers:
+            pairs, _, notes = pair_metrics(run, adapters, config.evaluation.splits)
+            results.values["pairs"] = {"splits": pairs, "notes": notes}
+        if predictions.sensitivity:
+            results.values["option_order"] = predictions.sensitivity
+    about |= {
+        "evaluation_seconds": round(time.perf_counter() - began, 1),
+        "peak_memory_bytes": peak_bytes(jax.local_devices()),
+    }
     write_results(results, folder, jax.process_index())
-    return results, expert_use(run, asked["profile"], predictor.gate_NLE)
+    return results, predictions and expert_use(run, predictions)
 
 
 def about_run(config: Config) -> dict[str, Any]:
@@ -86,25 +82,20 @@ def about_run(config: Config) -> dict[str, Any]:
     }
 
 
-def _spent(began: float) -> dict[str, Any]:
-    seconds = round(time.perf_counter() - began, 1)
-    return {"evaluation_seconds": seconds, "peak_memory_bytes": peak_bytes(jax.local_devices())}
-
-
-def expert_use(run: Run, profile_N: np.ndarray, gate_NLE: np.ndarray) -> pd.DataFrame | None:
+def expert_use(run: Run, predictions: Predictions) -> pd.DataFrame | None:
     """Mean gate of each expert, one row a (group, layer), over predicted rows; None without a router.
 
     Args:
         run: a config made real.
-        profile_N: profile of each predicted row.
-        gate_NLE: mean gate of each row by adapted layer and expert.
+        predictions: of its evaluation.
     """
+    gate_NLE = predictions.gate_NLE
     if gate_NLE.size == 0:
         return None
     groups = build_groups(run.survey, run.config.evaluation.group_by)
     group_P = np.full(len(run.profiles), -1)
     group_P[run.profiles.profile_R] = groups.group_R
-    group_N = group_P[profile_N]
+    group_N = group_P[predictions.profile_N]
     first, frames = run.decoder.n_frozen, []
     for group in np.unique(group_N[group_N >= 0]):
         mean_LE = gate_NLE[group_N == group].mean(axis=0)

@@ -10,6 +10,7 @@ from cuma_jax.planning.arithmetic import Need, Times, useful_flops
 from cuma_jax.planning.chips import GIB
 from cuma_jax.planning.search import Hardware
 from cuma_jax.planning.topology import Compiled
+from cuma_jax.runtime.text_table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,16 +147,18 @@ def as_text(plan: Plan) -> str:
     )
     if compiled and compiled.collectives:
         lines += ["", "  collectives a step             count    arrays      received a device"]
-        lines += [
-            f"    {kind:<24} {row['count']:>9,.0f} {_gib(row['bytes']):>10} {_gib(row['received_bytes']):>10}"
+        kinds = [
+            [f"    {kind}", f"{row['count']:,.0f}", _gib(row["bytes"]), _gib(row["received_bytes"])]
             for kind, row in _by_kind(compiled).items()
         ]
+        lines += aligned(kinds, right=(1, 2, 3), least=(28, 9, 10, 10), gap=" ")
         largest = max(compiled.collectives, key=lambda item: item.bytes)
         lines.append(
             f"    largest at once: {largest.kind} of {largest.shape}, {_gib(largest.bytes)} ({_last(largest.where)})"
         )
     if plan.measured:
-        lines += ["", "  measured here"] + [f"    {name:<24} {value:,.4g}" for name, value in plan.measured.items()]
+        measured = [[f"    {name}", f"{value:,.4g}"] for name, value in plan.measured.items()]
+        lines += ["", "  measured here", *aligned(measured, least=(28,), gap=" ")]
     if plan.advice:
         lines += ["", "  would fit with"] + [f"    {line}" for line in plan.advice]
     return "\n".join(lines)

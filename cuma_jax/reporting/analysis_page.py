@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from cuma_jax.analysis.run import Analysis
-from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.analysis_charts import (
     BLOCKS,
     MAP_TITLES,
@@ -21,6 +20,7 @@ from cuma_jax.reporting.charts import expert_map, mean_scatters
 from cuma_jax.reporting.report import about_rows, make_environment
 from cuma_jax.reporting.verdict import group_words, headline_split, split_title
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.text_table import aligned, number_text
 
 ANALYSIS_PAGE = "analysis.html"
 
@@ -69,7 +69,7 @@ def render_analysis(analysis: Analysis, config: Mapping[str, Any]) -> str:
 
 
 def _collapse_rows(found: Mapping[str, Any], many: str) -> list[tuple[str, Mapping[str, Any], bool]]:
-    """(name, figures, whether it is a mean over questions), those of most cells first."""
+    """(name, metrics, whether it is a mean over questions), those of most cells first."""
     questions = sorted(found["questions"].items(), key=lambda item: -item[1]["n"]["cells"])
     rows = [("all questions", found["overall"], True)]
     several = found["several_groups"]
@@ -122,21 +122,19 @@ def _routing(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def analysis_table(analysis: Analysis) -> str:
-    """The three answers and the figures behind them, as plain text for the terminal."""
+    """The three answers and the metrics behind them, as plain text for the terminal."""
     values = analysis.values
     lines = [f"{a['question']}  {a['answer']}. {a['because']}" for a in answers(values, analysis.results)]
     blocks = values["interference"].get("blocks", {})
     if blocks:
-        lines += [
-            "",
-            f"{'gradients of pairs of groups':<30}{'cosine':>8}{'against':>9}{'halves':>8}{'pairs':>8}{'unused':>8}",
-        ]
+        rows = [["gradients of pairs of groups", "cosine", "against", "halves", "pairs", "unused"]]
         for name, block in blocks.items():
-            cells = (
-                as_text(block["mean_cosine"], "{:+.3f}"), as_text(block["negative_share"], "{:.0%}"),
-                as_text(block["within"], "{:.3f}"), f"{block['pairs']:,}", f"{block['unused_pairs']:,}",
-            )  # fmt: skip
-            lines.append(f"{BLOCKS[name]:<30}{cells[0]:>8}{cells[1]:>9}{cells[2]:>8}{cells[3]:>8}{cells[4]:>8}")
+            rows.append([
+                BLOCKS[name],
+                number_text(block["mean_cosine"], "{:+.3f}"), number_text(block["negative_share"], "{:.0%}"),
+                number_text(block["within"], "{:.3f}"), f"{block['pairs']:,}", f"{block['unused_pairs']:,}",
+            ])  # fmt: skip
+        lines += ["", *aligned(rows, range(1, 6), (30, 6, 7, 6, 6, 6))]
     information = values["topology"].get("information")
     if information:
         lines += ["", (

@@ -145,7 +145,7 @@ def _panel(row: pd.Series, top: float) -> dict[str, Any]:
     bars: list[dict[str, Any]] = [
         {"left": round(i * step + 0.14 * step, 3), "width": round(0.72 * step, 3), "middle": round((i + 0.5) * step, 3),
          "true": scale.at(float(t)), "predicted": scale.at(float(p)), "pooled": scale.at(float(a)),
-         "letter": LETTERS[i % 26], "text": f"{LETTERS[i % 26]}: true {t:.0%}, predicted {p:.0%}, everybody {a:.0%}"}
+         "letter": LETTERS[i % 26], "text": f"{LETTERS[i % 26]}: true {t:.0%}, predicted {p:.0%}, pooled {a:.0%}"}
         for i, (t, p, a) in enumerate(zip(row["true"], row["predicted"], row["pooled"], strict=True))
     ]  # fmt: skip
     return {
@@ -226,12 +226,7 @@ def _known(value: object) -> bool:
 
 def _smooth(values: Sequence[float]) -> list[float]:
     """Exponential moving average over about a twentieth of the run, corrected for its start."""
-    keep = 1.0 - 1.0 / max(1.0, len(values) / 20)
-    out, total, weight = [], 0.0, 0.0
-    for value in values:
-        total, weight = keep * total + value, keep * weight + 1.0
-        out.append(total / weight)
-    return out
+    return pd.Series(values).ewm(alpha=1.0 / max(1.0, len(values) / 20)).mean().tolist()
 
 
 def _points(x: Scale, y: Scale, xs: Iterable[float], ys: Iterable[float]) -> str:

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.report import REPORT_FILE, about_rows, make_environment
 from cuma_jax.reporting.scales import Scale, Tick, fit
 from cuma_jax.reporting.verdict import GAUGE, HELD, PARTLY, interval, number, split_title
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.text_table import number_text
 
 MOST_QUESTIONS = 18
 """Questions that have a plot of their own; the table of every question is comparison.tsv."""
-_BASELINES = {"uniform": "all options alike", "pooled": "everybody's average", "group": "the group's average",
+_BASELINES = {"uniform": "all options alike", "pooled": "pooled", "group": "the group's average",
               "shrunken_group": "the group's average, shrunk", "logistic": "logistic regression"}  # fmt: skip
 Values = Mapping[str, Any]
 
@@ -101,13 +101,13 @@ def _scale(values: Values) -> Scale:
     return capped([*found, *floors])
 
 
-def _lane(figure: Values, scale: Scale, style: str = "{:.4f}") -> dict[str, Any]:
+def _lane(metric: Values, scale: Scale, style: str = "{:.4f}") -> dict[str, Any]:
     """Places of a value and its interval."""
-    value = figure["value"]
-    low, high = (value if figure[k] is None else figure[k] for k in ("low", "high"))
+    value = metric["value"]
+    low, high = (value if metric[k] is None else metric[k] for k in ("low", "high"))
     return {
         "at": scale.at(value), "low": scale.at(low), "width": round(scale.at(high) - scale.at(low), 3),
-        "off": value > scale.high, "text": as_text(value, style), "range": interval(dict(figure), style),
+        "off": value > scale.high, "text": number_text(value, style), "range": interval(dict(metric), style),
     }  # fmt: skip
 
 
@@ -276,7 +276,7 @@ def _answer(found: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def sentence(split: Mapping[str, Any], reference: str) -> str:
-    """A split's outcome in words: against the variants, the nearest of them, and the averages that need no model."""
+    """A split's outcome in words: against the variants, the nearest of them, and the baselines."""
     found, rows = split["tally"], split["distance"]["rows"]
     own = next((r for r in rows if r["kind"] == "reference"), None)
     if own is None:
@@ -297,6 +297,6 @@ def sentence(split: Mapping[str, Any], reference: str) -> str:
     baselines = [g for g in split["difference"]["rows"] if g["kind"] == "baseline"]
     nearer, beaten = ([g for g in baselines if g["tone"] == tone] for tone in ("bad", "good"))
     if baselines:
-        text += f" Of {len(baselines)} baselines that need no language model it beats {len(beaten)}"
+        text += f" Of {len(baselines)} baselines without a language model it beats {len(beaten)}"
         text += f", and {nearer[0]['title']} beats it ({nearer[0]['text']})." if nearer else " and loses to none."
     return text

@@ -1,10 +1,10 @@
-"""Values for the report's sections on calibration, on groups of people, and on the paper's own figures."""
+"""Values for the report's sections on calibration, on groups of people, and on the paper's own metrics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cuma_jax.evaluation.results import as_text
 from cuma_jax.reporting.scales import Scale
+from cuma_jax.runtime.text_table import number_text
 
 _WHOLE = Scale(0.0, 1.05)  # a little more than 1, so that its label is clear of the plot's title
 _PAPER = (
@@ -22,7 +22,7 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], ece: Mapping[str, Any]) 
     largest = max(b["share"] for b in bins)
     return {
         "ticks": _WHOLE.ticks(4),
-        "ece": as_text(ece["value"]),
+        "ece": number_text(ece["value"]),
         "answers": sum(b["answers"] for b in bins),
         "line": " ".join(f"{_WHOLE.at(b['confidence'])},{100 - _WHOLE.at(b['accuracy'])}" for b in bins),
         "dots": [
@@ -42,10 +42,14 @@ def equity_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
             return None
         ends = {
             end: {"group": part[end]["group"], "answers": f"{part[end]['answers']:,}",
-                  "score": as_text(part[end]["score"], style)}
+                  "score": number_text(part[end]["score"], style)}
             for end in ("worst", "best")
         }  # fmt: skip
-        return {**ends, "std": as_text(part["std"], "{:.3f}"), "corrected": as_text(part["std_corrected"], "{:.3f}")}
+        return {
+            **ends,
+            "std": number_text(part["std"], "{:.3f}"),
+            "corrected": number_text(part["std_corrected"], "{:.3f}"),
+        }
 
     return [
         {
@@ -59,11 +63,11 @@ def equity_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def paper_rows(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The paper's figures, one column a split, and the fields that sigma-inequity is of."""
+    """The paper's metrics, one column a split, and the fields that sigma-inequity is of."""
     return {
         "splits": list(splits),
         "rows": [
-            {"label": label, "values": [as_text(scores["paper"][key], style) for scores in splits.values()]}
+            {"label": label, "values": [number_text(scores["paper"][key], style) for scores in splits.values()]}
             for key, label, style in _PAPER
         ],
         "fields": next(iter(splits.values()))["paper"]["sigma_fields"],

@@ -32,7 +32,7 @@ from cuma_jax.reporting.win_rate import with_part
 from cuma_jax.runtime.files import write_text
 
 REPORT_FILE = "report.html"
-_METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "everybody's average", "group": "{one}'s average",
+_METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "pooled", "group": "{one}'s average",
                   "shrunken_group": "{one}'s average, shrunk", "logistic": "regression on the profile"}  # fmt: skip
 
 _SAID = ("step", "steps", "unfinished")  # of the checkpoint, in words beside it
@@ -79,7 +79,7 @@ def add_preferences(run_dir: pathlib.Path, values: Mapping[str, Any], title: str
     if path.is_file():
         page = path.read_text(encoding="utf-8")
     else:
-        page = environment.get_template("winrate_page.html").render(title=title)
+        page = environment.get_template("win_rate_page.html").render(title=title)
     page = with_part(environment, page, values)
     write_text(path, page)
     return path
@@ -94,7 +94,7 @@ def make_environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": number, "interval": interval}
+    environment.filters |= {"number": number, "interval": interval}
     return environment
 
 

@@ -1,9 +1,10 @@
-"""The headline: did the model collapse, and does it come closer to the real answers than everybody's average?"""
+"""The headline: did the model collapse, and does it come closer to the real answers than the pooled ones?"""
 
 from typing import Any
 
-from cuma_jax.evaluation.results import Results, as_text
+from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.scales import Scale
+from cuma_jax.runtime.text_table import number_text
 
 GAUGE = Scale(0.0, 1.5)
 """Axis of the spread-ratio gauge."""
@@ -75,16 +76,16 @@ def preferences_verdict(results: Results) -> dict[str, Any]:
     return {"answer": answer, "tone": tone, "because": because, "split": title, "n": n, "question": question}
 
 
-def number(figure: dict[str, Any], style: str = "{:.3f}") -> str:
-    """A figure's value as text; a dash where it is not defined."""
-    return as_text(figure["value"], style)
+def number(metric: dict[str, Any], style: str = "{:.3f}") -> str:
+    """A metric's value as text; a dash where it is not defined."""
+    return number_text(metric["value"], style)
 
 
-def interval(figure: dict[str, Any], style: str = "{:.3f}") -> str:
-    """A figure's interval as text; empty where it has none."""
-    if figure.get("low") is None or figure.get("high") is None:
+def interval(metric: dict[str, Any], style: str = "{:.3f}") -> str:
+    """A metric's interval as text; empty where it has none."""
+    if metric.get("low") is None or metric.get("high") is None:
         return ""
-    return f"{as_text(figure['low'], style)} to {as_text(figure['high'], style)}"
+    return f"{number_text(metric['low'], style)} to {number_text(metric['high'], style)}"
 
 
 def verdict(results: Results) -> dict[str, Any]:
@@ -106,10 +107,10 @@ def verdict(results: Results) -> dict[str, Any]:
              "range": interval(ratio, "{:.0%}"), "hint": "spread ratio; 100% is right, 0% is collapse"},
             {"label": "explainable distance closed", "value": number(overall["share_closed"]["model"], "{:.0%}"),
              "range": interval(overall["share_closed"]["model"], "{:.0%}"),
-             "hint": "0% is everybody's average, 100% the sampling noise floor"},
+             "hint": "0% is the pooled answers, 100% the sampling noise floor"},
             {"label": "distance to the real answers (EMD)", "value": number(model["emd"]),
              "range": interval(model["emd"]),
-             "hint": f"everybody's average {number(pooled)}, the {one}'s own average "
+             "hint": f"pooled {number(pooled)}, the {one}'s own average "
                      f"{number(overall['methods']['group']['emd'])}"},
             {"label": f"correlation of {one} means", "value": number(model["correlation"], "{:.2f}"),
              "range": interval(model["correlation"], "{:.2f}"), "hint": "predicted with true, mean over questions"},
@@ -142,7 +143,7 @@ def _collapse(ratio: dict[str, Any], correlation: float | None, many: str) -> tu
 
 
 def _distance(emd: dict[str, Any], pooled: dict[str, Any], difference: dict[str, Any]) -> str:
-    text = f"Its distance to the real answers is {number(emd)}, against {number(pooled)} for everybody's average: "
+    text = f"Its distance to the real answers is {number(emd)}, against {number(pooled)} for the pooled answers: "
     low, high = difference["low"], difference["high"]
     if low is None or high is None:
         return text + "no interval was computed."

@@ -38,7 +38,7 @@ def render_part(environment: jinja2.Environment, values: Mapping[str, Any]) -> s
     """
     environment.filters["shown"] = shown
     judge, win = values["judge"] or {}, values["winrate"]
-    text = environment.get_template("winrate.html").render(
+    text = environment.get_template("win_rate.html").render(
         head=_headline(values),
         win=win,
         parts=_bar(win["n"]) if win else [],
@@ -75,20 +75,20 @@ def _headline(values: Mapping[str, Any]) -> dict[str, str]:
     if not win:
         why = "No judge was named (judge.url), so there is no win-rate; the replies are below."
         return {"question": f"{run} beside {against}", "tone": "unknown", "answer": "", "because": why, "how": ""}
-    figure = win["win_rate"]
-    if figure["value"] is None:
+    metric = win["win_rate"]
+    if metric["value"] is None:
         answer, tone = "It cannot be told", "unknown"
     elif win["n"]["wins"] + win["n"]["losses"] < _FEW:
         answer, tone = "It cannot be told", "unknown"  # an interval from so few means nothing
-    elif figure["low"] is not None and figure["low"] > 0.5:
+    elif metric["low"] is not None and metric["low"] > 0.5:
         answer, tone = "Yes", "good"
-    elif figure["high"] is not None and figure["high"] < 0.5:
+    elif metric["high"] is not None and metric["high"] < 0.5:
         answer, tone = "No", "bad"
     else:
         answer, tone = "It cannot be told", "unknown"
-    known = f" ({interval(figure, '{:.1%}')})" if figure["low"] is not None else ""
+    known = f" ({interval(metric, '{:.1%}')})" if metric["low"] is not None else ""
     who = "people's own answers" if respondents else values["judge"]["judge"]
-    because = f"Its win-rate is {number(figure, '{:.1%}')}{known}, ties counted half, as judged by {who}."
+    because = f"Its win-rate is {number(metric, '{:.1%}')}{known}, ties counted half, as judged by {who}."
     if respondents:
         how = "A side wins where it gives the answer that the held-out person gave, and the other side does not."
     else:
@@ -129,9 +129,9 @@ def _tiles(values: Mapping[str, Any]) -> list[dict[str, str]]:
     return tiles
 
 
-def _tile(figure: Mapping[str, Any], label: str, hint: str) -> dict[str, str]:
-    figure = dict(figure)
-    return {"value": number(figure, "{:.1%}"), "range": interval(figure, "{:.1%}"), "label": label, "hint": hint}
+def _tile(metric: Mapping[str, Any], label: str, hint: str) -> dict[str, str]:
+    metric = dict(metric)
+    return {"value": number(metric, "{:.1%}"), "range": interval(metric, "{:.1%}"), "label": label, "hint": hint}
 
 
 def _rows(win: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

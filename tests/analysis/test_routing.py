@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cuma_jax.analysis.routing import Routes, group_means, information_figures, load_figures, mutual_information
+from cuma_jax.analysis.routing import Routes, group_means, information_metrics, load_metrics, mutual_information
 
 
 def random_routes(groups=4, questions=3, rows=60, seed=0):
@@ -45,11 +45,11 @@ def planted(own: bool):
 
 
 def test_own_experts_tell_all_there_is_to_tell_and_chance_tells_what_chance_tells():
-    own = information_figures(planted(True), seed=0, permutations=50)
+    own = information_metrics(planted(True), seed=0, permutations=50)
     np.testing.assert_allclose([own["bits"], own["normalised"]], [2.0, 1.0])
     assert own["null_bits"] < 0.3
     assert own["p"] == 1 / 51
-    chance = information_figures(planted(False), seed=0, permutations=50)
+    chance = information_metrics(planted(False), seed=0, permutations=50)
     assert chance["p"] > 0.05
     assert abs(chance["bits"] - chance["null_bits"]) < 0.1
     assert (own["rows"], own["groups"], own["questions"]) == (80, 4, 1)
@@ -59,12 +59,12 @@ def test_groups_that_differ_only_in_what_they_were_asked_share_no_information():
     """The gate is the question's; two groups were asked mostly the one, two mostly the other."""
     question = np.concatenate([np.repeat([0, 1], [30, 10]), np.repeat([0, 1], [10, 30])] * 2)
     routes = Routes.of(np.repeat(np.arange(4), 40), question, np.eye(2)[question][:, None])
-    assert information_figures(routes, 0, 5)["bits"] == pytest.approx(0.0, abs=1e-12)
+    assert information_metrics(routes, 0, 5)["bits"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_two_groups_have_no_information_figures():
+def test_two_groups_have_no_information_metrics():
     routes = Routes.of(np.array([0, 1]), np.zeros(2, int), np.ones((2, 1, 2)))
-    assert information_figures(routes, 0, 5) is None
+    assert information_metrics(routes, 0, 5) is None
 
 
 def test_load_weighs_groups_equally_and_rows_of_no_group_are_left_out():
@@ -72,7 +72,7 @@ def test_load_weighs_groups_equally_and_rows_of_no_group_are_left_out():
     gate = np.eye(2)[[0, 0, 0, 1, 1]][:, None] * 3.0  # gates that do not sum to one are scaled
     routes = Routes.of(group, np.zeros(5, int), gate)
     assert len(routes.group_N) == 4
-    (layer,) = load_figures(routes)
+    (layer,) = load_metrics(routes)
     assert layer == {"load": [0.5, 0.5], "load_entropy": 1.0, "row_entropy": 0.0}
     groups, mean_GLE = group_means(routes)
     np.testing.assert_array_equal(groups, [0, 1])

@@ -67,7 +67,7 @@ def command(monkeypatch):
 @pytest.fixture
 def no_pairs(monkeypatch):
     """Leaves out the pairwise scores, which have tests of their own."""
-    monkeypatch.setattr(head_to_head, "pair_blocks", lambda *args: ({}, None, {}))
+    monkeypatch.setattr(head_to_head, "pair_metrics", lambda *args: ({}, None, {}))
 
 
 def judged_at(url, **flags):

@@ -58,7 +58,7 @@ def finish(process, code):
 def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache):
     out = finish(start(tmp_path, cache), 1)
     assert "[3/4] planted seed 0: refused (config field adapter.layers is 99" in out
-    assert "1 of 4 cells did not end well: planted seed 0" in out
+    assert "1 of 4 trials did not end well: planted seed 0" in out
     assert out.count(": finished in") == 3
     values = json.loads((tmp_path / "comparison.json").read_text())
     rows = values["splits"]["unseen_respondent"]["scopes"]["overall"]["rows"]

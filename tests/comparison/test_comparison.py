@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from made_up_runs import made_up_comparison, made_up_run
 
-from cuma_jax.comparison.collect import gather
+from cuma_jax.comparison.collect import collect
 from cuma_jax.comparison.output import long_table, printed_table, write_comparison
-from cuma_jax.comparison.runner import analyze_cells, run_cells
+from cuma_jax.comparison.runner import analyze_trials, run_trials
 from cuma_jax.comparison.table import comparison_values
-from cuma_jax.comparison.trials import RECORD_FILE, all_cells, read_analysis, status
+from cuma_jax.comparison.trials import RECORD_FILE, all_trials, read_analysis, status
 from cuma_jax.config import load_config
 from cuma_jax.evaluation.results import read_results
 from cuma_jax.reporting.comparison import render_comparison, write_comparison_report
@@ -36,12 +36,12 @@ def made(tmp_path_factory):
     """(comparison, tally, lines said) of a comparison that was run once."""
     comparison = made_up_comparison(BASE, tmp_path_factory.mktemp("made"))
     said = []
-    return comparison, run_cells(all_cells(comparison), made_up_run, said.append), said
+    return comparison, run_trials(all_trials(comparison), made_up_run, said.append), said
 
 
 @pytest.fixture(scope="module")
 def values(made):
-    return comparison_values(made[0], gather(all_cells(made[0]), "cuma"), {"command": "python -m <x>"})
+    return comparison_values(made[0], collect(all_trials(made[0]), "cuma"), {"command": "python -m <x>"})
 
 
 def copied(made, folder):
@@ -58,10 +58,10 @@ def test_what_fails_does_not_stop_the_others(made):
     comparison, tally, said = made
     assert tally.finished == ["cuma seed 0", "lora seed 0", "flat seed 0", "cuma seed 1", "lora seed 1"]
     assert tally.troubled == ["base seed 0", "full seed 0"]
-    where = {c.name: status(c) for c in all_cells(comparison)}
+    where = {c.name: status(c) for c in all_trials(comparison)}
     assert where["base seed 0"] == ("refused", "method base cannot run on <this> source")
     assert where["full seed 0"] == ("failed", "ZeroDivisionError: planted & loud")
-    folder = {c.name: c.folder for c in all_cells(comparison)}
+    folder = {c.name: c.folder for c in all_trials(comparison)}
     assert "Traceback" in (folder["full seed 0"] / "error.txt").read_text()
     assert "Traceback" not in (folder["base seed 0"] / "error.txt").read_text()
     assert any(re.search(r"\[5/7\] full seed 0: failed", line) for line in said)
@@ -74,31 +74,31 @@ def test_the_second_time_only_what_failed_is_tried_again(made):
         tried.append(config.name)
         return made_up_run(config)
 
-    tally = run_cells(all_cells(made[0]), again, lambda _: None)
+    tally = run_trials(all_trials(made[0]), again, lambda _: None)
     assert tried == ["base, seed 0", "full, seed 0"]
     assert len(tally.skipped) == 5
 
 
 def test_other_evaluation_settings_are_scored_again_and_other_training_settings_refused(made, tmp_path):
     comparison = copied(made, tmp_path / "c")
-    cell = all_cells(comparison, ("lora",), (0,))[0]
-    assert status(cell)[0] == "finished"
+    trial = all_trials(comparison, ("lora",), (0,))[0]
+    assert status(trial)[0] == "finished"
     more = dataclasses.replace(BASE, evaluation=dataclasses.replace(BASE.evaluation, bootstrap=61))
-    assert status(all_cells(dataclasses.replace(comparison, base=more), ("lora",), (0,))[0])[0] == "stopped"
+    assert status(all_trials(dataclasses.replace(comparison, base=more), ("lora",), (0,))[0])[0] == "stopped"
     other = dataclasses.replace(comparison, base=dataclasses.replace(BASE, train=dataclasses.replace(
         BASE.train, steps=41)))  # fmt: skip
     said = []
-    tally = run_cells(all_cells(other, ("lora",), (0,)), never, said.append)
+    tally = run_trials(all_trials(other, ("lora",), (0,)), never, said.append)
     assert tally.troubled == ["lora seed 0"]
     assert "train.steps was 40, now 41" in said[0]
     assert "delete that folder" in said[0]
-    (cell.folder / "results.json").write_text("{}")
-    assert status(cell)[0] == "stopped"
+    (trial.folder / "results.json").write_text("{}")
+    assert status(trial)[0] == "stopped"
 
 
 def test_a_run_that_was_asked_to_stop_ends_the_comparison(made, tmp_path):
     comparison = dataclasses.replace(made[0], dir=str(tmp_path))
-    tally = run_cells(all_cells(comparison), lambda config: False, lambda _: None)
+    tally = run_trials(all_trials(comparison), lambda config: False, lambda _: None)
     assert tally.stopped
     assert not tally.finished
 
@@ -112,7 +112,7 @@ def test_a_signal_outside_training_ends_it_at_once(made, tmp_path, which):
         os.kill(os.getpid(), which)
         raise AssertionError("still running")
 
-    assert run_cells(all_cells(comparison), killed, lambda _: None).stopped
+    assert run_trials(all_trials(comparison), killed, lambda _: None).stopped
     assert signal.getsignal(which) is before
 
 
@@ -126,7 +126,7 @@ def test_ctrl_c_while_training_asks_training_to_stop(made, tmp_path, capsys):
         signal.signal(signal.SIGTERM, before)
         return False
 
-    assert run_cells(all_cells(comparison), trains, lambda _: None).stopped
+    assert run_trials(all_trials(comparison), trains, lambda _: None).stopped
     assert asked == ["cuma, seed 0"]
 
 
@@ -136,7 +136,7 @@ def row(values, name, split="unseen_respondent"):
 
 
 def test_figures_are_those_of_the_runs(made, values):
-    runs = [read_results(c.folder).values for c in all_cells(made[0], ("cuma",))]
+    runs = [read_results(c.folder).values for c in all_trials(made[0], ("cuma",))]
     overall = [r["splits"]["unseen_respondent"]["overall"] for r in runs]
     for metric in ("emd", "js", "nll", "accuracy", "spread_ratio", "correlation"):
         expected = np.mean([o["methods"]["model"][metric]["value"] for o in overall])
@@ -150,8 +150,8 @@ def test_figures_are_those_of_the_runs(made, values):
 
 def test_one_seed_gives_the_interval_of_its_own_run(made, values):
     """With one seed there is nothing to add to the respondents: the interval is that of results.json."""
-    cell = all_cells(made[0], ("flat",))[0]
-    own = read_results(cell.folder).values["splits"]["unseen_respondent"]["overall"]
+    trial = all_trials(made[0], ("flat",))[0]
+    own = read_results(trial.folder).values["splits"]["unseen_respondent"]["overall"]
     got = row(values, "flat")
     for metric in ("emd", "nll", "spread_ratio"):
         for bound in ("low", "high"):
@@ -184,35 +184,35 @@ def test_costs_and_seeds_are_told(values):
 
 def test_runs_on_other_people_or_with_other_settings_stay_out(made, tmp_path):
     comparison = copied(made, tmp_path / "c")
-    cells = {c.name: c for c in all_cells(comparison)}
+    trials = {c.name: c for c in all_trials(comparison)}
 
     def other(name, section, **fields):
-        """Scores a cell with other settings, as if by hand, and records it as this comparison's own."""
-        cell = cells[name]
+        """Scores a trial with other settings, as if by hand, and records it as this comparison's own."""
+        trial = trials[name]
         config = dataclasses.replace(
-            cell.config, **{section: dataclasses.replace(getattr(cell.config, section), **fields)}
+            trial.config, **{section: dataclasses.replace(getattr(trial.config, section), **fields)}
         )
-        shutil.rmtree(cell.folder)
-        tally = run_cells([dataclasses.replace(cell, config=config)], made_up_run, lambda _: None)
+        shutil.rmtree(trial.folder)
+        tally = run_trials([dataclasses.replace(trial, config=config)], made_up_run, lambda _: None)
         assert tally.finished == [name]
-        record = json.loads((cell.folder / RECORD_FILE).read_text())
+        record = json.loads((trial.folder / RECORD_FILE).read_text())
         from cuma_jax.comparison.trials import evaluation_key
         from cuma_jax.run.folder import write_config
 
-        write_config(cell.folder, cell.config)
-        record["evaluation"] = evaluation_key(cell.config)
-        (cell.folder / RECORD_FILE).write_text(json.dumps(record))
+        write_config(trial.folder, trial.config)
+        record["evaluation"] = evaluation_key(trial.config)
+        (trial.folder / RECORD_FILE).write_text(json.dumps(record))
 
     other("lora seed 0", "data", split_seed=5)
     other("flat seed 0", "evaluation", min_cell=6)
     other("lora seed 1", "data", validation_respondents=0.2)
-    gathered = gather(all_cells(comparison), "cuma")
-    why = {(cell.name, split): text for cell, split, text in gathered.not_comparable}
+    collected = collect(all_trials(comparison), "cuma")
+    why = {(trial.name, split): text for trial, split, text in collected.not_comparable}
     assert why["flat seed 0", ""] == "min_cell is 6, and 5 in cuma seed 0"
     assert ("lora seed 0", "unseen_respondent") in why
-    assert [s.cell.name for s in gathered.of("lora", "unseen_respondent")] == ["lora seed 1"]
-    assert [cell.name for cell, _ in gathered.notes] == ["lora seed 1"]
-    values = comparison_values(comparison, gathered, {})
+    assert [s.trial.name for s in collected.of("lora", "unseen_respondent")] == ["lora seed 1"]
+    assert [trial.name for trial, _ in collected.notes] == ["lora seed 1"]
+    values = comparison_values(comparison, collected, {})
     names = [r["name"] for r in values["splits"]["unseen_respondent"]["scopes"]["overall"]["rows"]]
     assert "flat" not in names
     assert "not comparable: flat seed 0: min_cell is 6" in printed_table(values)
@@ -221,13 +221,13 @@ def test_runs_on_other_people_or_with_other_settings_stay_out(made, tmp_path):
 
 def test_nothing_finished_is_one_message(made, tmp_path):
     comparison = dataclasses.replace(made[0], dir=str(tmp_path))
-    with pytest.raises(CumaError, match="no cell of this comparison is finished"):
-        gather(all_cells(comparison), "cuma")
+    with pytest.raises(CumaError, match="no trial of this comparison is finished"):
+        collect(all_trials(comparison), "cuma")
 
 
 def test_without_the_reference_the_rest_is_still_shown(made):
     comparison = dataclasses.replace(made[0], reference="full")
-    values = comparison_values(comparison, gather(all_cells(comparison), "full"), {})
+    values = comparison_values(comparison, collect(all_trials(comparison), "full"), {})
     assert values["reference"] == ""
     assert row(values, "cuma")["difference"] is None
     assert "cannot be told yet" in render_comparison(values)
@@ -265,55 +265,55 @@ def test_the_page_is_escaped_self_contained_and_says_what_is_missing(values, tmp
 def test_a_page_without_a_bootstrap_has_values_only(made, tmp_path):
     base = dataclasses.replace(BASE, evaluation=dataclasses.replace(BASE.evaluation, bootstrap=0))
     comparison = made_up_comparison(base, tmp_path)
-    run_cells(all_cells(comparison, ("cuma", "flat"), (0,)), made_up_run, lambda _: None)
-    values = comparison_values(comparison, gather(all_cells(comparison), "cuma"), {})
+    run_trials(all_trials(comparison, ("cuma", "flat"), (0,)), made_up_run, lambda _: None)
+    values = comparison_values(comparison, collect(all_trials(comparison), "cuma"), {})
     assert row(values, "flat")["difference"]["low"] is None
     assert row(values, "flat")["superiority"] is None
     assert "It cannot be told" in render_comparison(values)
     assert "flat" in printed_table(values)
 
 
-def analysis_of(cell, **topology):
+def analysis_of(trial, **topology):
     """The shape of analysis.json, as `analysis.run` documents it."""
     block = {"mean_cosine": 0.25, "negative_share": 0.125, "within": 0.5, "pairs": 10}
     blocks = {"matrices": block, "experts": {**block, "negative_share": 0.0625}}
     found = {"step": 2, "topology": topology or {"reason": "none"}, "interference": {"blocks": blocks}}
-    (cell.folder / "analysis.json").write_text(json.dumps(found))
+    (trial.folder / "analysis.json").write_text(json.dumps(found))
 
 
 def test_analyses_are_made_once_for_the_first_seed_and_shown(made, tmp_path):
     comparison = copied(made, tmp_path / "c")
-    cells, asked = all_cells(comparison), []
+    trials, asked = all_trials(comparison), []
 
-    def analyze(cell):
-        asked.append(cell.name)
-        if cell.name.startswith("lora"):
+    def analyze(trial):
+        asked.append(trial.name)
+        if trial.name.startswith("lora"):
             raise CumaError("nothing to analyse")
-        if cell.name.startswith("flat"):
+        if trial.name.startswith("flat"):
             raise ZeroDivisionError
         analysis_of(
-            cell, information={"normalised": 0.375, "bits": 0.1, "null_bits": 0.01, "p": 0.005},
+            trial, information={"normalised": 0.375, "bits": 0.1, "null_bits": 0.01, "p": 0.005},
             mantel={"true x routes": {"rho": 0.4375, "p": 0.001, "groups": 7}},
         )  # fmt: skip
 
     said = []
-    tally = analyze_cells(cells, analyze, said.append)
+    tally = analyze_trials(trials, analyze, said.append)
     assert asked == ["cuma seed 0", "lora seed 0", "flat seed 0"]
     assert tally.finished == ["cuma seed 0"]
     assert tally.troubled == ["lora seed 0", "flat seed 0"]
-    assert "Traceback" in (next(c for c in cells if c.name == "flat seed 0").folder / "analysis_error.txt").read_text()
-    analyze_cells(cells, analyze, said.append)
+    assert "Traceback" in (next(c for c in trials if c.name == "flat seed 0").folder / "analysis_error.txt").read_text()
+    analyze_trials(trials, analyze, said.append)
     assert asked[3:] == ["lora seed 0", "flat seed 0"]
-    analysis_of(next(c for c in cells if c.name == "lora seed 0"))  # no router: figures that are not there
-    page = render_comparison(comparison_values(comparison, gather(cells, "cuma"), {}))
+    analysis_of(next(c for c in trials if c.name == "lora seed 0"))  # no router: figures that are not there
+    page = render_comparison(comparison_values(comparison, collect(trials, "cuma"), {}))
     for text in ("Routes and gradients", "38%", "0.44", "12%", "6%", 'href="cuma/seed0/analysis.html"'):
         assert text in page, text
     assert not re.search(r'href="(?!data:|[a-z_]+/seed\d/)', page)
 
 
 def test_an_analysis_of_an_earlier_checkpoint_does_not_count(made, tmp_path):
-    cell = all_cells(copied(made, tmp_path / "c"), ("cuma",), (0,))[0]
-    analysis_of(cell)
-    assert read_analysis(cell) is not None
-    (cell.folder / "analysis.json").write_text('{"step": 1}')
-    assert read_analysis(cell) is None
+    trial = all_trials(copied(made, tmp_path / "c"), ("cuma",), (0,))[0]
+    analysis_of(trial)
+    assert read_analysis(trial) is not None
+    (trial.folder / "analysis.json").write_text('{"step": 1}')
+    assert read_analysis(trial) is None

@@ -55,8 +55,8 @@ def test_pairs_cancel_what_both_share():
                        seed_draws("b", 1, 4000), 1)  # fmt: skip
     gap, smaller = difference(one, other)
     assert gap.value == pytest.approx(-0.1)
-    assert gap.interval()[1] < -0.07
-    assert one.interval()[1] > 2
+    assert gap.values()["high"] < -0.07
+    assert one.values()["high"] > 2
     assert smaller == 1.0
     assert difference(other, one)[1] == 0.0
     assert difference(one, one)[1] == 0.5
@@ -71,13 +71,13 @@ def test_superiority_is_a_share_of_resamples():
 def test_without_a_bootstrap_there_are_values_only():
     got = over_seeds(np.array([0.2, 0.4]), np.zeros((2, 0)), seed_draws("a", 2, 0), 3)
     assert got.value == pytest.approx(0.3)
-    assert np.isnan(got.interval()).all()
+    assert got.values()["low"] is got.values()["high"] is None
     gap, smaller = difference(got, got)
     assert gap.value == 0.0
     assert np.isnan(smaller)
 
 
-def test_a_figure_that_one_seed_lacks_is_not_defined():
+def test_a_metric_that_one_seed_lacks_is_not_defined():
     assert np.isnan(over_seeds(np.array([0.2, np.nan]), np.ones((2, 4)), seed_draws("a", 2, 4), 0).value)
 
 

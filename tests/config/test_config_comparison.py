@@ -17,7 +17,7 @@ def made(*variants, **more):
     return Comparison(name="x", base=BASE, variants=variants or by_method("cuma"), **more)
 
 
-def test_a_cell_is_base_then_method_then_overrides_then_seed():
+def test_a_trial_is_base_then_method_then_overrides_then_seed():
     v = variant("short", "lora", title="Short", train={"steps": 3}, adapter={"rank": 2})
     config = made(*by_method("cuma"), v, dir="d").config(v, 7)
     assert config.train.steps == 3
@@ -37,9 +37,9 @@ def test_a_title_may_change_without_making_it_another_run():
 
 def test_first_seeds_come_first():
     c = made(*by_method("cuma", "lora", seeds=2), variant("base", seeds=(5,)))
-    names = [f"{v.name}{s}" for v, s in c.cells()]
+    names = [f"{v.name}{s}" for v, s in c.trials()]
     assert names == ["cuma0", "lora0", "base5", "cuma1", "lora1"]
-    assert [f"{v.name}{s}" for v, s in c.cells(("lora", "base"), (1, 5))] == ["base5", "lora1"]
+    assert [f"{v.name}{s}" for v, s in c.trials(("lora", "base"), (1, 5))] == ["base5", "lora1"]
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_first_seeds_come_first():
         (lambda: made(Variant("cuma", seeds=0)), "seeds is 0"),
         (lambda: made(Variant("cuma", seeds=(1, 1))), "different seeds"),
         (lambda: made(splits=("probe",)), "splits names probe"),
-        (lambda: list(made().cells(("lora",))), "has no variant 'lora'; it has cuma"),
-        (lambda: list(made().cells((), (9,))), "has no seed 9"),
+        (lambda: list(made().trials(("lora",))), "has no variant 'lora'; it has cuma"),
+        (lambda: list(made().trials((), (9,))), "has no seed 9"),
         (lambda: load_comparison(""), "--config is required"),
         (lambda: load_comparison("debug"), "returns a Comparison; presets are compare_debug"),
         (lambda: load_config("compare_debug"), "python -m cuma_jax.compare --config compare_debug"),

@@ -8,7 +8,7 @@ import pytest
 from conftest import changed
 
 from cuma_jax.config.methods import METHODS, apply_method
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.run.saved_adapters import find_step, tensor_shapes
 from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.loop import Trainer, train
@@ -82,11 +82,11 @@ def test_a_method_that_trains_nothing_saves_a_checkpoint_like_any_other(method, 
 def test_a_run_without_experts_starts_as_the_base_moves_and_resumes_bit_for_bit(method, debug_config, run_on, tmp_path):
     run, base = run_on(method_config(debug_config, method)), run_on(method_config(debug_config, "base"))
     pairs = np.arange(6, dtype=np.int32), np.arange(6, dtype=np.int32) % 5
-    expected, untrained = Predictor(base, {})(*pairs), run.identity_adapters(0)
-    np.testing.assert_allclose(Predictor(run, untrained)(*pairs), expected, atol=1e-6)
+    expected, untrained = predict(base, {}, *pairs).probs_NO, run.identity_adapters(0)
+    np.testing.assert_allclose(predict(run, untrained, *pairs).probs_NO, expected, atol=1e-6)
     trained = train(run, tmp_path).state
     assert_moved(jax.device_get(untrained), jax.device_get(trained.adapters))
-    assert np.abs(Predictor(run, trained.adapters)(*pairs) - expected).max() > 1e-4
+    assert np.abs(predict(run, trained.adapters, *pairs).probs_NO - expected).max() > 1e-4
     checkpoints, trainer = Checkpoints(tmp_path, run), Trainer(run)
     last, half_way = (checkpoints.restore(number, trainer.abstract()) for number in (3, 2))
     checkpoints.close()

@@ -5,12 +5,12 @@ import json
 import pathlib
 
 import numpy as np
+from guessing import evaluate_guess
 
 from cuma_jax.config import Config
 from cuma_jax.config.comparison import Comparison, by_method, variant
 from cuma_jax.data.load import load_source, source_units
 from cuma_jax.evaluation.results import write_results
-from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.run.folder import open_run, write_config
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles
@@ -57,7 +57,7 @@ def made_up_run(config: Config) -> bool:
     split_table(units, config.data).to_parquet(folder / "split.parquet", index=False)
     lines = [json.dumps({"step": s, "loss": 1.0, "examples_per_s": 8.0}) + "\n" for s in (1, 2)]
     (folder / "metrics.jsonl").write_text("".join(lines))
-    write_results(evaluate(survey, profiles, split_A, predict, config.evaluation, about), folder)
+    write_results(evaluate_guess(survey, profiles, split_A, predict, config.evaluation, about), folder)
     return True
 
 

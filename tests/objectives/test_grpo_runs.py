@@ -140,6 +140,6 @@ def test_killed_in_the_middle_and_run_again_it_samples_and_learns_the_same(tmp_p
     assert of_learning(broken) == lines
     assert len({line["reward"] for line in lines if "eval" not in line}) > 3
     assert {"kl", "clipped", "entropy", "length", "reward"} <= lines[0].keys()
-    one, other = read_adapters(whole), read_adapters(broken)
+    one, other = read_adapters(whole, 6), read_adapters(broken, 6)
     assert one.step == other.step == 6
     jax.tree.map(np.testing.assert_array_equal, one.adapters, other.adapters)

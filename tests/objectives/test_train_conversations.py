@@ -106,7 +106,7 @@ def test_training_on_choices_scores_accuracy_beside_chance(conversations, tmp_pa
     from conftest import devices_of
 
     from cuma_jax.commands.score_run import score
-    from cuma_jax.evaluation.surveys.prediction import Predictor
+    from cuma_jax.evaluation.surveys.prediction import predict
     from cuma_jax.run.build import build_run
     from cuma_jax.training.loop import train
 
@@ -125,7 +125,7 @@ def test_training_on_choices_scores_accuracy_beside_chance(conversations, tmp_pa
     survey, held = run.survey, np.flatnonzero(run.mask("unseen_annotator"))
     assert not set(survey.respondent_A[held]) & set(survey.respondent_A[run.mask("train")])
     profile_N, question_N = run.profiles.profile_R[survey.respondent_A[held]], survey.question_A[held]
-    probs_NO = Predictor(run, trained.state.adapters)(profile_N, question_N)
+    probs_NO = predict(run, trained.state.adapters, profile_N, question_N).probs_NO
     right = [int(np.argmax(row)) == option for row, option in zip(probs_NO, survey.option_A[held], strict=True)]
     loss = [-np.log(row[option]) for row, option in zip(probs_NO, survey.option_A[held], strict=True)]
     chance = [1 / len(survey.questions[q].options) for q in question_N]

@@ -1,19 +1,20 @@
 """The page of an analysis, from collapse to page on the invented survey with made-up predictions and gates."""
 
-import html.parser
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 
 from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
 from cuma_jax.analysis.conflict import by_layer, cosine_table
-from cuma_jax.analysis.routing import Routes
 from cuma_jax.analysis.run import Analysis, write_analysis
 from cuma_jax.analysis.topology import profile_groups, topology
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, to_dict
 from cuma_jax.evaluation import Results, evaluate
+from cuma_jax.evaluation.surveys.grouping import select_answers
+from cuma_jax.evaluation.surveys.prediction import Predictions
 from cuma_jax.reporting.analysis_charts import cosine_map
 from cuma_jax.reporting.analysis_page import analysis_table, render_analysis
 from cuma_jax.reporting.analysis_verdict import conflict_answer, topology_answer
@@ -36,21 +37,16 @@ def analysis() -> Analysis:
     country_P = profiles.codes_PF[:, profiles.fields.index("country")]
     planted = planted_distribution()
     guess = ALIKE * planted + (1 - ALIKE) * planted.mean(0)
-    asked = {}
-
-    def predict(profile_U, question_U):
-        asked.update(profile=profile_U, question=question_U)
-        return guess[country_P[profile_U], question_U].astype(np.float32)
-
     config = EvaluationConfig(min_cell=5, bootstrap=50)
     split_A = split_answers(survey, DataConfig(source="invented", unseen_respondents=0.4))
-    results = evaluate(survey, profiles, split_A, predict, config)
-    group_P, names = profile_groups(survey, profiles, ("country",))
-    gate_NLE = np.repeat(planted[country_P[asked["profile"]], asked["question"]][:, None], 2, axis=1) + 0.05
-    routes = Routes.of(group_P[asked["profile"]], asked["question"], gate_NLE)
+    selection = select_answers(survey, profiles, split_A, config)
+    profile_N, question_N = selection.pairs
+    gate_NLE = np.repeat(planted[country_P[profile_N], question_N][:, None], 2, axis=1) + 0.05
+    predictions = Predictions(profile_N, question_N, guess[country_P[profile_N], question_N], gate_NLE)
+    results = evaluate(selection, predictions, config)
     vectors = np.random.default_rng(0).normal(size=(len(profiles), 6))
-    pairs = (asked["profile"], group_P[asked["profile"]])
-    routing, tables = topology(results, routes, names, vectors, pairs, 4, 0)
+    group_P, names = profile_groups(survey, profiles, ("country",))
+    routing, tables = topology(results, predictions, group_P, names, vectors, 4, 0)
     grams = random_grams()
     chosen = names[:5]
     interference = {
@@ -77,28 +73,9 @@ def random_grams() -> Grams:
     return Grams(experts.sum(1), router, experts, np.zeros((10, 10)), np.zeros((10, 10)))
 
 
-class Parser(html.parser.HTMLParser):
-    """Collects tags and checks that they are closed in order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        if tag not in {"meta", "link", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_page_is_well_formed_self_contained_and_answers_the_three_questions(analysis):
     page = render_analysis(analysis, CONFIG)
-    assert not {"script", "iframe", "img", "object"} & Parser(page).tags
+    assert not {"script", "iframe", "img", "object"} & set(Page(page).names)
     assert "default-src 'none'" in page
     for text in ("Did the model collapse?", "Do countries conflict in training?",
                  "Do countries that answer alike route alike?", "While it trained", "By layer", "Mantel",
@@ -115,7 +92,7 @@ def test_a_method_without_router_says_so(analysis):
     values = {**analysis.values, "topology": {"reason": "this method has no router"},
               "interference": {"reason": "nothing is trained"}, "training": []}  # fmt: skip
     page = render_analysis(Analysis(values, {}, analysis.results), CONFIG)
-    Parser(page)
+    Page(page)
     assert "This method has no router." in page
     assert "Nothing is trained." in page
     assert "Mantel" not in page

@@ -1,14 +1,15 @@
 import dataclasses
-import html.parser
 import json
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
+from guessing import evaluate_guess
+from pages import Page
 
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, to_dict
-from cuma_jax.evaluation import Results, evaluate, read_results, summary_table, write_results
+from cuma_jax.evaluation import Results, read_results, summary_table, write_results
 from cuma_jax.reporting import render_report, write_report
 from cuma_jax.reporting.charts import answer_panels, distance_plot, expert_map, mean_scatters, training_plot
 from cuma_jax.reporting.measures import equity_rows, paper_rows, reliability_plot
@@ -39,7 +40,7 @@ def scored(keep: float = 0.8, **changes) -> Results:
     data = DataConfig(source="invented", unseen_respondents=0.4, validation_respondents=0.1)
     about = {"command": "python -m cuma_jax.train", "training_seconds": 12.34, "gone": None, "versions": {"jax": "1"}}
     split_A = split_answers(survey, data)
-    return evaluate(survey, profiles, split_A, lambda p, q: guess[country_P[p], q].astype(np.float32), config, about)
+    return evaluate_guess(survey, profiles, split_A, lambda p, q: guess[country_P[p], q], config, about)
 
 
 @pytest.fixture(scope="module")
@@ -54,42 +55,13 @@ def experts(groups, layers: int = 0) -> pd.DataFrame:
     return pd.DataFrame(gate, index=index, columns=range(4))
 
 
-class Parser(html.parser.HTMLParser):
-    """Collects tags and checks that they are closed in order."""
-
-    VOID = {"meta", "link", "br", "hr", "img", "input"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict]] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes another element"
-
-
-def parse(page: str) -> Parser:
-    parser = Parser()
-    parser.feed(page)
-    assert parser.open == []
-    return parser
-
-
 def test_page_is_well_formed_self_contained_and_holds_every_part(results):
     groups = results.per_cell["group"].unique()
     page = render_report(results, METRICS, CONFIG, experts(groups, layers=3))
     assert page.startswith("<!doctype html>"), "anything before it puts browsers in quirks mode"
-    parser = parse(page)
-    assert not {"script", "iframe", "img", "object"} & {tag for tag, _ in parser.tags}
-    for tag, attributes in parser.tags:
+    shown = Page(page)
+    assert not {"script", "iframe", "img", "object"} & set(shown.names)
+    for tag, attributes in shown.tags:
         for name in ("src", "href", "srcset", "data"):
             assert attributes.get(name, "data:,").startswith("data:"), f"<{tag} {name}> leaves the page"
     assert "@import" not in page
@@ -121,15 +93,14 @@ def test_text_from_the_survey_the_config_and_the_metrics_is_escaped(results):
     page = render_report(
         Results(values, cells), metrics, {**CONFIG, "name": ATTACK}, experts([ATTACK, "b"]).rename(columns={0: ATTACK})
     )
-    parser = parse(page)
-    assert "script" not in {tag for tag, _ in parser.tags}
+    assert "script" not in Page(page).names
     assert "&lt;script&gt;" in page
 
 
 def test_page_can_do_without_metrics_experts_and_intervals():
     found = scored(bootstrap=0, splits=("unseen_country",))
     page = render_report(found, [], CONFIG)
-    parse(page)
+    Page(page)
     assert "Which experts" not in page
     assert "Load balance" not in page
     assert "None" not in page
@@ -187,7 +158,7 @@ def test_questions_of_one_group_are_put_aside_but_not_left_out(results):
         "4 questions with 3+ countries", "1 question with 1-2 countries", "All 5 questions",
     ]  # fmt: skip
     changed = Results(values, results.per_cell)
-    parse(render_report(changed, METRICS, CONFIG))
+    Page(render_report(changed, METRICS, CONFIG))
     lines = summary_table(changed).split("unseen_country")[0]
     assert "1 with 1-2 groups" in lines
     assert "invented.tea" not in lines
@@ -279,7 +250,7 @@ def test_an_unfinished_run_and_the_order_of_options_are_said(results):
             part["accuracy"]["worst"]["group"] = ATTACK
         split["equity"][ATTACK] = split["equity"].pop("sex")
     page = render_report(Results(values, results.per_cell), METRICS, CONFIG)
-    assert "script" not in {tag for tag, _ in parse(page).tags}
+    assert "script" not in Page(page).names
     assert "unfinished run" in page
     assert "step 20 of 40" in page
     assert "0.052" in page

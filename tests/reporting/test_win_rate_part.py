@@ -1,15 +1,15 @@
 """The report's part on preferences: generated text can contain anything, and an older part is replaced."""
 
 import copy
-import html.parser
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Page
 
 from cuma_jax.evaluation.preferences.results import preferences_lines, read_preferences, write_preferences
-from cuma_jax.evaluation.preferences.win_rate import order_figures, score_blocks
+from cuma_jax.evaluation.preferences.win_rate import order_metrics, win_rates
 from cuma_jax.judging import FIRST, SECOND, TIE, Judged
 from cuma_jax.reporting import add_preferences
 from cuma_jax.reporting.win_rate import END, START, shown
@@ -32,8 +32,8 @@ def made_up_values(attack=ATTACK, judged=True):
     outcomes = [Judged(sides[s]) if s in sides else Judged((None, TIE), "no answer") for s in score_N]
     country_N = np.array(["Brazil", "India", "United States"])[rng.integers(0, 3, 60)]
     frame = pd.DataFrame({"score": score_N, "cluster": np.arange(60) // 2, "split": "unseen_annotator"})
-    win = score_blocks(frame.assign(country=country_N), ("country",), 5, 200, 0) | {"clusters": "prompts"}
-    orders = order_figures(outcomes, np.arange(60) // 2, 200, 0)
+    win = win_rates(frame.assign(country=country_N), ("country",), 5, 200, 0) | {"clusters": "prompts"}
+    orders = order_metrics(outcomes, np.arange(60) // 2, 200, 0)
     spread = {"distinct_1": 0.42, "distinct_2": 0.71, "equal": 0.05}
     people = ("A person from Brazil; age: 25-34; religion: Catholic.", "A person from India; age: 55-64; sex: female.")
     replies = ["I would ask her first.\n\nThen I would wait.", "It depends on what your family expects of you. " * 12]
@@ -68,31 +68,12 @@ def made_up_values(attack=ATTACK, judged=True):
     }  # fmt: skip
 
 
-class Tags(html.parser.HTMLParser):
-    """Counts tags, and finds those that are not closed in order."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.seen, self.open = [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append(tag)
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        if tag not in ("meta", "link", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
 def test_generated_text_can_contain_anything(tmp_path):
     page = add_preferences(tmp_path, made_up_values(), "run").read_text(encoding="utf-8")
-    tags = Tags(page)
-    assert not tags.open
-    assert not {"script", "img"} & set(tags.seen)
-    harmless = Tags(add_preferences(tmp_path / "harmless", made_up_values("plain"), "run").read_text(encoding="utf-8"))
-    assert tags.seen == harmless.seen, "an attack changes no tag"
+    tags = Page(page).names
+    assert not {"script", "img"} & set(tags)
+    harmless = Page(add_preferences(tmp_path / "harmless", made_up_values("plain"), "run").read_text(encoding="utf-8"))
+    assert tags == harmless.names, "an attack changes no tag"
     assert page.count(START) == page.count(END) == 1
     for hidden in ("\u202e", "\u2066", "\x1b", "\x00"):
         assert hidden not in page
@@ -128,7 +109,7 @@ def test_the_part_says_who_is_preferred_and_what_the_judge_is_worth(tmp_path):
 def test_the_headline_claims_no_more_than_the_interval(tmp_path, scores, answer):
     values = made_up_values("plain")
     frame = pd.DataFrame({"score": scores, "cluster": np.arange(len(scores)), "split": "unseen_annotator"})
-    values["winrate"] |= score_blocks(frame, (), 5, 200, 0)
+    values["winrate"] |= win_rates(frame, (), 5, 200, 0)
     page = add_preferences(tmp_path, values, "run").read_text(encoding="utf-8")
     assert answer in page.split('<p class="big')[1].split("</p>")[0]
 

@@ -1,0 +1,1 @@
+"""Metrics of distributions and replies, baselines, and the bootstrap behind every interval."""

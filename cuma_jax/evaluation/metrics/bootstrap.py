@@ -1,12 +1,23 @@
-"""Bootstrap weights and intervals over respondents.
+"""The bootstrap: draws of clusters, what a metric is in each resample, and 95% intervals from that.
 
-Legend: K clusters of respondents, B resamples, N anything listed.
+Two kinds of draws, for two sizes of sample:
+
+- `poisson_weights`: for the hundreds of clusters of people (respondents, sampling units, annotators) or prompts that an
+  evaluation has. The draws of one cluster do not depend on the others, which makes them fast and lets runs be compared
+  as pairs. Their intervals are `centred_interval`.
+- `multinomial_counts` and, as numbers of what is drawn, `drawn_with_replacement`: for a handful of groups or training
+  seeds, where the number drawn must be the number there is.
+
+Legend: K clusters, G groups, S things, B resamples, N anything listed.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+
+Draws = Mapping[str, np.ndarray]
 
 _TABLE_SIZE = 1 << 16
 
@@ -20,7 +31,7 @@ def _poisson_table() -> np.ndarray:
 _POISSON = _poisson_table()
 
 
-def resample_weights(clusters: int, resamples: int, seed: tuple[int, ...], chunk: int) -> Iterator[np.ndarray]:
+def poisson_weights(clusters: int, resamples: int, seed: tuple[int, ...], chunk: int) -> Iterator[np.ndarray]:
     """Poisson bootstrap: how often each cluster is drawn, float32 [clusters, up to `chunk`], until `resamples` are out.
 
     The Poisson(1) counts are those of the multinomial bootstrap without its fixed total (Hanley and MacGibbon 2006);
@@ -30,6 +41,42 @@ def resample_weights(clusters: int, resamples: int, seed: tuple[int, ...], chunk
     for start in range(0, resamples, chunk):
         width = min(chunk, resamples - start)
         yield _POISSON[rng.integers(0, _TABLE_SIZE, size=(clusters, width), dtype=np.uint16)]
+
+
+def multinomial_counts(groups: int, resamples: int, seed: tuple[int, ...]) -> np.ndarray:
+    """How often each group is drawn, int64 [resamples, groups]; every resample has as many as there are."""
+    return np.random.default_rng(list(seed)).multinomial(groups, np.full(groups, 1 / groups), resamples)
+
+
+def drawn_with_replacement(things: int, resamples: int, seed: tuple[int, ...]) -> np.ndarray:
+    """Which of some things are drawn, int64 [resamples, things]."""
+    return np.random.default_rng(list(seed)).integers(0, things, size=(resamples, things))
+
+
+def resampled(
+    metrics: Callable[[np.ndarray], Draws],
+    clusters: int,
+    resamples: int,
+    seed: tuple[int, ...],
+    chunk: int = 100,
+    at_once: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Metrics [..., B] in every resample of the Poisson bootstrap.
+
+    Args:
+        metrics: from copies of each cluster, float32 [clusters, some resamples], to metrics [..., as many].
+        clusters, resamples, seed, chunk: of the draws; see `poisson_weights`.
+        at_once: most resamples that `metrics` is given, to bound its memory; None: `chunk`.
+    """
+    width = at_once or chunk
+    parts = [
+        metrics(weight_KB[:, start : start + width])
+        for weight_KB in poisson_weights(clusters, resamples, seed, chunk)
+        for start in range(0, weight_KB.shape[1], width)
+    ]
+    if not parts:
+        return {name: value[..., :0] for name, value in metrics(np.ones((clusters, 1), np.float32)).items()}
+    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 
 def centred_interval(
@@ -45,8 +92,8 @@ def centred_interval(
 
     Args:
         point_N: point estimates; NaN gives NaN bounds.
-        resampled_NB: the same figures in every resample; NaN entries are left out.
-        low, high: bounds of the figure's range; the interval is cut there.
+        resampled_NB: the same metrics in every resample; NaN entries are left out.
+        low, high: bounds of the metric's range; the interval is cut there.
         level: coverage aimed at.
     """
     if resampled_NB.shape[-1] == 0:
@@ -66,3 +113,24 @@ def centre(point_N: np.ndarray, resampled_NB: np.ndarray) -> np.ndarray:
     count_N1 = np.maximum(known_NB.sum(-1, keepdims=True), 1)
     mean_N1 = np.where(known_NB, resampled_NB, 0.0).sum(-1, keepdims=True) / count_N1
     return resampled_NB - mean_N1 + point_N[..., None]
+
+
+def percentile_interval(resampled_B: np.ndarray) -> tuple[float, float] | tuple[None, None]:
+    """The plain percentile interval of one metric, for draws without the bias of a distance; None without resamples."""
+    if not len(resampled_B):
+        return None, None
+    low, high = np.nanpercentile(resampled_B, [2.5, 97.5]).tolist()
+    return low, high
+
+
+def with_interval(
+    value: Any, resampled_B: np.ndarray, low: float = -np.inf, high: float = np.inf
+) -> dict[str, float | None]:
+    """A metric as plain JSON values: `value`, and `low` and `high` of its `centred_interval`."""
+    bounds = centred_interval(np.asarray(value)[None], resampled_B[None], low, high)
+    return {"value": as_json(value), "low": as_json(bounds[0][0]), "high": as_json(bounds[1][0])}
+
+
+def as_json(value: Any) -> float | None:
+    """A float for JSON; None where the metric is not defined."""
+    return float(value) if np.isfinite(value) else None

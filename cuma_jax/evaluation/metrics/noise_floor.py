@@ -52,11 +52,12 @@ def noise_floor(
     return floor_N
 
 
-def share_closed(emd: np.ndarray, emd_pooled: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """Share of the explainable distance closed, `1 - (EMD - floor) / (EMD of the pooled marginal - floor)`.
+def skill_score(emd: np.ndarray, emd_pooled: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Skill score: the share of the explainable distance closed.
 
-    1 is a model at the noise floor, 0 one no better than the pooled marginal, below 0 worse. NaN where the pooled
-    marginal is itself at the floor or within a tenth of it (nothing left to explain).
+    `1 - (EMD - floor) / (EMD of the pooled marginal - floor)`: 1 is a model at the noise floor, 0 one no better than
+    the pooled marginal, below 0 worse. NaN where the pooled marginal is itself at the floor or within a tenth of it
+    (nothing left to explain).
     """
     emd, emd_pooled, floor = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (emd, emd_pooled, floor)))
     room = emd_pooled - floor

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 MIN_GROUPS = 3
-"""Questions with fewer groups have no spread to speak of; their figures are NaN."""
+"""Questions with fewer groups have no spread to speak of; their metrics are NaN."""
 
 
 @dataclasses.dataclass(frozen=True)

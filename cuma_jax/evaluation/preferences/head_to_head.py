@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.evaluation.metrics.cluster_bootstrap import check_groups
-from cuma_jax.evaluation.preferences.held_out_prompts import Asked, held_out_prompts, in_hash_order, same_for
-from cuma_jax.evaluation.preferences.replies import Side, Written, groups_to_show, samples_of, write_replies
+from cuma_jax.evaluation.preferences.groups import check_groups, group_columns
+from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, held_out_prompts, in_hash_order, same_for
+from cuma_jax.evaluation.preferences.replies import Replies, Side, groups_to_show, samples_of, write_replies
 from cuma_jax.evaluation.preferences.win_rate import (
-    group_columns,
-    order_figures,
+    order_metrics,
     respondents_judge,
-    score_blocks,
     scores_of,
+    win_rates,
 )
 from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.preferences.preferences import Preferences
@@ -64,7 +63,7 @@ def compare_sides(
         sizes: how much is asked.
 
     Returns:
-        Plain JSON values (None on processes other than 0): `judge`, `against`, `winrate` (`winrate.score_blocks` and,
+        Plain JSON values (None on processes other than 0): `judge`, `against`, `winrate` (`win_rate.win_rates` and,
         of a judge, `orders`), `agreement`, `distinct`, `samples`, `sampling`, `notes`.
 
     Raises:
@@ -84,10 +83,10 @@ def compare_sides(
         else:
             judge.check()  # what is wrong with it shows before anything is written
 
-    everybody = [*asked, *more]
-    ours = write_replies(side, everybody, shown, sampling)
+    prompts = [*asked, *more]
+    ours = write_replies(side, prompts, shown, sampling)
     against = other()
-    same = everybody if against.run is a else same_for(against.run, a, everybody)
+    same = prompts if against.run is a else same_for(against.run, a, prompts)
     theirs = write_replies(against, same, shown, sampling)
     if not first:
         return None
@@ -103,10 +102,10 @@ def compare_sides(
         "run": side.name,
         "against": against.name,
         "judge": judge.about() if judge else {"judge": RESPONDENTS} if survey else None,
-        "winrate": _winrate(a, asked, score_N) | {"orders": orders} if judge or survey else None,
+        "winrate": _win_rates(a, asked, score_N) | {"orders": orders} if judge or survey else None,
         "agreement": agreement,
         "distinct": None if survey else {"run": ours.spread, "against": theirs.spread},
-        "samples": samples_of(a, everybody, shown, score_N, ours, theirs),
+        "samples": samples_of(a, prompts, shown, score_N, ours, theirs),
         "sampling": dataclasses.asdict(sampling),
         "notes": notes | ours.notes | theirs.notes,
     }
@@ -125,7 +124,7 @@ def _announce(judge: Judge, prompts: int, pairs: Sequence[ReplyPair]) -> None:
 
 
 def _judged(
-    run: Run, judge: Judge, asked: Sequence[Asked], ours: Written, theirs: Written
+    run: Run, judge: Judge, asked: Sequence[HeldOutPrompt], ours: Replies, theirs: Replies
 ) -> tuple[np.ndarray, dict[str, Any]]:
     comparisons = [
         ReplyPair(row.profile, row.messages, first, second)
@@ -133,17 +132,17 @@ def _judged(
     ]
     judged = judge.compare(comparisons, progress="judging replies", max_failed=judge.config.max_failed)
     config, cluster_N = run.config.evaluation, np.array([row.prompt for row in asked])
-    return scores_of(judged), order_figures(judged, cluster_N, config.bootstrap, config.seed)
+    return scores_of(judged), order_metrics(judged, cluster_N, config.bootstrap, config.seed)
 
 
-def _winrate(run: Run, asked: Sequence[Asked], score_N: np.ndarray) -> dict[str, Any]:
+def _win_rates(run: Run, asked: Sequence[HeldOutPrompt], score_N: np.ndarray) -> dict[str, Any]:
     config, person_N = run.config.evaluation, np.array([row.person for row in asked])
     # A survey has few questions and many people; conversations are about many prompts.
     survey = asked[0].question >= 0
     cluster_N = person_N if survey else np.array([row.prompt for row in asked])
     frame = pd.DataFrame({"score": score_N, "cluster": cluster_N, "split": [row.split for row in asked]})
-    frame = frame.assign(**group_columns(run.source.respondents, person_N, config.group_by))
-    blocks = score_blocks(frame, config.group_by, config.min_cell, config.bootstrap, config.seed)
+    frame = frame.assign(**group_columns(run.source, person_N, config.group_by))
+    blocks = win_rates(frame, config.group_by, config.min_cell, config.bootstrap, config.seed)
     return blocks | {"clusters": "respondents" if survey else "prompts"}
 
 
@@ -172,9 +171,9 @@ def _agreement(run: Run, judge: Judge, pairs: Sequence[tuple[ReplyPair, int]]) -
     judged = judge.compare(comparisons, progress="judging people's pairs", max_failed=judge.config.max_failed)
     config, cluster_N = run.config.evaluation, np.array([prompt for _, prompt in pairs])
     frame = pd.DataFrame({"score": scores_of(judged), "cluster": cluster_N, "split": ""})
-    found = score_blocks(frame, (), 1, config.bootstrap, config.seed)
+    found = win_rates(frame, (), 1, config.bootstrap, config.seed)
     return {
         "agreement": found["win_rate"],
         "n": found["n"],
-        "orders": order_figures(judged, cluster_N, config.bootstrap, config.seed),
+        "orders": order_metrics(judged, cluster_N, config.bootstrap, config.seed),
     }

@@ -28,7 +28,7 @@ SEEN = ("train", "validation")
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class HeldOutPrompt:
     """A prompt and who asks it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Asked:
     option: int = -1
 
 
-def held_out_prompts(run: Run, count: int) -> tuple[list[Asked], dict[str, int]]:
+def held_out_prompts(run: Run, count: int) -> tuple[list[HeldOutPrompt], dict[str, int]]:
     """Held-out prompts of `evaluation.splits`, as many of each split as of the others where there are enough.
 
     No prompt is asked twice for the same profile. Those too long for `data.buckets` are left out.
@@ -65,7 +65,7 @@ def held_out_prompts(run: Run, count: int) -> tuple[list[Asked], dict[str, int]]
         The prompts, and what was left out, by reason.
     """
     splits = run.config.evaluation.splits
-    found: list[Asked] = []
+    found: list[HeldOutPrompt] = []
     notes = {"prompts too long for data.buckets": 0}
     taken: set[tuple[int, int]] = set()
     for position, split in enumerate(splits):
@@ -92,17 +92,17 @@ def held_out_prompts(run: Run, count: int) -> tuple[list[Asked], dict[str, int]]
     return found, {reason: n for reason, n in notes.items() if n}
 
 
-def asked_of(run: Run, row: int, split: str) -> Asked:
+def asked_of(run: Run, row: int, split: str) -> HeldOutPrompt:
     """The prompt of one row of the source."""
     source, person = run.source, int(run.units.person_N[row])
     profile = profile_text(run.profiles, int(run.profiles.profile_R[person]))
     name, prompt = row_id(run, row), int(run.units.item_N[row])
     if isinstance(source, Preferences):
         messages = tuple(conversation_messages(source, row)[:1])
-        return Asked(name, split, prompt, person, profile, messages)
+        return HeldOutPrompt(name, split, prompt, person, profile, messages)
     question = int(source.question_A[row])
     message = {"role": "user", "content": question_message(source.questions[question])}
-    return Asked(name, split, prompt, person, profile, (message,), question, int(source.option_A[row]))
+    return HeldOutPrompt(name, split, prompt, person, profile, (message,), question, int(source.option_A[row]))
 
 
 def row_id(run: Run, row: int) -> str:
@@ -138,7 +138,7 @@ def _mixed(x_N: np.ndarray) -> np.ndarray:
     return x_N ^ (x_N >> np.uint64(31))
 
 
-def prompt_tokens(run: Run, asked: Asked) -> np.ndarray:
+def prompt_tokens(run: Run, asked: HeldOutPrompt) -> np.ndarray:
     """The chat as this run's model is given it, int32 [T]; with the profile where `profile.in_prompt` is set."""
     profile = run.profiles.profile_R[asked.person]
     if asked.question >= 0:
@@ -153,13 +153,13 @@ def prompt_tokens(run: Run, asked: Asked) -> np.ndarray:
     return np.array(run.tokenizer.encode_chat(turns, add_generation_prompt=True), np.int32)
 
 
-def prompts_of(run: Run, asked: Sequence[Asked], index: int = 0) -> list[EncodedPrompt]:
+def prompts_of(run: Run, asked: Sequence[HeldOutPrompt], index: int = 0) -> list[EncodedPrompt]:
     """What the run's writer is asked; `index` tells several replies to the same prompt apart."""
     profile_R = run.profiles.profile_R
     return [EncodedPrompt(prompt_tokens(run, a), int(profile_R[a.person]), index, f"prompt {a.id}") for a in asked]
 
 
-def same_for(other: Run, run: Run, asked: Sequence[Asked]) -> list[Asked]:
+def same_for(other: Run, run: Run, asked: Sequence[HeldOutPrompt]) -> list[HeldOutPrompt]:
     """The same prompts and people in another run.
 
     Raises:

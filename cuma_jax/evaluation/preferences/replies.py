@@ -14,8 +14,8 @@ import numpy as np
 
 from cuma_jax.config import SamplingConfig
 from cuma_jax.evaluation.metrics.diversity import spread_of_replies
-from cuma_jax.evaluation.preferences.held_out_prompts import Asked, in_hash_order, prompts_of
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, in_hash_order, prompts_of
+from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.generation.texts import generate_texts
 from cuma_jax.run.inference import writer_of
 from cuma_jax.run.run import Run
@@ -34,7 +34,7 @@ class Side:
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
+class Replies:
     """What one side wrote.
 
     Attributes:
@@ -52,8 +52,8 @@ class Written:
 
 
 def write_replies(
-    side: Side, asked: Sequence[Asked], shown: Sequence[Sequence[int]], sampling: SamplingConfig
-) -> Written:
+    side: Side, asked: Sequence[HeldOutPrompt], shown: Sequence[Sequence[int]], sampling: SamplingConfig
+) -> Replies:
     """Replies of one side. All processes call this.
 
     Args:
@@ -78,19 +78,19 @@ def write_replies(
     across = [[texts[i] for i in group] for group in shown]
     same = [[texts[group[0]], *(next(again).text for _ in group[1:])] for group in shown]
     spread = {"across_profiles": _spread(a, across), "one_profile": _spread(a, same)}
-    return Written(texts, np.zeros(0, np.int64), spread, _known(notes))
+    return Replies(texts, np.zeros(0, np.int64), spread, _known(notes))
 
 
-def _answers(side: Side, asked: Sequence[Asked], sampling: SamplingConfig) -> Written:
+def _answers(side: Side, asked: Sequence[HeldOutPrompt], sampling: SamplingConfig) -> Replies:
     a = side.run
     profile_N = a.profiles.profile_R[[row.person for row in asked]]
     question_N = np.array([row.question for row in asked], np.int32)
-    probs_NO = Predictor(a, side.adapters)(profile_N, question_N)
+    probs_NO = predict(a, side.adapters, profile_N, question_N).probs_NO
     # The same draw for both sides: they differ where their distributions do.
     uniform_N = hash_shares([row.id for row in asked], sampling.seed, "answer")
     option_N = draw_options(probs_NO, uniform_N, sampling.temperature)
     texts = [option_text(a, row.question, int(option)) for row, option in zip(asked, option_N, strict=True)]
-    return Written(texts, option_N, None, {})
+    return Replies(texts, option_N, None, {})
 
 
 def draw_options(probs_NO: np.ndarray, uniform_N: np.ndarray, temperature: float) -> np.ndarray:
@@ -119,7 +119,9 @@ def _spread(run: Run, texts: Sequence[Sequence[str]]) -> dict[str, float]:
     return spread_of_replies(texts, [[run.tokenizer.encode(text) for text in replies] for replies in texts])
 
 
-def groups_to_show(run: Run, asked: Sequence[Asked], most: int, profiles: int) -> tuple[list[Asked], list[list[int]]]:
+def groups_to_show(
+    run: Run, asked: Sequence[HeldOutPrompt], most: int, profiles: int
+) -> tuple[list[HeldOutPrompt], list[list[int]]]:
     """Some prompts, each for several profiles.
 
     Of a survey: the questions that most of `asked` are about. Of conversations: each prompt for the person who asked
@@ -141,7 +143,7 @@ def groups_to_show(run: Run, asked: Sequence[Asked], most: int, profiles: int) -
     if asked[0].question >= 0:
         largest = sorted(groups.values(), key=len, reverse=True)
         return [], [numbers[:profiles] for numbers in largest[:most]]
-    more: list[Asked] = []
+    more: list[HeldOutPrompt] = []
     found = []
     people = _unlike_people(run)
     for numbers in list(groups.values())[:most]:
@@ -174,11 +176,11 @@ def _unlike_people(run: Run) -> list[int]:
 
 def samples_of(
     run: Run,
-    asked: Sequence[Asked],
+    asked: Sequence[HeldOutPrompt],
     shown: Sequence[Sequence[int]],
     score_N: np.ndarray,
-    ours: Written,
-    theirs: Written,
+    ours: Replies,
+    theirs: Replies,
 ) -> list[dict[str, Any]]:
     """The shown prompts as plain values: `prompt`, `split`, and a row for each profile: `profile`, `run` and `against`
     (the replies), `score` (None where they were not compared) and, of a survey, the person's own `answer`.

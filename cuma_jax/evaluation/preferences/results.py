@@ -5,15 +5,16 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cuma_jax.evaluation.results import as_text
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.text_table import aligned, interval_text, number_text
 
 SCHEMA = 1
 """Version of preferences.json."""
 PREFERENCES_FILE = "preferences.json"
 _MOST_GROUPS = 12
 """Groups that the terminal lists; the file and the report have all of them."""
+_LABEL, _SHARE = 26, "{:.1%}"
 
 
 def write_preferences(values: Mapping[str, Any], folder: pathlib.Path) -> None:
@@ -42,31 +43,31 @@ def read_preferences(folder: pathlib.Path) -> dict[str, Any] | None:
 
 def preferences_lines(values: Mapping[str, Any]) -> str:
     """What the terminal shows: who is preferred, what the judge is worth, and how replies differ."""
-    lines = []
+    rows: list[tuple[str, str]] = []  # a label, and what stands behind it
     if win := values["winrate"]:
         judge = values["judge"]["judge"]
         people = "held-out respondents themselves" if values["judge"].get("url") is None else judge
-        lines.append(f"{values['run']} against {values['against']}, judged by {people}")
-        lines.append(f"  win-rate (ties half)      {figure_text(win['win_rate'])}   {counts_text(win['n'])}")
-        for split, block in win["splits"].items():
-            if len(win["splits"]) > 1:
-                lines.append(f"    {split:<22}  {figure_text(block['win_rate'])}   {counts_text(block['n'])}")
+        title = f"{values['run']} against {values['against']}, judged by {people}"
+        rows.append(("  win-rate (ties half)", _win_text(win)))
+        if len(win["splits"]) > 1:
+            rows += [(f"    {split}", _win_text(block)) for split, block in win["splits"].items()]
         for groups in win["groups"].values():
-            for group, block in groups.items() if 1 < len(groups) <= _MOST_GROUPS else ():
-                lines.append(f"    {group:<22.22}  {figure_text(block['win_rate'])}   {counts_text(block['n'])}")
+            if 1 < len(groups) <= _MOST_GROUPS:
+                rows += [(f"    {group:.22}", _win_text(block)) for group, block in groups.items()]
         if orders := win["orders"]:
-            lines += _order_lines(orders)
+            rows += _order_rows(orders)
     else:
-        lines.append(f"no win-rate: judge.url is empty ({values['run']} against {values['against']})")
+        title = f"no win-rate: judge.url is empty ({values['run']} against {values['against']})"
     if agreement := values["agreement"]:
-        lines.append(f"  agrees with people        {figure_text(agreement['agreement'])}   "
-                     f"{counts_text(agreement['n'], 'pairs')}")  # fmt: skip
+        share = interval_text(agreement["agreement"], _SHARE)
+        rows.append(("  agrees with people", f"{share}   {counts_text(agreement['n'], 'pairs')}"))
     for split, block in values["pairs"]["splits"].items() if values.get("pairs") else ():
-        text = f"{figure_text(block['accuracy'])}, before {figure_text(block['base_accuracy'] | {'low': None})}"
-        lines.append(f"  likelier of two replies   {text}   ({block['n']['rows']:,} pairs of {split})")
+        text = f"{interval_text(block['accuracy'], _SHARE)}, before {_value(block['base_accuracy'])}"
+        rows.append(("  likelier of two replies", f"{text}   ({block['n']['rows']:,} pairs of {split})"))
         if block["choice_accuracy"]["value"] is not None:
-            chance = figure_text(block["choice_chance"] | {"low": None})
-            lines.append(f"  likeliest of all replies  {figure_text(block['choice_accuracy'])}, chance {chance}")
+            text = f"{interval_text(block['choice_accuracy'], _SHARE)}, chance {_value(block['choice_chance'])}"
+            rows.append(("  likeliest of all replies", text))
+    lines = [title, *aligned(rows, least=(_LABEL,))]
     if distinct := values["distinct"]:
         for side, name in (("run", values["run"]), ("against", values["against"])):
             across, same = distinct[side]["across_profiles"], distinct[side]["one_profile"]
@@ -76,23 +77,23 @@ def preferences_lines(values: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"  {reason}: {count:,}" for reason, count in values["notes"].items())])
 
 
-def _order_lines(orders: Mapping[str, Any]) -> list[str]:
+def _order_rows(orders: Mapping[str, Any]) -> list[tuple[str, str]]:
     calls = orders["calls"]
+    first, both = interval_text(orders["first_position"], _SHARE), _value(orders["consistent"])
+    decided = calls["first_shown"] + calls["second_shown"]
     return [
-        f"  first-position share      {figure_text(orders['first_position'])}   (50% without position bias; "
-        f"{calls['first_shown'] + calls['second_shown']:,} calls with a preference)",
-        f"  both orders agree         {as_text(orders['consistent']['value'], '{:.1%}')}   ({calls['ties']:,} calls "
-        f"said tie, {calls['failed']:,} failed for good, {orders['equal_replies']:,} comparisons of equal replies)",
-    ]
+        ("  first-position share", f"{first}   (50% without position bias; {decided:,} calls with a preference)"),
+        ("  both orders agree", f"{both}   ({calls['ties']:,} calls said tie, {calls['failed']:,} failed for good, "
+         f"{orders['equal_replies']:,} comparisons of equal replies)"),
+    ]  # fmt: skip
 
 
-def figure_text(figure: Mapping[str, Any]) -> str:
-    """A share with its interval."""
-    if figure["value"] is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['value']:.1%}"
-    return f"{figure['value']:.1%} [{figure['low']:.1%}, {figure['high']:.1%}]"
+def _win_text(block: Mapping[str, Any]) -> str:
+    return f"{interval_text(block['win_rate'], _SHARE)}   {counts_text(block['n'])}"
+
+
+def _value(metric: Mapping[str, Any]) -> str:
+    return number_text(metric["value"], _SHARE)
 
 
 def counts_text(n: Mapping[str, int], what: str = "comparisons") -> str:

@@ -16,24 +16,19 @@ import pandas as pd
 
 from cuma_jax.data.batches import Rows
 from cuma_jax.data.pipeline import Batcher
-from cuma_jax.evaluation.metrics.cluster_bootstrap import (
-    CHANGE,
-    SHARE,
-    Ratio,
-    add_people,
-    check_groups,
-    figures_with_groups,
-)
+from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE, Ratio
+from cuma_jax.evaluation.preferences.groups import add_people, check_groups, metrics_with_groups
 from cuma_jax.evaluation.results import SCHEMA, Results
 from cuma_jax.objectives.conversation_rows import ConversationLayout
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import row_choices, row_losses
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.run import Run
+from cuma_jax.runtime.text_table import interval_text, text_table
 
 CONVERSATIONS, CHOICES, PAIRS = "conversations", "choices", "pairs"
 """`values["kind"]` of such results."""
-_FIGURES = {
+_RATIOS = {
     "loss": Ratio({"loss": 1}, "units"),
     "base_loss": Ratio({"base_loss": 1}, "units"),
     "difference": Ratio({"loss": 1, "base_loss": -1}, "units"),
@@ -54,7 +49,7 @@ _ABOUT = {
 
 @dataclasses.dataclass(frozen=True)
 class _Rows:
-    """Rows of a split: what gathers them, the person and the id of each, and the chance of guessing right."""
+    """Rows of a split: their batcher, the person and the id of each, and the chance of guessing right."""
 
     batcher: Batcher
     person_N: np.ndarray
@@ -71,7 +66,7 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
         about: how this was measured, kept as it is.
 
     Returns:
-        Results whose `values["splits"][split]` has `n` (rows, annotators, units: tokens or choices), the figures
+        Results whose `values["splits"][split]` has `n` (rows, annotators, units: tokens or choices), the metrics
         `loss`, `base_loss`, `difference`, `accuracy`, `base_accuracy`, `accuracy_difference` and, of choices, `chance`,
         each {value, low, high}, and `groups` (the same by value of each `evaluation.group_by` field, for groups of at
         least `evaluation.min_cell` rows); `per_cell` has one row a conversation or choice.
@@ -89,19 +84,26 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
         frame = pd.DataFrame({"split": split, "id": rows.id_N})
         frame = frame.assign(units=unit_N, loss=loss_N, base_loss=base_N, correct=hit_N, base_correct=base_hit_N)
         frame = add_people(frame.assign(chance=rows.chance_N), source, rows.person_N, config.evaluation.group_by)
-        splits[split] = figures_with_groups(frame, _FIGURES, "units", config.evaluation, len(splits))
+        splits[split] = metrics_with_groups(frame, _RATIOS, "units", config.evaluation, len(splits))
         frames.append(frame)
     notes = _conversations(run).tokens.notes if isinstance(source, Preferences) else {}
+    return preference_results(run, kind, notes, splits, about, pd.concat(frames, ignore_index=True))
+
+
+def preference_results(
+    run: Run, kind: str, notes: dict[str, int], splits: dict[str, Any], about: dict[str, Any], rows: pd.DataFrame
+) -> Results:
+    """Results on preference data, of scores of one kind: `notes` counts what was left out, by reason."""
     values = {
         "schema": SCHEMA,
         "kind": kind,
-        "survey": source.name,
-        "group_by": list(config.evaluation.group_by),
-        "notes": notes | {f"read: {reason}": n for reason, n in source.skipped.items()},
+        "survey": run.source.name,
+        "group_by": list(run.config.evaluation.group_by),
+        "notes": notes | {f"read: {reason}": n for reason, n in run.source.skipped.items()},
         "splits": splits,
         "about": about,
     }
-    return Results(values, pd.concat(frames, ignore_index=True))
+    return Results(values, rows)
 
 
 def _conversations(run: Run) -> ConversationLayout:
@@ -143,8 +145,12 @@ def preferences_table(results: Results) -> str:
     """A plain-text table for the terminal: every split, and its groups where they are several."""
     kind = results.values["kind"]
     choices = kind != CONVERSATIONS
-    shown = ("accuracy", "base_accuracy", "accuracy_difference") if choices else ("loss", "base_loss", "difference")
-    header = ["split", "group", results.values["kind"], "people", f"{shown[0]} [95%]", "before", "difference [95%]"]
+    first, base, change = (
+        ("accuracy", "base_accuracy", "accuracy_difference") if choices else ("loss", "base_loss", "difference")
+    )
+    header = ["split", "group", kind, "people", f"{first} [95%]", "before", "difference [95%]"]
+    header += ["chance", "loss"] if choices else []
+    header += ["gained more [95%]", "best of all [95%]"] if kind == PAIRS else []
     rows: list[list[str]] = []
     for split, scores in results.values["splits"].items():
         blocks = {"all": scores} | {
@@ -152,23 +158,9 @@ def preferences_table(results: Results) -> str:
         }
         for name, block in blocks.items():
             counts = [f"{block['n']['rows']:,}", f"{block['n']['annotators']:,}"]
-            figures = [_figure(block[shown[0]]), f"{block[shown[1]]['value']:.4f}", _figure(block[shown[2]], "+")]
-            last = [f"{block['chance']['value']:.4f}", f"{block['loss']['value']:.4f}"] if choices else []
-            if kind == PAIRS:
-                last += [_figure(block["reward_accuracy"]), _figure(block["choice_accuracy"])]
-            rows.append([split if name == "all" else "", name, *counts, *figures, *last])
-    header += ["chance", "loss"] if choices else []
-    header += ["gained more [95%]", "best of all [95%]"] if kind == PAIRS else []
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
-    lines.insert(1, "  ".join("-" * w for w in widths))
-    about = _ABOUT[kind]
-    return "\n".join([*lines, "", about, *(f"{why}: {count:,}" for why, count in results.values["notes"].items())])
-
-
-def _figure(figure: dict[str, Any], sign: str = "") -> str:
-    if figure["value"] is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['value']:{sign}.4f}"
-    return f"{figure['value']:{sign}.4f} [{figure['low']:{sign}.4f}, {figure['high']:{sign}.4f}]"
+            row = [interval_text(block[first]), f"{block[base]['value']:.4f}", interval_text(block[change], "{:+.4f}")]
+            row += [f"{block[key]['value']:.4f}" for key in ("chance", "loss") if choices]
+            row += [interval_text(block[key]) for key in ("reward_accuracy", "choice_accuracy") if kind == PAIRS]
+            rows.append([split if name == "all" else "", name, *counts, *row])
+    notes = (f"{why}: {count:,}" for why, count in results.values["notes"].items())
+    return text_table(header, rows, notes=[_ABOUT[kind], *notes])

@@ -1,7 +1,7 @@
 """Win-rates: how often people would prefer one side's replies to the other's, with intervals.
 
 A comparison's score is 1 where the first side wins in both orders, 0 where it loses in both, 0.5 otherwise, and nan
-where the judge failed for good: such a comparison is counted and in no figure.
+where the judge failed for good: such a comparison is counted and in no metric.
 
 Shapes: N comparisons, K resamples.
 """
@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.evaluation.metrics.bootstrap import centred_interval, resample_weights
-from cuma_jax.evaluation.surveys.grouping import MISSING
+from cuma_jax.evaluation.metrics.ratios import SHARE, Ratio, ratio_metrics
 from cuma_jax.judging import FIRST, SECOND, TIE, Judged
 
-_CHUNK = 100
-Figure = dict[str, float | None]
+Metric = dict[str, float | None]
 
 
-def mean_figure(value_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> Figure:
+def mean_share(value_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> Metric:
     """The mean of the values that are not nan, with a 95% interval by resampling clusters.
 
     Args:
@@ -33,26 +31,14 @@ def mean_figure(value_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed
         `value`, `low` and `high`; None where they are not defined (no value; an interval of one cluster).
     """
     known_N = np.isfinite(value_N)
-    if not known_N.any():
-        return {"value": None, "low": None, "high": None}
-    names, cluster_N = np.unique(cluster_N[known_N], return_inverse=True)
-    sum_C = np.bincount(cluster_N, value_N[known_N])
-    count_C = np.bincount(cluster_N).astype(np.float64)
-    point = float(sum_C.sum() / count_C.sum())
-    drawn = []
-    with np.errstate(invalid="ignore"):
-        for weight_CK in resample_weights(len(names), resamples, (seed, 17), _CHUNK):
-            drawn.append((sum_C @ weight_CK) / (count_C @ weight_CK))
-    if len(names) < 2 or not drawn:
-        return {"value": point, "low": None, "high": None}
-    low, high = centred_interval(np.array([point]), np.concatenate(drawn)[None], 0.0, 1.0)
-    return {"value": point, "low": float(low[0]), "high": float(high[0])}
+    frame = pd.DataFrame({"cluster": cluster_N[known_N], "value": value_N[known_N], "values": 1})
+    return ratio_metrics(frame, {"": Ratio({"value": 1}, "values", SHARE)}, "cluster", resamples, (seed, 17))[""]
 
 
-def score_figures(score_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+def win_rate(score_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
     """`win_rate` (ties half) with its interval; `n`: comparisons, clusters, wins, ties, losses, failed."""
     return {
-        "win_rate": mean_figure(score_N, cluster_N, resamples, seed),
+        "win_rate": mean_share(score_N, cluster_N, resamples, seed),
         "n": {
             "comparisons": len(score_N),
             "clusters": len(np.unique(cluster_N[np.isfinite(score_N)])),
@@ -64,10 +50,8 @@ def score_figures(score_N: np.ndarray, cluster_N: np.ndarray, resamples: int, se
     }
 
 
-def score_blocks(
-    frame: pd.DataFrame, group_by: Sequence[str], min_cell: int, resamples: int, seed: int
-) -> dict[str, Any]:
-    """Figures of all comparisons, of each split, and of each group of at least `min_cell` of them.
+def win_rates(frame: pd.DataFrame, group_by: Sequence[str], min_cell: int, resamples: int, seed: int) -> dict[str, Any]:
+    """The win-rate of all comparisons, of each split, and of each group of at least `min_cell` of them.
 
     Args:
         frame: columns `score`, `cluster`, `split`, and one for each field of `group_by`.
@@ -76,24 +60,18 @@ def score_blocks(
         resamples, seed: of the bootstrap.
     """
 
-    def figures(part: pd.DataFrame) -> dict[str, Any]:
-        return score_figures(part["score"].to_numpy(np.float64), part["cluster"].to_numpy(), resamples, seed)
+    def metrics(part: pd.DataFrame) -> dict[str, Any]:
+        return win_rate(part["score"].to_numpy(np.float64), part["cluster"].to_numpy(), resamples, seed)
 
-    return figures(frame) | {
-        "splits": {str(split): figures(part) for split, part in frame.groupby("split", sort=False)},
+    return metrics(frame) | {
+        "splits": {str(split): metrics(part) for split, part in frame.groupby("split", sort=False)},
         "groups": {
             field: {
-                str(value): figures(part) for value, part in frame.groupby(field, sort=True) if len(part) >= min_cell
+                str(value): metrics(part) for value, part in frame.groupby(field, sort=True) if len(part) >= min_cell
             }
             for field in group_by
         },
     }
-
-
-def group_columns(people: pd.DataFrame, person_N: np.ndarray, group_by: Sequence[str]) -> dict[str, np.ndarray]:
-    """The value of each field of `group_by` for each comparison's person."""
-    columns = {field: people[field].astype("object") for field in group_by}
-    return {field: column.where(column.notna(), MISSING).to_numpy()[person_N] for field, column in columns.items()}
 
 
 def scores_of(judged: Sequence[Judged]) -> np.ndarray:
@@ -101,7 +79,7 @@ def scores_of(judged: Sequence[Judged]) -> np.ndarray:
     return np.array([np.nan if j.score is None else j.score for j in judged], np.float64)
 
 
-def order_figures(judged: Sequence[Judged], cluster_N: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
+def order_metrics(judged: Sequence[Judged], cluster_N: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
     """What the two orders say of the judge.
 
     Returns:
@@ -116,7 +94,7 @@ def order_figures(judged: Sequence[Judged], cluster_N: np.ndarray, resamples: in
     first_D = np.array([first for first, _ in decided], np.float64)
     both = [j for j in judged if j.asked and j.score is not None]
     return {
-        "first_position": mean_figure(first_D, np.array([cluster for _, cluster in decided]), resamples, seed),
+        "first_position": mean_share(first_D, np.array([cluster for _, cluster in decided]), resamples, seed),
         "consistent": {
             "value": sum(j.verdicts[0] == j.verdicts[1] for j in both) / len(both) if both else None,
             "low": None,

@@ -1,0 +1,1 @@
+"""The stages of a chain on the same held-out people."""

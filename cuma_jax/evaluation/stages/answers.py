@@ -9,40 +9,43 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.evaluation.metrics.cluster_bootstrap import CHANGE, SHARE
+from cuma_jax.evaluation.metrics.baselines import fit_marginals
 from cuma_jax.evaluation.metrics.energy import energy_scores
-from cuma_jax.evaluation.stages.metrics import StageFigure, column
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE
+from cuma_jax.evaluation.stages.metrics import StageMetric, column
+from cuma_jax.evaluation.surveys.prediction import predict, prediction_step
 from cuma_jax.run.run import Run
 
-ANSWER_FIGURES = {
-    "energy": StageFigure(
+ANSWER_METRICS = {
+    "energy": StageMetric(
         "Energy score", "distance from what a person answered, on the scale of the options", "answers", 4,
         less_is_better=True,
     ),
-    "pair_accuracy": StageFigure(
+    "pair_accuracy": StageMetric(
         "Pair accuracy", "a person's option is likelier than another option", "answers", 3,
         bounds=SHARE, change_bounds=CHANGE,
     ),
-    "margin": StageFigure("Margin", "log-probability of a person's option less the others', nats", "answers", 2),
+    "margin": StageMetric("Margin", "log-probability of a person's option less the others', nats", "answers", 2),
 }  # fmt: skip
-"""Of surveys; the first one decides the headline. energy: see `evaluation.energy`. pair_accuracy: over all other
+"""Of surveys; the first one decides the headline. energy: see `metrics.energy`. pair_accuracy: over all other
 options, half for equals. margin: less the mean of the others'."""
-ALIKE = "everybody alike"
-"""The row beside the stages that gives everybody the training answers' distribution."""
+POOLED = "everybody alike"
+"""The row beside the stages, as stages.json names it: the pooled distribution of the training answers."""
+POOLED_TITLE = "pooled"
+"""As tables and pages name it."""
 MOST_ANSWERS = 200
 """Answers of each question and split that are predicted by every stage, at most."""
 _LEAST = 1e-6  # a probability below this counts as this much, so that one answer cannot make a margin infinite
 
 
 def scored_answers(run: Run, models: Mapping[str, Any], splits: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """By split, one row an answer: `annotator`, `answers` (1), and every figure of every model and of `ALIKE`.
+    """By split, one row an answer: `annotator`, `answers` (1), and every metric of every model and of `POOLED`.
 
     Args:
         run: of any stage, on a survey.
         models: name -> adapters, on the devices.
     """
-    predictor = Predictor(run, None)  # one for all, so that it is compiled once
+    step = prediction_step(run)  # one for all, so that it is compiled once
     survey, pooled_QO, found = run.survey, _pooled(run), dict[str, pd.DataFrame]()
     people = survey.respondents["respondent_id"].to_numpy()
     for split in splits:
@@ -51,10 +54,11 @@ def scored_answers(run: Run, models: Mapping[str, Any], splits: tuple[str, ...])
         frame = pd.DataFrame({
             "annotator": people[respondent_N], "question": [survey.questions[q].id for q in question_N], "answers": 1,
         })  # fmt: skip
-        predicted = {ALIKE: pooled_QO[question_N]}
-        for name, predictor.adapters in models.items():
-            predictor.what = f"predicting, {name}"
-            predicted[name] = predictor(run.profiles.profile_R[respondent_N], question_N)
+        predicted = {POOLED: pooled_QO[question_N]}
+        profile_N = run.profiles.profile_R[respondent_N]
+        for name, adapters in models.items():
+            title = f"predicting, {name}"
+            predicted[name] = predict(run, adapters, profile_N, question_N, title, step).probs_NO
         for name, probs_NO in predicted.items():
             frame = frame.assign(**_scores(run, index_N, name, probs_NO))
         found[split] = frame
@@ -75,13 +79,10 @@ def _sample(run: Run, split: str) -> np.ndarray:
 def _pooled(run: Run) -> np.ndarray:
     """Distribution of each question's training answers, [Q,O]; even where it has none."""
     survey, train_A = run.survey, run.mask("train")
+    question_A, option_A = survey.question_A[train_A], survey.option_A[train_A]
+    weight_A = survey.respondents["weight"].to_numpy(np.float64)[survey.respondent_A[train_A]]
     sizes_Q = np.array([len(q.options) for q in survey.questions])
-    count_QO = np.zeros((len(sizes_Q), sizes_Q.max()))
-    weight_A = survey.respondents["weight"].to_numpy(np.float64)[survey.respondent_A]
-    np.add.at(count_QO, (survey.question_A[train_A], survey.option_A[train_A]), weight_A[train_A])
-    even_QO = (np.arange(sizes_Q.max()) < sizes_Q[:, None]) / sizes_Q[:, None]
-    total_Q1 = count_QO.sum(1, keepdims=True)
-    return np.where(total_Q1 > 0, count_QO / np.where(total_Q1 > 0, total_Q1, 1), even_QO)
+    return fit_marginals(sizes_Q, 1, question_A, np.zeros_like(question_A), option_A, weight_A).pooled_QO
 
 
 def _scores(run: Run, index_N: np.ndarray, stage: str, probs_NO: np.ndarray) -> dict[str, np.ndarray]:

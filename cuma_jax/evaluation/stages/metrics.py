@@ -1,4 +1,4 @@
-"""Figures of a chain's stages: means and what each stage changed, with 95% intervals by resampling people."""
+"""Metrics of a chain's stages: means and what each stage changed, with 95% intervals by resampling people."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.evaluation.metrics.cluster_bootstrap import Ratio, annotator_figures
+from cuma_jax.evaluation.metrics.ratios import Ratio, annotator_metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class StageFigure:
-    """A figure that stages are compared by.
+class StageMetric:
+    """A metric that stages are compared by.
 
     Attributes:
         title: a few words.
@@ -32,43 +32,43 @@ class StageFigure:
     change_bounds: tuple[float, float] = (-np.inf, np.inf)
 
 
-def column(figure: str, stage: str) -> str:
-    """The column of a frame that holds a figure of a stage."""
-    return f"{figure}: {stage}"
+def column(metric: str, stage: str) -> str:
+    """The column of a frame that holds a metric of a stage."""
+    return f"{metric}: {stage}"
 
 
-def stage_figures(
+def stage_metrics(
     frame: pd.DataFrame,
     names: Sequence[str],
     compared: Sequence[str],
-    figures: Mapping[str, StageFigure],
+    metrics: Mapping[str, StageMetric],
     resamples: int,
     seed: tuple[int, ...],
 ) -> dict[str, Any]:
-    """`rows`, `people`, and `stages[name]` with each figure as {value, low, high}.
+    """`rows`, `people`, and `stages[name]` with each metric as {value, low, high}.
 
-    The stages of `compared` also have `change`: their figures less those of the row before.
+    The stages of `compared` also have `change`: their metrics less those of the row before.
 
     Args:
-        frame: one row a scored row, with `annotator`, the columns that figures are divided by, and `column(...)`s.
+        frame: one row a scored row, with `annotator`, the columns that metrics are divided by, and `column(...)`s.
         names: rows of the table, first to last.
         compared: those that are held against the one before.
-        figures: name -> figure.
+        metrics: name -> metric.
         resamples, seed: of the intervals.
     """
     ratios: dict[str, Ratio] = {}
     for name, before in zip(names, [None, *names], strict=False):
-        for key, figure in figures.items():
+        for key, metric in metrics.items():
             mine = column(key, name)
-            ratios[mine] = Ratio({mine: 1}, figure.over, figure.bounds)
+            ratios[mine] = Ratio({mine: 1}, metric.over, metric.bounds)
             if name in compared:
                 assert before is not None
-                change = Ratio({mine: 1, column(key, before): -1}, figure.over, figure.change_bounds)
+                change = Ratio({mine: 1, column(key, before): -1}, metric.over, metric.change_bounds)
                 ratios[f"change of {mine}"] = change
-    found = annotator_figures(frame, ratios, next(iter(figures.values())).over, resamples, seed)
+    found = annotator_metrics(frame, ratios, next(iter(metrics.values())).over, resamples, seed)
     stages: dict[str, dict[str, Any]] = {}
     for name in names:
-        stages[name] = {key: found[column(key, name)] for key in figures}
+        stages[name] = {key: found[column(key, name)] for key in metrics}
         if name in compared:
-            stages[name]["change"] = {key: found[f"change of {column(key, name)}"] for key in figures}
+            stages[name]["change"] = {key: found[f"change of {column(key, name)}"] for key in metrics}
     return {"rows": found["n"]["rows"], "people": found["n"]["annotators"], "stages": stages}

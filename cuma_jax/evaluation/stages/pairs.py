@@ -1,6 +1,6 @@
 """The stages of a chain on preference data: held-out pairs of replies, the same ones under every stage.
 
-Shapes: N pairs.
+Shapes: P pairs.
 """
 
 from collections.abc import Mapping
@@ -8,32 +8,32 @@ from typing import Any
 
 import pandas as pd
 
-from cuma_jax.evaluation.metrics.cluster_bootstrap import CHANGE, SHARE
-from cuma_jax.evaluation.preferences.pair_scores import PairRows, pair_layout
-from cuma_jax.evaluation.stages.metrics import StageFigure, column
+from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE
+from cuma_jax.evaluation.preferences.pair_scores import pair_layout, score_pairs
+from cuma_jax.evaluation.stages.metrics import StageMetric, column
 from cuma_jax.run.run import Run
 
-PAIR_FIGURES = {
-    "reward_accuracy": StageFigure(
+PAIR_METRICS = {
+    "reward_accuracy": StageMetric(
         "Gained on the other", "the preferred reply became likelier than before training, beside the other", "pairs", 3,
         bounds=SHARE, change_bounds=CHANGE,
     ),
-    "pair_accuracy": StageFigure(
+    "pair_accuracy": StageMetric(
         "Pair accuracy", "the preferred reply is the likelier one, its length included", "pairs", 3,
         bounds=SHARE, change_bounds=CHANGE,
     ),
-    "choice_accuracy": StageFigure(
+    "choice_accuracy": StageMetric(
         "Choice accuracy", "the preferred reply has the highest log-probability a token of all candidates", "turns", 3,
         bounds=SHARE, change_bounds=CHANGE,
     ),
-    "margin": StageFigure("Margin", "log-probability of the preferred reply less the other's, nats", "pairs", 2),
+    "margin": StageMetric("Margin", "log-probability of the preferred reply less the other's, nats", "pairs", 2),
 }  # fmt: skip
 """Of preference data; the first one decides the headline. `reward_accuracy` counts no change as half: the length of a
-reply, which decides much of the other figures, cancels in it."""
+reply, which decides much of the other metrics, cancels in it."""
 
 
 def scored_pairs(run: Run, models: Mapping[str, Any], splits: tuple[str, ...]) -> dict[str, pd.DataFrame]:
-    """By split, one row a pair: `annotator`, `pairs`, `turns`, and every figure of every model.
+    """By split, one row a pair: `annotator`, `pairs`, `turns`, and every metric of every model.
 
     Args:
         run: of any stage, on preference data.
@@ -45,19 +45,17 @@ def scored_pairs(run: Run, models: Mapping[str, Any], splits: tuple[str, ...]) -
     layout, found = pair_layout(run), dict[str, pd.DataFrame]()
     people = run.source.respondents["respondent_id"].to_numpy()
     for split in splits:
-        rows = PairRows(run, run.mask(split), layout)
-        frame = rows.frame[["id", "pairs", "turns"]].assign(annotator=people[rows.frame["person"]])
-        before_N = None
-        for name, adapters in models.items():
-            scored = rows.scores(adapters, f"scoring pairs of {split}, {name}")
-            margin_N = scored["margin"]
-            before_N = margin_N if before_N is None else before_N
-            figures = {
-                "reward_accuracy": (margin_N > before_N) + 0.5 * (margin_N == before_N),
+        frame, scores = score_pairs(run, models, run.mask(split), layout, f"scoring pairs of {split}")
+        frame = frame[["id", "pairs", "turns"]].assign(annotator=people[frame["person"]])
+        before_P = next(iter(scores.values()))["margin"]
+        for name, scored in scores.items():
+            margin_P = scored["margin"]
+            metrics = {
+                "reward_accuracy": (margin_P > before_P) + 0.5 * (margin_P == before_P),
                 "pair_accuracy": scored["correct"],
                 "choice_accuracy": scored["choice_correct"],
-                "margin": margin_N,
+                "margin": margin_P,
             }
-            frame = frame.assign(**{column(figure, name): values for figure, values in figures.items()})
+            frame = frame.assign(**{column(metric, name): values for metric, values in metrics.items()})
         found[split] = frame
     return found

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
-from cuma_jax.evaluation.stages.answers import ALIKE, ANSWER_FIGURES, scored_answers
-from cuma_jax.evaluation.stages.metrics import StageFigure, stage_figures
-from cuma_jax.evaluation.stages.pairs import PAIR_FIGURES, scored_pairs
+from cuma_jax.evaluation.stages.answers import ANSWER_METRICS, POOLED, POOLED_TITLE, scored_answers
+from cuma_jax.evaluation.stages.metrics import StageMetric, stage_metrics
+from cuma_jax.evaluation.stages.pairs import PAIR_METRICS, scored_pairs
 from cuma_jax.run.run import Run
+from cuma_jax.runtime.text_table import interval_text, text_table
 from cuma_jax.surveys.survey import Survey
 
 BASE = "base"
@@ -25,21 +26,21 @@ class StageScores:
     """Scores of the stages of a chain.
 
     Attributes:
-        figures: what stages are compared by; the first one decides the headline.
+        metrics: what stages are compared by; the first one decides the headline.
         what: what the rows are, in the plural: answers or pairs.
-        values: plain JSON values: `splits[split]` is what `stage_figures` returns.
+        values: plain JSON values: `splits[split]` is what `stage_metrics` returns.
         frames: by split, one row an answer or pair.
     """
 
-    figures: Mapping[str, StageFigure]
+    metrics: Mapping[str, StageMetric]
     what: str
     values: dict[str, Any]
     frames: Mapping[str, pd.DataFrame]
 
     @property
-    def first(self) -> tuple[str, StageFigure]:
-        """The figure that decides, and its name."""
-        return next(iter(self.figures.items()))
+    def first(self) -> tuple[str, StageMetric]:
+        """The metric that decides, and its name."""
+        return next(iter(self.metrics.items()))
 
 
 def score_stages(run: Run, stages: Mapping[str, Any]) -> StageScores:
@@ -52,55 +53,55 @@ def score_stages(run: Run, stages: Mapping[str, Any]) -> StageScores:
     config = run.config.evaluation
     models = {BASE: run.identity_adapters(run.config.train.seed), **stages}
     if isinstance(run.source, Survey):
-        figures, what, names = ANSWER_FIGURES, "answers", [ALIKE, *models]
+        metrics, what, names = ANSWER_METRICS, "answers", [POOLED, *models]
         frames = scored_answers(run, models, config.splits)
     else:
-        figures, what, names = PAIR_FIGURES, "pairs", list(models)
+        metrics, what, names = PAIR_METRICS, "pairs", list(models)
         frames = scored_pairs(run, models, config.splits)
     splits = {
-        split: stage_figures(frame, names, list(stages), figures, config.bootstrap, (config.seed, 11))
+        split: stage_metrics(frame, names, list(stages), metrics, config.bootstrap, (config.seed, 11))
         for split, frame in frames.items()
     }
-    return StageScores(figures, what, {"rows": what, "splits": splits}, frames)
+    return StageScores(metrics, what, {"rows": what, "splits": splits}, frames)
 
 
 def stages_table(scores: StageScores) -> str:
     """A plain-text table for the terminal."""
     key, first = scores.first
-    less_or_more = "less" if first.less_is_better else "more"
-    header = ["split", "stage", f"{first.title.lower()} [95%]", f"{less_or_more} than before by"]
-    header += [f"{figure.title.lower()} [95%]" for name, figure in scores.figures.items() if name != key]
+    others = {name: metric for name, metric in scores.metrics.items() if name != key}
+    header = ["split", "stage", f"{first.title.lower()} [95%]"]
+    header += [f"{'less' if first.less_is_better else 'more'} than before by"]
+    header += [f"{metric.title.lower()} [95%]" for metric in others.values()]
     rows: list[list[str]] = []
     for split, block in scores.values["splits"].items():
-        for number, (name, figures) in enumerate(block["stages"].items()):
-            change = "" if "change" not in figures else change_text(figures["change"][key], first)
-            others = [_text(figures[f], figure.digits) for f, figure in scores.figures.items() if f != key]
-            rows.append(["" if number else split, name, _text(figures[key], first.digits), change, *others])
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in [header, *rows]]
-    lines.insert(1, "  ".join("-" * w for w in widths))
+        for number, (name, found) in enumerate(block["stages"].items()):
+            change = change_text(found["change"][key], first) if "change" in found else ""
+            shown = [_text(found[other], metric) for other, metric in others.items()]
+            rows.append(["" if number else split, title_of(name), _text(found[key], first), change, *shown])
     counts = "; ".join(
         f"{split}: {block['rows']:,} {scores.what} of {block['people']:,} people"
         for split, block in scores.values["splits"].items()
     )
-    about = [f"{figure.title.lower()}: {figure.about}" for figure in scores.figures.values()]
+    about = [f"{metric.title.lower()}: {metric.about}" for metric in scores.metrics.values()]
     if first.less_is_better:
         about[0] += "; 0 is best. It is proper: neither the likeliest answer nor a flat guess wins"
-    return "\n".join([*lines, "", counts, *about])
+    if scores.what == "answers":
+        about.append(f"{POOLED_TITLE}: the distribution of all training answers, the same for all people")
+    return text_table(header, rows, notes=[counts, *about])
 
 
-def change_text(change: Mapping[str, float | None], figure: StageFigure) -> str:
+def title_of(stage: str) -> str:
+    """What tables and pages call a row of `StageScores.values`."""
+    return POOLED_TITLE if stage == POOLED else stage
+
+
+def change_text(change: Mapping[str, float | None], metric: StageMetric) -> str:
     """A change for the better as a positive number, with its interval."""
     value, low, high = change["value"], change["low"], change["high"]
-    if figure.less_is_better:
+    if metric.less_is_better:
         value, low, high = (None if x is None else -x for x in (value, high, low))
-    return _text({"value": value, "low": low, "high": high}, figure.digits, "+")
+    return _text({"value": value, "low": low, "high": high}, metric, "+")
 
 
-def _text(figure: Mapping[str, float | None], digits: int, sign: str = "") -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None:
-        return "not defined"
-    if low is None or high is None:
-        return f"{value:{sign}.{digits}f}"
-    return f"{value:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+def _text(found: Mapping[str, float | None], metric: StageMetric, sign: str = "") -> str:
+    return interval_text(found, f"{{:{sign}.{metric.digits}f}}", undefined="not defined")

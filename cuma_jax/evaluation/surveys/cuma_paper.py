@@ -1,4 +1,4 @@
-"""The figures of the CuMA paper's evaluation, of the same predictions as all others, so that numbers can be compared.
+"""The metrics of the CuMA paper's evaluation, of the same predictions as all others, so that numbers can be compared.
 
 They are of single respondents: each is predicted by the likeliest option (the first of ties). No survey weights, no
 intervals, and no noise floor; the definitions are those of the official code (github.com/Throll/CuMA,
@@ -6,8 +6,8 @@ evaluate/evaluate_wvs.py):
 
 - `accuracy`: share of answers that are the predicted option.
 - `macro_f1`: F1 of each option letter over all questions together, plain mean over the letters that occur.
-- `emd`: by question, `paper.multiset_emd` of the predicted options and the true answers of the same respondents; mean
-  over questions with ordered options. `emd_auc`: see `paper.threshold_auc`.
+- `emd`: by question, `wvb_emd.multiset_emd` of the predicted options and the true answers of the same respondents; mean
+  over questions with ordered options. `emd_auc`: see `wvb_emd.threshold_auc`.
 - `country_accuracy`: plain mean of the countries' accuracies.
 - `sigma_inequity`: by profile field, the standard deviation of the accuracy of its groups with five or more answers;
   mean over the fields with two or more such groups.
@@ -28,8 +28,8 @@ MIN_SUBGROUP = 5
 """Answers a subgroup needs to count in `sigma_inequity`."""
 
 
-def paper_block(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> dict[str, Any]:
-    """The figures above, as plain JSON values; None where one is not defined.
+def paper_metrics(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> dict[str, Any]:
+    """The metrics above, as plain JSON values; None where one is not defined.
 
     Args:
         survey: the data.
@@ -66,12 +66,9 @@ def sigma_fields(survey: Survey) -> tuple[str, ...]:
 
 
 def _macro_f1(true_A: np.ndarray, choice_A: np.ndarray) -> float:
-    letters = int(max(true_A.max(), choice_A.max())) + 1
-    both_L, true_L, choice_L = (
-        np.bincount(x, minlength=letters) for x in (true_A[true_A == choice_A], true_A, choice_A)
-    )
-    used_L = true_L + choice_L > 0
-    return float((2.0 * both_L[used_L] / (true_L + choice_L)[used_L]).mean())
+    from sklearn.metrics import f1_score  # here and not above: importing it takes a second
+
+    return float(f1_score(true_A, choice_A, average="macro"))
 
 
 def _question_emds(survey: Survey, cells: SplitCells, choice_A: np.ndarray) -> np.ndarray:

@@ -26,8 +26,8 @@ _CHUNK = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True)
-class _Answers:
-    """What equity is computed from.
+class AnswerResiduals:
+    """The answers that groups are scored by.
 
     Attributes:
         cluster_A, question_A: cluster of the respondent, and question, of each answer.
@@ -59,7 +59,7 @@ def equity(
         predicted_AO: distribution predicted for each answer.
         min_cell: answers that a group, and a group's question, need.
     """
-    answers = _answers(survey, cells, cluster_A, predicted_AO)
+    answers = answer_residuals(survey, cells, cluster_A, predicted_AO)
     found: dict[str, Any] = {}
     for field in survey.profile_fields:
         column = survey.respondents[field].astype("category")
@@ -70,14 +70,17 @@ def equity(
             continue
         names = [str(name) for name, used in zip(column.cat.categories, used_G, strict=True) if used]
         place_G = np.append(np.where(used_G, np.cumsum(used_G) - 1, -1), -1)  # the last: of code -1
-        scored = _scores(answers, place_G[group_A], len(names), min_cell)
+        scored = group_scores(answers, place_G[group_A], len(names), min_cell)
         found[field] = {"groups": len(names)} | {
             key: _summary(names, count_G[used_G], *scored[key], worst_is_high=key == "distance") for key in scored
         }
     return found
 
 
-def _answers(survey: Survey, cells: SplitCells, cluster_A: np.ndarray, predicted_AO: np.ndarray) -> _Answers:
+def answer_residuals(
+    survey: Survey, cells: SplitCells, cluster_A: np.ndarray, predicted_AO: np.ndarray
+) -> AnswerResiduals:
+    """What groups are scored by, of a split's answers; the arguments are those of `equity`."""
     size_Q = np.array([len(q.options) for q in survey.questions])
     ordered_Q = np.array([q.ordered for q in survey.questions])
     residual_AO = -predicted_AO.astype(np.float32)
@@ -85,13 +88,20 @@ def _answers(survey: Survey, cells: SplitCells, cluster_A: np.ndarray, predicted
     ordered_A = ordered_Q[cells.question_A]
     residual_AO[ordered_A] = np.cumsum(residual_AO[ordered_A], axis=-1)
     hit_A = accuracy(predicted_AO, size_Q[cells.question_A], cells.option_A)
-    return _Answers(cluster_A, cells.question_A, cells.weight_A, hit_A, residual_AO, size_Q, ordered_Q)
+    return AnswerResiduals(cluster_A, cells.question_A, cells.weight_A, hit_A, residual_AO, size_Q, ordered_Q)
 
 
-def _scores(
-    answers: _Answers, group_A: np.ndarray, groups: int, min_cell: int
+def group_scores(
+    answers: AnswerResiduals, group_A: np.ndarray, groups: int, min_cell: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Accuracy and distance of each group, and their sampling variances; NaN where one is not defined."""
+    """`accuracy` and `distance` of each group, and their sampling variances, [G] each; NaN where one is not defined.
+
+    Args:
+        answers: of a split.
+        group_A: group of each answer's respondent, -1: none.
+        groups: how many there are.
+        min_cell: answers that a group's question needs.
+    """
     inside_A = group_A >= 0
     index_A, group_A = np.flatnonzero(inside_A), group_A[inside_A]
     weight_A, cluster_A = answers.weight_A[index_A], answers.cluster_A[index_A]

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.evaluation.metrics.baselines import BASELINES
+from cuma_jax.evaluation.metrics.bootstrap import multinomial_counts, percentile_interval
 
 MIN_GROUPS = 5
 """Fewer groups than these are no sample to draw from."""
 
 
-def over_groups(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any] | None:
+def group_bootstrap(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any] | None:
     """EMD of the model minus each baseline's, with the groups drawn anew; None for fewer than `MIN_GROUPS` groups.
 
     Args:
@@ -32,7 +33,7 @@ def over_groups(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[str, 
     groups = per_cell["group"].nunique()
     if groups < MIN_GROUPS:
         return None
-    count_BG = np.random.default_rng([seed, 0x6120]).multinomial(groups, np.full(groups, 1 / groups), resamples)
+    count_BG = multinomial_counts(groups, resamples, (seed, 0x6120))
     found = {}
     for baseline in BASELINES:
         gap_GQ = (
@@ -40,8 +41,7 @@ def over_groups(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[str, 
             .pivot_table(index="group", columns="question", values="gap")
             .to_numpy()
         )
-        drawn_B = _mean_of_questions(gap_GQ, count_BG)
-        low, high = np.nanpercentile(drawn_B, [2.5, 97.5]).tolist() if resamples else (None, None)
+        low, high = percentile_interval(_mean_of_questions(gap_GQ, count_BG))
         found[baseline] = {
             "value": float(_mean_of_questions(gap_GQ, np.ones((1, groups)))[0]),
             "low": low,

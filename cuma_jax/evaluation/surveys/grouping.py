@@ -1,4 +1,4 @@
-"""Which answers of a split are scored, and into which (group, question) cells they fall.
+"""Which answers are scored, and into which (group, question) cells of their split they fall.
 
 Legend: A answers, R respondents, P distinct profiles, G groups, C cells, U distinct (profile, question) pairs.
 """
@@ -10,11 +10,10 @@ import pandas as pd
 
 from cuma_jax.config import EvaluationConfig
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.groups import MISSING as MISSING
-from cuma_jax.surveys.groups import Groups as Groups
-from cuma_jax.surveys.groups import build_groups as build_groups
+from cuma_jax.surveys.groups import Groups, build_groups
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles, build_profiles
+from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
 
 
@@ -69,6 +68,64 @@ class SplitCells:
     small: tuple[int, int]
     not_sampled: int
     no_group: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """The answers that an evaluation scores.
+
+    Attributes:
+        survey: questions, respondents and answers.
+        profiles: the profiles that the model is told.
+        train_A: bool, the training answers, which baselines are fitted on.
+        groups: whose distributions are compared.
+        cluster_R: cluster of each respondent for the bootstrap.
+        splits: the scored answers of each split, by its name.
+    """
+
+    survey: Survey
+    profiles: Profiles
+    train_A: np.ndarray
+    groups: Groups
+    cluster_R: np.ndarray
+    splits: dict[str, SplitCells]
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """What has to be predicted: see `distinct_pairs`."""
+        return self.distinct_pairs(self.profiles)
+
+    def distinct_pairs(self, profiles: Profiles) -> tuple[np.ndarray, np.ndarray]:
+        """Profile and question, int32 [U] each, of every distinct pair of all splits, sorted by question."""
+        key_U = np.unique(np.concatenate([pair_keys(profiles, cells) for cells in self.splits.values()]))
+        question_U, profile_U = np.divmod(key_U, len(profiles))
+        return profile_U.astype(np.int32), question_U.astype(np.int32)
+
+
+def pair_keys(profiles: Profiles, cells: SplitCells) -> np.ndarray:
+    """A number for the (profile, question) pair of each answer, int64 [A]; sorted by question, then profile."""
+    return cells.question_A * len(profiles) + profiles.profile_R[cells.respondent_A]
+
+
+def select_answers(survey: Survey, profiles: Profiles, split_A: np.ndarray, config: EvaluationConfig) -> Selection:
+    """Selects what is scored of every split of `config.splits`.
+
+    Args:
+        survey: questions, respondents and answers.
+        profiles: the profiles that the model is told.
+        split_A: position in `SPLITS` of each answer.
+        config: what to score.
+
+    Raises:
+        CumaError: an empty split, an unknown field to group by, or no cell large enough.
+    """
+    groups, whole = build_groups(survey, config.group_by), whole_profiles(survey, profiles)
+    splits = {
+        name: build_split_cells(survey, whole, groups, split_A == SPLITS.index(name), config, name)
+        for name in config.splits
+    }
+    train_A = split_A == SPLITS.index("train")
+    return Selection(survey, profiles, train_A, groups, build_clusters(survey, groups), splits)
 
 
 def build_split_cells(

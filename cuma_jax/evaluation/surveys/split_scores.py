@@ -1,4 +1,4 @@
-"""The scores of one split: its figures, the bootstrap, and one row a cell.
+"""The scores of one split: its metrics, the bootstrap, and one row a cell.
 
 Legend: A answers, C cells, O options, Q questions of the split, K clusters, B resamples.
 """
@@ -10,40 +10,38 @@ import pandas as pd
 
 from cuma_jax.config import EvaluationConfig
 from cuma_jax.evaluation.metrics.baselines import BASELINES, MARGINALS, Marginals
-from cuma_jax.evaluation.metrics.bootstrap import resample_weights
+from cuma_jax.evaluation.metrics.bootstrap import resampled
 from cuma_jax.evaluation.metrics.distances import distance, jensen_shannon, total_variation
 from cuma_jax.evaluation.metrics.noise_floor import kish_effective_n, noise_floor
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.evaluation.surveys.calibration import reliability
-from cuma_jax.evaluation.surveys.cuma_paper import paper_block
+from cuma_jax.evaluation.surveys.cuma_paper import paper_metrics
 from cuma_jax.evaluation.surveys.equity import equity
-from cuma_jax.evaluation.surveys.group_bootstrap import over_groups
-from cuma_jax.evaluation.surveys.grouping import Groups, SplitCells
+from cuma_jax.evaluation.surveys.group_bootstrap import group_bootstrap
+from cuma_jax.evaluation.surveys.grouping import Selection, SplitCells
 from cuma_jax.evaluation.surveys.sufficient_statistics import (
     METHODS,
     PERSONAL,
     SufficientStatistics,
     cell_distributions,
-    figures,
     personal_sums,
+    question_metrics,
     true_sums,
 )
-from cuma_jax.evaluation.surveys.summaries import Counter, block
+from cuma_jax.evaluation.surveys.summaries import Counter, mean_metrics
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
 
 RESAMPLED = ("emd", "js", "nll", "accuracy", "spread_ratio", "correlation")
-"""The model's figures that are kept in every resample."""
+"""The model's metrics that are kept in every resample."""
 _CHUNK_BYTES = 32 << 20
 _DRAWN = 128  # resamples drawn at once: a constant, since the draws depend on it
 
 
 def score_split(
-    survey: Survey,
-    groups: Groups,
+    selection: Selection,
     cells: SplitCells,
-    cluster_R: np.ndarray,
     marginals: Marginals,
     predicted: dict[str, np.ndarray],
     config: EvaluationConfig,
@@ -52,21 +50,21 @@ def score_split(
     """A split's part of the results (`Results.values["splits"][name]`), of `per_cell` and of `resamples`.
 
     Args:
-        survey, groups: the data.
+        selection: the data.
         cells: the split's scored answers.
-        cluster_R: cluster of each respondent for the bootstrap.
         marginals: fitted on the training answers.
-        predicted: distribution [A, O] for each answer of `cells`, by method of `figures.PERSONAL`.
+        predicted: distribution [A, O] for each answer of `cells`, by method of `PERSONAL`.
         config: what to score.
         name: of the split.
     """
+    survey, groups = selection.survey, selection.groups
     question_Q, question_C = np.unique(cells.question_C, return_inverse=True)
     asked = [survey.questions[q] for q in question_Q]
     size_C = np.array([len(q.options) for q in asked])[question_C]
     ordered_C = np.array([q.ordered for q in asked])[question_C]
-    clusters, cluster_A = np.unique(cluster_R[cells.respondent_A], return_inverse=True)
+    clusters, cluster_A = np.unique(selection.cluster_R[cells.respondent_A], return_inverse=True)
     options = predicted["model"].shape[1]
-    parts = SufficientStatistics(
+    statistics = SufficientStatistics(
         true=true_sums(cells, cluster_A, options),
         personal={m: personal_sums(cells, cluster_A, predicted[m], question_C, size_C) for m in PERSONAL},
         marginal_MCO=np.stack([marginals.predict(m, cells.question_C, cells.group_C) for m in MARGINALS]),
@@ -77,19 +75,25 @@ def score_split(
         n_effective_C=kish_effective_n(cells.weight_A, cells.cell_A, len(cells.question_C)),
         num_questions=len(question_Q),
     )
-    true_CO, model_CO = cell_distributions(parts)
+    true_CO, model_CO = cell_distributions(statistics)
     seed = (config.seed, SPLITS.index(name))
-    floor_C = noise_floor(true_CO, parts.n_effective_C, size_C, ordered_C, seed=config.seed * len(SPLITS) + seed[1])
+    floor_C = noise_floor(
+        true_CO, statistics.n_effective_C, size_C, ordered_C, seed=config.seed * len(SPLITS) + seed[1]
+    )
     floor_Q = np.bincount(question_C, floor_C) / np.bincount(question_C)
 
-    point = {key: value[..., 0] for key, value in figures(parts, np.ones((len(clusters), 1), np.float32)).items()}
-    resampled = _bootstrap(parts, len(clusters), config.bootstrap, seed)
+    def metrics(weight_KB: np.ndarray) -> dict[str, np.ndarray]:
+        return question_metrics(statistics, weight_KB)
+
+    point = {key: value[..., 0] for key, value in metrics(np.ones((len(clusters), 1), np.float32)).items()}
+    at_once = _CHUNK_BYTES // (4 * max(len(clusters), statistics.personal["model"].cells.shape[0]))
+    drawn = resampled(metrics, len(clusters), config.bootstrap, seed, _DRAWN, int(np.clip(at_once, 1, _DRAWN)))
     count = Counter(cells, question_C)
 
     def mean_of(rows: np.ndarray) -> dict[str, Any]:
-        """Every figure over the mean of the questions in `rows`."""
-        return block(
-            {k: v[rows] for k, v in point.items()}, {k: v[rows] for k, v in resampled.items()}, floor_Q[rows],
+        """Every metric over the mean of the questions in `rows`."""
+        return mean_metrics(
+            {k: v[rows] for k, v in point.items()}, {k: v[rows] for k, v in drawn.items()}, floor_Q[rows],
             lambda known: count(rows[known]),
         )  # fmt: skip
 
@@ -122,18 +126,18 @@ def score_split(
         "overall": mean_of(np.arange(len(question_Q))),
         "several_groups": mean_of(np.flatnonzero(several_Q)) if several_Q.any() else None,
         "few_groups": None if several_Q.all() else mean_of(np.flatnonzero(~several_Q)),
-        "paper": paper_block(survey, cells, predicted["model"]),
+        "paper": paper_metrics(survey, cells, predicted["model"]),
         "equity": equity(survey, cells, cluster_A, predicted["model"], config.min_cell),
         "calibration": reliability(cells, predicted["model"], size_C[cells.cell_A]),
         "questions": {question.id: describe(row) for row, question in enumerate(asked)},
     }
-    baseline_CO = {method: cell_distributions(parts, method)[1] for method in BASELINES}
+    baseline_CO = {method: cell_distributions(statistics, method)[1] for method in BASELINES}
     table = pd.DataFrame({
         "split": name,
         "question": [asked[q].id for q in question_C],
         "group": [groups.names[g] for g in cells.group_C],
         "n": cells.count_C.astype(np.int64),
-        "n_effective": parts.n_effective_C,
+        "n_effective": statistics.n_effective_C,
         "n_train": marginals.n_QG[cells.question_C, cells.group_C].astype(np.int64),
         "true": [row[:size].tolist() for row, size in zip(true_CO, size_C, strict=True)],
         "predicted": [row[:size].tolist() for row, size in zip(model_CO, size_C, strict=True)],
@@ -144,33 +148,17 @@ def score_split(
         "floor": floor_C,
         **{f"emd_{b}": distance(true_CO, p_CO, size_C, ordered_C) for b, p_CO in baseline_CO.items()},
     })  # fmt: skip
-    summary["over_groups"] = over_groups(table, config.bootstrap, config.seed)
+    summary["over_groups"] = group_bootstrap(table, config.bootstrap, config.seed)
     kept = {
         "questions": np.array([question.id for question in asked]),
         "several_groups": several_Q,
         "answers": np.bincount(question_C, cells.count_C).astype(np.int64),
         "floor": floor_Q,
         "key": np.array(_bootstrap_key(survey, cells, cluster_A, config.bootstrap, seed)),
-        **{f"{m}_emd": resampled[f"{m}.emd"].astype(np.float32) for m in METHODS if m != "model"},
-        **{metric: resampled[f"model.{metric}"].astype(np.float32) for metric in RESAMPLED},
+        **{f"{m}_emd": drawn[f"{m}.emd"].astype(np.float32) for m in METHODS if m != "model"},
+        **{metric: drawn[f"model.{metric}"].astype(np.float32) for metric in RESAMPLED},
     }
     return summary, table, {f"{name}/{key}": value for key, value in kept.items()}
-
-
-def _bootstrap(
-    parts: SufficientStatistics, clusters: int, resamples: int, seed: tuple[int, ...]
-) -> dict[str, np.ndarray]:
-    """Every figure [Q, ..., B] in every resample, a few resamples at a time to bound the memory."""
-    chunk = int(np.clip(_CHUNK_BYTES // (4 * max(clusters, parts.personal["model"].cells.shape[0])), 1, _DRAWN))
-    drawn = [
-        figures(parts, weight_KB[:, start : start + chunk])
-        for weight_KB in resample_weights(clusters, resamples, seed, _DRAWN)
-        for start in range(0, weight_KB.shape[1], chunk)
-    ]
-    if not drawn:
-        keys = figures(parts, np.ones((clusters, 1), np.float32))
-        return {key: value[..., :0] for key, value in keys.items()}
-    return {key: np.concatenate([d[key] for d in drawn], axis=-1) for key in drawn[0]}
 
 
 def _bootstrap_key(

@@ -1,4 +1,4 @@
-"""The figures of one split, for the observed answers and for every bootstrap resample alike.
+"""The metrics of one split, for the observed answers and for every bootstrap resample.
 
 One function computes them from weighted sums by cell, so that the point estimates (all weights 1) and the resamples
 cannot differ in anything but the weights.
@@ -40,7 +40,7 @@ _SCORES = ("nll", "accuracy", "brier")  # of single answers
 
 @dataclasses.dataclass(frozen=True)
 class PersonalSums:
-    """What each cluster of respondents adds to the figures of a method that predicts by profile.
+    """What each cluster of respondents adds to the metrics of a method that predicts by profile.
 
     Attributes:
         cells: sparse [C * (O + 3), K]: by cell, the weighted predicted distributions (O), NLL, accuracy credit and
@@ -55,7 +55,7 @@ class PersonalSums:
 
 @dataclasses.dataclass(frozen=True)
 class SufficientStatistics:
-    """What the figures of a split are made of.
+    """What the metrics of a split are made of.
 
     Attributes:
         true: sparse [C * O, K]: by cell, the weighted true counts from each cluster of respondents.
@@ -115,8 +115,8 @@ def _sum_matrix(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, heigh
     return matrix
 
 
-def figures(parts: SufficientStatistics, weight_KB: np.ndarray) -> dict[str, np.ndarray]:
-    """All figures by question, float64 [Q, B], under `weight_KB` copies of each cluster.
+def question_metrics(statistics: SufficientStatistics, weight_KB: np.ndarray) -> dict[str, np.ndarray]:
+    """All metrics by question, float64 [Q, B], under `weight_KB` copies of each cluster.
 
     Keys are `METHOD.METRIC`, and `true_spread`, `true_spread_corrected`, `predicted_spread`, `spread_ratio_corrected`.
     Distances between distributions (EMD, JS, TV) are means over the question's cells; NLL, Brier score and accuracy
@@ -124,17 +124,17 @@ def figures(parts: SufficientStatistics, weight_KB: np.ndarray) -> dict[str, np.
     `METHOD.gap`, float32 [Q, N, B]: by bin, the question's share of answers times (probability of the likeliest option
     less accuracy); over any questions, ECE is the sum over bins of the absolute mean.
     """
-    num_cells, options = len(parts.question_C), parts.marginal_MCO.shape[-1]
-    count_CBO = _by_cell(parts.true @ weight_KB, num_cells)
+    num_cells, options = len(statistics.question_C), statistics.marginal_MCO.shape[-1]
+    count_CBO = _by_cell(statistics.true @ weight_KB, num_cells)
     total_CB = count_CBO.sum(-1)
     empty_CB = total_CB <= 0
     true_CBO = count_CBO / np.where(empty_CB, np.nan, total_CB)[..., None]
-    size_C1, ordered_C1 = parts.size_C[:, None], parts.ordered_C[:, None]
+    size_C1, ordered_C1 = statistics.size_C[:, None], statistics.ordered_C[:, None]
 
-    sum_QC = question_matrix(parts.question_C, parts.num_questions)
+    sum_QC = question_matrix(statistics.question_C, statistics.num_questions)
     filled_QB = sum_QC @ (~empty_CB).astype(np.float64)
     total_QB = sum_QC @ total_CB
-    in_bins = _bin_matrices(parts)
+    in_bins = _bin_matrices(statistics)
 
     def cell_mean(x_CB: np.ndarray) -> np.ndarray:
         return _ratio(sum_QC @ np.where(empty_CB, 0.0, x_CB), filled_QB)
@@ -143,24 +143,24 @@ def figures(parts: SufficientStatistics, weight_KB: np.ndarray) -> dict[str, np.
         return _ratio(sum_QC @ sum_CB, total_QB)
 
     def question_gaps(gap_XB: np.ndarray) -> np.ndarray:
-        gap_QNB = gap_XB.reshape(parts.num_questions, BINS, -1)
+        gap_QNB = gap_XB.reshape(statistics.num_questions, BINS, -1)
         return _ratio(gap_QNB, np.broadcast_to(total_QB[:, None], gap_QNB.shape)).astype(np.float32)
 
-    position_CO = option_positions(parts.size_C, options)
+    position_CO = option_positions(statistics.size_C, options)
     true_mean_CB = np.einsum("cbo,co->cb", true_CBO, position_CO)
     variance_CB = np.einsum("cbo,co->cb", true_CBO, position_CO**2) - true_mean_CB**2
-    variance_CB = variance_CB / np.maximum(parts.n_effective_C - 1.0, 1.0)[:, None]
+    variance_CB = variance_CB / np.maximum(statistics.n_effective_C - 1.0, 1.0)[:, None]
 
     out: dict[str, np.ndarray] = {}
     for method in METHODS:
         if method in PERSONAL:
-            method_CBO = _personal_figures(
-                out, method, parts.personal[method], weight_KB, empty_CB, answer_mean, question_gaps
+            method_CBO = _personal_metrics(
+                out, method, statistics.personal[method], weight_KB, empty_CB, answer_mean, question_gaps
             )
         else:
-            marginal_CO = parts.marginal_MCO[MARGINALS.index(method)]
+            marginal_CO = statistics.marginal_MCO[MARGINALS.index(method)]
             method_CBO = marginal_CO[:, None]
-            by_option = _option_scores(marginal_CO, parts.size_C)
+            by_option = _option_scores(marginal_CO, statistics.size_C)
             for score in _SCORES:
                 out[f"{method}.{score}"] = answer_mean(np.einsum("cbo,co->cb", count_CBO, by_option[score]))
             right_CB = np.einsum("cbo,co->cb", count_CBO, by_option["accuracy"])
@@ -170,7 +170,7 @@ def figures(parts: SufficientStatistics, weight_KB: np.ndarray) -> dict[str, np.
         out[f"{method}.js"] = cell_mean(jensen_shannon(true_CBO, method_CBO))
         out[f"{method}.tv"] = cell_mean(total_variation(true_CBO, method_CBO))
         mean_CB = np.broadcast_to((method_CBO * position_CO[:, None]).sum(-1), true_mean_CB.shape)
-        result = spread(true_mean_CB, mean_CB, variance_CB, parts.count_C, parts.ordered_C, sum_QC)
+        result = spread(true_mean_CB, mean_CB, variance_CB, statistics.count_C, statistics.ordered_C, sum_QC)
         out[f"{method}.spread_ratio"], out[f"{method}.correlation"] = result.ratio_QB, result.correlation_QB
         if method == "model":
             out["true_spread"], out["predicted_spread"] = result.true_QB, result.predicted_QB
@@ -179,7 +179,7 @@ def figures(parts: SufficientStatistics, weight_KB: np.ndarray) -> dict[str, np.
     return out
 
 
-def _personal_figures(
+def _personal_metrics(
     out: dict[str, np.ndarray],
     method: str,
     sums: PersonalSums,
@@ -208,27 +208,27 @@ def _option_scores(p_CO: np.ndarray, size_C: np.ndarray) -> dict[str, np.ndarray
     }
 
 
-def _bin_matrices(parts: SufficientStatistics) -> dict[str, sparse.csr_array]:
+def _bin_matrices(statistics: SufficientStatistics) -> dict[str, sparse.csr_array]:
     """For each marginal: one-hot [Q * N, C] of each cell's question and bin."""
-    bin_MC = parts.question_C * BINS + top_bin(parts.marginal_MCO.max(-1))
+    bin_MC = statistics.question_C * BINS + top_bin(statistics.marginal_MCO.max(-1))
     return {
-        method: question_matrix(bin_C, parts.num_questions * BINS)
+        method: question_matrix(bin_C, statistics.num_questions * BINS)
         for method, bin_C in zip(MARGINALS, bin_MC, strict=True)
     }
 
 
-def cell_distributions(parts: SufficientStatistics, method: str = "model") -> tuple[np.ndarray, np.ndarray]:
+def cell_distributions(statistics: SufficientStatistics, method: str = "model") -> tuple[np.ndarray, np.ndarray]:
     """True distribution [C, O] of the observed answers, and the one that a method predicts."""
-    num_cells, options = len(parts.question_C), parts.marginal_MCO.shape[-1]
+    num_cells, options = len(statistics.question_C), statistics.marginal_MCO.shape[-1]
 
     def distribution(sums: sparse.csr_array) -> np.ndarray:
         sums_CX = np.asarray(sums.sum(axis=1), np.float64).reshape(num_cells, -1)[:, :options]
         return sums_CX / sums_CX.sum(-1, keepdims=True)
 
-    true_CO = distribution(parts.true)
+    true_CO = distribution(statistics.true)
     if method in PERSONAL:
-        return true_CO, distribution(parts.personal[method].cells)
-    return true_CO, parts.marginal_MCO[MARGINALS.index(method)]
+        return true_CO, distribution(statistics.personal[method].cells)
+    return true_CO, statistics.marginal_MCO[MARGINALS.index(method)]
 
 
 def _by_cell(sums_XB: np.ndarray, num_cells: int) -> np.ndarray:

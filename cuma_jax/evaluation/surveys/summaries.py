@@ -1,4 +1,4 @@
-"""The figures of a set of questions as plain JSON values: the mean over them, its interval, and what is behind it.
+"""The metrics of a set of questions as plain JSON values: the mean over them, its interval, and what is behind it.
 
 Legend: A answers, C cells, Q questions, B resamples.
 """
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.evaluation.metrics.baselines import BASELINES
-from cuma_jax.evaluation.metrics.bootstrap import centre, centred_interval
-from cuma_jax.evaluation.metrics.noise_floor import share_closed
+from cuma_jax.evaluation.metrics.bootstrap import centre, with_interval
+from cuma_jax.evaluation.metrics.noise_floor import skill_score
 from cuma_jax.evaluation.surveys.grouping import SplitCells
 from cuma_jax.evaluation.surveys.sufficient_statistics import METHODS, METRICS
 
@@ -42,16 +42,16 @@ class Counter:
         return self._known[key]
 
 
-def block(
+def mean_metrics(
     point: dict[str, np.ndarray],
     resampled: dict[str, np.ndarray],
     floor_Q: np.ndarray,
     count: Callable[[np.ndarray], dict[str, int]],
 ) -> dict[str, Any]:
-    """Figures of the mean over some questions, as plain JSON values.
+    """Metrics of the mean over some questions, as plain JSON values.
 
     Args:
-        point: every figure [Q] of these questions; see `figures.figures`.
+        point: every metric [Q] of these questions; see `sufficient_statistics.question_metrics`.
         resampled: the same [Q, B] in every resample.
         floor_Q: their noise floors.
         count: what is behind the questions where a mask [Q] is true.
@@ -76,37 +76,30 @@ def block(
         count_B = np.where(known_QB.any(0), known_QB.sum(0), np.nan)
         return every_Q, np.abs(gap_QN.mean(0, dtype=np.float64)).sum(), np.abs(sum_NB / count_B).sum(0)
 
-    def score(method: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return calibration(method) if metric == "ece" else mean(f"{method}.{metric}")
+    def score(method: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return calibration(method) if name == "ece" else mean(f"{method}.{name}")
 
-    def figure(known_Q: np.ndarray, value: np.ndarray, drawn_B: np.ndarray, low: float, high: float) -> dict[str, Any]:
-        bounds = centred_interval(np.asarray(value)[None], drawn_B[None], low, high)
-        return {"value": as_json(value), "low": as_json(bounds[0][0]), "high": as_json(bounds[1][0]), **count(known_Q)}
+    def metric(known_Q: np.ndarray, value: np.ndarray, drawn_B: np.ndarray, low: float, high: float) -> dict[str, Any]:
+        return with_interval(value, drawn_B, low, high) | count(known_Q)
 
     def pair(method: str, baseline: str) -> dict[str, Any]:
         known_Q, a, a_B = mean(f"{method}.emd")
         _, b, b_B = mean(f"{baseline}.emd")
-        return figure(known_Q, a - b, a_B - b_B, -1.0, 1.0)
+        return metric(known_Q, a - b, a_B - b_B, -1.0, 1.0)
 
-    def closed(method: str) -> dict[str, Any]:
+    def skill(method: str) -> dict[str, Any]:
         (_, a, a_B), (_, b, b_B) = mean(f"{method}.emd"), mean("pooled.emd")
-        share = share_closed(a, b, floor)
+        share = skill_score(a, b, floor)
         # Centred before the division: the bootstrap's bias would otherwise count as distance not closed.
-        share_B = share_closed(centre(a[None], a_B[None])[0], centre(b[None], b_B[None])[0], floor)
-        return figure(every_Q, share, share_B, -np.inf, np.inf)
+        share_B = skill_score(centre(a[None], a_B[None])[0], centre(b[None], b_B[None])[0], floor)
+        return metric(every_Q, share, share_B, -np.inf, np.inf)
 
     return {
         "methods": {
-            method: {metric: figure(*score(method, metric), *_RANGE[metric]) for metric in METRICS}
-            for method in METHODS
+            method: {name: metric(*score(method, name), *_RANGE[name]) for name in METRICS} for method in METHODS
         },
-        "floor": {"value": as_json(floor), **count(every_Q)},
-        "share_closed": {method: closed(method) for method in METHODS if method not in ("uniform", "pooled")},
+        "floor": {"value": float(floor), **count(every_Q)},
+        "share_closed": {method: skill(method) for method in METHODS if method not in ("uniform", "pooled")},
         "difference": {baseline: pair("model", baseline) for baseline in BASELINES},
-        "spread": {key: figure(*mean(key), 0.0, np.inf) for key in _SPREAD},
+        "spread": {key: metric(*mean(key), 0.0, np.inf) for key in _SPREAD},
     }
-
-
-def as_json(value: Any) -> float | None:
-    """A float for JSON; None where the figure is not defined."""
-    return float(value) if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Figures as published work computes them, so that numbers can be compared.
+"""Distances as published work computes them, so that numbers can be compared.
 
 `question_distances` gives what the evaluation program of WorldValuesBench (github.com/Demon702/WorldValuesBench,
 evaluation/evaluate.py) gives for a file of predictions, to rounding. Its rules, found by running it:
@@ -52,8 +52,8 @@ def threshold_auc(emd_Q: np.ndarray) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
-    """A file of predictions.
+class ScoreFile:
+    """A file of predicted scores.
 
     Attributes:
         path: the file.
@@ -67,7 +67,7 @@ class Predictions:
     score_N: np.ndarray
 
 
-def read_predictions(path: pathlib.Path) -> Predictions:
+def read_score_file(path: pathlib.Path) -> ScoreFile:
     """Reads a tsv (or csv: the separator is what the header has) with the columns `COLUMNS`.
 
     Raises:
@@ -103,14 +103,14 @@ def read_predictions(path: pathlib.Path) -> Predictions:
     score_N = pd.to_numeric(frame["SCORE"], errors="coerce").to_numpy(np.float64)
     if (np.abs(score_N[~np.isnan(score_N)]) > _LARGEST).any():
         raise CumaError(f"{path}: SCORE has infinite or absurdly large numbers; scores are codes of the answer scale")
-    return Predictions(path, frame["QUESTION_ID"].to_numpy(object), participant_N.astype(np.int64), score_N)
+    return ScoreFile(path, frame["QUESTION_ID"].to_numpy(object), participant_N.astype(np.int64), score_N)
 
 
-def question_distances(predictions: Predictions, wvb: pathlib.Path) -> dict[str, float]:
+def question_distances(predictions: ScoreFile, wvb: pathlib.Path) -> dict[str, float]:
     """EMD by question, in the order in which the file names them; what is left out is reported on stderr.
 
     Args:
-        predictions: from `read_predictions`.
+        predictions: from `read_score_file`.
         wvb: a checkout of WorldValuesBench with its generated tables.
 
     Raises:
@@ -136,7 +136,7 @@ def question_distances(predictions: Predictions, wvb: pathlib.Path) -> dict[str,
     return found
 
 
-def _report(predictions: Predictions, outside: int) -> None:
+def _report(predictions: ScoreFile, outside: int) -> None:
     """Says on stderr what the rules at the top did to these predictions."""
     score_N = predictions.score_N
     pairs = pd.DataFrame({"q": predictions.question_N, "p": predictions.participant_N})

@@ -1,20 +1,43 @@
 import numpy as np
 import pytest
 
-from cuma_jax.evaluation.metrics.bootstrap import centred_interval, resample_weights
+from cuma_jax.evaluation.metrics.bootstrap import centred_interval, multinomial_counts, poisson_weights, resampled
 from cuma_jax.evaluation.metrics.distances import emd
 from cuma_jax.evaluation.metrics.spread import question_matrix, spread
 
 
 def test_weights_are_poisson_one_seeded_and_as_many_as_asked():
-    chunks = list(resample_weights(2000, 130, (7, 1), chunk=64))
+    chunks = list(poisson_weights(2000, 130, (7, 1), chunk=64))
     assert [c.shape for c in chunks] == [(2000, 64), (2000, 64), (2000, 2)]
     weight_KB = np.concatenate(chunks, axis=1)
     assert weight_KB.mean() == pytest.approx(1.0, abs=0.01)
     assert weight_KB.var() == pytest.approx(1.0, abs=0.02)
     assert (weight_KB == 0).mean() == pytest.approx(np.exp(-1), abs=0.005)
-    np.testing.assert_array_equal(chunks[0], next(resample_weights(2000, 130, (7, 1), chunk=64)))
-    assert not np.array_equal(chunks[0], next(resample_weights(2000, 130, (7, 2), chunk=64)))
+    np.testing.assert_array_equal(chunks[0], next(poisson_weights(2000, 130, (7, 1), chunk=64)))
+    assert not np.array_equal(chunks[0], next(poisson_weights(2000, 130, (7, 2), chunk=64)))
+
+
+def test_resamples_do_not_depend_on_how_many_fit_into_memory():
+    value_K = np.arange(30.0)
+    given = []
+
+    def mean(weight_KB):
+        given.append(weight_KB.shape[1])
+        return {"mean": value_K @ weight_KB / weight_KB.sum(0)}
+
+    whole = resampled(mean, 30, 130, (3,), chunk=64)["mean"]
+    assert given == [64, 64, 2]
+    np.testing.assert_array_equal(resampled(mean, 30, 130, (3,), chunk=64, at_once=9)["mean"], whole)
+    assert max(given[3:]) == 9
+    np.testing.assert_allclose(whole[:64], mean(next(poisson_weights(30, 130, (3,), 64)))["mean"])
+    assert resampled(mean, 30, 0, (3,))["mean"].shape == (0,)
+
+
+def test_few_groups_are_drawn_as_many_as_there_are():
+    count_BG = multinomial_counts(7, 5000, (1, 2))
+    assert (count_BG.sum(1) == 7).all()
+    np.testing.assert_allclose(count_BG.mean(0), 1, atol=0.06)
+    np.testing.assert_array_equal(count_BG, multinomial_counts(7, 5000, (1, 2)))
 
 
 def test_interval_without_bias_is_the_percentile_interval_and_bias_is_taken_off():

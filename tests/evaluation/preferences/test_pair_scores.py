@@ -13,7 +13,7 @@ import pytest
 from conftest import changed
 from preference_files import write_community_alignment
 
-from cuma_jax.evaluation.preferences.pair_scores import pair_blocks, pair_layout, score_pairs
+from cuma_jax.evaluation.preferences.pair_scores import pair_frame, pair_layout, pair_metrics
 from cuma_jax.evaluation.stages.scores import score_stages, stages_table
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.run.forward import hidden
@@ -77,7 +77,7 @@ def slow_scorer(a, models, told):
 def test_scores_of_any_run_equal_one_reply_at_a_time(run, random_adapters):
     a, adapters = run, random_adapters(run)
     held_N = a.mask("unseen_annotator")
-    frame = score_pairs(a, adapters, held_N)
+    frame = pair_frame(a, adapters, held_N, pair_layout(a))
     made, told = preference_pairs(a.source), {}
     score = slow_scorer(a, {"run": adapters, "base": a.identity_adapters(0)}, told)
     conversation_T = a.source.turns["conversation"].to_numpy()
@@ -117,11 +117,11 @@ def test_scores_of_any_run_equal_one_reply_at_a_time(run, random_adapters):
     assert kept == len(frame) > 10
     assert checked > 3
     with pytest.raises(CumaError, match="no pairs of replies in these rows"):
-        score_pairs(a, adapters, np.zeros_like(held_N))
+        pair_frame(a, adapters, np.zeros_like(held_N), pair_layout(a))
 
 
 def test_figures_of_a_split_are_those_of_its_frame(run, random_adapters):
-    blocks, frame, _ = pair_blocks(run, random_adapters(run), ("unseen_annotator",))
+    blocks, frame, _ = pair_metrics(run, random_adapters(run), ("unseen_annotator",))
     block = blocks["unseen_annotator"]
     assert block["accuracy"]["value"] == pytest.approx(frame["correct"].mean())
     assert block["reward_accuracy"]["value"] == pytest.approx(frame["reward_correct"].mean())
@@ -137,9 +137,9 @@ def test_stages_are_held_against_each_other_on_the_same_pairs(run, random_adapte
     scores = score_stages(run, {"one": one, "two": two})
     block = scores.values["splits"]["unseen_annotator"]
     assert list(block["stages"]) == ["base", "one", "two"]
-    before = None
+    before, layout = None, pair_layout(run)
     for name, adapters in {"base": run.identity_adapters(0), "one": one, "two": two}.items():
-        frame, found = score_pairs(run, adapters, run.mask("unseen_annotator")), block["stages"][name]
+        frame, found = pair_frame(run, adapters, run.mask("unseen_annotator"), layout), block["stages"][name]
         gained = np.where(frame["margin"] == frame["base_margin"], 0.5, frame["reward_correct"]).mean()
         expected = {
             "reward_accuracy": gained,
@@ -162,8 +162,7 @@ def test_a_survey_is_scored_by_its_letters_whatever_was_trained(debug_run, rando
     config = changed(debug_run.config, evaluation={"max_profiles": 20})
     survey_run = dataclasses.replace(debug_run, config=config)
     adapters = random_adapters(survey_run)
-    layout = pair_layout(survey_run)
-    frame = score_pairs(survey_run, adapters, survey_run.mask("unseen_respondent"), layout)
+    frame = pair_frame(survey_run, adapters, survey_run.mask("unseen_respondent"), pair_layout(survey_run))
     assert len(frame) == 20
     assert set(frame["id"]) <= {question.id for question in debug_run.survey.questions}
     assert (frame["tokens"] == 2).all()

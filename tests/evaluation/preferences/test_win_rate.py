@@ -9,18 +9,18 @@ import pytest
 from cuma_jax.evaluation.metrics.diversity import distinct, same_share, spread_of_replies
 from cuma_jax.evaluation.preferences.replies import draw_options
 from cuma_jax.evaluation.preferences.win_rate import (
-    mean_figure,
-    order_figures,
+    mean_share,
+    order_metrics,
     respondents_judge,
-    score_blocks,
-    score_figures,
+    win_rate,
+    win_rates,
 )
 from cuma_jax.judging import FIRST, SECOND, TIE, Judged
 
 
 def test_counts_and_the_win_rate_by_a_plain_loop():
     score_N = np.array([1.0, 0.5, np.nan, 0.0, 1.0, np.nan, 0.5, 1.0])
-    found = score_figures(score_N, np.arange(8) // 2, 100, 0)
+    found = win_rate(score_N, np.arange(8) // 2, 100, 0)
     won = tied = lost = failed = 0
     for score in score_N:
         won, tied, lost, failed = (
@@ -35,9 +35,9 @@ def test_counts_and_the_win_rate_by_a_plain_loop():
 
 
 def test_nothing_known_is_no_figure():
-    assert mean_figure(np.full(3, np.nan), np.arange(3), 100, 0) == {"value": None, "low": None, "high": None}
-    assert mean_figure(np.ones(3), np.zeros(3), 100, 0) == {"value": 1.0, "low": None, "high": None}
-    assert mean_figure(np.ones(3), np.arange(3), 0, 0)["low"] is None
+    assert mean_share(np.full(3, np.nan), np.arange(3), 100, 0) == {"value": None, "low": None, "high": None}
+    assert mean_share(np.ones(3), np.zeros(3), 100, 0) == {"value": 1.0, "low": None, "high": None}
+    assert mean_share(np.ones(3), np.arange(3), 0, 0)["low"] is None
 
 
 def test_intervals_are_over_prompts_and_hold_what_they_say():
@@ -52,7 +52,7 @@ def test_intervals_are_over_prompts_and_hold_what_they_say():
         score_N = np.where(rng.random(180) < 0.15, 0.5, (easy_C[prompt_N] < 0.6).astype(float))
         truth = 0.15 * 0.5 + 0.85 * 0.6
         for clusters in (prompt_N, np.arange(180)):
-            figure = mean_figure(score_N, clusters, 300, i)
+            figure = mean_share(score_N, clusters, 300, i)
             inside = figure["low"] <= truth <= figure["high"]
             held, held_single = (
                 held + (inside and clusters is prompt_N),
@@ -68,7 +68,7 @@ def test_splits_and_groups_are_parts_of_the_whole():
     frame = frame.assign(
         split=np.where(np.arange(50) < 20, "a", "b"), country=rng.choice(["x", "y", "z"], 50, p=[0.5, 0.46, 0.04])
     )
-    found = score_blocks(frame, ("country",), 5, 50, 0)
+    found = win_rates(frame, ("country",), 5, 50, 0)
     assert found["splits"]["a"]["n"]["comparisons"] == 20
     assert found["splits"]["b"]["win_rate"]["value"] == pytest.approx(frame["score"][20:].mean())
     assert set(found["groups"]["country"]) == {"x", "y"}, "groups of fewer than min_cell are not shown"
@@ -86,7 +86,7 @@ def test_a_planted_position_bias_is_found(bias):
         return shown_first if rng.random() < bias else shown_second
 
     judged = [Judged((call(FIRST, SECOND), call(SECOND, FIRST))) for _ in range(400)]
-    found = order_figures([*judged, Judged((TIE, TIE)), Judged((None, FIRST)), Judged((TIE, TIE), asked=False)],
+    found = order_metrics([*judged, Judged((TIE, TIE)), Judged((None, FIRST)), Judged((TIE, TIE), asked=False)],
                           np.arange(403), 300, 0)  # fmt: skip
     assert found["first_position"]["low"] <= bias <= found["first_position"]["high"]
     assert found["consistent"]["value"] == pytest.approx(2 * bias * (1 - bias), abs=0.07)

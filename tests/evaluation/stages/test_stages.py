@@ -76,7 +76,7 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
     moved = [
         float(np.abs(a - b).max())
         for a, b in zip(
-            *(jax.tree.leaves(read_adapters(tmp_path / s).adapters) for s in ("first", "second")), strict=True
+            *(jax.tree.leaves(read_adapters(tmp_path / s, 2).adapters) for s in ("first", "second")), strict=True
         )
     ]
     assert 0 < max(moved) < 0.1  # two steps away from where the first ended, not from new adapters

@@ -6,11 +6,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from guessing import evaluate_guess
 from scipy.stats import wasserstein_distance
 from sklearn.metrics import accuracy_score, f1_score
 
 from cuma_jax.config import EvaluationConfig
-from cuma_jax.evaluation import evaluate
 from cuma_jax.evaluation.surveys.cuma_paper import sigma_fields
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS, build_profiles
 from cuma_jax.surveys.sources.invented import make_invented
@@ -45,7 +45,7 @@ def test_every_figure_equals_the_official_definition(survey):
     split_A = np.full(survey.num_answers, SPLITS.index("test"))
     split_A[::3] = SPLITS.index("train")
     config = EvaluationConfig(splits=("test",), min_cell=1, bootstrap=0)
-    found = evaluate(survey, profiles, split_A, guess(survey), config).values["splits"]["test"]["paper"]
+    found = evaluate_guess(survey, profiles, split_A, guess(survey), config).values["splits"]["test"]["paper"]
     rows = np.flatnonzero(split_A == SPLITS.index("test"))
     person, question = survey.respondent_A[rows], survey.question_A[rows]
     table = survey.respondents.iloc[person].reset_index(drop=True)

@@ -8,7 +8,7 @@ import pytest
 
 from cuma_jax.evaluation.metrics.distances import distance
 from cuma_jax.evaluation.surveys.calibration import reliability
-from cuma_jax.evaluation.surveys.equity import _answers, _scores, equity
+from cuma_jax.evaluation.surveys.equity import answer_residuals, equity, group_scores
 from cuma_jax.evaluation.surveys.grouping import SplitCells
 from cuma_jax.surveys.survey import Question, Survey
 
@@ -107,8 +107,8 @@ def test_estimated_sampling_variance_is_that_of_samples_drawn_anew():
     drawn = {"accuracy": [], "distance": []}
     for _ in range(150):
         option_A = (rng.random(len(truth_AO))[:, None] > np.cumsum(truth_AO, -1)).sum(-1)
-        answers = _answers(survey, dataclasses.replace(cells, option_A=option_A), cluster_A, predicted_AO)
-        for key, pair in _scores(answers, place_A, 6, min_cell=5).items():
+        answers = answer_residuals(survey, dataclasses.replace(cells, option_A=option_A), cluster_A, predicted_AO)
+        for key, pair in group_scores(answers, place_A, 6, min_cell=5).items():
             drawn[key].append(np.stack(pair))
     for key, found in drawn.items():
         score_DG, variance_DG = np.stack(found, axis=1)

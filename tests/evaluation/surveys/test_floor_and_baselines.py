@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cuma_jax.evaluation.metrics.baselines import fit_marginals
-from cuma_jax.evaluation.metrics.noise_floor import kish_effective_n, noise_floor, share_closed
+from cuma_jax.evaluation.metrics.noise_floor import kish_effective_n, noise_floor, skill_score
 
 
 def test_kish_n_is_the_count_under_equal_weights_and_less_under_unequal():
@@ -30,8 +30,8 @@ def test_floor_is_seeded_falls_with_n_and_uses_total_variation_without_order():
     assert np.all(noise_floor(p_NO, n_N, size_N, ~mixed_N, seed=0) > found_N)
 
 
-def test_share_closed_is_one_at_the_floor_zero_at_pooled_and_undefined_with_no_room():
-    found = share_closed(np.array([0.02, 0.1, 0.06, 0.02]), np.array([0.1, 0.1, 0.1, 0.021]), np.array(0.02))
+def test_skill_is_one_at_the_floor_zero_at_pooled_and_undefined_with_no_room():
+    found = skill_score(np.array([0.02, 0.1, 0.06, 0.02]), np.array([0.1, 0.1, 0.1, 0.021]), np.array(0.02))
     np.testing.assert_allclose(found, [1.0, 0.0, 0.5, np.nan])
 
 

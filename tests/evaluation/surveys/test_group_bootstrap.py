@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cuma_jax.evaluation.metrics.baselines import BASELINES
-from cuma_jax.evaluation.surveys.group_bootstrap import over_groups
+from cuma_jax.evaluation.surveys.group_bootstrap import group_bootstrap
 
 
 def cells(groups=9, seed=0):
@@ -19,7 +19,7 @@ def cells(groups=9, seed=0):
 
 def test_it_is_the_mean_over_questions_and_a_loop_draws_the_same():
     table = cells()
-    found = over_groups(table, 3000, 0)["pooled"]
+    found = group_bootstrap(table, 3000, 0)["pooled"]
     gap = table["emd"] - table["emd_pooled"]
     assert found["value"] == pytest.approx(gap.groupby(table["question"]).mean().mean())
     assert found["groups"] == 9
@@ -33,7 +33,7 @@ def test_it_is_the_mean_over_questions_and_a_loop_draws_the_same():
 
 
 def test_few_groups_are_no_sample():
-    assert over_groups(cells(4), 100, 0) is None
-    none = over_groups(cells(), 0, 0)["uniform"]
+    assert group_bootstrap(cells(4), 100, 0) is None
+    none = group_bootstrap(cells(), 0, 0)["uniform"]
     assert none["low"] is None
     assert none["high"] is None

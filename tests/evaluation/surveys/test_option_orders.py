@@ -14,7 +14,7 @@ from cuma_jax.evaluation.surveys.option_orders import (
     reordered_layout,
     sensitivity,
 )
-from cuma_jax.evaluation.surveys.prediction import Predictor
+from cuma_jax.evaluation.surveys.prediction import predict
 
 
 def test_orders_are_listed_reversed_then_random_and_leave_places_past_the_size():
@@ -66,22 +66,20 @@ def test_predictions_of_two_orders_are_the_mean_of_the_survey_and_its_mirror(deb
     survey, adapters = debug_run.survey, random_adapters(debug_run)
     question_N = np.repeat(np.arange(len(survey.questions), dtype=np.int32), 3)
     profile_N = np.tile(np.arange(3, dtype=np.int32), len(survey.questions))
-    plain = Predictor(debug_run, adapters)
-    listed_NO = plain(profile_N, question_N)
-    assert plain.sensitivity == {}
+    plain = predict(debug_run, adapters, profile_N, question_N)
+    listed_NO = plain.probs_NO
+    assert plain.sensitivity is None
 
     sizes = [len(q.options) for q in survey.questions]
     mirror = dataclasses.replace(debug_run, prediction=reordered_layout(debug_run, option_orders(sizes, 2, 0)[1]))
-    mirror_NO = Predictor(mirror, adapters)(profile_N, question_N)
+    mirror_NO = predict(mirror, adapters, profile_N, question_N).probs_NO
     back_NO = np.zeros_like(mirror_NO)
     for n, q in enumerate(question_N):
         back_NO[n, : sizes[q]] = mirror_NO[n, : sizes[q]][::-1]
 
-    both = Predictor(
-        dataclasses.replace(debug_run, config=changed(debug_run.config, evaluation={"option_orders": 2})),
-        adapters,
-    )
-    np.testing.assert_allclose(both(profile_N, question_N), (listed_NO + back_NO) / 2, atol=1e-6)
+    two_orders = dataclasses.replace(debug_run, config=changed(debug_run.config, evaluation={"option_orders": 2}))
+    both = predict(two_orders, adapters, profile_N, question_N)
+    np.testing.assert_allclose(both.probs_NO, (listed_NO + back_NO) / 2, atol=1e-6)
     assert both.sensitivity["total_variation"] == pytest.approx(total_variation(listed_NO, back_NO).mean(), abs=1e-6)
     assert both.sensitivity["total_variation"] > 0.01, "a model of random weights leans on letters"
     assert mirror.prediction.tokens.templates[0].tolist() != debug_run.prediction.tokens.templates[0].tolist()

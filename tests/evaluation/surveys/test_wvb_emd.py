@@ -16,7 +16,7 @@ from cuma_jax.evaluation.surveys.wvb_emd import (
     THRESHOLDS,
     multiset_emd,
     question_distances,
-    read_predictions,
+    read_score_file,
     threshold_auc,
 )
 from cuma_jax.runtime.errors import CumaError
@@ -74,7 +74,7 @@ def slow(rows, wvb):
 def test_distances_equal_the_definition_whatever_is_in_the_file(checkout, tmp_path, capsys):
     rows = awkward(1, [p for p in range(7_000_001, 7_000_040) if p != 7_000_009])
     for sep in ("\t", ","):
-        found = question_distances(read_predictions(write(tmp_path / "p.tsv", rows, sep)), checkout)
+        found = question_distances(read_score_file(write(tmp_path / "p.tsv", rows, sep)), checkout)
         expected = slow(rows, checkout)
         assert list(found) == list(expected)
         np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=0, atol=1e-12)
@@ -86,7 +86,7 @@ def test_distances_equal_the_definition_whatever_is_in_the_file(checkout, tmp_pa
 
 def test_good_predictions_say_nothing_and_two_answers_are_enough(checkout, tmp_path, capsys):
     rows = [("Q1", 7_000_002, 1), ("Q1", 7_000_003, 4)]
-    found = question_distances(read_predictions(write(tmp_path / "p.tsv", rows)), checkout)
+    found = question_distances(read_score_file(write(tmp_path / "p.tsv", rows)), checkout)
     assert found == pytest.approx(slow(rows, checkout), abs=1e-12)
     assert capsys.readouterr().err == ""
 
@@ -118,7 +118,7 @@ def test_emd_of_multisets_and_the_area_under_the_thresholds():
 )
 def test_bad_predictions_are_one_message(checkout, tmp_path, rows, message):
     with pytest.raises(CumaError, match=message):
-        question_distances(read_predictions(write(tmp_path / "p.tsv", rows)), checkout)
+        question_distances(read_score_file(write(tmp_path / "p.tsv", rows)), checkout)
 
 
 def test_bad_files_are_one_message(checkout, tmp_path):
@@ -130,8 +130,8 @@ def test_bad_files_are_one_message(checkout, tmp_path):
         ("other", "lacks the columns PARTICIPANT"),
     ):
         with pytest.raises(CumaError, match=message):
-            read_predictions(tmp_path / name)
-    predictions = read_predictions(write(tmp_path / "p.tsv", [("Q1", 7_000_002, 1)]))
+            read_score_file(tmp_path / name)
+    predictions = read_score_file(write(tmp_path / "p.tsv", [("Q1", 7_000_002, 1)]))
     (checkout / TABLE).unlink()
     for wvb, message in (
         (checkout, "full_value_qa.tsv not found"),
@@ -184,6 +184,6 @@ def test_distances_equal_the_official_program(tmp_path):
     command = [sys.executable, "evaluate.py", "--input-file", str(path), "--input-file-separator", "\t",
                "--output-file", str(out)]  # fmt: skip
     subprocess.run(command, cwd=REAL / "evaluation", check=True, capture_output=True)
-    expected, found = json.loads(out.read_text()), question_distances(read_predictions(path), REAL)
+    expected, found = json.loads(out.read_text()), question_distances(read_score_file(path), REAL)
     assert list(found) == list(expected)
     np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=0, atol=1e-12)

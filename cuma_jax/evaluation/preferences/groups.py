@@ -1,0 +1,73 @@
+"""The people behind scored rows, and metrics of the groups that they fall into by `evaluation.group_by`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cuma_jax.config import EvaluationConfig
+from cuma_jax.evaluation.metrics.ratios import Ratio, annotator_metrics
+from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.groups import MISSING
+from cuma_jax.surveys.survey import Survey, other_fields
+
+
+def check_groups(source: Survey | Preferences, fields: tuple[str, ...]) -> None:
+    """Checks `evaluation.group_by` before anything is scored.
+
+    Raises:
+        CumaError: a field that the data do not have.
+    """
+    for field in fields:
+        if field not in source.respondents:
+            raise CumaError(
+                f"config field evaluation.group_by names {field!r}, which {source.name!r} does not have; it has "
+                f"{', '.join((*source.profile_fields, *other_fields(source)))}"
+            )
+
+
+def group_columns(
+    source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """The value of each field for each row's person; `person_N`: row of `respondents`."""
+    columns = {field: source.respondents[field].astype("object") for field in fields}
+    return {field: column.where(column.notna(), MISSING).to_numpy()[person_N] for field, column in columns.items()}
+
+
+def add_people(
+    frame: pd.DataFrame, source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]
+) -> pd.DataFrame:
+    """The frame with the column `annotator` and those of `group_columns`."""
+    people = source.respondents["respondent_id"].to_numpy()[person_N]
+    return frame.assign(annotator=people, **group_columns(source, person_N, fields))
+
+
+def metrics_with_groups(
+    frame: pd.DataFrame, ratios: Mapping[str, Ratio], units: str, config: EvaluationConfig, number: int
+) -> dict[str, Any]:
+    """The metrics of a split, and in `groups` those of each value of each `evaluation.group_by` field that has at least
+    `evaluation.min_cell` rows.
+
+    Args:
+        frame: one row a scored row, from `add_people`.
+        ratios: the metrics.
+        units: the column whose sum is `n.units`.
+        config: the evaluation section.
+        number: of the split, for the draws.
+    """
+
+    def metrics(part: pd.DataFrame) -> dict[str, Any]:
+        return annotator_metrics(part, ratios, units, config.bootstrap, (config.seed, number))
+
+    return metrics(frame) | {
+        "groups": {
+            field: {
+                str(value): metrics(part)
+                for value, part in frame.groupby(field, sort=True)
+                if len(part) >= config.min_cell
+            }
+            for field in config.group_by
+        }
+    }
