@@ -9,7 +9,9 @@ import functools
 import io
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -104,7 +106,7 @@ class Delimited:
             return "skip" if skip else "error"
 
         with reported(self.path, self._problems), self._open() as file, self._bar(file) as bar:
-            counted = _Counted(file, bar)
+            counted, reader, fault = _Counted(file, bar), None, Exception()
             try:
                 reader = pa.csv.open_csv(
                     counted,
@@ -125,12 +127,20 @@ class Delimited:
                 for batch in reader:
                     self.num_rows += batch.num_rows
                     yield batch
-            except (pa.ArrowException, ValueError) as error:
-                self.stopped = True
-                self._explain(str(error), counted)
-                return
-            if counted.lines > self.num_rows + len(self.ragged) + 1:
-                self.unclosed_line = self._unclosed(counted)
+            except Exception as error:
+                # Without its frames, which hold the file.
+                self.stopped, fault = True, error.with_traceback(None)
+            finally:
+                quotes, lines = counted.quotes, counted.lines
+                held = weakref.ref(counted), weakref.ref(on_ragged)
+                del counted, reader, on_ragged
+                _wait_until_released(held)
+            if self.stopped and not isinstance(fault, (pa.ArrowException, ValueError)):
+                raise fault
+            if self.stopped or lines > self.num_rows + len(self.ragged) + 1:
+                self.unclosed_line = self._unclosed() if quotes % 2 else 0
+            if self.stopped:
+                self._explain(str(fault))
 
     def records(self, end: bool = False) -> Iterator[tuple[int, list[str]]]:
         """(the line it begins on, its values) of each record, the header's first; slow.
@@ -171,11 +181,10 @@ class Delimited:
         message = f"{width} columns, but the header has {len(self.header)}{more}"
         self._problems.error(self.path, line, None, message, self._problems.advice.ragged)
 
-    def _explain(self, message: str, counted: "_Counted") -> None:
+    def _explain(self, message: str) -> None:
         """Reports why Arrow stopped."""
         if ("UTF8" in message or not self.ragged) and self._not_utf8():
             return
-        self.unclosed_line = self._unclosed(counted)
         self.report_unclosed()
         if self.unclosed_line:
             return
@@ -184,10 +193,10 @@ class Delimited:
         found = f"cannot be read as a table ({message[:200]})"
         return self._problems.error(self.path, None, None, found, self._problems.advice.ragged)
 
-    def _unclosed(self, counted: "_Counted") -> int:
+    def _unclosed(self) -> int:
         """The line on which a record begins that runs to the end of the file by a quote never closed; 0: none."""
         line, record = 0, [_END]
-        for line, record in self.records(end=True) if counted.quotes % 2 else ():  # noqa: B007  # the last one counts
+        for line, record in self.records(end=True):  # noqa: B007  # the last one counts
             pass
         return 0 if record == [_END] else line
 
@@ -210,6 +219,17 @@ class Delimited:
             dynamic_ncols=True,
             disable=self._data is not None or not sys.stderr.isatty(),
         )
+
+
+def _wait_until_released(held: Iterable[weakref.ref[Any]]) -> None:
+    """Arrow's reading thread lets go of what it was given a moment after the last batch.
+
+    If the interpreter ended in that moment, the thread would take the process down.
+    """
+    for _ in range(1000):
+        if all(ref() is None for ref in held):
+            return
+        time.sleep(0.001)
 
 
 def _with_end(lines: Iterator[str]) -> Iterator[str]:

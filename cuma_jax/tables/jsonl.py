@@ -1,5 +1,6 @@
 """JSON lines, one object a line; and JSON texts inside columns."""
 
+import io
 import json
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,9 @@ def read_jsonl(
     options = pa.json.ReadOptions(block_size=_BLOCK)
     try:
         with unpacked(path) as stream:
-            table = pa.json.read_json(stream, read_options=options)
+            # A plain file by its name: Arrow's threads then need nothing of Python.
+            plain = isinstance(stream, io.BufferedReader)
+            table = pa.json.read_json(str(path) if plain else stream, read_options=options)
         table.validate(full=True)
         return table
     except (pa.ArrowException, UnicodeDecodeError) as error:  # the latter: of a key

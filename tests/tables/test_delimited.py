@@ -1,6 +1,7 @@
 """A csv in its three uses: whole and strict, a user's own with every fault listed, a large one of codes by blocks."""
 
 import csv
+import gc
 import gzip
 import io
 import zipfile
@@ -159,6 +160,16 @@ def test_rows_of_another_width_can_be_left_out_and_are_counted(tmp_path):
     assert table.skipped == {"row with a wrong number of columns": 2}
     rows, lines, problems = collected(path)
     assert (rows, lines, len(problems)) == ([("2", "1"), ("8", "7")], [2, 5], 1)
+
+
+def test_nothing_of_python_is_left_with_a_thread_of_arrow(tmp_path):
+    """If the interpreter ends while Arrow's reading thread still holds a file of Python's, the process is aborted."""
+    path = tmp_path / "a.csv"
+    path.write_text(TEXT, encoding="utf-8")
+    for _ in range(20):
+        strict(path)
+        alive = [type(o) for o in gc.get_objects() if isinstance(o, io.RawIOBase)]
+        assert not [kind for kind in alive if kind.__module__.startswith("cuma_jax")]
 
 
 PIECES = st.binary(max_size=2) | st.sampled_from([b'"', b"\r", b"\0", b",,", b"\n\n", b'"\n'])
