@@ -71,8 +71,8 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     from cuma_jax.commands.replies import askers, chat_of, read_requests, reply_json, reply_text
     from cuma_jax.commands.score_run import build_saved
     from cuma_jax.generation.texts import EncodedPrompt, generate_texts, prompt_tokens
+    from cuma_jax.run.inference import writer_of
     from cuma_jax.run.trained import load_adapters
-    from cuma_jax.run.writer import writer_of
 
     requests = read_requests(options.prompt, options.question, options.file)
     run = build_saved(config)

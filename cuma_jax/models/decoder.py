@@ -1,8 +1,7 @@
 """One decoder for Llama 2/3.x, SmolLM2, Qwen2 and Qwen3, with LoRA experts on any of its linears, or another adapter.
 
-The frozen base is the 'params' collection, everything trainable is 'adapters': two trees from birth. Layers run in
-two scans, `frozen_layers` without adapters and `adapted_layers` with them, so that the lower part can be computed once
-per question when it does not depend on who is asking.
+The frozen base is the 'params' collection, everything trainable is 'adapters': two trees from birth. Layers run in two
+scans, `frozen_layers` and `adapted_layers`; the lower part does not depend on who asks, and is run once per question.
 
 Shapes: B batch, T tokens, D model width, H query heads, G key/value heads, K head width, F MLP width, V vocabulary,
 C profile width, X profile vectors of a row (absent where there is one, T in packed rows), G (in profiles) segments of a
@@ -27,8 +26,8 @@ from cuma_jax.models.quantised import Int8, Transposed, Weight, as_float, produc
 from cuma_jax.models.router import ProfileProjection, RouterStats, trainable
 from cuma_jax.runtime.sharding import constrain
 
-# What 'dots' keeps from the forward pass: the products with the frozen weights; the rest is cheap to compute again.
 REMAT_POLICIES = {
+    # Keeps the products with the frozen weights; the rest is cheap to compute again.
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
@@ -317,10 +316,7 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
         """Hidden states before the final norm [B,T,D], and the routers' sums.
 
-        Args:
-            tokens_BT: int32, padded on the right.
-            lengths_B: valid tokens of each row.
-            profile_BC: one profile vector per row, or None where no router sees it.
+        `tokens_BT` are padded on the right; `profile_BC` is one vector per row, or None where no router sees it.
         """
         return self.upper(self.lower(tokens_BT), lengths_B, profile_BC)
 

@@ -74,10 +74,10 @@ CASES = {
         ["adapter.kind is 'none'", "objective.name is grpo"],
     ),
     "replies_with_dropout": ([*GRPO, "--profile.field_dropout", "0.1"], ["profile.field_dropout is 0.1", "without"]),
-    "prompt_too_long": ([*GRPO, "--data.max_length", "100"], ["data.max_length"]),
+    "prompt_too_long": ([*GRPO, "--train.batch_size", "64", "--data.max_length", "100"], ["data.max_length"]),
     "prompts_and_mesh": (
         [*GRPO, "--train.batch_size", "16", "--grpo.samples", "8"],
-        ["(prompts a step) is 2", "not divisible by 8"],
+        ["(prompts per step) is 2", "not divisible by 8"],
     ),
 }
 

@@ -41,7 +41,9 @@ def test_verdicts_are_rewards_beside_the_reply_that_the_person_preferred(tmp_pat
 
 def test_a_call_that_fails_for_good_is_no_reward_and_says_why(tmp_path):
     with serving(prefers_good) as (url, _):
-        scores = reward(url, tmp_path).score(samples("good bread", "broken bread"))
+        judged = reward(url, tmp_path)
+        judged.score(samples("good bread"))  # an endpoint that has answered nothing yet is one that cannot be used
+        scores = judged.score(samples("good bread", "broken bread"))
     assert scores.values[0] == 1.0
     assert np.isnan(scores.values[1])
     assert scores.metrics["failed"] == 0.5
