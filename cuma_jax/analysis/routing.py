@@ -18,12 +18,7 @@ from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 
 @dataclasses.dataclass(frozen=True)
 class Routes:
-    """Gates of predicted rows, and where each row belongs.
-
-    Attributes:
-        group_N, question_N: int; rows of no group are gone.
-        gate_NLE: mean gate over each row's tokens, scaled to sum to 1 over experts.
-    """
+    """Mean gate over the tokens of each predicted row, scaled to sum to 1 over experts; rows of no group are gone."""
 
     group_N: np.ndarray
     question_N: np.ndarray

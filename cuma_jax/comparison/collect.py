@@ -18,15 +18,7 @@ _SETTINGS = ("survey", "group_by", "min_cell", "max_profiles", "seed", "bootstra
 
 @dataclasses.dataclass(frozen=True)
 class ScoredTrial:
-    """A finished trial and its scores.
-
-    Attributes:
-        trial: which.
-        values: its results.json.
-        resamples: its resamples.npz.
-        split_key: tells apart which people were trained on and held out.
-        record: what it cost.
-    """
+    """A finished trial: its results.json, resamples.npz, a key of who was trained on and held out, and what it cost."""
 
     trial: Trial
     values: dict[str, Any]

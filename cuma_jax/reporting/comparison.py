@@ -21,14 +21,9 @@ Values = Mapping[str, Any]
 
 
 def write_comparison_report(values: Values, folder: pathlib.Path) -> pathlib.Path:
-    """Writes `folder`/report.html, whole or not at all, and returns its path.
-
-    Args:
-        values: what comparison.json holds.
-        folder: of the comparison.
-    """
-    text, path = render_comparison(values), folder / REPORT_FILE
-    write_text(path, text)
+    """Writes `folder`/report.html, of what comparison.json holds, whole or not at all, and returns its path."""
+    path = folder / REPORT_FILE
+    write_text(path, render_comparison(values))
     return path
 
 

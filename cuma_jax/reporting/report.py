@@ -49,7 +49,6 @@ def write_report(
     """Writes `run_dir`/report.html, whole or not at all, and returns its path.
 
     Args:
-        run_dir: folder of the run.
         results: from `evaluation.evaluate`; `results.values["about"]` (command, machine, versions, times) is shown.
         metrics: the lines of metrics.jsonl: step, loss, balance, learning_rate, tokens_per_s, examples_per_s; a
             validation has "eval" with the split's name, step and loss.
@@ -68,20 +67,15 @@ def write_report(
 
 
 def add_preferences(run_dir: pathlib.Path, values: Mapping[str, Any], title: str) -> pathlib.Path:
-    """Puts what `evaluate --preferences` found into `run_dir`/report.html, and returns its path.
-
-    Args:
-        run_dir: folder of the run; without a report there, the page has this part alone.
-        values: of preferences.json.
-        title: the run's name.
+    """Puts the values of preferences.json into `run_dir`/report.html, and returns its path; without a report there, the
+    page has this part alone.
     """
     path, environment = run_dir / REPORT_FILE, make_environment()
     if path.is_file():
         page = path.read_text(encoding="utf-8")
     else:
         page = environment.get_template("win_rate_page.html").render(title=title)
-    page = with_part(environment, page, values)
-    write_text(path, page)
+    write_text(path, with_part(environment, page, values))
     return path
 
 

@@ -23,14 +23,9 @@ def same_share(replies: Sequence[str]) -> float:
 
 
 def spread_of_replies(texts: Sequence[Sequence[str]], tokens: Sequence[Sequence[Sequence[int]]]) -> dict[str, float]:
-    """Means over prompts of distinct-1, distinct-2, and of the share of pairs of replies that are equal.
+    """Means over prompts of `distinct_1`, `distinct_2`, and `equal`, the share of pairs of replies that are equal.
 
-    Args:
-        texts: of each prompt, its replies.
-        tokens: the same as token ids.
-
-    Returns:
-        `distinct_1`, `distinct_2`, `equal`; what is not defined for any prompt is left out.
+    Of each prompt its replies are given, as texts and as token ids. What is not defined for any prompt is left out.
     """
     found = {
         "distinct_1": [distinct(replies, 1) for replies in tokens],

@@ -17,12 +17,7 @@ from cuma_jax.config import SamplingConfig
 from cuma_jax.evaluation.preferences.groups import check_groups, group_columns
 from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, held_out_prompts, in_hash_order, same_for
 from cuma_jax.evaluation.preferences.replies import Replies, Side, groups_to_show, samples_of, write_replies
-from cuma_jax.evaluation.preferences.win_rate import (
-    order_metrics,
-    respondents_judge,
-    scores_of,
-    win_rates,
-)
+from cuma_jax.evaluation.preferences.win_rate import order_metrics, respondents_judge, scores_of, win_rate, win_rates
 from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
@@ -35,13 +30,8 @@ RESPONDENTS = "respondents"
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much is asked.
-
-    Attributes:
-        prompts: most comparisons.
-        pairs: most held-out pairs on which the judge is compared with people.
-        shown: prompts in the report, each for several profiles.
-        profiles: how many profiles that is.
+    """How much is asked: most comparisons (`prompts`), most held-out pairs on which the judge is compared with people,
+    and prompts in the report, each for so many profiles.
     """
 
     prompts: int = 100
@@ -59,8 +49,6 @@ def compare_sides(
         side: whose win-rate it is.
         other: brings the other side; called after the run's replies are written.
         judge: None: on a survey, the held-out respondents are the judge; on conversations there is no win-rate.
-        sampling: how both sides write.
-        sizes: how much is asked.
 
     Returns:
         Plain JSON values (None on processes other than 0): `judge`, `against`, `winrate` (`win_rate.win_rates` and,
@@ -170,8 +158,7 @@ def _agreement(run: Run, judge: Judge, pairs: Sequence[tuple[ReplyPair, int]]) -
     comparisons = [comparison for comparison, _ in pairs]
     judged = judge.compare(comparisons, progress="judging people's pairs", max_failed=judge.config.max_failed)
     config, cluster_N = run.config.evaluation, np.array([prompt for _, prompt in pairs])
-    frame = pd.DataFrame({"score": scores_of(judged), "cluster": cluster_N, "split": ""})
-    found = win_rates(frame, (), 1, config.bootstrap, config.seed)
+    found = win_rate(scores_of(judged), cluster_N, config.bootstrap, config.seed)
     return {
         "agreement": found["win_rate"],
         "n": found["n"],

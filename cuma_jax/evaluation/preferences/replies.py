@@ -54,13 +54,9 @@ class Replies:
 def write_replies(
     side: Side, asked: Sequence[HeldOutPrompt], shown: Sequence[Sequence[int]], sampling: SamplingConfig
 ) -> Replies:
-    """Replies of one side. All processes call this.
+    """Replies of one side to `asked`, as `side.run` knows them. All processes call this.
 
-    Args:
-        side: who writes.
-        asked: all prompts, as `side.run` knows them.
-        shown: numbers of prompts that are alike but for the profile.
-        sampling: how tokens are drawn.
+    `shown` are numbers of prompts that are alike but for the profile.
     """
     if asked[0].question >= 0:
         return _answers(side, asked, sampling)
@@ -78,7 +74,7 @@ def write_replies(
     across = [[texts[i] for i in group] for group in shown]
     same = [[texts[group[0]], *(next(again).text for _ in group[1:])] for group in shown]
     spread = {"across_profiles": _spread(a, across), "one_profile": _spread(a, same)}
-    return Replies(texts, np.zeros(0, np.int64), spread, _known(notes))
+    return Replies(texts, np.zeros(0, np.int64), spread, {reason: n for reason, n in notes.items() if n})
 
 
 def _answers(side: Side, asked: Sequence[HeldOutPrompt], sampling: SamplingConfig) -> Replies:
@@ -94,13 +90,7 @@ def _answers(side: Side, asked: Sequence[HeldOutPrompt], sampling: SamplingConfi
 
 
 def draw_options(probs_NO: np.ndarray, uniform_N: np.ndarray, temperature: float) -> np.ndarray:
-    """The option at `uniform_N` of each distribution at a temperature, int64 [N]; at 0 the likeliest.
-
-    Args:
-        probs_NO: distributions, zero past each question's options.
-        uniform_N: in [0, 1).
-        temperature: probabilities are raised to its inverse.
-    """
+    """The option at `uniform_N`, in [0, 1), of each distribution at a temperature, int64 [N]; at 0 the likeliest."""
     if temperature == 0:
         return probs_NO.argmax(1)
     log_NO = np.log(np.maximum(probs_NO.astype(np.float64), 1e-300)) / temperature
@@ -109,10 +99,6 @@ def draw_options(probs_NO: np.ndarray, uniform_N: np.ndarray, temperature: float
     option_N = (below_NO <= uniform_N[:, None] * below_NO[:, -1:]).sum(1)
     last_N = probs_NO.shape[1] - 1 - (probs_NO[:, ::-1] > 0).argmax(1)
     return np.minimum(option_N, last_N)  # rounding may carry a draw past the last option
-
-
-def _known(notes: dict[str, int]) -> dict[str, int]:
-    return {reason: count for reason, count in notes.items() if count}
 
 
 def _spread(run: Run, texts: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -127,12 +113,6 @@ def groups_to_show(
     Of a survey: the questions that most of `asked` are about. Of conversations: each prompt for the person who asked
     it, and for others who are held out, of different groups (the first field of `evaluation.group_by`) if they are.
 
-    Args:
-        run: a config made real.
-        asked: what is compared.
-        most: prompts that are shown.
-        profiles: profiles for each.
-
     Returns:
         Prompts to write besides `asked`; and numbers of prompts (in `asked` and these, one after the other) that are
         alike but for the profile.
@@ -143,9 +123,7 @@ def groups_to_show(
     if asked[0].question >= 0:
         largest = sorted(groups.values(), key=len, reverse=True)
         return [], [numbers[:profiles] for numbers in largest[:most]]
-    more: list[HeldOutPrompt] = []
-    found = []
-    people = _unlike_people(run)
+    more, found, people = list[HeldOutPrompt](), [], _unlike_people(run)
     for numbers in list(groups.values())[:most]:
         row, group = asked[numbers[0]], [numbers[0]]
         seen = {int(run.profiles.profile_R[row.person])}
@@ -154,8 +132,7 @@ def groups_to_show(
             if len(group) < profiles and profile not in seen:
                 seen.add(profile)
                 group.append(len(asked) + len(more))
-                text = profile_text(run.profiles, profile)
-                more.append(dataclasses.replace(row, person=person, profile=text))
+                more.append(dataclasses.replace(row, person=person, profile=profile_text(run.profiles, profile)))
         found.append(group)
     return more, found
 

@@ -36,12 +36,9 @@ _ITERATIONS = 100
 
 @dataclasses.dataclass(frozen=True)
 class Logistic:
-    """Predicts any (profile, question) pair; a question is fitted when it is first asked for.
+    """Predicts any (profile, question) pair from the training answers, by a fit for each question.
 
     Attributes:
-        survey: the data.
-        profiles: the profiles that pairs name.
-        train_A: bool, the training answers.
         fallback_QO: distribution of a question whose training answers are too few or all the same.
         seed: of the hash that holds respondents out and samples them.
     """
@@ -119,8 +116,7 @@ def _choose_strength(
 
     From the strongest penalty down, each fit starts from the last; the first that is worse ends the search.
     """
-    best, best_loss, model = STRENGTHS[0], np.inf, None
-    chosen = None
+    best, best_loss, model, chosen = STRENGTHS[0], np.inf, None, None
     for strength in STRENGTHS:
         model = _fit(inputs_PV, fit, strength, model)
         loss = np.average(nll(_predict(model, inputs_PV[held[0]], options), held[1]), weights=held[2])

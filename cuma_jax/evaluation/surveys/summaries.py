@@ -1,6 +1,6 @@
 """The metrics of a set of questions as plain JSON values: the mean over them, its interval, and what is behind it.
 
-Legend: A answers, C cells, Q questions, B resamples.
+Legend: A answers, C cells, O options, Q questions, N bins of ECE, B resamples.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,10 @@ import numpy as np
 
 from cuma_jax.evaluation.metrics.baselines import BASELINES
 from cuma_jax.evaluation.metrics.bootstrap import centre, with_interval
+from cuma_jax.evaluation.metrics.distances import accuracy
 from cuma_jax.evaluation.metrics.noise_floor import skill_score
 from cuma_jax.evaluation.surveys.grouping import SplitCells
-from cuma_jax.evaluation.surveys.sufficient_statistics import METHODS, METRICS
+from cuma_jax.evaluation.surveys.sufficient_statistics import BINS, METHODS, METRICS, top_bin
 
 _RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np.inf), "brier": (0.0, 2.0),
           "accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "spread_ratio": (0.0, np.inf),
@@ -50,11 +51,8 @@ def mean_metrics(
 ) -> dict[str, Any]:
     """Metrics of the mean over some questions, as plain JSON values.
 
-    Args:
-        point: every metric [Q] of these questions; see `sufficient_statistics.question_metrics`.
-        resampled: the same [Q, B] in every resample.
-        floor_Q: their noise floors.
-        count: what is behind the questions where a mask [Q] is true.
+    Every metric [Q] of these questions (see `sufficient_statistics.question_metrics`) is given with what it is in every
+    resample, [Q, B]; `count` says what is behind the questions where a mask [Q] is true.
     """
     every_Q, floor = np.ones(len(floor_Q), bool), floor_Q.mean()
 
@@ -103,3 +101,30 @@ def mean_metrics(
         "difference": {baseline: pair("model", baseline) for baseline in BASELINES},
         "spread": {key: metric(*mean(key), 0.0, np.inf) for key in _SPREAD},
     }
+
+
+def reliability(cells: SplitCells, predicted_AO: np.ndarray, size_A: np.ndarray) -> list[dict[str, Any]]:
+    """The bins of the expected calibration error that have answers, from low to high; `size_A`: options of each answer.
+
+    Every question has the same weight, as in the overall ECE, which is the sum over bins of
+    `share * abs(confidence - accuracy)`: `confidence` is the mean probability of the likeliest option, `accuracy` how
+    often it was the answer.
+    """
+    top_A, hit_A = predicted_AO.max(-1).astype(np.float64), accuracy(predicted_AO, size_A, cells.option_A)
+    total_Q = np.bincount(cells.question_A, cells.weight_A)
+    weight_A = cells.weight_A / total_Q[cells.question_A] / (total_Q > 0).sum()
+    bin_A = top_bin(top_A)
+    count_N, share_N, top_N, hit_N = (
+        np.bincount(bin_A, x, BINS) for x in (None, weight_A, weight_A * top_A, weight_A * hit_A)
+    )
+    return [
+        {
+            "low": n / BINS,
+            "high": (n + 1) / BINS,
+            "answers": int(count_N[n]),
+            "share": float(share_N[n]),
+            "confidence": float(top_N[n] / share_N[n]),
+            "accuracy": float(hit_N[n] / share_N[n]),
+        }
+        for n in np.flatnonzero(count_N).tolist()
+    ]
