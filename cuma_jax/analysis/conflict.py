@@ -49,16 +49,12 @@ def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None
 def by_layer(grams: Grams, first: int) -> list[dict[str, Any]]:
     """`summary` of each layer's `matrices`, `experts` and `router`, where they have gradients; `first` is the number of
     the first adapted layer."""
-    found: list[dict[str, Any]] = []
-    for layer in range(len(grams.matrices_LUU)):
-        blocks = {
-            "matrices": grams.matrices_LUU[layer][None],
-            "experts": grams.experts_LEUU[layer],
-            "router": grams.router_LUU[layer][None],
-        }
-        known = {name: summary(gram) for name, gram in blocks.items() if gram.size and np.any(gram)}
-        found.append({"layer": first + layer, **known})
-    return found
+    names = ("matrices", "experts", "router")
+    layers = zip(grams.matrices_LUU[:, None], grams.experts_LEUU, grams.router_LUU[:, None], strict=True)
+    return [
+        {"layer": layer} | {name: summary(g) for name, g in zip(names, blocks, strict=True) if g.size and np.any(g)}
+        for layer, blocks in enumerate(layers, first)
+    ]
 
 
 def cosine_table(grams: Grams, names: tuple[str, ...], first: int) -> pd.DataFrame:

@@ -53,11 +53,7 @@ class Collected:
 
 
 def collect(trials: list[Trial], reference: str) -> Collected:
-    """Reads every finished trial; what the others must agree with is the reference's first, else the first there.
-
-    Raises:
-        CumaError: no trial is finished.
-    """
+    """Reads every finished trial (none: a CumaError); all must agree with the reference's first, else the first."""
     standing = [(trial, *status(trial)) for trial in trials]
     scored: dict[str, list[ScoredTrial]] = {}
     not_comparable: list[tuple[Trial, str, str]] = []

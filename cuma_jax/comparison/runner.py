@@ -114,8 +114,7 @@ def _run_one(trial: Trial, run: Run) -> tuple[Status, str]:
     except KeyboardInterrupt:
         return "stopped", ""
     except CumaError as error:
-        started = (trial.folder / CONFIG_FILE).exists()
-        outcome: Status = "failed" if started else "refused"
+        outcome: Status = "failed" if (trial.folder / CONFIG_FILE).exists() else "refused"
         error_file.write_text(f"{error}\n", encoding="utf-8")
         write_record(trial, outcome, time.perf_counter() - began, error=str(error))
         return outcome, f"({error})"

@@ -34,7 +34,6 @@ from cuma_jax.runtime.files import write_text
 REPORT_FILE = "report.html"
 _METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "pooled", "group": "{one}'s average",
                   "shrunken_group": "{one}'s average, shrunk", "logistic": "regression on the profile"}  # fmt: skip
-
 _SAID = ("step", "steps", "unfinished")  # of the checkpoint, in words beside it
 
 
@@ -99,29 +98,26 @@ def render_report(
     expert_use: pd.DataFrame | None = None,
 ) -> str:
     """The page as text; see `write_report`."""
-    environment = make_environment()
-    values = results.values
+    environment, values = make_environment(), results.values
+    common = {
+        "title": str(config.get("name", "run")), "survey": values["survey"], "values": values,
+        "training": training_plot(metrics), "about": about_rows(values["about"]),
+        "config_text": json.dumps(config, indent=2, ensure_ascii=False, default=str),
+    }  # fmt: skip
     if "kind" in values:  # preference data
         return environment.get_template("preferences.html").render(
-            title=str(config.get("name", "run")),
-            survey=values["survey"],
-            values=values,
+            **common,
             headline=preferences_verdict(results),
             splits=[
                 {"title": split_title(name), "blocks": [("all", scores), *_groups(scores)]}
                 for name, scores in values["splits"].items()
             ],
-            training=training_plot(metrics),
-            about=about_rows(values["about"]),
-            config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
         )
     one, many = group_words(results)
     split = headline_split(results)
     questions = values["splits"][split]["questions"]
     return environment.get_template("report.html").render(
-        title=str(config.get("name", "run")),
-        survey=values["survey"],
-        values=values,
+        **common,
         one=one,
         many=many,
         verdict=verdict(results),
@@ -141,13 +137,10 @@ def render_report(
         paper=paper_rows(values["splits"]),
         order=values.get("option_order"),
         unfinished=values["about"].get("checkpoint") if values["about"].get("unfinished") else None,
-        training=training_plot(metrics),
         answers=answer_panels(results.per_cell, split, questions),
         scatters=mean_scatters(results.per_cell, split, questions),
         experts=None if expert_use is None or expert_use.empty else expert_map(expert_use),
         methods={name: text.format(one=one) for name, text in _METHOD_TITLES.items()},
-        about=about_rows(values["about"]),
-        config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
     )
 
 

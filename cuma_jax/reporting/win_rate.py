@@ -66,7 +66,6 @@ def _headline(values: Mapping[str, Any]) -> dict[str, str]:
     win, survey = values["winrate"], values["kind"] == "survey"
     run, against = values["run"], values["against"]
     respondents = (values["judge"] or {}).get("url") is None
-    question = f"Is {run} preferred to {against}?"
     if not win:
         why = "No judge was named (judge.url), so there is no win-rate; the replies are below."
         return {"question": f"{run} beside {against}", "tone": "unknown", "answer": "", "because": why, "how": ""}
@@ -80,15 +79,12 @@ def _headline(values: Mapping[str, Any]) -> dict[str, str]:
     known = f" ({interval(metric, '{:.1%}')})" if metric["low"] is not None else ""
     who = "people's own answers" if respondents else values["judge"]["judge"]
     because = f"Its win-rate is {number(metric, '{:.1%}')}{known}, ties counted half, as judged by {who}."
+    how = "The judge sees who is asking, and both replies in both orders. A side wins where it is preferred in both."
     if respondents:
         how = "A side wins where it gives the answer that the held-out person gave, and the other side does not."
-    else:
-        how = (
-            "The judge sees who is asking, and both replies in both orders. A side wins where it is preferred in both."
-        )
     over = f" Intervals are 95%, by resampling {win['clusters']}; 50% is no difference."
-    return {"question": question if not survey else f"Is {run} nearer to people than {against}?", "tone": tone,
-            "answer": answer, "because": because, "how": how + over}  # fmt: skip
+    question = f"Is {run} nearer to people than {against}?" if survey else f"Is {run} preferred to {against}?"
+    return {"question": question, "tone": tone, "answer": answer, "because": because, "how": how + over}
 
 
 def _bar(n: Mapping[str, int]) -> list[dict[str, Any]]:

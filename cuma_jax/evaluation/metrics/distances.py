@@ -15,11 +15,7 @@ PROBABILITY_FLOOR = 1e-6
 def emd(p_NO: np.ndarray, q_NO: np.ndarray, size_N: np.ndarray) -> np.ndarray:
     """Earth mover's (1-Wasserstein) distance with the options at equal steps on 0 to 1.
 
-    `sum |CDF_p - CDF_q| / (size - 1)`: 0 is equal, 1 is all mass at opposite ends.
-
-    Args:
-        p_NO, q_NO: distributions; they broadcast against each other.
-        size_N: number of options of each row.
+    `sum |CDF_p - CDF_q| / (size - 1)`: 0 is equal, 1 is all mass at opposite ends. The two broadcast.
     """
     cdf_gap_NO = np.cumsum(np.asarray(p_NO, np.float64) - q_NO, axis=-1)
     return np.abs(cdf_gap_NO).sum(-1) / (np.asarray(size_N) - 1)

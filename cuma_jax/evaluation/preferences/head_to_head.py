@@ -24,9 +24,6 @@ from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.run.run import Run
 from cuma_jax.surveys.profiles import profile_text
 
-RESPONDENTS = "respondents"
-"""The judge's name where people's own answers decide."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
@@ -46,7 +43,6 @@ def compare_sides(
     """Compares a run with another side. All processes call this; process 0 alone asks the judge.
 
     Args:
-        side: whose win-rate it is.
         other: brings the other side; called after the run's replies are written.
         judge: None: on a survey, the held-out respondents are the judge; on conversations there is no win-rate.
 
@@ -89,7 +85,7 @@ def compare_sides(
         "kind": "survey" if survey else "conversations",
         "run": side.name,
         "against": against.name,
-        "judge": judge.about() if judge else {"judge": RESPONDENTS} if survey else None,
+        "judge": judge.about() if judge else {"judge": "respondents"} if survey else None,
         "winrate": _win_rates(a, asked, score_N) | {"orders": orders} if judge or survey else None,
         "agreement": agreement,
         "distinct": None if survey else {"run": ours.spread, "against": theirs.spread},

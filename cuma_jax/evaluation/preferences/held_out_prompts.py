@@ -26,17 +26,14 @@ from cuma_jax.tokenization.tokenizer import Message
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutPrompt:
-    """A prompt and who asks it.
+    """A prompt and who asks it, of a row of the source.
 
     Attributes:
-        id: of the source's row: a conversation, or `respondent/question`.
-        split: the row's.
+        id: a conversation, or `respondent/question`.
         prompt: the prompt's number; rows with the same prompt share it.
-        person: row of the source's respondents.
-        profile: who asks, as a sentence.
+        person, profile: row of the source's respondents, and who that is, as a sentence.
         messages: the turns, the user's last; without a system message.
-        question: surveys: position of the question; -1 elsewhere.
-        option: surveys: what the respondent answered; -1 elsewhere.
+        question, option: surveys: position of the question, and what the respondent answered; -1 elsewhere.
     """
 
     id: str
@@ -143,10 +140,10 @@ def prompt_tokens(run: Run, asked: HeldOutPrompt) -> np.ndarray:
     return np.array(run.tokenizer.encode_chat(turns, add_generation_prompt=True), np.int32)
 
 
-def prompts_of(run: Run, asked: Sequence[HeldOutPrompt], index: int = 0) -> list[EncodedPrompt]:
-    """What the run's writer is asked; `index` tells several replies to the same prompt apart."""
+def prompts_of(run: Run, asked: Sequence[HeldOutPrompt]) -> list[EncodedPrompt]:
+    """What the run's writer is asked."""
     profile_R = run.profiles.profile_R
-    return [EncodedPrompt(prompt_tokens(run, a), int(profile_R[a.person]), index, f"prompt {a.id}") for a in asked]
+    return [EncodedPrompt(prompt_tokens(run, a), int(profile_R[a.person]), 0, f"prompt {a.id}") for a in asked]
 
 
 def same_for(other: Run, run: Run, asked: Sequence[HeldOutPrompt]) -> list[HeldOutPrompt]:

@@ -74,14 +74,12 @@ def pair_layout(run: Run) -> PairLayout:
 def score_pairs(
     run: Run, models: Mapping[str, Any], mask_N: np.ndarray, layout: PairLayout, title: str = ""
 ) -> tuple[pd.DataFrame, dict[str, dict[str, np.ndarray]]]:
-    """Scores the pairs of some rows of the data under several adapters. All processes call this.
+    """Scores the pairs of some rows under several adapters; a CumaError if there are none. All processes call this.
 
     Args:
         models: name -> adapters, on the devices.
         mask_N: bool [N], answers or conversations of the source (`run.mask(split)`); of a survey, at most
             `evaluation.max_profiles` pairs are scored, drawn by the seed.
-        layout: from `pair_layout`.
-        title: of the progress bars; empty: none.
 
     Returns:
         One row a pair with what no model decides: `id` (conversation or question), `person` (row of `respondents`),
@@ -90,9 +88,6 @@ def score_pairs(
         And by model, float [P] each: `margin`, the summed log-probability of the preferred reply less that of the
         other, in nats; `correct`, whether it is above 0; `loss`, nats of the preferred reply; `choice_correct`, whether
         the preferred candidate has the highest mean log-probability of its turn (0 where `turns` is).
-
-    Raises:
-        CumaError: no pair in these rows.
     """
     pairs, config = layout.pairs, run.config
     longest = Buckets(config.data.buckets).limit(config.data.max_length)

@@ -3,6 +3,10 @@
 To a survey's question a side replies with one of its options, drawn from the model's distribution over them: what is
 compared is which answers it gives, not whether it keeps to the form.
 
+distinct-n (Li et al. 2016, arXiv:1510.03055): different n-grams over all n-grams of some replies, here of the replies
+to one prompt for several profiles, n-grams of tokens. Sampling alone makes replies differ; so the same is measured for
+one profile that asks several times.
+
 Shapes: N prompts that are compared, and after them prompts that are only shown; O options.
 """
 
@@ -13,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.evaluation.metrics.diversity import spread_of_replies
 from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, in_hash_order, prompts_of
 from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.generation.texts import generate_texts
@@ -41,7 +44,7 @@ class Replies:
         texts: a reply to every prompt.
         option_N: int64, of a survey the options that were drawn; empty elsewhere.
         spread: `across_profiles`, and `one_profile` (one person who asks as often: what sampling alone makes of it),
-            each as `diversity.spread_of_replies`; None on a survey.
+            each as `spread_of_replies`; None on a survey.
         notes: what is wrong with some replies, by reason.
     """
 
@@ -99,6 +102,32 @@ def draw_options(probs_NO: np.ndarray, uniform_N: np.ndarray, temperature: float
     option_N = (below_NO <= uniform_N[:, None] * below_NO[:, -1:]).sum(1)
     last_N = probs_NO.shape[1] - 1 - (probs_NO[:, ::-1] > 0).argmax(1)
     return np.minimum(option_N, last_N)  # rounding may carry a draw past the last option
+
+
+def distinct(replies: Sequence[Sequence[int]], n: int) -> float:
+    """Different n-grams over all n-grams of `replies`, together; nan where no reply has n tokens."""
+    grams = [tuple(reply[i : i + n]) for reply in replies for i in range(len(reply) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def same_share(replies: Sequence[str]) -> float:
+    """Share of the pairs of `replies` that are equal; nan for fewer than two."""
+    pairs = [a == b for i, a in enumerate(replies) for b in replies[:i]]
+    return sum(pairs) / len(pairs) if pairs else float("nan")
+
+
+def spread_of_replies(texts: Sequence[Sequence[str]], tokens: Sequence[Sequence[Sequence[int]]]) -> dict[str, float]:
+    """Means over prompts of `distinct_1`, `distinct_2`, and `equal`, the share of pairs of replies that are equal.
+
+    Of each prompt its replies are given, as texts and as token ids. What is not defined for any prompt is left out.
+    """
+    found = {
+        "distinct_1": [distinct(replies, 1) for replies in tokens],
+        "distinct_2": [distinct(replies, 2) for replies in tokens],
+        "equal": [same_share(replies) for replies in texts],
+    }
+    known = {name: [v for v in values if np.isfinite(v)] for name, values in found.items()}
+    return {name: float(np.mean(values)) for name, values in known.items() if values}
 
 
 def _spread(run: Run, texts: Sequence[Sequence[str]]) -> dict[str, float]:

@@ -193,7 +193,9 @@ def _sample_profiles(
     share_P = np.zeros(len(profiles.codes_PF))
     if np.bincount(question_U).max(initial=0) > most:
         used_P = np.unique(profile_U)
-        share_P[used_P] = hash_shares([_profile_key(profiles, int(row)) for row in used_P], seed, "evaluated profile")
+        values = (sorted(profiles.values(int(row)).items()) for row in used_P)
+        keys = ["\x1f".join(f"{field}={value}" for field, value in items) for items in values]
+        share_P[used_P] = hash_shares(keys, seed, "evaluated profile")
     for question in np.unique(question_U):
         rows = np.flatnonzero(question_U == question)
         if len(rows) > most:
@@ -201,7 +203,3 @@ def _sample_profiles(
             keep_U[rows[np.argsort(share_P[profile_U[rows]], kind="stable")[:most]]] = True
         counts[int(question)] = (min(len(rows), most), len(rows))
     return keep_U[pair_A], counts
-
-
-def _profile_key(profiles: Profiles, row: int) -> str:
-    return "\x1f".join(f"{field}={value}" for field, value in sorted(profiles.values(row).items()))

@@ -31,7 +31,6 @@ MAX_CHOOSING = 2500
 STRENGTHS = (0.008, 0.04, 0.2, 1.0)
 """Inverse penalties (scikit-learn's C, weights scaled to mean 1) that are tried, the strongest penalty first."""
 _HELD = 5  # every fifth of these respondents judges the penalty
-_ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _fit(
     from sklearn.linear_model import LogisticRegression
 
     profile_N, option_N, weight_N = rows
-    model = LogisticRegression(C=strength, solver="lbfgs", max_iter=_ITERATIONS, tol=1e-4, warm_start=True)
+    model = LogisticRegression(C=strength, solver="lbfgs", max_iter=100, tol=1e-4, warm_start=True)
     if start is not None and np.array_equal(start.classes_, np.unique(option_N)):
         model.coef_, model.intercept_, model.classes_ = start.coef_.copy(), start.intercept_.copy(), start.classes_
     with warnings.catch_warnings():

@@ -28,7 +28,7 @@ from cuma_jax.evaluation.surveys.sufficient_statistics import (
     question_metrics,
     true_sums,
 )
-from cuma_jax.evaluation.surveys.summaries import Counter, mean_metrics, reliability
+from cuma_jax.evaluation.surveys.summaries import counter, mean_metrics, reliability
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.splits import SPLITS
 
@@ -79,7 +79,7 @@ def score_split(
     point = {key: value[..., 0] for key, value in metrics(np.ones((len(clusters), 1), np.float32)).items()}
     at_once = _CHUNK_BYTES // (4 * max(len(clusters), statistics.personal["model"].cells.shape[0]))
     drawn = resampled(metrics, len(clusters), config.bootstrap, seed, _DRAWN, int(np.clip(at_once, 1, _DRAWN)))
-    count = Counter(cells, question_C)
+    count = counter(cells, question_C)
 
     def mean_of(rows: np.ndarray) -> dict[str, Any]:
         """Every metric over the mean of the questions in `rows`."""

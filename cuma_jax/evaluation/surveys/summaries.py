@@ -3,6 +3,7 @@
 Legend: A answers, C cells, O options, Q questions, N bins of ECE, B resamples.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,26 +22,19 @@ _RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np
 _SPREAD = ("true_spread", "true_spread_corrected", "predicted_spread", "spread_ratio_corrected")
 
 
-class Counter:
-    """Answers, respondents, cells and questions behind a set of the split's questions."""
+def counter(cells: SplitCells, question_C: np.ndarray) -> Callable[[np.ndarray], dict[str, int]]:
+    """What counts answers, respondents, cells and questions behind a set of the split's questions, each set once."""
 
-    def __init__(self, cells: SplitCells, question_C: np.ndarray) -> None:
-        self._cells, self._question_C = cells, question_C
-        self._known: dict[bytes, dict[str, int]] = {}
+    @functools.cache
+    def count(rows: tuple[int, ...]) -> dict[str, int]:
+        in_C = np.isin(question_C, rows)
+        in_A = in_C[cells.cell_A]
+        respondents = len(np.unique(cells.respondent_A[in_A]))
+        return {
+            "answers": int(in_A.sum()), "respondents": respondents, "cells": int(in_C.sum()), "questions": len(rows),
+        }  # fmt: skip
 
-    def __call__(self, rows: np.ndarray) -> dict[str, int]:
-        """What is behind the questions `rows`."""
-        key = np.sort(rows).tobytes()
-        if key not in self._known:
-            in_C = np.isin(self._question_C, rows)
-            in_A = in_C[self._cells.cell_A]
-            self._known[key] = {
-                "answers": int(in_A.sum()),
-                "respondents": len(np.unique(self._cells.respondent_A[in_A])),
-                "cells": int(in_C.sum()),
-                "questions": len(rows),
-            }
-        return self._known[key]
+    return lambda rows: count(tuple(rows.tolist()))
 
 
 def mean_metrics(
@@ -74,15 +68,14 @@ def mean_metrics(
         count_B = np.where(known_QB.any(0), known_QB.sum(0), np.nan)
         return every_Q, np.abs(gap_QN.mean(0, dtype=np.float64)).sum(), np.abs(sum_NB / count_B).sum(0)
 
-    def score(method: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return calibration(method) if name == "ece" else mean(f"{method}.{name}")
-
     def metric(known_Q: np.ndarray, value: np.ndarray, drawn_B: np.ndarray, low: float, high: float) -> dict[str, Any]:
         return with_interval(value, drawn_B, low, high) | count(known_Q)
 
-    def pair(method: str, baseline: str) -> dict[str, Any]:
-        known_Q, a, a_B = mean(f"{method}.emd")
-        _, b, b_B = mean(f"{baseline}.emd")
+    def score(method: str, name: str) -> dict[str, Any]:
+        return metric(*(calibration(method) if name == "ece" else mean(f"{method}.{name}")), *_RANGE[name])
+
+    def gain(baseline: str) -> dict[str, Any]:
+        (known_Q, a, a_B), (_, b, b_B) = mean("model.emd"), mean(f"{baseline}.emd")
         return metric(known_Q, a - b, a_B - b_B, -1.0, 1.0)
 
     def skill(method: str) -> dict[str, Any]:
@@ -93,12 +86,10 @@ def mean_metrics(
         return metric(every_Q, share, share_B, -np.inf, np.inf)
 
     return {
-        "methods": {
-            method: {name: metric(*score(method, name), *_RANGE[name]) for name in METRICS} for method in METHODS
-        },
+        "methods": {method: {name: score(method, name) for name in METRICS} for method in METHODS},
         "floor": {"value": float(floor), **count(every_Q)},
         "share_closed": {method: skill(method) for method in METHODS if method not in ("uniform", "pooled")},
-        "difference": {baseline: pair("model", baseline) for baseline in BASELINES},
+        "difference": {baseline: gain(baseline) for baseline in BASELINES},
         "spread": {key: metric(*mean(key), 0.0, np.inf) for key in _SPREAD},
     }
 

@@ -77,8 +77,7 @@ def read_score_file(path: pathlib.Path) -> ScoreFile:
         raise CumaError(f"{path} is empty; it needs the columns {', '.join(COLUMNS)}") from None
     except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
         raise CumaError(f"cannot read {path} as a table ({error})") from None
-    missing = [c for c in COLUMNS if c not in frame.columns]
-    if missing:
+    if missing := [c for c in COLUMNS if c not in frame.columns]:
         raise CumaError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}. Needed are "
             f"{', '.join(COLUMNS)}, separated by tabs or commas"
