@@ -29,7 +29,7 @@ def collapse(results: Results) -> dict[str, Any]:
     for split, scores in results.values["splits"].items():
         cells = results.per_cell[results.per_cell["split"] == split]
         entropies = {str(name): _entropies(rows) for name, rows in cells.groupby("question", sort=False)}
-        several = [name for name, block in scores["questions"].items() if _several(block)]
+        several = [name for name, block in scores["questions"].items() if block["floor"]["cells"] >= MIN_GROUPS]
         found[split] = {
             "questions": {name: _metrics(block, [entropies[name]]) for name, block in scores["questions"].items()},
             "overall": _metrics(scores["overall"], list(entropies.values())),
@@ -37,11 +37,6 @@ def collapse(results: Results) -> dict[str, Any]:
             and _metrics(scores["several_groups"], [entropies[name] for name in several]),
         }
     return found
-
-
-def _several(block: dict[str, Any]) -> bool:
-    """Whether the evaluation counts the question among those of several groups."""
-    return block["floor"]["cells"] >= MIN_GROUPS
 
 
 def _entropies(cells: pd.DataFrame) -> dict[str, float]:
@@ -60,8 +55,7 @@ def _metrics(block: dict[str, Any], entropies: list[dict[str, float]]) -> dict[s
     return {
         "entropy": {name: mean[name] for name in ("predicted", "true")},
         "pooled_entropy": {name: mean[f"pooled_{name}"] for name in ("predicted", "true")},
-        "spread_ratio": block["methods"]["model"]["spread_ratio"],
-        "correlation": block["methods"]["model"]["correlation"],
+        **{name: block["methods"]["model"][name] for name in ("spread_ratio", "correlation")},
         "n": {key: block["floor"][key] for key in ("answers", "respondents", "cells", "questions")},
     }
 

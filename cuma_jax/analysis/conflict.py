@@ -18,29 +18,21 @@ Tree = Any
 
 
 def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None, pd.DataFrame, str]:
-    """Cosines between the gradients of groups at these weights.
+    """Cosines between the gradients of groups at these weights, by `rows` training rows of each group.
 
-    Args:
-        run: a config made real.
-        adapters: its trained parameters, on the devices.
-        rows: training rows of each group.
-
-    Returns:
-        Metrics (`groups`, `questions`, `blocks`, `by_layer`, `seconds`), one row a cosine, and a reason where there are
-        none.
+    Metrics (`groups`, `questions`, `blocks`, `by_layer`, `seconds`), one row a cosine, and a reason if there are none.
     """
+    began, nothing = time.perf_counter(), pd.DataFrame()
     if not any(np.prod(leaf.shape) for leaf in jax.tree.leaves(run.adapter_shapes)):
-        return None, pd.DataFrame(), "nothing is trained, so there are no gradients to compare"
+        return None, nothing, "nothing is trained, so there are no gradients to compare"
     if not run.objective.learns_answers:
         reason = f"gradients are compared of losses of people's answers, which {run.objective.name} does not have"
-        return None, pd.DataFrame(), reason
-    began = time.perf_counter()
+        return None, nothing, reason
     probe = build_probe(run, rows)
     if probe is None:
         enough = run.config.evaluation.min_cell
-        return None, pd.DataFrame(), f"fewer than two groups have {enough} training answers to one question"
-    grams = Interference(run, probe)(adapters)
-    first = run.decoder.n_frozen
+        return None, nothing, f"fewer than two groups have {enough} training answers to one question"
+    grams, first = Interference(run, probe)(adapters), run.decoder.n_frozen
     values = {
         "groups": [
             {"name": name, "answers": int(answers), "rows": int(drawn)}
@@ -57,16 +49,12 @@ def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None
 def by_layer(grams: Grams, first: int) -> list[dict[str, Any]]:
     """`summary` of each layer's `matrices`, `experts` and `router`, where they have gradients; `first` is the number of
     the first adapted layer."""
-    found: list[dict[str, Any]] = []
-    for layer in range(len(grams.matrices_LUU)):
-        blocks = {
-            "matrices": grams.matrices_LUU[layer][None],
-            "experts": grams.experts_LEUU[layer],
-            "router": grams.router_LUU[layer][None],
-        }
-        known = {name: summary(gram) for name, gram in blocks.items() if gram.size and np.any(gram)}
-        found.append({"layer": first + layer, **known})
-    return found
+    names = ("matrices", "experts", "router")
+    layers = zip(grams.matrices_LUU[:, None], grams.experts_LEUU, grams.router_LUU[:, None], strict=True)
+    return [
+        {"layer": layer} | {name: summary(g) for name, g in zip(names, blocks, strict=True) if g.size and np.any(g)}
+        for layer, blocks in enumerate(layers, first)
+    ]
 
 
 def cosine_table(grams: Grams, names: tuple[str, ...], first: int) -> pd.DataFrame:

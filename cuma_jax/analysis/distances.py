@@ -19,14 +19,8 @@ from cuma_jax.evaluation.metrics.distances import distance
 def answer_distances(per_cell: pd.DataFrame, column: str, names: list[str], questions: Mapping[str, Any]) -> np.ndarray:
     """Mean over common questions of the distance (EMD; total variation without an order) of two groups' answers, [G,G].
 
-    Args:
-        per_cell: from an evaluation; cells of several splits are averaged by their answers.
-        column: `true` or `predicted`.
-        names: the groups.
-        questions: id -> what results.json says of it.
-
-    Returns:
-        NaN for pairs without a common question.
+    Of the `column` `true` or `predicted` of an evaluation's cells; those of several splits are averaged by their
+    answers. NaN for pairs without a common question.
     """
     total_GG, common_GG = np.zeros((len(names),) * 2), np.zeros((len(names),) * 2)
     row = {name: i for i, name in enumerate(names)}

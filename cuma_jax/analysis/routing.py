@@ -18,12 +18,7 @@ from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 
 @dataclasses.dataclass(frozen=True)
 class Routes:
-    """Gates of predicted rows, and where each row belongs.
-
-    Attributes:
-        group_N, question_N: int; rows of no group are gone.
-        gate_NLE: mean gate over each row's tokens, scaled to sum to 1 over experts.
-    """
+    """Mean gate over the tokens of each predicted row, scaled to sum to 1 over experts; rows of no group are gone."""
 
     group_N: np.ndarray
     question_N: np.ndarray
@@ -89,25 +84,22 @@ def information_metrics(routes: Routes, seed: int, permutations: int) -> dict[st
         question_S, _, gate_SLE = routes.cells(routes.group_N[order])
         null_KL.append(mutual_information(question_S, gate_SLE)[0])
     null_L = np.mean(null_KL, axis=0)
+    share_L = np.divide(bits_L, bound_L, out=np.zeros_like(bits_L), where=bound_L > 1e-12)
     at_least = sum(bool(null.mean() >= bits_L.mean()) for null in null_KL)
     return {
         "bits": float(bits_L.mean()),
-        "normalised": float(np.mean(_share(bits_L, bound_L))),
+        "normalised": float(np.mean(share_L)),
         "null_bits": float(null_L.mean()),
         "p": (1 + at_least) / (1 + permutations),
         "by_layer": [
             {"bits": float(b), "normalised": float(s), "null_bits": float(n)}
-            for b, s, n in zip(bits_L, _share(bits_L, bound_L), null_L, strict=True)
+            for b, s, n in zip(bits_L, share_L, null_L, strict=True)
         ],
         "rows": len(routes.group_N),
         "groups": len(np.unique(routes.group_N)),
         "questions": questions,
         "permutations": permutations,
     }
-
-
-def _share(bits_L: np.ndarray, bound_L: np.ndarray) -> np.ndarray:
-    return np.divide(bits_L, bound_L, out=np.zeros_like(bits_L), where=bound_L > 1e-12)
 
 
 def load_metrics(routes: Routes) -> list[dict[str, Any]]:

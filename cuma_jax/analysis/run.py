@@ -47,9 +47,7 @@ def analyze_run(run: Run, adapters: Tree, step: int, metrics: Sequence[dict[str,
     """Analyses adapters on the splits of `evaluation.splits`. All processes call this.
 
     Args:
-        run: a config made real, of a survey.
-        adapters: its parameters, on the devices.
-        step: at which step they are.
+        step: of the adapters.
         metrics: the lines of metrics.jsonl.
         rows: training rows of each group whose gradients are compared.
     """
@@ -63,10 +61,8 @@ def analyze_run(run: Run, adapters: Tree, step: int, metrics: Sequence[dict[str,
     routing: dict[str, Any] = {"reason": "this method has no router: everybody is answered by the same parameters"}
     if predictions.gate_NLE.size:
         group_P, names = profile_groups(run.survey, run.profiles, config.evaluation.group_by)
-        vectors = None if run.table is None else run.table.vectors_PM
-        routing, more = topology(
-            results, predictions, group_P, names, vectors, run.decoder.n_frozen, config.evaluation.seed
-        )
+        vectors, first = None if run.table is None else run.table.vectors_PM, run.decoder.n_frozen
+        routing, more = topology(results, predictions, group_P, names, vectors, first, config.evaluation.seed)
         tables |= more
     tables |= {} if interference is None else {"cosines": cosine}
     values = {
@@ -92,10 +88,6 @@ def write_analysis(analysis: Analysis, folder: pathlib.Path, process_index: int 
     for name, table in analysis.tables.items():
         flat = table.reset_index() if isinstance(table.index, pd.MultiIndex) else table
         path = folder / TABLES_FOLDER / f"{name}.parquet"
-        atomic_write(path, functools.partial(_write_table, flat))
+        atomic_write(path, functools.partial(flat.to_parquet, index=False))
     text = json.dumps(analysis.values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(folder / ANALYSIS_FILE, text)
-
-
-def _write_table(table: pd.DataFrame, path: pathlib.Path) -> None:
-    table.to_parquet(path, index=False)

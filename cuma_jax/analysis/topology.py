@@ -19,6 +19,7 @@ from cuma_jax.analysis.distances import (
 )
 from cuma_jax.analysis.routing import Routes, group_means, information_metrics, load_metrics
 from cuma_jax.evaluation.results import Results
+from cuma_jax.evaluation.run import gate_table
 from cuma_jax.evaluation.surveys.prediction import Predictions
 from cuma_jax.surveys.derived import place_facts
 from cuma_jax.surveys.groups import build_groups
@@ -60,33 +61,29 @@ def topology(
     first_layer: int,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Metrics and tables of a run with routers.
+    """Metrics and tables of a run with routers, of its evaluation and of the predictions that this scored.
 
-    Args:
-        results: its evaluation.
-        predictions: that it scored, with their gates.
-        group_P, names: from `profile_groups`.
-        vectors_PM: the profile vectors; None where no router sees them.
-        first_layer: number of the first adapted layer.
-        seed: of the permutations.
+    `group_P` and `names` are from `profile_groups`; `vectors_PM` is None where no router sees the profile vectors.
     """
     group_N = group_P[predictions.profile_N]
     routes = Routes.of(group_N, predictions.question_N, predictions.gate_NLE)
-    pairs = predictions.profile_N[group_N >= 0], group_N[group_N >= 0]
     group_G, mean_GLE = group_means(routes)
-    information = information_metrics(routes, seed, INFORMATION_PERMUTATIONS)
     values: dict[str, Any] = {
         "layers": [first_layer + i for i in range(mean_GLE.shape[1])],
         "experts": mean_GLE.shape[2],
         "rows": len(routes.group_N),
         "groups": len(group_G),
-        "information": information,
+        "information": information_metrics(routes, seed, INFORMATION_PERMUTATIONS),
         "load": load_metrics(routes),
     }
     scored = sorted(set(results.per_cell["group"]) & {names[g] for g in group_G})
-    number = {name: i for i, name in enumerate(names)}
-    groups = np.array([number[name] for name in scored], np.int64)
-    matrices = _matrices(results, routes, scored, groups, vectors_PM, pairs)
+    groups = np.array([names.index(name) for name in scored], np.int64)
+    questions = {name: q for split in results.values["splits"].values() for name, q in split["questions"].items()}
+    matrices = {name: answer_distances(results.per_cell, name, scored, questions) for name in ("true", "predicted")}
+    matrices["routes"] = route_distances(*routes.cells(), groups)
+    if vectors_PM is not None:
+        known_N = group_N >= 0
+        matrices["profile"] = profile_distances(vectors_PM, predictions.profile_N[known_N], group_N[known_N], groups)
     keep = complete_groups(matrices)
     kept = [scored[i] for i in keep]
     matrices = {name: m[np.ix_(keep, keep)] for name, m in matrices.items()}
@@ -96,9 +93,8 @@ def topology(
         for one, other in TESTS
         if one in matrices and other in matrices
     }
-    maps, shares = _maps(matrices, kept, results)
-    values["map_shares"] = shares
-    tables = {"gates": _gate_table(mean_GLE, [names[g] for g in group_G], first_layer), "maps": maps}
+    maps, values["map_shares"] = _maps(matrices, kept, results)
+    tables = {"gates": gate_table(mean_GLE, [names[g] for g in group_G], first_layer), "maps": maps}
     if len(kept) > 1:
         one, two = np.triu_indices(len(kept), 1)
         tables["distances"] = pd.DataFrame({
@@ -106,26 +102,6 @@ def topology(
             **{name: m[one, two] for name, m in matrices.items()},
         })  # fmt: skip
     return values, tables
-
-
-def _matrices(
-    results: Results,
-    routes: Routes,
-    scored: list[str],
-    groups: np.ndarray,
-    vectors_PM: np.ndarray | None,
-    pairs: tuple[np.ndarray, np.ndarray],
-) -> dict[str, np.ndarray]:
-    questions = {name: q for split in results.values["splits"].values() for name, q in split["questions"].items()}
-    question_S, group_S, gate_SLE = routes.cells()
-    found = {
-        **{name: answer_distances(results.per_cell, name, scored, questions) for name in ("true", "predicted")},
-        "routes": route_distances(question_S, group_S, gate_SLE, groups),
-    }
-    if vectors_PM is not None:
-        profile_N, group_N = pairs
-        found["profile"] = profile_distances(vectors_PM, profile_N, group_N, groups)
-    return found
 
 
 def _maps(matrices: dict[str, np.ndarray], names: list[str], results: Results) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -150,12 +126,3 @@ def _maps(matrices: dict[str, np.ndarray], names: list[str], results: Results) -
             })
         )  # fmt: skip
     return pd.concat(frames, ignore_index=True), shares
-
-
-def _gate_table(mean_GLE: np.ndarray, names: list[str], first: int) -> pd.DataFrame:
-    """One row a (group, layer), one column an expert, as `evaluation.run.expert_use` has it."""
-    index = pd.MultiIndex.from_product([names, range(first, first + mean_GLE.shape[1])], names=["group", "layer"])
-    return pd.DataFrame(
-        mean_GLE.reshape(-1, mean_GLE.shape[2]), index=index,
-        columns=[f"expert {e + 1}" for e in range(mean_GLE.shape[2])],
-    )  # fmt: skip

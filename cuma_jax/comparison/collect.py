@@ -18,15 +18,7 @@ _SETTINGS = ("survey", "group_by", "min_cell", "max_profiles", "seed", "bootstra
 
 @dataclasses.dataclass(frozen=True)
 class ScoredTrial:
-    """A finished trial and its scores.
-
-    Attributes:
-        trial: which.
-        values: its results.json.
-        resamples: its resamples.npz.
-        split_key: tells apart which people were trained on and held out.
-        record: what it cost.
-    """
+    """A finished trial: its results.json, resamples.npz, a key of who was trained on and held out, and what it cost."""
 
     trial: Trial
     values: dict[str, Any]
@@ -61,11 +53,7 @@ class Collected:
 
 
 def collect(trials: list[Trial], reference: str) -> Collected:
-    """Reads every finished trial; what the others must agree with is the reference's first, else the first there.
-
-    Raises:
-        CumaError: no trial is finished.
-    """
+    """Reads every finished trial (none: a CumaError); all must agree with the reference's first, else the first."""
     standing = [(trial, *status(trial)) for trial in trials]
     scored: dict[str, list[ScoredTrial]] = {}
     not_comparable: list[tuple[Trial, str, str]] = []

@@ -11,6 +11,8 @@ from cuma_jax.runtime.files import atomic_write, write_text
 from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
 JSON_FILE, PARQUET_FILE, TSV_FILE = "comparison.json", "comparison.parquet", "comparison.tsv"
+_COSTS = ("trainable_parameters", "steps", "training_seconds", "seconds_per_step", "evaluation_seconds",
+          "peak_memory_bytes")  # fmt: skip
 
 
 def write_comparison(values: dict[str, Any], folder: pathlib.Path) -> None:
@@ -34,32 +36,14 @@ def long_table(values: dict[str, Any]) -> pd.DataFrame:
         blocks = {**scores["scopes"], **scores["questions"]}
         for questions, block in blocks.items():
             for row in block["rows"]:
-                line = {
-                    "split": split,
-                    "questions": questions,
-                    "method": row["name"],
-                    "kind": row["kind"],
-                    "seeds": row["seeds"],
-                    **{f"n_{k}": v for k, v in block["n"].items()},
-                    "floor": block["floor"],
-                }
+                line = {"split": split, "questions": questions, "method": row["name"], "kind": row["kind"]}
+                line |= {"seeds": row["seeds"], **{f"n_{k}": v for k, v in block["n"].items()}, "floor": block["floor"]}
                 for key in (*METRICS, "share_closed", "difference"):
                     metric = row[key] or {"value": None, "low": None, "high": None}
                     line |= {key: metric["value"], f"{key}_low": metric["low"], f"{key}_high": metric["high"]}
                 line["superiority"] = row["superiority"]
                 known = cost.get(row["name"], {}) if row["kind"] == "variant" else {}
-                line |= {
-                    k: known.get(k)
-                    for k in (
-                        "trainable_parameters",
-                        "steps",
-                        "training_seconds",
-                        "seconds_per_step",
-                        "evaluation_seconds",
-                        "peak_memory_bytes",
-                    )
-                }
-                rows.append(line)
+                rows.append(line | {key: known.get(key) for key in _COSTS})
     frame = pd.DataFrame(rows)
     numbers = frame.columns.difference(["split", "questions", "method", "kind"])
     return frame.astype({name: "float64" for name in numbers if frame[name].dtype == object})  # fmt: skip

@@ -17,22 +17,13 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from cuma_jax.comparison.trials import (
-    ERROR_FILE,
-    LOG_FILE,
-    Status,
-    Trial,
-    read_analysis,
-    read_record,
-    status,
-    write_record,
-)
+from cuma_jax.comparison.trials import Status, Trial, read_analysis, read_record, status, write_record
 from cuma_jax.config import Config
 from cuma_jax.run.folder import CONFIG_FILE
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.memory import peak_bytes, reset_host_peak
 
-ANALYSIS_ERROR_FILE = "analysis_error.txt"
+LOG_FILE, ERROR_FILE, ANALYSIS_ERROR_FILE = "log.txt", "error.txt", "analysis_error.txt"
 Run = Callable[[Config], bool]
 """Trains and scores a config; False where it was asked to stop before its end, and has saved."""
 
@@ -48,26 +39,18 @@ class Tally:
 
 
 def run_trials(trials: Sequence[Trial], run: Run, say: Callable[[str], None] = print) -> Tally:
-    """Runs every trial that is not finished, and goes on with those that were interrupted.
+    """Runs every trial that is not finished, in order, and goes on with those that were interrupted.
 
-    Args:
-        trials: what to run, in order.
-        run: makes one run, as `python -m cuma_jax.train` does.
-        say: takes a line for the terminal.
+    `run` makes one run, as `python -m cuma_jax.train` does; `say` takes a line for the terminal.
     """
     tally, clock = Tally(), _Clock(trials)
     for number, trial in enumerate(trials, 1):
         where, why = status(trial)
         head = f"[{number}/{len(trials)}] {trial.name}"
-        if where == "finished":
-            tally.skipped.append(trial.name)
+        if where in ("finished", "other settings"):
+            (tally.skipped if where == "finished" else tally.troubled).append(trial.name)
             clock.done(trial)
-            say(f"{head}: finished already")
-            continue
-        if where == "other settings":
-            tally.troubled.append(trial.name)
-            clock.done(trial)
-            say(f"{head}: refused: {why}")
+            say(f"{head}: {'finished already' if where == 'finished' else f'refused: {why}'}")
             continue
         say(f"{head}: {'goes on' if where == 'stopped' else 'starts'}{clock.left()}")
         outcome, text = _run_one(trial, run)
@@ -85,10 +68,7 @@ def analyze_trials(
 ) -> Tally:  # fmt: skip
     """Analyses the first finished trial of every variant, where that was not done yet.
 
-    Args:
-        trials: all trials of the comparison.
-        analyze: analyses one and writes its analysis.json, as `python -m cuma_jax.analyze` does.
-        say: takes a line for the terminal.
+    `analyze` analyses one and writes its analysis.json, as `python -m cuma_jax.analyze` does.
     """
     first: dict[str, Trial] = {}
     for trial in sorted(trials, key=lambda c: c.seed):
@@ -134,8 +114,7 @@ def _run_one(trial: Trial, run: Run) -> tuple[Status, str]:
     except KeyboardInterrupt:
         return "stopped", ""
     except CumaError as error:
-        started = (trial.folder / CONFIG_FILE).exists()
-        outcome: Status = "failed" if started else "refused"
+        outcome: Status = "failed" if (trial.folder / CONFIG_FILE).exists() else "refused"
         error_file.write_text(f"{error}\n", encoding="utf-8")
         write_record(trial, outcome, time.perf_counter() - began, error=str(error))
         return outcome, f"({error})"
@@ -151,15 +130,10 @@ def _run_one(trial: Trial, run: Run) -> tuple[Status, str]:
     if not ended:
         return "stopped", ""
     error_file.unlink(missing_ok=True)
-    record = write_record(
-        trial,
-        "finished",
-        time.perf_counter() - began,
-        peak_memory_bytes=peak_bytes(jax.local_devices()),
-        peak_memory_of="the cell" if fresh else "the process so far",
-    )
-    step = record["seconds_per_step"]
-    speed = f", {step:.2f} s a step" if step else ""
+    memory = {"peak_memory_bytes": peak_bytes(jax.local_devices()),
+              "peak_memory_of": "the cell" if fresh else "the process so far"}  # fmt: skip
+    record = write_record(trial, "finished", time.perf_counter() - began, **memory)
+    speed = f", {record['seconds_per_step']:.2f} s a step" if record["seconds_per_step"] else ""
     return "finished", f"in {duration(record['seconds'])}{speed}"
 
 

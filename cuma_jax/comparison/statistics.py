@@ -20,12 +20,8 @@ from cuma_jax.evaluation.metrics.bootstrap import centre, drawn_with_replacement
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A metric: its value (mean over seeds) and its value in every resample, whose mean is the value.
-
-    Attributes:
-        value: NaN where it is not defined.
-        drawn_B: empty without a bootstrap.
-        questions: how many questions it is the mean of.
+    """The mean of a metric over seeds and so many questions: its value (NaN where it is not defined), and its value in
+    every resample, whose mean is the value (empty without a bootstrap).
     """
 
     value: float
@@ -53,13 +49,9 @@ def seed_draws(name: str, seeds: int, resamples: int) -> np.ndarray:
 
 
 def over_seeds(point_S: np.ndarray, resampled_SB: np.ndarray, pick_BS: np.ndarray, questions: int) -> Estimate:
-    """The mean over seeds, with both sources of doubt.
+    """The mean over seeds, with both sources of doubt; where it is not defined for one it is not for the mean.
 
-    Args:
-        point_S: the metric of every seed; where it is not defined for one it is not for the mean.
-        resampled_SB: the same in every resample of respondents.
-        pick_BS: from `seed_draws`.
-        questions: kept.
+    `resampled_SB` is the metric in every resample of respondents, `pick_BS` from `seed_draws`.
     """
     seeds = len(point_S)
     value = float(np.mean(point_S))

@@ -10,7 +10,7 @@ import numpy as np
 from cuma_jax.comparison.collect import Collected, ScoredTrial
 from cuma_jax.comparison.statistics import Estimate, difference, mean_of_questions, over_seeds, seed_draws
 from cuma_jax.comparison.trials import Trial, read_analysis
-from cuma_jax.config.comparison import Comparison, changes
+from cuma_jax.config.comparison import Comparison, Variant, changes
 from cuma_jax.evaluation.metrics.bootstrap import centre
 from cuma_jax.evaluation.metrics.noise_floor import skill_score
 
@@ -29,11 +29,6 @@ def comparison_values(comparison: Comparison, collected: Collected, about: dict[
     preset's order) and for each question the same; `troubles` and `not_comparable` with reasons. A metric is
     {value, low, high, questions}; None where it is not defined. `difference` is a row's EMD minus the reference's, and
     `superiority` the share of paired resamples in which the row's is the smaller.
-
-    Args:
-        comparison: what was asked.
-        collected: what is there.
-        about: how it was measured; kept.
     """
     first = next(iter(collected.scored.values()))[0]
     reference = comparison.reference if collected.scored.get(comparison.reference) else ""
@@ -49,7 +44,7 @@ def comparison_values(comparison: Comparison, collected: Collected, about: dict[
         "interval": base.values["interval"] + "; with several seeds, these are drawn anew in every resample",
         "about": about,
         "baselines": [m for m in base.values["splits"][order[0]]["overall"]["methods"] if m != "model"],
-        "variants": [_variant(comparison, collected, v.name) for v in comparison.variants],
+        "variants": [_variant(comparison, collected, variant) for variant in comparison.variants],
         "splits": {split: _split(comparison, collected, base, reference, split) for split in order},
         "troubles": [{"cell": trial.name, "status": where, "why": why}
                      for trial, where, why in collected.standing if where != "finished"],
@@ -59,8 +54,8 @@ def comparison_values(comparison: Comparison, collected: Collected, about: dict[
     }  # fmt: skip
 
 
-def _variant(comparison: Comparison, collected: Collected, name: str) -> dict[str, Any]:
-    variant = next(v for v in comparison.variants if v.name == name)
+def _variant(comparison: Comparison, collected: Collected, variant: Variant) -> dict[str, Any]:
+    name = variant.name
     mine = [(trial, where, why) for trial, where, why in collected.standing if trial.variant.name == name]
     records = [s.record for s in collected.scored.get(name, [])]
 

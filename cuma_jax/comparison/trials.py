@@ -16,20 +16,13 @@ from cuma_jax.run.folder import CONFIG_FILE, open_run, read_metrics
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
 
-RECORD_FILE, ERROR_FILE, LOG_FILE = "cell.json", "error.txt", "log.txt"
+RECORD_FILE = "cell.json"
 Status = Literal["finished", "stopped", "missing", "refused", "failed", "other settings"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A variant with one seed.
-
-    Attributes:
-        variant: what is run.
-        seed: of initialisation, data order and dropout.
-        config: the run's.
-        folder: the run's.
-    """
+    """A variant with one seed (of initialisation, data order and dropout): a run's config and folder."""
 
     variant: Variant
     seed: int
@@ -71,37 +64,32 @@ def status(trial: Trial) -> tuple[Status, str]:
 
 def read_record(trial: Trial) -> dict[str, Any] | None:
     """What was noted at the end of the trial's last run; None where it never ended."""
-    try:
-        return json.loads((trial.folder / RECORD_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
+    return _read(trial.folder / RECORD_FILE)
 
 
 def read_analysis(trial: Trial) -> dict[str, Any] | None:
     """What `python -m cuma_jax.analyze` found of the trial; None where it was not run, or of an earlier checkpoint."""
+    found, record = _read(trial.folder / ANALYSIS_FILE), read_record(trial)
+    return found if found and record and found["step"] == record.get("steps") else None
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((trial.folder / ANALYSIS_FILE).read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
-    record = read_record(trial)
-    return found if record and found["step"] == record.get("steps") else None
 
 
 def write_record(trial: Trial, outcome: Status, seconds: float, **more: Any) -> dict[str, Any]:
-    """Notes how a trial ended, and what it cost.
+    """Notes how a trial ended, and what it cost: wall-clock seconds of this run, with assembling and compiling.
 
-    Args:
-        trial: the trial.
-        outcome: finished, failed or refused.
-        seconds: wall-clock time of this run, with assembling and compiling.
-        **more: kept as it is.
+    `more` is kept as it is.
     """
     before = read_record(trial) or {}
     record = {"status": outcome, "evaluation": evaluation_key(trial.config), "seconds": round(seconds, 1), **more}
     if outcome == "finished":
         record |= {"results": file_key(trial.folder / RESULTS_FILE), **_costs(trial, before)}
-    text = json.dumps(record, indent=1) + "\n"
-    write_text(trial.folder / RECORD_FILE, text)
+    write_text(trial.folder / RECORD_FILE, json.dumps(record, indent=1) + "\n")
     return record
 
 

@@ -48,7 +48,7 @@ class Results:
             `questions[id]`; these have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`.
             A metric is {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
             Besides, a split has `paper` (`cuma_paper.paper_metrics`), `equity` (`equity.equity`) and `calibration`
-            (`calibration.reliability`). `values["option_order"]` (`option_orders.sensitivity`) is there where
+            (`summaries.reliability`). `values["option_order"]` (`option_orders.sensitivity`) is there where
             `evaluation.option_orders` is above 1.
         per_cell: one row a (split, question, group) cell.
         resamples: what resamples.npz holds (see above); empty for preference data, and for results read from disk.
@@ -60,10 +60,7 @@ class Results:
 
 
 def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 0) -> None:
-    """Writes the three files, each whole or not at all (no resamples.npz where there are none).
-
-    Processes other than 0 write nothing.
-    """
+    """Writes the three files, each whole or not at all; processes other than 0 write nothing."""
     if process_index != 0:
         return
     (run_dir / RESAMPLES_FILE).unlink(missing_ok=True)  # never an older evaluation's beside new results
@@ -80,11 +77,7 @@ def _write_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def read_resamples(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
-    """What `resamples.npz` of a run holds; the keys are listed above.
-
-    Raises:
-        CumaError: it is missing or damaged.
-    """
+    """What `resamples.npz` of a run holds, by the keys above; a CumaError where it is missing or damaged."""
     path = run_dir / RESAMPLES_FILE
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -96,11 +89,7 @@ def read_resamples(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def read_results(run_dir: pathlib.Path) -> Results:
-    """The results that `write_results` left in `run_dir`.
-
-    Raises:
-        CumaError: a file is missing, or of another version.
-    """
+    """The results that `write_results` left; a CumaError where a file is missing, or of another version."""
     for name in (RESULTS_FILE, PER_CELL_FILE):
         if not (run_dir / name).is_file():
             raise CumaError(f"{run_dir} has no {name}; run `python -m cuma_jax.evaluate --run {run_dir}` first")

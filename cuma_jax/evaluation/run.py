@@ -4,6 +4,7 @@ import pathlib
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,17 +34,13 @@ def evaluate_run(
     seconds: float | None = None,
     scored: CheckpointInfo | None = None,
 ) -> tuple[Results, pd.DataFrame | None]:
-    """Scores adapters and writes results.json and per_cell.parquet. All processes call this.
+    """Scores adapters, on the devices, and writes results.json and per_cell.parquet. All processes call this.
+
+    Gives the results, and how much each group uses each expert (None without a router, or on preference data).
 
     Args:
-        run: a config made real.
-        adapters: trained adapters, on the devices.
-        folder: the run's folder.
         seconds: time spent training, for the record.
         scored: which state of the run the adapters are.
-
-    Returns:
-        The results, and how much each group uses each expert (None without a router, or on preference data).
     """
     config, began = run.config, time.perf_counter()
     about = about_run(config) | {
@@ -83,12 +80,7 @@ def about_run(config: Config) -> dict[str, Any]:
 
 
 def expert_use(run: Run, predictions: Predictions) -> pd.DataFrame | None:
-    """Mean gate of each expert, one row a (group, layer), over predicted rows; None without a router.
-
-    Args:
-        run: a config made real.
-        predictions: of its evaluation.
-    """
+    """Mean gate of each expert, one row a (group, layer), over predicted rows; None without a router."""
     gate_NLE = predictions.gate_NLE
     if gate_NLE.size == 0:
         return None
@@ -96,9 +88,13 @@ def expert_use(run: Run, predictions: Predictions) -> pd.DataFrame | None:
     group_P = np.full(len(run.profiles), -1)
     group_P[run.profiles.profile_R] = groups.group_R
     group_N = group_P[predictions.profile_N]
-    first, frames = run.decoder.n_frozen, []
-    for group in np.unique(group_N[group_N >= 0]):
-        mean_LE = gate_NLE[group_N == group].mean(axis=0)
-        index = pd.MultiIndex.from_product([[groups.names[group]], range(first, first + len(mean_LE))])
-        frames.append(pd.DataFrame(mean_LE, index=index.set_names(["group", "layer"])))
-    return pd.concat(frames).rename(columns=lambda e: f"expert {e + 1}")
+    group_G = np.unique(group_N[group_N >= 0])
+    mean_GLE = np.stack([gate_NLE[group_N == group].mean(axis=0) for group in group_G])
+    return gate_table(mean_GLE, [groups.names[group] for group in group_G], run.decoder.n_frozen)
+
+
+def gate_table(mean_GLE: np.ndarray, names: Sequence[str], first: int) -> pd.DataFrame:
+    """Mean gates as one row a (group, layer), layers counted from `first`, and one column an expert."""
+    index = pd.MultiIndex.from_product([names, range(first, first + mean_GLE.shape[1])], names=["group", "layer"])
+    experts = [f"expert {e + 1}" for e in range(mean_GLE.shape[2])]
+    return pd.DataFrame(mean_GLE.reshape(len(index), -1), index=index, columns=experts)

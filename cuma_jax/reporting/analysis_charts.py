@@ -27,11 +27,7 @@ _LINES = ("matrices", "experts", "router")
 def cosine_map(cosines: pd.DataFrame, block: str, names: Sequence[str], top: float) -> dict[str, Any] | None:
     """Cosines of every two groups, a row and a column each, mean over the blocks of a kind; None where there are none.
 
-    Args:
-        cosines: the table of an analysis; a group with itself is the cosine between its halves.
-        block: kind of block.
-        names: the groups, in their order.
-        top: cosine of full colour.
+    A group with itself is the cosine between its halves; `top` is the cosine of full colour.
     """
     rows = cosines[cosines["block"] == block]
     if rows.empty:

@@ -28,18 +28,10 @@ ANALYSIS_PAGE = "analysis.html"
 def write_analysis_page(
     run_dir: pathlib.Path, analysis: Analysis, config: Mapping[str, Any], process_index: int = 0
 ) -> pathlib.Path:
-    """Writes `run_dir`/analysis.html, whole or not at all, and returns its path; processes other than 0 write nothing.
-
-    Args:
-        run_dir: folder of the run.
-        analysis: from `analysis.analyze_run`.
-        config: the resolved config as plain values.
-        process_index: of this process.
-    """
+    """Writes `run_dir`/analysis.html, whole or not at all, and returns its path; only process 0 writes."""
     path = run_dir / ANALYSIS_PAGE
     if process_index == 0:
-        text = render_analysis(analysis, config)
-        write_text(path, text)
+        write_text(path, render_analysis(analysis, config))
     return path
 
 

@@ -94,8 +94,7 @@ def training_plot(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
             "lines": [{"kind": "smooth", "points": _points(x, b, *map(list, zip(*balance, strict=True)))}],
             "dots": [], "reference": b.at(1.0),
         })  # fmt: skip
-    speed = [float(m["examples_per_s"]) for m in logged if _known(m.get("examples_per_s"))]
-    tokens = [float(m["tokens_per_s"]) for m in logged if _known(m.get("tokens_per_s"))]
+    speeds = {k: [float(m[k]) for m in logged if _known(m.get(k))] for k in ("examples_per_s", "tokens_per_s")}
     return {
         "panels": panels,
         "ticks": x.ticks(5),
@@ -103,8 +102,7 @@ def training_plot(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
         "first": loss[0],
         "last": _smooth(loss)[-1],
         "splits": sorted({str(m["eval"]) for m in checks}),
-        "examples_per_s": float(np.median(speed)) if speed else None,
-        "tokens_per_s": float(np.median(tokens)) if tokens else None,
+        **{key: float(np.median(known)) if known else None for key, known in speeds.items()},
     }
 
 
@@ -190,11 +188,9 @@ def expert_map(expert_use: pd.DataFrame) -> dict[str, Any]:
         expert_use: one row a group, one column an expert; or rows indexed by (group, layer), which are averaged over
             layers, with a second map of how much groups differ in each layer.
     """
-    layers = None
-    use = expert_use
+    layers, use = None, expert_use
     if isinstance(use.index, pd.MultiIndex):
-        spread = use.groupby(level=1, sort=True).std(ddof=0)
-        layers = _heat(spread)
+        layers = _heat(use.groupby(level=1, sort=True).std(ddof=0))
         use = use.groupby(level=0, sort=False).mean()
     gate_NE = use.to_numpy(np.float64)
     order = np.lexsort((-gate_NE.max(-1), gate_NE.argmax(-1)))

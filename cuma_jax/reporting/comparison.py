@@ -21,14 +21,9 @@ Values = Mapping[str, Any]
 
 
 def write_comparison_report(values: Values, folder: pathlib.Path) -> pathlib.Path:
-    """Writes `folder`/report.html, whole or not at all, and returns its path.
-
-    Args:
-        values: what comparison.json holds.
-        folder: of the comparison.
-    """
-    text, path = render_comparison(values), folder / REPORT_FILE
-    write_text(path, text)
+    """Writes `folder`/report.html, of what comparison.json holds, whole or not at all, and returns its path."""
+    path = folder / REPORT_FILE
+    write_text(path, render_comparison(values))
     return path
 
 
@@ -287,12 +282,10 @@ def sentence(split: Mapping[str, Any], reference: str) -> str:
         f"nearer than {len(found['worse'])} of {found['total']} other methods, farther than {len(found['better'])}, "
         f"and too close to call for {len(found['open'])}."
     )
-    gaps = {r["title"]: r for r in split["difference"]["rows"] if r["kind"] == "variant"}
-    if gaps:
-        # The hardest rival, not the easiest: the rows are in the order of their distance.
-        title, gap = next(iter(gaps.items()))
+    # The hardest rival, not the easiest: the rows are in the order of their distance.
+    if gap := next((r for r in split["difference"]["rows"] if r["kind"] == "variant"), None):
         side = "farther" if not gap["text"].startswith("-") else "nearer"
-        text += f" The strongest other method, {title}, is {gap['text'].lstrip('+-')} {side}"
+        text += f" The strongest other method, {gap['title']}, is {gap['text'].lstrip('+-')} {side}"
         text += f" ({gap['range']})." if gap["range"] else "."
     baselines = [g for g in split["difference"]["rows"] if g["kind"] == "baseline"]
     nearer, beaten = ([g for g in baselines if g["tone"] == tone] for tone in ("bad", "good"))

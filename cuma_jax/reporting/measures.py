@@ -37,29 +37,20 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], ece: Mapping[str, Any]) 
 def equity_rows(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a profile field: worst and best group and the spread, of accuracy and of distance."""
 
-    def cells(part: Mapping[str, Any] | None, style: str) -> dict[str, Any] | None:
-        if part is None:
-            return None
-        ends = {
-            end: {"group": part[end]["group"], "answers": f"{part[end]['answers']:,}",
-                  "score": number_text(part[end]["score"], style)}
-            for end in ("worst", "best")
+    def end(group: dict[str, Any], style: str) -> dict[str, Any]:
+        return group | {"answers": f"{group['answers']:,}", "score": number_text(group["score"], style)}
+
+    def cells(part: dict[str, Any] | None, style: str) -> dict[str, Any] | None:
+        return part and {
+            "worst": end(part["worst"], style), "best": end(part["best"], style),
+            "std": number_text(part["std"], "{:.3f}"), "corrected": number_text(part["std_corrected"], "{:.3f}"),
         }  # fmt: skip
-        return {
-            **ends,
-            "std": number_text(part["std"], "{:.3f}"),
-            "corrected": number_text(part["std_corrected"], "{:.3f}"),
-        }
 
     return [
-        {
-            "field": field.replace("_", " "),
-            "groups": part["groups"],
-            "accuracy": cells(part["accuracy"], "{:.1%}"),
-            "distance": cells(part["distance"], "{:.3f}"),
-        }
+        {"field": field.replace("_", " "), "groups": part["groups"],
+         "accuracy": cells(part["accuracy"], "{:.1%}"), "distance": cells(part["distance"], "{:.3f}")}
         for field, part in fields.items()
-    ]
+    ]  # fmt: skip
 
 
 def paper_rows(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

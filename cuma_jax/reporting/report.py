@@ -34,7 +34,6 @@ from cuma_jax.runtime.files import write_text
 REPORT_FILE = "report.html"
 _METHOD_TITLES = {"model": "CuMA", "uniform": "uniform", "pooled": "pooled", "group": "{one}'s average",
                   "shrunken_group": "{one}'s average, shrunk", "logistic": "regression on the profile"}  # fmt: skip
-
 _SAID = ("step", "steps", "unfinished")  # of the checkpoint, in words beside it
 
 
@@ -49,7 +48,6 @@ def write_report(
     """Writes `run_dir`/report.html, whole or not at all, and returns its path.
 
     Args:
-        run_dir: folder of the run.
         results: from `evaluation.evaluate`; `results.values["about"]` (command, machine, versions, times) is shown.
         metrics: the lines of metrics.jsonl: step, loss, balance, learning_rate, tokens_per_s, examples_per_s; a
             validation has "eval" with the split's name, step and loss.
@@ -68,20 +66,15 @@ def write_report(
 
 
 def add_preferences(run_dir: pathlib.Path, values: Mapping[str, Any], title: str) -> pathlib.Path:
-    """Puts what `evaluate --preferences` found into `run_dir`/report.html, and returns its path.
-
-    Args:
-        run_dir: folder of the run; without a report there, the page has this part alone.
-        values: of preferences.json.
-        title: the run's name.
+    """Puts the values of preferences.json into `run_dir`/report.html, and returns its path; without a report there, the
+    page has this part alone.
     """
     path, environment = run_dir / REPORT_FILE, make_environment()
     if path.is_file():
         page = path.read_text(encoding="utf-8")
     else:
         page = environment.get_template("win_rate_page.html").render(title=title)
-    page = with_part(environment, page, values)
-    write_text(path, page)
+    write_text(path, with_part(environment, page, values))
     return path
 
 
@@ -105,29 +98,26 @@ def render_report(
     expert_use: pd.DataFrame | None = None,
 ) -> str:
     """The page as text; see `write_report`."""
-    environment = make_environment()
-    values = results.values
+    environment, values = make_environment(), results.values
+    common = {
+        "title": str(config.get("name", "run")), "survey": values["survey"], "values": values,
+        "training": training_plot(metrics), "about": about_rows(values["about"]),
+        "config_text": json.dumps(config, indent=2, ensure_ascii=False, default=str),
+    }  # fmt: skip
     if "kind" in values:  # preference data
         return environment.get_template("preferences.html").render(
-            title=str(config.get("name", "run")),
-            survey=values["survey"],
-            values=values,
+            **common,
             headline=preferences_verdict(results),
             splits=[
                 {"title": split_title(name), "blocks": [("all", scores), *_groups(scores)]}
                 for name, scores in values["splits"].items()
             ],
-            training=training_plot(metrics),
-            about=about_rows(values["about"]),
-            config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
         )
     one, many = group_words(results)
     split = headline_split(results)
     questions = values["splits"][split]["questions"]
     return environment.get_template("report.html").render(
-        title=str(config.get("name", "run")),
-        survey=values["survey"],
-        values=values,
+        **common,
         one=one,
         many=many,
         verdict=verdict(results),
@@ -147,13 +137,10 @@ def render_report(
         paper=paper_rows(values["splits"]),
         order=values.get("option_order"),
         unfinished=values["about"].get("checkpoint") if values["about"].get("unfinished") else None,
-        training=training_plot(metrics),
         answers=answer_panels(results.per_cell, split, questions),
         scatters=mean_scatters(results.per_cell, split, questions),
         experts=None if expert_use is None or expert_use.empty else expert_map(expert_use),
         methods={name: text.format(one=one) for name, text in _METHOD_TITLES.items()},
-        about=about_rows(values["about"]),
-        config_text=json.dumps(config, indent=2, ensure_ascii=False, default=str),
     )
 
 

@@ -16,14 +16,9 @@ from cuma_jax.runtime.files import write_text
 def write_stages_page(
     folder: pathlib.Path, name: str, scores: StageScores, stages: Sequence[tuple[str, str]], about: Mapping[str, Any]
 ) -> pathlib.Path:
-    """Writes `folder`/report.html, whole or not at all, and returns its path.
+    """Writes `folder`/report.html of a chain, whole or not at all, and returns its path.
 
-    Args:
-        folder: of the chain.
-        name: of the chain.
-        scores: of its stages.
-        stages: name and objective of each, first to last; each has its own page in its own folder.
-        about: how it was measured.
+    `stages` are name and objective of each, first to last; each has its own page in its own folder.
     """
     text = make_environment().get_template("stages.html").render(
         title=name,

@@ -51,14 +51,10 @@ def preferences_verdict(results: Results) -> dict[str, Any]:
     kind = results.values["kind"]
     choices = kind != "conversations"
     difference = scores["accuracy_difference"] if choices else scores["difference"]
-    better = 1 if choices else -1
-    known = difference["low"] is not None
-    if known and min(better * difference["low"], better * difference["high"]) > 0:
-        answer, tone = "Yes", "good"
-    elif known and max(better * difference["low"], better * difference["high"]) < 0:
-        answer, tone = "No, less than before", "bad"
-    else:
-        answer, tone = "It cannot be told", "unknown"
+    answer, tone, known = "It cannot be told", "unknown", difference["low"] is not None
+    if known and (difference["low"] > 0 or difference["high"] < 0):
+        better = (difference["low"] > 0) == choices  # more accuracy, less loss
+        answer, tone = ("Yes", "good") if better else ("No, less than before", "bad")
     if choices:
         because = (
             f"The likeliest response is the preferred one in {scores['accuracy']['value']:.1%} of the {kind} (chance: "
@@ -131,10 +127,9 @@ def _collapse(ratio: dict[str, Any], correlation: float | None, many: str) -> tu
     if value > 1.5:
         return "No: it exaggerates", "fair", f"{kept}."
     if value >= HELD:
-        sure = low is None or low >= HELD
-        return (
-            ("No", "good", f"{kept}.") if sure else ("Probably not", "fair", f"{kept}; the interval reaches {low:.0%}.")
-        )
+        if low is None or low >= HELD:
+            return "No", "good", f"{kept}."
+        return "Probably not", "fair", f"{kept}; the interval reaches {low:.0%}."
     if value >= PARTLY:
         if correlation is not None and correlation < 0.3:
             return "Mostly", "bad", f"{kept}, and not in the right places (correlation {correlation:.2f})."

@@ -30,12 +30,7 @@ def shown(text: str) -> str:
 
 
 def render_part(environment: jinja2.Environment, values: Mapping[str, Any]) -> str:
-    """The part as HTML between its two comments.
-
-    Args:
-        environment: `report.make_environment()`.
-        values: of preferences.json.
-    """
+    """The part, of the values of preferences.json, as HTML between its two comments."""
     environment.filters["shown"] = shown
     judge, win = values["judge"] or {}, values["winrate"]
     text = environment.get_template("win_rate.html").render(
@@ -71,33 +66,25 @@ def _headline(values: Mapping[str, Any]) -> dict[str, str]:
     win, survey = values["winrate"], values["kind"] == "survey"
     run, against = values["run"], values["against"]
     respondents = (values["judge"] or {}).get("url") is None
-    question = f"Is {run} preferred to {against}?"
     if not win:
         why = "No judge was named (judge.url), so there is no win-rate; the replies are below."
         return {"question": f"{run} beside {against}", "tone": "unknown", "answer": "", "because": why, "how": ""}
     metric = win["win_rate"]
-    if metric["value"] is None:
-        answer, tone = "It cannot be told", "unknown"
-    elif win["n"]["wins"] + win["n"]["losses"] < _FEW:
-        answer, tone = "It cannot be told", "unknown"  # an interval from so few means nothing
-    elif metric["low"] is not None and metric["low"] > 0.5:
-        answer, tone = "Yes", "good"
-    elif metric["high"] is not None and metric["high"] < 0.5:
-        answer, tone = "No", "bad"
-    else:
-        answer, tone = "It cannot be told", "unknown"
+    answer, tone = "It cannot be told", "unknown"
+    if metric["low"] is not None and win["n"]["wins"] + win["n"]["losses"] >= _FEW:
+        if metric["low"] > 0.5:
+            answer, tone = "Yes", "good"
+        elif metric["high"] < 0.5:
+            answer, tone = "No", "bad"
     known = f" ({interval(metric, '{:.1%}')})" if metric["low"] is not None else ""
     who = "people's own answers" if respondents else values["judge"]["judge"]
     because = f"Its win-rate is {number(metric, '{:.1%}')}{known}, ties counted half, as judged by {who}."
+    how = "The judge sees who is asking, and both replies in both orders. A side wins where it is preferred in both."
     if respondents:
         how = "A side wins where it gives the answer that the held-out person gave, and the other side does not."
-    else:
-        how = (
-            "The judge sees who is asking, and both replies in both orders. A side wins where it is preferred in both."
-        )
     over = f" Intervals are 95%, by resampling {win['clusters']}; 50% is no difference."
-    return {"question": question if not survey else f"Is {run} nearer to people than {against}?", "tone": tone,
-            "answer": answer, "because": because, "how": how + over}  # fmt: skip
+    question = f"Is {run} nearer to people than {against}?" if survey else f"Is {run} preferred to {against}?"
+    return {"question": question, "tone": tone, "answer": answer, "because": because, "how": how + over}
 
 
 def _bar(n: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -109,13 +96,8 @@ def _bar(n: Mapping[str, int]) -> list[dict[str, Any]]:
 
 def _tiles(values: Mapping[str, Any]) -> list[dict[str, str]]:
     win = values["winrate"]
-    tiles = [
-        _tile(
-            win["win_rate"],
-            "win-rate",
-            f"{win['n']['comparisons']:,} comparisons, {win['n']['clusters']:,} {win['clusters']}",
-        )
-    ]
+    counts = f"{win['n']['comparisons']:,} comparisons, {win['n']['clusters']:,} {win['clusters']}"
+    tiles = [_tile(win["win_rate"], "win-rate", counts)]
     if orders := win["orders"]:
         calls = orders["calls"]
         decided = calls["first_shown"] + calls["second_shown"]
@@ -129,8 +111,7 @@ def _tiles(values: Mapping[str, Any]) -> list[dict[str, str]]:
     return tiles
 
 
-def _tile(metric: Mapping[str, Any], label: str, hint: str) -> dict[str, str]:
-    metric = dict(metric)
+def _tile(metric: dict[str, Any], label: str, hint: str) -> dict[str, str]:
     return {"value": number(metric, "{:.1%}"), "range": interval(metric, "{:.1%}"), "label": label, "hint": hint}
 
 

@@ -36,15 +36,9 @@ class Marginals:
 
     def predict(self, name: str, question_N: np.ndarray, group_N: np.ndarray) -> np.ndarray:
         """Distribution [N, O] that the baseline `name` (one of `MARGINALS`) gives each (question, group)."""
-        if name == "uniform":
-            return self.uniform_QO[question_N]
-        if name == "pooled":
-            return self.pooled_QO[question_N]
-        if name == "group":
-            return self.group_QGO[question_N, group_N]
-        if name == "shrunken_group":
-            return self.shrunken_QGO[question_N, group_N]
-        raise ValueError(f"unknown baseline {name!r}; known: {', '.join(MARGINALS)}")
+        if name in (of_questions := {"uniform": self.uniform_QO, "pooled": self.pooled_QO}):
+            return of_questions[name][question_N]
+        return {"group": self.group_QGO, "shrunken_group": self.shrunken_QGO}[name][question_N, group_N]
 
 
 def fit_marginals(
@@ -60,13 +54,7 @@ def fit_marginals(
     The shrunken group is the posterior mean under a Dirichlet prior centred on the pooled marginal,
     `(n_eff p_group + a p_pooled) / (n_eff + a)`, with the concentration `a` of each question the one that maximises
     the Dirichlet-multinomial likelihood of all its groups (empirical Bayes; Minka 2000, "Estimating a Dirichlet
-    distribution").
-
-    Args:
-        size_Q: number of options of each question.
-        groups: number of groups G.
-        question_A, group_A, option_A: the training answers.
-        weight_A: survey weight of each answer's respondent.
+    distribution"). `weight_A` is the survey weight of each answer's respondent.
     """
     questions, options = len(size_Q), int(np.max(size_Q))
     uniform_QO = (np.arange(options) < size_Q[:, None]) / size_Q[:, None]

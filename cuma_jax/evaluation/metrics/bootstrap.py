@@ -65,7 +65,6 @@ def resampled(
 
     Args:
         metrics: from copies of each cluster, float32 [clusters, some resamples], to metrics [..., as many].
-        clusters, resamples, seed, chunk: of the draws; see `poisson_weights`.
         at_once: most resamples that `metrics` is given, to bound its memory; None: `chunk`.
     """
     width = at_once or chunk
@@ -80,7 +79,7 @@ def resampled(
 
 
 def centred_interval(
-    point_N: np.ndarray, resampled_NB: np.ndarray, low: float = -np.inf, high: float = np.inf, level: float = 0.95
+    point_N: np.ndarray, resampled_NB: np.ndarray, low: float = -np.inf, high: float = np.inf
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile interval moved so that the resamples' mean falls on the point estimate.
 
@@ -88,19 +87,14 @@ def centred_interval(
     a second time: the plain percentile interval then lies above the estimate, and the basic one below it. The
     expected value of the estimate at this sample size is what we report (the noise floor is reported beside it), so
     the bootstrap's bias, `mean(resampled) - point`, is subtracted from both percentiles. Where there is no bias this
-    is the percentile interval.
-
-    Args:
-        point_N: point estimates; NaN gives NaN bounds.
-        resampled_NB: the same metrics in every resample; NaN entries are left out.
-        low, high: bounds of the metric's range; the interval is cut there.
-        level: coverage aimed at.
+    is the percentile interval. NaN estimates have NaN bounds, NaN resamples are left out, and the interval is cut at
+    `low` and `high`.
     """
     if resampled_NB.shape[-1] == 0:
         return np.full(point_N.shape, np.nan), np.full(point_N.shape, np.nan)
     known_N = np.isfinite(point_N) & np.isfinite(resampled_NB).any(-1)
     bounds_2N = np.full((2, *point_N.shape), np.nan)
-    tail = (1.0 - level) / 2.0
+    tail = (1.0 - 0.95) / 2.0
     if known_N.any():
         centred_NB = centre(point_N[known_N], resampled_NB[known_N])
         bounds_2N[:, known_N] = np.nanquantile(centred_NB, [tail, 1.0 - tail], axis=-1)

@@ -30,11 +30,8 @@ def noise_floor(
     not in it, so it is a lower bound where respondents were drawn in clusters.
 
     Args:
-        p_NO: distribution of each cell.
         n_effective_N: Kish effective sample size; rounded to a whole number of at least 1.
-        size_N: number of options of each cell's question.
-        ordered_N: whether the options are a scale (EMD) or not (total variation).
-        seed: of the Monte Carlo draws.
+        size_N, ordered_N: options of each cell's question, and whether they are a scale (EMD; else total variation).
         draws: Monte Carlo draws a cell; the standard error is about 0.6/sqrt(draws) of the floor.
     """
     rng = np.random.default_rng([seed, 0xF100])

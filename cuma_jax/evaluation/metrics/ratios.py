@@ -18,13 +18,7 @@ SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """A metric: weighted sums of columns over the sum of another column.
-
-    Attributes:
-        columns: weight of each column.
-        over: the column of units.
-        bounds: what it can be; its interval is cut there.
-    """
+    """A metric: sums of columns by their weights, over the sum of another column; its interval is cut at `bounds`."""
 
     columns: Mapping[str, float]
     over: str
@@ -34,13 +28,9 @@ class Ratio:
 def ratio_metrics(
     frame: pd.DataFrame, ratios: Mapping[str, Ratio], cluster: str, resamples: int, seed: tuple[int, ...]
 ) -> dict[str, dict[str, float | None]]:
-    """Every metric as {value, low, high}; None where it is not defined, and for the interval of a single cluster.
+    """Every metric of the rows as {value, low, high}, by resampling what has the same value of the column `cluster`.
 
-    Args:
-        frame: one row a scored row.
-        ratios: the metrics, by name.
-        cluster: column of what is resampled together.
-        resamples, seed: of the Poisson bootstrap.
+    None where a metric is not defined, and for the interval of a single cluster.
     """
     columns = sorted({name for ratio in ratios.values() for name in (*ratio.columns, ratio.over)})
     sums_RC = frame.groupby(cluster, sort=True)[columns].sum().to_numpy(np.float64)

@@ -54,7 +54,6 @@ def spread(
         variance_CB: sampling variance of each true mean.
         weight_C: weight of each group: its number of answers, so that small, noisy groups count less.
         usable_C: cells of ordered questions; a mean needs a scale.
-        sum_QC: from `question_matrix`.
     """
     known_CB = np.isfinite(true_CB) & np.isfinite(predicted_CB) & usable_C[:, None]
     weight_CB = np.where(known_CB, weight_C[:, None], 0.0)

@@ -15,11 +15,7 @@ from cuma_jax.surveys.survey import Survey, other_fields
 
 
 def check_groups(source: Survey | Preferences, fields: tuple[str, ...]) -> None:
-    """Checks `evaluation.group_by` before anything is scored.
-
-    Raises:
-        CumaError: a field that the data do not have.
-    """
+    """Raises a CumaError where `evaluation.group_by` names a field that the data do not have."""
     for field in fields:
         if field not in source.respondents:
             raise CumaError(
@@ -48,14 +44,7 @@ def metrics_with_groups(
     frame: pd.DataFrame, ratios: Mapping[str, Ratio], units: str, config: EvaluationConfig, number: int
 ) -> dict[str, Any]:
     """The metrics of a split, and in `groups` those of each value of each `evaluation.group_by` field that has at least
-    `evaluation.min_cell` rows.
-
-    Args:
-        frame: one row a scored row, from `add_people`.
-        ratios: the metrics.
-        units: the column whose sum is `n.units`.
-        config: the evaluation section.
-        number: of the split, for the draws.
+    `evaluation.min_cell` rows. The frame is from `add_people`; `number`, of the split, is for the draws.
     """
 
     def metrics(part: pd.DataFrame) -> dict[str, Any]:

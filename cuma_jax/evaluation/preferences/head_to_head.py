@@ -17,31 +17,18 @@ from cuma_jax.config import SamplingConfig
 from cuma_jax.evaluation.preferences.groups import check_groups, group_columns
 from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, held_out_prompts, in_hash_order, same_for
 from cuma_jax.evaluation.preferences.replies import Replies, Side, groups_to_show, samples_of, write_replies
-from cuma_jax.evaluation.preferences.win_rate import (
-    order_metrics,
-    respondents_judge,
-    scores_of,
-    win_rates,
-)
+from cuma_jax.evaluation.preferences.win_rate import order_metrics, respondents_judge, scores_of, win_rate, win_rates
 from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.run.run import Run
 from cuma_jax.surveys.profiles import profile_text
 
-RESPONDENTS = "respondents"
-"""The judge's name where people's own answers decide."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """How much is asked.
-
-    Attributes:
-        prompts: most comparisons.
-        pairs: most held-out pairs on which the judge is compared with people.
-        shown: prompts in the report, each for several profiles.
-        profiles: how many profiles that is.
+    """How much is asked: most comparisons (`prompts`), most held-out pairs on which the judge is compared with people,
+    and prompts in the report, each for so many profiles.
     """
 
     prompts: int = 100
@@ -56,11 +43,8 @@ def compare_sides(
     """Compares a run with another side. All processes call this; process 0 alone asks the judge.
 
     Args:
-        side: whose win-rate it is.
         other: brings the other side; called after the run's replies are written.
         judge: None: on a survey, the held-out respondents are the judge; on conversations there is no win-rate.
-        sampling: how both sides write.
-        sizes: how much is asked.
 
     Returns:
         Plain JSON values (None on processes other than 0): `judge`, `against`, `winrate` (`win_rate.win_rates` and,
@@ -101,7 +85,7 @@ def compare_sides(
         "kind": "survey" if survey else "conversations",
         "run": side.name,
         "against": against.name,
-        "judge": judge.about() if judge else {"judge": RESPONDENTS} if survey else None,
+        "judge": judge.about() if judge else {"judge": "respondents"} if survey else None,
         "winrate": _win_rates(a, asked, score_N) | {"orders": orders} if judge or survey else None,
         "agreement": agreement,
         "distinct": None if survey else {"run": ours.spread, "against": theirs.spread},
@@ -170,8 +154,7 @@ def _agreement(run: Run, judge: Judge, pairs: Sequence[tuple[ReplyPair, int]]) -
     comparisons = [comparison for comparison, _ in pairs]
     judged = judge.compare(comparisons, progress="judging people's pairs", max_failed=judge.config.max_failed)
     config, cluster_N = run.config.evaluation, np.array([prompt for _, prompt in pairs])
-    frame = pd.DataFrame({"score": scores_of(judged), "cluster": cluster_N, "split": ""})
-    found = win_rates(frame, (), 1, config.bootstrap, config.seed)
+    found = win_rate(scores_of(judged), cluster_N, config.bootstrap, config.seed)
     return {
         "agreement": found["win_rate"],
         "n": found["n"],

@@ -23,23 +23,17 @@ from cuma_jax.surveys.profiles import profile_text
 from cuma_jax.surveys.prompts import conversation_system_message, question_message
 from cuma_jax.tokenization.tokenizer import Message
 
-SEEN = ("train", "validation")
-"""Splits that training has seen something of."""
-
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutPrompt:
-    """A prompt and who asks it.
+    """A prompt and who asks it, of a row of the source.
 
     Attributes:
-        id: of the source's row: a conversation, or `respondent/question`.
-        split: the row's.
+        id: a conversation, or `respondent/question`.
         prompt: the prompt's number; rows with the same prompt share it.
-        person: row of the source's respondents.
-        profile: who asks, as a sentence.
+        person, profile: row of the source's respondents, and who that is, as a sentence.
         messages: the turns, the user's last; without a system message.
-        question: surveys: position of the question; -1 elsewhere.
-        option: surveys: what the respondent answered; -1 elsewhere.
+        question, option: surveys: position of the question, and what the respondent answered; -1 elsewhere.
     """
 
     id: str
@@ -55,19 +49,12 @@ class HeldOutPrompt:
 def held_out_prompts(run: Run, count: int) -> tuple[list[HeldOutPrompt], dict[str, int]]:
     """Held-out prompts of `evaluation.splits`, as many of each split as of the others where there are enough.
 
-    No prompt is asked twice for the same profile. Those too long for `data.buckets` are left out.
-
-    Args:
-        run: a config made real.
-        count: most of them.
-
-    Returns:
-        The prompts, and what was left out, by reason.
+    At most `count`, and what was left out, by reason: no prompt is asked twice for the same profile, and those too long
+    for `data.buckets` are left out.
     """
     splits = run.config.evaluation.splits
     found: list[HeldOutPrompt] = []
-    notes = {"prompts too long for data.buckets": 0}
-    taken: set[tuple[int, int]] = set()
+    too_long, taken = 0, set[tuple[int, int]]()
     for position, split in enumerate(splits):
         share = (count - len(found)) // (len(splits) - position)
         rows = np.flatnonzero(run.mask(split))
@@ -79,7 +66,7 @@ def held_out_prompts(run: Run, count: int) -> tuple[list[HeldOutPrompt], dict[st
             if who in taken:
                 continue
             if len(prompt_tokens(run, asked)) > run.config.data.buckets[-1]:
-                notes["prompts too long for data.buckets"] += 1
+                too_long += 1
                 continue
             taken.add(who)
             found.append(asked)
@@ -89,7 +76,7 @@ def held_out_prompts(run: Run, count: int) -> tuple[list[HeldOutPrompt], dict[st
             f"there is no held-out prompt of at most {run.config.data.buckets[-1]} tokens in "
             f"{', '.join(splits)}; add a longer bucket to data.buckets, or change evaluation.splits"
         )
-    return found, {reason: n for reason, n in notes.items() if n}
+    return found, {"prompts too long for data.buckets": too_long} if too_long else {}
 
 
 def asked_of(run: Run, row: int, split: str) -> HeldOutPrompt:
@@ -153,18 +140,14 @@ def prompt_tokens(run: Run, asked: HeldOutPrompt) -> np.ndarray:
     return np.array(run.tokenizer.encode_chat(turns, add_generation_prompt=True), np.int32)
 
 
-def prompts_of(run: Run, asked: Sequence[HeldOutPrompt], index: int = 0) -> list[EncodedPrompt]:
-    """What the run's writer is asked; `index` tells several replies to the same prompt apart."""
+def prompts_of(run: Run, asked: Sequence[HeldOutPrompt]) -> list[EncodedPrompt]:
+    """What the run's writer is asked."""
     profile_R = run.profiles.profile_R
-    return [EncodedPrompt(prompt_tokens(run, a), int(profile_R[a.person]), index, f"prompt {a.id}") for a in asked]
+    return [EncodedPrompt(prompt_tokens(run, a), int(profile_R[a.person]), 0, f"prompt {a.id}") for a in asked]
 
 
 def same_for(other: Run, run: Run, asked: Sequence[HeldOutPrompt]) -> list[HeldOutPrompt]:
-    """The same prompts and people in another run.
-
-    Raises:
-        CumaError: the other run has other data, or was trained on one of them.
-    """
+    """The same prompts and people in another run; a CumaError if it has other data, or was trained on one of them."""
     theirs, ours = other.source, run.source
     people = ours.respondents["respondent_id"].to_numpy()
     person_of = {name: i for i, name in enumerate(theirs.respondents["respondent_id"])}
@@ -179,7 +162,7 @@ def same_for(other: Run, run: Run, asked: Sequence[HeldOutPrompt]) -> list[HeldO
                 f"--against: the other run does not have {a.id!r} of {ours.name!r}; both runs need the same "
                 "data.source, data.task and data.path"
             )
-        if SPLITS[other.split_N[row]] in SEEN:
+        if SPLITS[other.split_N[row]] in ("train", "validation"):  # training has seen something of them
             raise CumaError(
                 f"--against: {a.id!r} is held out in one run, and in the other it is in {SPLITS[other.split_N[row]]}; "
                 "give both the same shares to hold out and the same data.split_seed"

@@ -53,11 +53,7 @@ PAIR_RATIOS = {
 
 
 def pair_layout(run: Run) -> PairLayout:
-    """The pairs of a run's data, whatever it was trained on.
-
-    Raises:
-        CumaError: the data have no pairs.
-    """
+    """The pairs of a run's data, whatever it was trained on; a CumaError where there are none."""
     if run.objective.pairs_replies:
         return typing.cast(PairLayout, run.training)
     config, source, table = run.config, run.source, run.table
@@ -78,15 +74,12 @@ def pair_layout(run: Run) -> PairLayout:
 def score_pairs(
     run: Run, models: Mapping[str, Any], mask_N: np.ndarray, layout: PairLayout, title: str = ""
 ) -> tuple[pd.DataFrame, dict[str, dict[str, np.ndarray]]]:
-    """Scores the pairs of some rows of the data under several adapters. All processes call this.
+    """Scores the pairs of some rows under several adapters; a CumaError if there are none. All processes call this.
 
     Args:
-        run: a config made real.
         models: name -> adapters, on the devices.
         mask_N: bool [N], answers or conversations of the source (`run.mask(split)`); of a survey, at most
             `evaluation.max_profiles` pairs are scored, drawn by the seed.
-        layout: from `pair_layout`.
-        title: of the progress bars; empty: none.
 
     Returns:
         One row a pair with what no model decides: `id` (conversation or question), `person` (row of `respondents`),
@@ -95,9 +88,6 @@ def score_pairs(
         And by model, float [P] each: `margin`, the summed log-probability of the preferred reply less that of the
         other, in nats; `correct`, whether it is above 0; `loss`, nats of the preferred reply; `choice_correct`, whether
         the preferred candidate has the highest mean log-probability of its turn (0 where `turns` is).
-
-    Raises:
-        CumaError: no pair in these rows.
     """
     pairs, config = layout.pairs, run.config
     longest = Buckets(config.data.buckets).limit(config.data.max_length)
@@ -132,13 +122,7 @@ def score_pairs(
 
 
 class _Choices:
-    """The choice among all candidates of each turn, told of the turn's first pair.
-
-    Args:
-        turn_X: turn of each reply; None: no turns.
-        reply_P2: replies of the pairs.
-        scored_X: replies that are scored.
-    """
+    """The choice among all candidates of each turn (`turn_X`; None: no turns), told of the turn's first pair."""
 
     def __init__(self, turn_X: np.ndarray | None, reply_P2: np.ndarray, scored_X: np.ndarray):
         self.first_P = np.zeros(len(reply_P2), bool)
@@ -209,15 +193,9 @@ def pair_metrics(
 
 
 def evaluate_pairs(run: Run, adapters: Any, about: dict[str, Any]) -> Results:
-    """Scores the splits of `evaluation.splits` of preference data, as `evaluate_preferences` does for other runs.
+    """Results of kind "pairs" (see `pair_metrics`) of preference data, as `evaluate_preferences` gives of other runs.
 
-    Args:
-        run: a run on preference data.
-        adapters: its trained adapters, on the devices.
-        about: how this was measured, kept as it is.
-
-    Returns:
-        Results of kind "pairs"; see `pair_metrics`. `per_cell` has one row a pair.
+    `per_cell` has one row a pair; `about` is kept as it is.
     """
     splits, frame, notes = pair_metrics(run, adapters, run.config.evaluation.splits)
     return preference_results(run, PAIRS, notes, splits, about, frame.drop(columns="person"))

@@ -3,6 +3,10 @@
 To a survey's question a side replies with one of its options, drawn from the model's distribution over them: what is
 compared is which answers it gives, not whether it keeps to the form.
 
+distinct-n (Li et al. 2016, arXiv:1510.03055): different n-grams over all n-grams of some replies, here of the replies
+to one prompt for several profiles, n-grams of tokens. Sampling alone makes replies differ; so the same is measured for
+one profile that asks several times.
+
 Shapes: N prompts that are compared, and after them prompts that are only shown; O options.
 """
 
@@ -13,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.evaluation.metrics.diversity import spread_of_replies
 from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, in_hash_order, prompts_of
 from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.generation.texts import generate_texts
@@ -41,7 +44,7 @@ class Replies:
         texts: a reply to every prompt.
         option_N: int64, of a survey the options that were drawn; empty elsewhere.
         spread: `across_profiles`, and `one_profile` (one person who asks as often: what sampling alone makes of it),
-            each as `diversity.spread_of_replies`; None on a survey.
+            each as `spread_of_replies`; None on a survey.
         notes: what is wrong with some replies, by reason.
     """
 
@@ -54,13 +57,9 @@ class Replies:
 def write_replies(
     side: Side, asked: Sequence[HeldOutPrompt], shown: Sequence[Sequence[int]], sampling: SamplingConfig
 ) -> Replies:
-    """Replies of one side. All processes call this.
+    """Replies of one side to `asked`, as `side.run` knows them. All processes call this.
 
-    Args:
-        side: who writes.
-        asked: all prompts, as `side.run` knows them.
-        shown: numbers of prompts that are alike but for the profile.
-        sampling: how tokens are drawn.
+    `shown` are numbers of prompts that are alike but for the profile.
     """
     if asked[0].question >= 0:
         return _answers(side, asked, sampling)
@@ -78,7 +77,7 @@ def write_replies(
     across = [[texts[i] for i in group] for group in shown]
     same = [[texts[group[0]], *(next(again).text for _ in group[1:])] for group in shown]
     spread = {"across_profiles": _spread(a, across), "one_profile": _spread(a, same)}
-    return Replies(texts, np.zeros(0, np.int64), spread, _known(notes))
+    return Replies(texts, np.zeros(0, np.int64), spread, {reason: n for reason, n in notes.items() if n})
 
 
 def _answers(side: Side, asked: Sequence[HeldOutPrompt], sampling: SamplingConfig) -> Replies:
@@ -94,13 +93,7 @@ def _answers(side: Side, asked: Sequence[HeldOutPrompt], sampling: SamplingConfi
 
 
 def draw_options(probs_NO: np.ndarray, uniform_N: np.ndarray, temperature: float) -> np.ndarray:
-    """The option at `uniform_N` of each distribution at a temperature, int64 [N]; at 0 the likeliest.
-
-    Args:
-        probs_NO: distributions, zero past each question's options.
-        uniform_N: in [0, 1).
-        temperature: probabilities are raised to its inverse.
-    """
+    """The option at `uniform_N`, in [0, 1), of each distribution at a temperature, int64 [N]; at 0 the likeliest."""
     if temperature == 0:
         return probs_NO.argmax(1)
     log_NO = np.log(np.maximum(probs_NO.astype(np.float64), 1e-300)) / temperature
@@ -111,8 +104,30 @@ def draw_options(probs_NO: np.ndarray, uniform_N: np.ndarray, temperature: float
     return np.minimum(option_N, last_N)  # rounding may carry a draw past the last option
 
 
-def _known(notes: dict[str, int]) -> dict[str, int]:
-    return {reason: count for reason, count in notes.items() if count}
+def distinct(replies: Sequence[Sequence[int]], n: int) -> float:
+    """Different n-grams over all n-grams of `replies`, together; nan where no reply has n tokens."""
+    grams = [tuple(reply[i : i + n]) for reply in replies for i in range(len(reply) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else float("nan")
+
+
+def same_share(replies: Sequence[str]) -> float:
+    """Share of the pairs of `replies` that are equal; nan for fewer than two."""
+    pairs = [a == b for i, a in enumerate(replies) for b in replies[:i]]
+    return sum(pairs) / len(pairs) if pairs else float("nan")
+
+
+def spread_of_replies(texts: Sequence[Sequence[str]], tokens: Sequence[Sequence[Sequence[int]]]) -> dict[str, float]:
+    """Means over prompts of `distinct_1`, `distinct_2`, and `equal`, the share of pairs of replies that are equal.
+
+    Of each prompt its replies are given, as texts and as token ids. What is not defined for any prompt is left out.
+    """
+    found = {
+        "distinct_1": [distinct(replies, 1) for replies in tokens],
+        "distinct_2": [distinct(replies, 2) for replies in tokens],
+        "equal": [same_share(replies) for replies in texts],
+    }
+    known = {name: [v for v in values if np.isfinite(v)] for name, values in found.items()}
+    return {name: float(np.mean(values)) for name, values in known.items() if values}
 
 
 def _spread(run: Run, texts: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -127,12 +142,6 @@ def groups_to_show(
     Of a survey: the questions that most of `asked` are about. Of conversations: each prompt for the person who asked
     it, and for others who are held out, of different groups (the first field of `evaluation.group_by`) if they are.
 
-    Args:
-        run: a config made real.
-        asked: what is compared.
-        most: prompts that are shown.
-        profiles: profiles for each.
-
     Returns:
         Prompts to write besides `asked`; and numbers of prompts (in `asked` and these, one after the other) that are
         alike but for the profile.
@@ -143,9 +152,7 @@ def groups_to_show(
     if asked[0].question >= 0:
         largest = sorted(groups.values(), key=len, reverse=True)
         return [], [numbers[:profiles] for numbers in largest[:most]]
-    more: list[HeldOutPrompt] = []
-    found = []
-    people = _unlike_people(run)
+    more, found, people = list[HeldOutPrompt](), [], _unlike_people(run)
     for numbers in list(groups.values())[:most]:
         row, group = asked[numbers[0]], [numbers[0]]
         seen = {int(run.profiles.profile_R[row.person])}
@@ -154,8 +161,7 @@ def groups_to_show(
             if len(group) < profiles and profile not in seen:
                 seen.add(profile)
                 group.append(len(asked) + len(more))
-                text = profile_text(run.profiles, profile)
-                more.append(dataclasses.replace(row, person=person, profile=text))
+                more.append(dataclasses.replace(row, person=person, profile=profile_text(run.profiles, profile)))
         found.append(group)
     return more, found
 

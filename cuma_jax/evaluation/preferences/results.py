@@ -26,11 +26,7 @@ def write_preferences(values: Mapping[str, Any], folder: pathlib.Path) -> None:
 
 
 def read_preferences(folder: pathlib.Path) -> dict[str, Any] | None:
-    """What `write_preferences` left in `folder`; None where there is nothing, or of another version.
-
-    Raises:
-        CumaError: the file is damaged.
-    """
+    """What `write_preferences` left; None where there is nothing, or of another version; a CumaError if damaged."""
     path = folder / PREFERENCES_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

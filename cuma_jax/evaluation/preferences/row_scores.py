@@ -7,7 +7,6 @@ is the same model with fresh adapters, which add nothing, on the same rows: diff
 Shapes: N rows (conversations or choices).
 """
 
-import dataclasses
 import typing
 from typing import Any
 
@@ -47,23 +46,8 @@ _ABOUT = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Rows:
-    """Rows of a split: their batcher, the person and the id of each, and the chance of guessing right."""
-
-    batcher: Batcher
-    person_N: np.ndarray
-    id_N: np.ndarray
-    chance_N: np.ndarray
-
-
 def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Results:
-    """Scores the splits of `evaluation.splits`.
-
-    Args:
-        run: a run on preference data.
-        adapters: its trained adapters, on the devices.
-        about: how this was measured, kept as it is.
+    """Scores the splits of `evaluation.splits` of preference data; `about` is kept as it is.
 
     Returns:
         Results whose `values["splits"][split]` has `n` (rows, annotators, units: tokens or choices), the metrics
@@ -78,12 +62,12 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
     frames: list[pd.DataFrame] = []
     splits: dict[str, Any] = {}
     for split in config.evaluation.splits:
-        rows = _rows(run, split)
-        loss_N, hit_N, unit_N = _scores(run, adapters, rows.batcher, f"scoring {split}")
-        base_N, base_hit_N, _ = _scores(run, base, rows.batcher, f"scoring {split}, before training")
-        frame = pd.DataFrame({"split": split, "id": rows.id_N})
+        batcher, person_N, id_N, chance_N = _rows(run, split)
+        loss_N, hit_N, unit_N = _scores(run, adapters, batcher, f"scoring {split}")
+        base_N, base_hit_N, _ = _scores(run, base, batcher, f"scoring {split}, before training")
+        frame = pd.DataFrame({"split": split, "id": id_N})
         frame = frame.assign(units=unit_N, loss=loss_N, base_loss=base_N, correct=hit_N, base_correct=base_hit_N)
-        frame = add_people(frame.assign(chance=rows.chance_N), source, rows.person_N, config.evaluation.group_by)
+        frame = add_people(frame.assign(chance=chance_N), source, person_N, config.evaluation.group_by)
         splits[split] = metrics_with_groups(frame, _RATIOS, "units", config.evaluation, len(splits))
         frames.append(frame)
     notes = _conversations(run).tokens.notes if isinstance(source, Preferences) else {}
@@ -111,14 +95,15 @@ def _conversations(run: Run) -> ConversationLayout:
     return typing.cast(ConversationLayout, run.training)
 
 
-def _rows(run: Run, split: str) -> _Rows:
+def _rows(run: Run, split: str) -> tuple[Batcher, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of a split: their batcher, the person and the id of each, and the chance of guessing right."""
     mask_N = run.mask(split)
     if isinstance(run.source, Preferences):
         layout = _conversations(run)
         frame, index_N = layout.source.conversations, np.flatnonzero(mask_N & layout.tokens.kept_C)
         ids, person_N = frame["conversation_id"].to_numpy(), frame["person"].to_numpy(np.int64)
         chance_N = np.zeros(len(index_N))
-        return _Rows(layout.batcher(index_N, packing=False), person_N[index_N], ids[index_N], chance_N)
+        return layout.batcher(index_N, packing=False), person_N[index_N], ids[index_N], chance_N
     survey, options, index_N = run.survey, run.prediction, np.flatnonzero(mask_N)
     assert options is not None
     respondent_N, question_N = survey.respondent_A[index_N], survey.question_A[index_N]
@@ -126,17 +111,14 @@ def _rows(run: Run, split: str) -> _Rows:
     rows = Rows(profile_N, question_N, survey.option_A[index_N], None, np.ones(len(index_N)))
     ids = np.array([question.id for question in survey.questions], dtype=object)
     chance_Q = np.array([1 / len(question.options) for question in survey.questions])
-    return _Rows(options.batcher(rows), respondent_N.astype(np.int64), ids[question_N], chance_Q[question_N])
+    return options.batcher(rows), respondent_N.astype(np.int64), ids[question_N], chance_Q[question_N]
 
 
 def _scores(run: Run, adapters: Any, batcher: Batcher, what: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Summed loss in nats, what was right, and the number of tokens or choices of every row, float64 [N]."""
-    asked, layout = (row_losses, run.training)
-    if run.prediction is not None:
-        asked, layout = row_choices, run.prediction
-    found = np.zeros((3, len(batcher)))
-    step = row_step(run, asked)
-    for index_B, sums in ask_rows(run, step, adapters, batcher, layout.tables, what):
+    found, options = np.zeros((3, len(batcher))), run.prediction
+    step, tables = row_step(run, row_choices if options else row_losses), (options or run.training).tables
+    for index_B, sums in ask_rows(run, step, adapters, batcher, tables, what):
         found[:, index_B] = sums
     return found[0], found[1], found[2]
 

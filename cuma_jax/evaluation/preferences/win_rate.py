@@ -6,6 +6,7 @@ where the judge failed for good: such a comparison is counted and in no metric.
 Shapes: N comparisons, K resamples.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,16 +20,9 @@ Metric = dict[str, float | None]
 
 
 def mean_share(value_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: int) -> Metric:
-    """The mean of the values that are not nan, with a 95% interval by resampling clusters.
+    """The mean of the values, 0 to 1, that are not nan, with a 95% interval by resampling clusters (prompts, people).
 
-    Args:
-        value_N: between 0 and 1.
-        cluster_N: what is resampled together (the prompt, or the respondent).
-        resamples: number of them; 0: no interval.
-        seed: of the draws.
-
-    Returns:
-        `value`, `low` and `high`; None where they are not defined (no value; an interval of one cluster).
+    `value`, `low` and `high` are None where they are not defined (no value; an interval of one cluster; 0 resamples).
     """
     known_N = np.isfinite(value_N)
     frame = pd.DataFrame({"cluster": cluster_N[known_N], "value": value_N[known_N], "values": 1})
@@ -53,11 +47,7 @@ def win_rate(score_N: np.ndarray, cluster_N: np.ndarray, resamples: int, seed: i
 def win_rates(frame: pd.DataFrame, group_by: Sequence[str], min_cell: int, resamples: int, seed: int) -> dict[str, Any]:
     """The win-rate of all comparisons, of each split, and of each group of at least `min_cell` of them.
 
-    Args:
-        frame: columns `score`, `cluster`, `split`, and one for each field of `group_by`.
-        group_by: profile fields.
-        min_cell: smallest group that is reported.
-        resamples, seed: of the bootstrap.
+    The frame has columns `score`, `cluster`, `split`, and one for each field of `group_by`.
     """
 
     def metrics(part: pd.DataFrame) -> dict[str, Any]:
@@ -93,19 +83,16 @@ def order_metrics(judged: Sequence[Judged], cluster_N: np.ndarray, resamples: in
     decided = [(float(place == FIRST), cluster) for place, cluster in places if place in (FIRST, SECOND)]
     first_D = np.array([first for first, _ in decided], np.float64)
     both = [j for j in judged if j.asked and j.score is not None]
+    agree, calls = sum(j.verdicts[0] == j.verdicts[1] for j in both), Counter(place for place, _ in places)
     return {
         "first_position": mean_share(first_D, np.array([cluster for _, cluster in decided]), resamples, seed),
-        "consistent": {
-            "value": sum(j.verdicts[0] == j.verdicts[1] for j in both) / len(both) if both else None,
-            "low": None,
-            "high": None,
-        },
+        "consistent": {"value": agree / len(both) if both else None, "low": None, "high": None},
         "calls": {
-            "answered": sum(place is not None for place, _ in places),
-            "first_shown": sum(place == FIRST for place, _ in places),
-            "second_shown": sum(place == SECOND for place, _ in places),
-            "ties": sum(place == TIE for place, _ in places),
-            "failed": sum(place is None for place, _ in places),
+            "answered": len(places) - calls[None],
+            "first_shown": calls[FIRST],
+            "second_shown": calls[SECOND],
+            "ties": calls[TIE],
+            "failed": calls[None],
         },
         "equal_replies": len(judged) - len(asked),
     }
@@ -113,10 +100,6 @@ def order_metrics(judged: Sequence[Judged], cluster_N: np.ndarray, resamples: in
 
 def respondents_judge(option_N: np.ndarray, first_N: np.ndarray, second_N: np.ndarray) -> np.ndarray:
     """Scores by people themselves, float64 [N]: 1 where the first side gave the person's own answer and the second did
-    not, 0 the other way round, 0.5 where both or neither did.
-
-    Args:
-        option_N: what each person answered.
-        first_N, second_N: what each side answered for that person's profile; -1: nothing that is an option.
+    not, 0 the other way round, 0.5 where both or neither did; -1 is nothing that is an option.
     """
     return 0.5 + 0.5 * ((first_N == option_N).astype(np.float64) - (second_N == option_N))

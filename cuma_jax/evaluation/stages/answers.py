@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cuma_jax.evaluation.metrics.baselines import fit_marginals
-from cuma_jax.evaluation.metrics.energy import energy_scores
+from cuma_jax.evaluation.metrics.distances import energy_scores
 from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE
 from cuma_jax.evaluation.stages.metrics import StageMetric, column
 from cuma_jax.evaluation.surveys.prediction import predict, prediction_step
+from cuma_jax.evaluation.surveys.scores import survey_marginals
 from cuma_jax.run.run import Run
 
 ANSWER_METRICS = {
@@ -27,7 +27,7 @@ ANSWER_METRICS = {
     ),
     "margin": StageMetric("Margin", "log-probability of a person's option less the others', nats", "answers", 2),
 }  # fmt: skip
-"""Of surveys; the first one decides the headline. energy: see `metrics.energy`. pair_accuracy: over all other
+"""Of surveys; the first one decides the headline. energy: see `distances.energy_scores`. pair_accuracy: over all other
 options, half for equals. margin: less the mean of the others'."""
 POOLED = "everybody alike"
 """The row beside the stages, as stages.json names it: the pooled distribution of the training answers."""
@@ -41,16 +41,20 @@ _LEAST = 1e-6  # a probability below this counts as this much, so that one answe
 def scored_answers(run: Run, models: Mapping[str, Any], splits: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     """By split, one row an answer: `annotator`, `answers` (1), and every metric of every model and of `POOLED`.
 
-    Args:
-        run: of any stage, on a survey.
-        models: name -> adapters, on the devices.
+    `run` is that of any stage, `models` name -> adapters, on the devices.
     """
     step = prediction_step(run)  # one for all, so that it is compiled once
-    survey, pooled_QO, found = run.survey, _pooled(run), dict[str, pd.DataFrame]()
+    survey, found = run.survey, dict[str, pd.DataFrame]()
     people = survey.respondents["respondent_id"].to_numpy()
+    pooled_QO = survey_marginals(survey, run.mask("train"), np.zeros(len(people), np.int64), 1).pooled_QO
+    sizes_Q = np.array([len(q.options) for q in survey.questions])
+    ordered_Q = np.array([q.ordered for q in survey.questions])
     for split in splits:
         index_N = _sample(run, split)
-        question_N, respondent_N = survey.question_A[index_N], survey.respondent_A[index_N]
+        question_N, respondent_N, option_N = (
+            x[index_N] for x in (survey.question_A, survey.respondent_A, survey.option_A)
+        )
+        options_N, ordered_N = sizes_Q[question_N], ordered_Q[question_N]
         frame = pd.DataFrame({
             "annotator": people[respondent_N], "question": [survey.questions[q].id for q in question_N], "answers": 1,
         })  # fmt: skip
@@ -60,7 +64,9 @@ def scored_answers(run: Run, models: Mapping[str, Any], splits: tuple[str, ...])
             title = f"predicting, {name}"
             predicted[name] = predict(run, adapters, profile_N, question_N, title, step).probs_NO
         for name, probs_NO in predicted.items():
-            frame = frame.assign(**_scores(run, index_N, name, probs_NO))
+            frame[column("energy", name)] = energy_scores(probs_NO, option_N, options_N, ordered_N)
+            accuracy_N, margin_N = against_others(probs_NO, option_N, options_N)
+            frame[column("pair_accuracy", name)], frame[column("margin", name)] = accuracy_N, margin_N
         found[split] = frame
     return found
 
@@ -68,49 +74,16 @@ def scored_answers(run: Run, models: Mapping[str, Any], splits: tuple[str, ...])
 def _sample(run: Run, split: str) -> np.ndarray:
     """At most `MOST_ANSWERS` answers of each question, drawn by the seed, int64 [N], in order."""
     rng = np.random.default_rng([run.config.evaluation.seed, 7])
-    question_A = run.survey.question_A
-    found = []
-    for question in range(len(run.survey.questions)):
-        rows = np.flatnonzero(run.mask(split) & (question_A == question))
-        found.append(rng.permutation(rows)[:MOST_ANSWERS])
-    return np.sort(np.concatenate(found))
-
-
-def _pooled(run: Run) -> np.ndarray:
-    """Distribution of each question's training answers, [Q,O]; even where it has none."""
-    survey, train_A = run.survey, run.mask("train")
-    question_A, option_A = survey.question_A[train_A], survey.option_A[train_A]
-    weight_A = survey.respondents["weight"].to_numpy(np.float64)[survey.respondent_A[train_A]]
-    sizes_Q = np.array([len(q.options) for q in survey.questions])
-    return fit_marginals(sizes_Q, 1, question_A, np.zeros_like(question_A), option_A, weight_A).pooled_QO
-
-
-def _scores(run: Run, index_N: np.ndarray, stage: str, probs_NO: np.ndarray) -> dict[str, np.ndarray]:
-    """The columns of one stage."""
-    survey = run.survey
-    question_N, option_N = survey.question_A[index_N], survey.option_A[index_N]
-    options_N = np.array([len(q.options) for q in survey.questions])[question_N]
-    ordered_N = np.array([q.ordered for q in survey.questions])[question_N]
-    accuracy_N, margin_N = against_others(probs_NO, option_N, options_N)
-    return {
-        column("energy", stage): energy_scores(probs_NO, option_N, options_N, ordered_N),
-        column("pair_accuracy", stage): accuracy_N,
-        column("margin", stage): margin_N,
-    }
+    mask_A, question_A = run.mask(split), run.survey.question_A
+    rows = [np.flatnonzero(mask_A & (question_A == q)) for q in range(len(run.survey.questions))]
+    return np.sort(np.concatenate([rng.permutation(rows_N)[:MOST_ANSWERS] for rows_N in rows]))
 
 
 def against_others(
     probs_NO: np.ndarray, option_N: np.ndarray, options_N: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The chosen option against every other one: how often it is likelier, and by how many nats on average.
-
-    Args:
-        probs_NO: distributions over the options, zero past each question's.
-        option_N: what was chosen.
-        options_N: how many options there are.
-
-    Returns:
-        Both float64 [N]; equal probabilities count half.
+    """The chosen option against the others of `options_N`: how often it is likelier (equals count half), and by how
+    many nats on average; both float64 [N].
     """
     other_NO = np.arange(probs_NO.shape[1]) < options_N[:, None]
     other_NO[np.arange(len(option_N)), option_N] = False

@@ -12,15 +12,9 @@ from cuma_jax.evaluation.metrics.ratios import Ratio, annotator_metrics
 
 @dataclasses.dataclass(frozen=True)
 class StageMetric:
-    """A metric that stages are compared by.
+    """A metric that stages are compared by: a sum divided by that of the column `over`, shown with `digits` decimals.
 
-    Attributes:
-        title: a few words.
-        about: what it is.
-        over: the column whose sum it is divided by.
-        digits: after the point, where it is shown.
-        less_is_better: as of a distance.
-        bounds, change_bounds: what it, and the difference of two, can be.
+    `bounds` and `change_bounds` are what it, and the difference of two, can be.
     """
 
     title: str
@@ -52,9 +46,6 @@ def stage_metrics(
     Args:
         frame: one row a scored row, with `annotator`, the columns that metrics are divided by, and `column(...)`s.
         names: rows of the table, first to last.
-        compared: those that are held against the one before.
-        metrics: name -> metric.
-        resamples, seed: of the intervals.
     """
     ratios: dict[str, Ratio] = {}
     for name, before in zip(names, [None, *names], strict=False):
@@ -63,8 +54,8 @@ def stage_metrics(
             ratios[mine] = Ratio({mine: 1}, metric.over, metric.bounds)
             if name in compared:
                 assert before is not None
-                change = Ratio({mine: 1, column(key, before): -1}, metric.over, metric.change_bounds)
-                ratios[f"change of {mine}"] = change
+                columns = {mine: 1, column(key, before): -1}
+                ratios[f"change of {mine}"] = Ratio(columns, metric.over, metric.change_bounds)
     found = annotator_metrics(frame, ratios, next(iter(metrics.values())).over, resamples, seed)
     stages: dict[str, dict[str, Any]] = {}
     for name in names:

@@ -35,12 +35,8 @@ reply, which decides much of the other metrics, cancels in it."""
 def scored_pairs(run: Run, models: Mapping[str, Any], splits: tuple[str, ...]) -> dict[str, pd.DataFrame]:
     """By split, one row a pair: `annotator`, `pairs`, `turns`, and every metric of every model.
 
-    Args:
-        run: of any stage, on preference data.
-        models: name -> adapters, on the devices; the first is the model before training.
-
-    Raises:
-        CumaError: a split without pairs.
+    `run` is that of any stage, `models` name -> adapters, on the devices, the model before training first. A CumaError
+    where a split has no pairs.
     """
     layout, found = pair_layout(run), dict[str, pd.DataFrame]()
     people = run.source.respondents["respondent_id"].to_numpy()
@@ -50,12 +46,9 @@ def scored_pairs(run: Run, models: Mapping[str, Any], splits: tuple[str, ...]) -
         before_P = next(iter(scores.values()))["margin"]
         for name, scored in scores.items():
             margin_P = scored["margin"]
-            metrics = {
-                "reward_accuracy": (margin_P > before_P) + 0.5 * (margin_P == before_P),
-                "pair_accuracy": scored["correct"],
-                "choice_accuracy": scored["choice_correct"],
-                "margin": margin_P,
-            }
-            frame = frame.assign(**{column(metric, name): values for metric, values in metrics.items()})
+            frame[column("reward_accuracy", name)] = (margin_P > before_P) + 0.5 * (margin_P == before_P)
+            frame[column("pair_accuracy", name)] = scored["correct"]
+            frame[column("choice_accuracy", name)] = scored["choice_correct"]
+            frame[column("margin", name)] = margin_P
         found[split] = frame
     return found

@@ -23,13 +23,8 @@ BASE = "base"
 
 @dataclasses.dataclass(frozen=True)
 class StageScores:
-    """Scores of the stages of a chain.
-
-    Attributes:
-        metrics: what stages are compared by; the first one decides the headline.
-        what: what the rows are, in the plural: answers or pairs.
-        values: plain JSON values: `splits[split]` is what `stage_metrics` returns.
-        frames: by split, one row an answer or pair.
+    """Scores of the stages of a chain: by split, `frames` with one row an answer or pair (`what`, in the plural), and
+    plain JSON values, whose `splits[split]` is what `stage_metrics` returns.
     """
 
     metrics: Mapping[str, StageMetric]
@@ -44,11 +39,9 @@ class StageScores:
 
 
 def score_stages(run: Run, stages: Mapping[str, Any]) -> StageScores:
-    """Scores adapters on the splits of `evaluation.splits`; all processes call this.
+    """Scores stages (name -> adapters, on the devices, first to last) on the splits of `evaluation.splits`.
 
-    Args:
-        run: of any of the stages.
-        stages: name -> adapters, on the devices, first to last.
+    `run` is that of any of them. All processes call this.
     """
     config = run.config.evaluation
     models = {BASE: run.identity_adapters(run.config.train.seed), **stages}

@@ -29,24 +29,20 @@ MIN_SUBGROUP = 5
 
 
 def paper_metrics(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> dict[str, Any]:
-    """The metrics above, as plain JSON values; None where one is not defined.
+    """The metrics above, of a split's scored answers, as plain JSON values; None where one is not defined."""
+    from sklearn.metrics import f1_score  # here and not above: importing it takes a second
 
-    Args:
-        survey: the data.
-        cells: the split's scored answers.
-        predicted_AO: distribution predicted for each of them.
-    """
     choice_A = predicted_AO.argmax(-1)
     hit_A = choice_A == cells.option_A
     emd_Q = _question_emds(survey, cells, choice_A)
-    found = {field: _sigma(survey, cells, hit_A, field) for field in sigma_fields(survey)}
-    sigmas = {field: sigma for field, sigma in found.items() if sigma is not None}
+    found = {field: _subgroup_accuracy(survey, cells, hit_A, field, MIN_SUBGROUP) for field in sigma_fields(survey)}
+    sigmas = {field: float(accuracy_G.std()) for field, accuracy_G in found.items() if len(accuracy_G) > 1}
     country = next((c for c in ("country", REFERENCE_FIELDS["country"]) if c in survey.respondents), None)
     right_G = np.zeros(0) if country is None else _subgroup_accuracy(survey, cells, hit_A, country, 1)
     return {
         "answers": len(hit_A),
         "accuracy": float(hit_A.mean()),
-        "macro_f1": _macro_f1(cells.option_A, choice_A),
+        "macro_f1": float(f1_score(cells.option_A, choice_A, average="macro")),
         "emd": float(emd_Q.mean()) if len(emd_Q) else None,
         "emd_auc": threshold_auc(emd_Q) if len(emd_Q) else None,
         "emd_questions": len(emd_Q),
@@ -63,12 +59,6 @@ def sigma_fields(survey: Survey) -> tuple[str, ...]:
         if set(eight) <= set(survey.respondents.columns):
             return eight
     return survey.profile_fields
-
-
-def _macro_f1(true_A: np.ndarray, choice_A: np.ndarray) -> float:
-    from sklearn.metrics import f1_score  # here and not above: importing it takes a second
-
-    return float(f1_score(true_A, choice_A, average="macro"))
 
 
 def _question_emds(survey: Survey, cells: SplitCells, choice_A: np.ndarray) -> np.ndarray:
@@ -90,8 +80,3 @@ def _subgroup_accuracy(survey: Survey, cells: SplitCells, hit_A: np.ndarray, fie
     count_G = np.bincount(code_A)[1:]
     right_G = np.bincount(code_A, hit_A, minlength=len(count_G) + 1)[1:]
     return right_G[count_G >= least] / count_G[count_G >= least]
-
-
-def _sigma(survey: Survey, cells: SplitCells, hit_A: np.ndarray, field: str) -> float | None:
-    right_G = _subgroup_accuracy(survey, cells, hit_A, field, MIN_SUBGROUP)
-    return float(right_G.std()) if len(right_G) > 1 else None

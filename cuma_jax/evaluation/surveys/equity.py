@@ -29,11 +29,8 @@ _CHUNK = 1 << 18
 class AnswerResiduals:
     """The answers that groups are scored by.
 
-    Attributes:
-        cluster_A, question_A: cluster of the respondent, and question, of each answer.
-        weight_A, hit_A: survey weight, and credit for the likeliest option.
-        residual_AO: answer (0 or 1) less prediction; its running sum over the options where they are ordered.
-        size_Q, ordered_Q: options of each question, and whether they are a scale.
+    `hit_A` is the credit for the likeliest option, `residual_AO` the answer (0 or 1) less the prediction, or the
+    running sum of that over the options where they are ordered.
     """
 
     cluster_A: np.ndarray
@@ -53,10 +50,8 @@ def equity(
     Each of the two has `worst` (group, answers, score), `best`, `std` and `std_corrected` over the groups.
 
     Args:
-        survey: the data.
         cells: the split's scored answers.
         cluster_A: cluster of each answer's respondent, from 0.
-        predicted_AO: distribution predicted for each answer.
         min_cell: answers that a group, and a group's question, need.
     """
     answers = answer_residuals(survey, cells, cluster_A, predicted_AO)
@@ -96,11 +91,7 @@ def group_scores(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`accuracy` and `distance` of each group, and their sampling variances, [G] each; NaN where one is not defined.
 
-    Args:
-        answers: of a split.
-        group_A: group of each answer's respondent, -1: none.
-        groups: how many there are.
-        min_cell: answers that a group's question needs.
+    `group_A` is the group of each answer's respondent, -1: none; `min_cell` answers are what a group's question needs.
     """
     inside_A = group_A >= 0
     index_A, group_A = np.flatnonzero(inside_A), group_A[inside_A]
@@ -115,18 +106,13 @@ def group_scores(
     )
     group_C, question_C = np.divmod(key_C, len(answers.size_Q))
     mass_C = np.bincount(cell_A, weight_A)
-    gap_CO = np.stack(
-        [
-            np.bincount(cell_A, weight_A * answers.residual_AO[index_A, o], len(key_C)) / mass_C
-            for o in range(answers.residual_AO.shape[1])
-        ],
-        axis=-1,
-    )
+    residuals = (answers.residual_AO[index_A, option] for option in range(answers.residual_AO.shape[1]))
+    gap_CO = np.stack([np.bincount(cell_A, weight_A * x_A, len(key_C)) / mass_C for x_A in residuals], axis=-1)
     # What one unit of each option's gap costs: a distance is the sum of absolute gaps times this.
     unit_C = np.where(answers.ordered_Q, 1.0 / (answers.size_Q - 1), 0.5)[question_C]
     distance_C = np.abs(gap_CO).sum(-1) * unit_C
-    questions_G = np.bincount(group_C, count_C >= min_cell, groups)
     used_C = count_C >= min_cell
+    questions_G = np.bincount(group_C, used_C, groups)
     per_C = np.where(used_C, 1.0 / np.maximum(questions_G[group_C], 1), 0.0)
     distance_G = np.where(questions_G > 0, np.bincount(group_C, distance_C * per_C, groups), np.nan)
     # Derivative of the distance by one answer: the sign of each gap times the answer's own residual, less the mean.

@@ -23,8 +23,6 @@ def group_bootstrap(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[s
 
     Args:
         per_cell: the cells of one split: question, group, emd and emd_BASELINE.
-        resamples: B.
-        seed: of the draws.
 
     Returns:
         baseline -> value (mean over questions of the mean over cells), low and high (95%, percentiles; None without
@@ -36,11 +34,8 @@ def group_bootstrap(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[s
     count_BG = multinomial_counts(groups, resamples, (seed, 0x6120))
     found = {}
     for baseline in BASELINES:
-        gap_GQ = (
-            per_cell.assign(gap=per_cell["emd"] - per_cell[f"emd_{baseline}"])
-            .pivot_table(index="group", columns="question", values="gap")
-            .to_numpy()
-        )
+        gaps = per_cell.assign(gap=per_cell["emd"] - per_cell[f"emd_{baseline}"])
+        gap_GQ = gaps.pivot_table(index="group", columns="question", values="gap").to_numpy()
         low, high = percentile_interval(_mean_of_questions(gap_GQ, count_BG))
         found[baseline] = {
             "value": float(_mean_of_questions(gap_GQ, np.ones((1, groups)))[0]),

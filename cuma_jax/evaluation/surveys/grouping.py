@@ -72,15 +72,9 @@ class SplitCells:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """The answers that an evaluation scores.
+    """The answers of each split that an evaluation scores: of `groups`, with the `profiles` that the model is told.
 
-    Attributes:
-        survey: questions, respondents and answers.
-        profiles: the profiles that the model is told.
-        train_A: bool, the training answers, which baselines are fitted on.
-        groups: whose distributions are compared.
-        cluster_R: cluster of each respondent for the bootstrap.
-        splits: the scored answers of each split, by its name.
+    Baselines are fitted on `train_A`; `cluster_R` is the cluster of each respondent for the bootstrap.
     """
 
     survey: Survey
@@ -108,22 +102,14 @@ def pair_keys(profiles: Profiles, cells: SplitCells) -> np.ndarray:
 
 
 def select_answers(survey: Survey, profiles: Profiles, split_A: np.ndarray, config: EvaluationConfig) -> Selection:
-    """Selects what is scored of every split of `config.splits`.
-
-    Args:
-        survey: questions, respondents and answers.
-        profiles: the profiles that the model is told.
-        split_A: position in `SPLITS` of each answer.
-        config: what to score.
+    """Selects what is scored of every split of `config.splits`; `split_A` is the position in `SPLITS` of each answer.
 
     Raises:
         CumaError: an empty split, an unknown field to group by, or no cell large enough.
     """
     groups, whole = build_groups(survey, config.group_by), whole_profiles(survey, profiles)
-    splits = {
-        name: build_split_cells(survey, whole, groups, split_A == SPLITS.index(name), config, name)
-        for name in config.splits
-    }
+    masks = {name: split_A == SPLITS.index(name) for name in config.splits}
+    splits = {name: build_split_cells(survey, whole, groups, mask, config, name) for name, mask in masks.items()}
     train_A = split_A == SPLITS.index("train")
     return Selection(survey, profiles, train_A, groups, build_clusters(survey, groups), splits)
 
@@ -207,7 +193,9 @@ def _sample_profiles(
     share_P = np.zeros(len(profiles.codes_PF))
     if np.bincount(question_U).max(initial=0) > most:
         used_P = np.unique(profile_U)
-        share_P[used_P] = hash_shares([_profile_key(profiles, int(row)) for row in used_P], seed, "evaluated profile")
+        values = (sorted(profiles.values(int(row)).items()) for row in used_P)
+        keys = ["\x1f".join(f"{field}={value}" for field, value in items) for items in values]
+        share_P[used_P] = hash_shares(keys, seed, "evaluated profile")
     for question in np.unique(question_U):
         rows = np.flatnonzero(question_U == question)
         if len(rows) > most:
@@ -215,7 +203,3 @@ def _sample_profiles(
             keep_U[rows[np.argsort(share_P[profile_U[rows]], kind="stable")[:most]]] = True
         counts[int(question)] = (min(len(rows), most), len(rows))
     return keep_U[pair_A], counts
-
-
-def _profile_key(profiles: Profiles, row: int) -> str:
-    return "\x1f".join(f"{field}={value}" for field, value in sorted(profiles.values(row).items()))

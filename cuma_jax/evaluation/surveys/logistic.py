@@ -31,17 +31,13 @@ MAX_CHOOSING = 2500
 STRENGTHS = (0.008, 0.04, 0.2, 1.0)
 """Inverse penalties (scikit-learn's C, weights scaled to mean 1) that are tried, the strongest penalty first."""
 _HELD = 5  # every fifth of these respondents judges the penalty
-_ITERATIONS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Logistic:
-    """Predicts any (profile, question) pair; a question is fitted when it is first asked for.
+    """Predicts any (profile, question) pair from the training answers, by a fit for each question.
 
     Attributes:
-        survey: the data.
-        profiles: the profiles that pairs name.
-        train_A: bool, the training answers.
         fallback_QO: distribution of a question whose training answers are too few or all the same.
         seed: of the hash that holds respondents out and samples them.
     """
@@ -119,8 +115,7 @@ def _choose_strength(
 
     From the strongest penalty down, each fit starts from the last; the first that is worse ends the search.
     """
-    best, best_loss, model = STRENGTHS[0], np.inf, None
-    chosen = None
+    best, best_loss, model, chosen = STRENGTHS[0], np.inf, None, None
     for strength in STRENGTHS:
         model = _fit(inputs_PV, fit, strength, model)
         loss = np.average(nll(_predict(model, inputs_PV[held[0]], options), held[1]), weights=held[2])
@@ -138,7 +133,7 @@ def _fit(
     from sklearn.linear_model import LogisticRegression
 
     profile_N, option_N, weight_N = rows
-    model = LogisticRegression(C=strength, solver="lbfgs", max_iter=_ITERATIONS, tol=1e-4, warm_start=True)
+    model = LogisticRegression(C=strength, solver="lbfgs", max_iter=100, tol=1e-4, warm_start=True)
     if start is not None and np.array_equal(start.classes_, np.unique(option_N)):
         model.coef_, model.intercept_, model.classes_ = start.coef_.copy(), start.intercept_.copy(), start.classes_
     with warnings.catch_warnings():

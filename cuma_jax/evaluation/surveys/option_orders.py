@@ -27,16 +27,11 @@ def option_orders(sizes_Q: Sequence[int], count: int, seed: int) -> list[np.ndar
     The first is as listed, the second reversed, the others drawn for each question.
     """
     places = np.arange(max(sizes_Q))
-    orders = []
-    for number in range(count):
-        order_QO = np.tile(places, (len(sizes_Q), 1))
+    orders = [np.tile(places, (len(sizes_Q), 1)) for _ in range(count)]
+    for number, order_QO in enumerate(orders[1:], 1):
         rng = np.random.default_rng([seed, 0x0DE5, number])
-        for q, size in enumerate(sizes_Q):
-            if number == 1:
-                order_QO[q, :size] = places[:size][::-1]
-            elif number > 1:
-                order_QO[q, :size] = rng.permutation(size)
-        orders.append(order_QO)
+        for order_O, size in zip(order_QO, sizes_Q, strict=True):
+            order_O[:size] = places[:size][::-1] if number == 1 else rng.permutation(size)
     return orders
 
 
@@ -56,11 +51,7 @@ def reordered(survey: Survey, order_QO: np.ndarray) -> Survey:
 
 
 def reordered_layout(run: Run, order_QO: np.ndarray) -> SurveyLayout:
-    """Rows for prediction with the options in another order: made as the run's own are.
-
-    Raises:
-        CumaError: in this order a row is longer than the longest allowed.
-    """
+    """Rows for prediction with the options in another order, made as the run's own are; a CumaError if too long."""
     a, survey = run, reordered(run.survey, order_QO)
     train_A = a.split_N == SPLITS.index("train")
     pieces = survey_tokens(a.config, survey, a.profiles, a.tokenizer, ("choice",), train_A)
@@ -80,14 +71,10 @@ def in_listed_order(probs_NO: np.ndarray, order_NO: np.ndarray) -> np.ndarray:
 
 
 def sensitivity(predictions: Sequence[np.ndarray]) -> dict[str, Any]:
-    """How much the order matters, over predicted rows and all pairs of orders.
+    """How much the order matters, over rows and pairs of orders; of each order [N, O] over the options as listed.
 
-    Args:
-        predictions: [N, O] over the options as listed, from each order.
-
-    Returns:
-        `orders`, `rows`, `total_variation` (mean distance between a row's predictions under two orders) and
-        `flips` (how often their likeliest options differ).
+    `total_variation` is the mean distance between a row's predictions under two orders, `flips` how often their
+    likeliest options differ.
     """
     pairs = list(itertools.combinations(predictions, 2))
     return {

@@ -48,13 +48,7 @@ def predict(
 ) -> Predictions:
     """Predicts every pair, once for each order of the options; the mean over orders. All processes call this.
 
-    Args:
-        run: a config made real.
-        adapters: its trained adapters, on the devices.
-        profile_N: int32, rows of the run's profiles.
-        question_N: int32, the survey's questions.
-        title: of the progress bar.
-        step: from `prediction_step`, where several adapters are asked; None: compiled here.
+    `step` is from `prediction_step`, where several adapters are asked; None: compiled here.
     """
     config, listed = run.config.evaluation, run.prediction
     assert listed is not None, "conversations have no options to predict"

@@ -41,19 +41,14 @@ from cuma_jax.surveys.survey import Survey
 def evaluate(
     selection: Selection, predictions: Predictions, config: EvaluationConfig, about: dict[str, Any] | None = None
 ) -> Results:
-    """Scores predictions and the baselines on every split of a selection.
+    """Scores predictions, of `selection.pairs`, and the baselines on every split of a selection.
 
-    Args:
-        selection: the scored answers (`grouping.select_answers`).
-        predictions: of `selection.pairs`.
-        config: what to score.
-        about: how it was measured (command, machine, versions); kept in the results as it is.
-
-    Raises:
-        CumaError: predictions that are not finite.
+    `about`, how it was measured (command, machine, versions), is kept as it is. A CumaError where predictions are not
+    finite.
     """
     survey, profiles = selection.survey, selection.profiles
-    marginals = _fit(selection)
+    groups = selection.groups
+    marginals = survey_marginals(survey, selection.train_A, groups.group_R, len(groups.names))
     told = _told(survey, profiles)
     pairs = selection.distinct_pairs(told)
     logistic = Logistic(survey, told, selection.train_A, marginals.pooled_QO, config.seed)
@@ -110,14 +105,9 @@ def _check(survey: Survey, predictions: Predictions) -> None:
         raise ValueError("predictions must be rows of probabilities that sum to 1 and are 0 past the options")
 
 
-def _fit(selection: Selection) -> Marginals:
-    survey, train_A = selection.survey, selection.train_A
-    respondent_A = survey.respondent_A[train_A]
-    return fit_marginals(
-        np.array([len(q.options) for q in survey.questions]),
-        len(selection.groups.names),
-        survey.question_A[train_A],
-        selection.groups.group_R[respondent_A],
-        survey.option_A[train_A],
-        survey.respondents["weight"].to_numpy(np.float64)[respondent_A],
-    )
+def survey_marginals(survey: Survey, train_A: np.ndarray, group_R: np.ndarray, groups: int) -> Marginals:
+    """The marginals of a survey's training answers, by question and by the group [R] of the respondent."""
+    size_Q = np.array([len(q.options) for q in survey.questions])
+    question_A, option_A, respondent_A = (x[train_A] for x in (survey.question_A, survey.option_A, survey.respondent_A))
+    weight_A = survey.respondents["weight"].to_numpy(np.float64)[respondent_A]
+    return fit_marginals(size_Q, groups, question_A, group_R[respondent_A], option_A, weight_A)

@@ -3,6 +3,7 @@
 Legend: A answers, C cells, O options, Q questions of the split, K clusters, B resamples.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from cuma_jax.evaluation.metrics.bootstrap import resampled
 from cuma_jax.evaluation.metrics.distances import distance, jensen_shannon, total_variation
 from cuma_jax.evaluation.metrics.noise_floor import kish_effective_n, noise_floor
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
-from cuma_jax.evaluation.surveys.calibration import reliability
 from cuma_jax.evaluation.surveys.cuma_paper import paper_metrics
 from cuma_jax.evaluation.surveys.equity import equity
 from cuma_jax.evaluation.surveys.group_bootstrap import group_bootstrap
@@ -28,10 +28,9 @@ from cuma_jax.evaluation.surveys.sufficient_statistics import (
     question_metrics,
     true_sums,
 )
-from cuma_jax.evaluation.surveys.summaries import Counter, mean_metrics
+from cuma_jax.evaluation.surveys.summaries import counter, mean_metrics, reliability
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.splits import SPLITS
-from cuma_jax.surveys.survey import Survey
 
 RESAMPLED = ("emd", "js", "nll", "accuracy", "spread_ratio", "correlation")
 """The model's metrics that are kept in every resample."""
@@ -49,13 +48,7 @@ def score_split(
 ) -> tuple[dict[str, Any], pd.DataFrame, dict[str, np.ndarray]]:
     """A split's part of the results (`Results.values["splits"][name]`), of `per_cell` and of `resamples`.
 
-    Args:
-        selection: the data.
-        cells: the split's scored answers.
-        marginals: fitted on the training answers.
-        predicted: distribution [A, O] for each answer of `cells`, by method of `PERSONAL`.
-        config: what to score.
-        name: of the split.
+    `predicted` is the distribution [A, O] for each answer of `cells`, by method of `PERSONAL`.
     """
     survey, groups = selection.survey, selection.groups
     question_Q, question_C = np.unique(cells.question_C, return_inverse=True)
@@ -82,20 +75,16 @@ def score_split(
     )
     floor_Q = np.bincount(question_C, floor_C) / np.bincount(question_C)
 
-    def metrics(weight_KB: np.ndarray) -> dict[str, np.ndarray]:
-        return question_metrics(statistics, weight_KB)
-
+    metrics = functools.partial(question_metrics, statistics)
     point = {key: value[..., 0] for key, value in metrics(np.ones((len(clusters), 1), np.float32)).items()}
     at_once = _CHUNK_BYTES // (4 * max(len(clusters), statistics.personal["model"].cells.shape[0]))
     drawn = resampled(metrics, len(clusters), config.bootstrap, seed, _DRAWN, int(np.clip(at_once, 1, _DRAWN)))
-    count = Counter(cells, question_C)
+    count = counter(cells, question_C)
 
     def mean_of(rows: np.ndarray) -> dict[str, Any]:
         """Every metric over the mean of the questions in `rows`."""
-        return mean_metrics(
-            {k: v[rows] for k, v in point.items()}, {k: v[rows] for k, v in drawn.items()}, floor_Q[rows],
-            lambda known: count(rows[known]),
-        )  # fmt: skip
+        mine, resamples = ({key: value[rows] for key, value in metrics.items()} for metrics in (point, drawn))
+        return mean_metrics(mine, resamples, floor_Q[rows], lambda known: count(rows[known]))
 
     def describe(row: int) -> dict[str, Any]:
         index, question = int(question_Q[row]), asked[row]
@@ -132,6 +121,7 @@ def score_split(
         "questions": {question.id: describe(row) for row, question in enumerate(asked)},
     }
     baseline_CO = {method: cell_distributions(statistics, method)[1] for method in BASELINES}
+    shown = {"true": true_CO, "predicted": model_CO, "pooled": baseline_CO["pooled"]}
     table = pd.DataFrame({
         "split": name,
         "question": [asked[q].id for q in question_C],
@@ -139,9 +129,7 @@ def score_split(
         "n": cells.count_C.astype(np.int64),
         "n_effective": statistics.n_effective_C,
         "n_train": marginals.n_QG[cells.question_C, cells.group_C].astype(np.int64),
-        "true": [row[:size].tolist() for row, size in zip(true_CO, size_C, strict=True)],
-        "predicted": [row[:size].tolist() for row, size in zip(model_CO, size_C, strict=True)],
-        "pooled": [row[:size].tolist() for row, size in zip(baseline_CO["pooled"], size_C, strict=True)],
+        **{k: [row[:size].tolist() for row, size in zip(p_CO, size_C, strict=True)] for k, p_CO in shown.items()},
         "emd": distance(true_CO, model_CO, size_C, ordered_C),
         "js": jensen_shannon(true_CO, model_CO),
         "tv": total_variation(true_CO, model_CO),
@@ -149,22 +137,17 @@ def score_split(
         **{f"emd_{b}": distance(true_CO, p_CO, size_C, ordered_C) for b, p_CO in baseline_CO.items()},
     })  # fmt: skip
     summary["over_groups"] = group_bootstrap(table, config.bootstrap, config.seed)
+    # The key is the same for two runs that draw the same people in every resample.
+    respondent_R, first_R = np.unique(cells.respondent_A, return_index=True)
+    ids = "\x1f".join(survey.respondents["respondent_id"].to_numpy()[respondent_R].tolist())
+    key = content_key(ids, cluster_A[first_R].astype(np.int64), f"{seed} {config.bootstrap} {_DRAWN}")
     kept = {
         "questions": np.array([question.id for question in asked]),
         "several_groups": several_Q,
         "answers": np.bincount(question_C, cells.count_C).astype(np.int64),
         "floor": floor_Q,
-        "key": np.array(_bootstrap_key(survey, cells, cluster_A, config.bootstrap, seed)),
+        "key": np.array(key),
         **{f"{m}_emd": drawn[f"{m}.emd"].astype(np.float32) for m in METHODS if m != "model"},
         **{metric: drawn[f"model.{metric}"].astype(np.float32) for metric in RESAMPLED},
     }
     return summary, table, {f"{name}/{key}": value for key, value in kept.items()}
-
-
-def _bootstrap_key(
-    survey: Survey, cells: SplitCells, cluster_A: np.ndarray, resamples: int, seed: tuple[int, ...]
-) -> str:
-    """The same for two runs that draw the same people in every resample."""
-    respondent_R, first_R = np.unique(cells.respondent_A, return_index=True)
-    ids = "\x1f".join(survey.respondents["respondent_id"].to_numpy()[respondent_R].tolist())
-    return content_key(ids, cluster_A[first_R].astype(np.int64), f"{seed} {resamples} {_DRAWN}")

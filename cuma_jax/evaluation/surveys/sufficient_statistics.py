@@ -7,7 +7,6 @@ Legend: A answers, C cells, O options, Q questions of the split, K clusters, B r
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 from scipy import sparse
@@ -134,7 +133,6 @@ def question_metrics(statistics: SufficientStatistics, weight_KB: np.ndarray) ->
     sum_QC = question_matrix(statistics.question_C, statistics.num_questions)
     filled_QB = sum_QC @ (~empty_CB).astype(np.float64)
     total_QB = sum_QC @ total_CB
-    in_bins = _bin_matrices(statistics)
 
     def cell_mean(x_CB: np.ndarray) -> np.ndarray:
         return _ratio(sum_QC @ np.where(empty_CB, 0.0, x_CB), filled_QB)
@@ -154,18 +152,23 @@ def question_metrics(statistics: SufficientStatistics, weight_KB: np.ndarray) ->
     out: dict[str, np.ndarray] = {}
     for method in METHODS:
         if method in PERSONAL:
-            method_CBO = _personal_metrics(
-                out, method, statistics.personal[method], weight_KB, empty_CB, answer_mean, question_gaps
-            )
+            sums = statistics.personal[method]
+            sums_CBX = _by_cell(sums.cells @ weight_KB, num_cells)
+            method_CBO = sums_CBX[..., :options]
+            # float32 sums leave the predictions 1e-7 off one; a drifting total would show in the CDFs.
+            method_CBO = method_CBO / np.where(empty_CB, np.nan, method_CBO.sum(-1))[..., None]
+            scores = [sums_CBX[..., options + i] for i in range(len(_SCORES))]
+            gap_XB = (sums.bins @ weight_KB).astype(np.float64)
         else:
             marginal_CO = statistics.marginal_MCO[MARGINALS.index(method)]
-            method_CBO = marginal_CO[:, None]
+            method_CBO, top_C = marginal_CO[:, None], marginal_CO.max(-1)
             by_option = _option_scores(marginal_CO, statistics.size_C)
-            for score in _SCORES:
-                out[f"{method}.{score}"] = answer_mean(np.einsum("cbo,co->cb", count_CBO, by_option[score]))
-            right_CB = np.einsum("cbo,co->cb", count_CBO, by_option["accuracy"])
-            gap_CB = marginal_CO.max(-1)[:, None] * total_CB - right_CB
-            out[f"{method}.gap"] = question_gaps(in_bins[method] @ gap_CB)
+            scores = [np.einsum("cbo,co->cb", count_CBO, by_option[score]) for score in _SCORES]
+            bin_C = statistics.question_C * BINS + top_bin(top_C)
+            gap_CB = top_C[:, None] * total_CB - scores[_SCORES.index("accuracy")]
+            gap_XB = question_matrix(bin_C, statistics.num_questions * BINS) @ gap_CB
+        out |= {f"{method}.{name}": answer_mean(score_CB) for name, score_CB in zip(_SCORES, scores, strict=True)}
+        out[f"{method}.gap"] = question_gaps(gap_XB)
         out[f"{method}.emd"] = cell_mean(distance(true_CBO, method_CBO, size_C1, ordered_C1))
         out[f"{method}.js"] = cell_mean(jensen_shannon(true_CBO, method_CBO))
         out[f"{method}.tv"] = cell_mean(total_variation(true_CBO, method_CBO))
@@ -179,41 +182,12 @@ def question_metrics(statistics: SufficientStatistics, weight_KB: np.ndarray) ->
     return out
 
 
-def _personal_metrics(
-    out: dict[str, np.ndarray],
-    method: str,
-    sums: PersonalSums,
-    weight_KB: np.ndarray,
-    empty_CB: np.ndarray,
-    answer_mean: Callable[[np.ndarray], np.ndarray],
-    question_gaps: Callable[[np.ndarray], np.ndarray],
-) -> np.ndarray:
-    """Adds a method's scores of single answers to `out`; returns its distribution [C, B, O] of each cell."""
-    sums_CBX = _by_cell(sums.cells @ weight_KB, len(empty_CB))
-    options = sums_CBX.shape[-1] - len(_SCORES)
-    for i, score in enumerate(_SCORES):
-        out[f"{method}.{score}"] = answer_mean(sums_CBX[..., options + i])
-    out[f"{method}.gap"] = question_gaps((sums.bins @ weight_KB).astype(np.float64))
-    predicted_CBO = sums_CBX[..., :options]
-    # float32 sums leave the predictions 1e-7 off one; a drifting total would show in the CDFs.
-    return predicted_CBO / np.where(empty_CB, np.nan, predicted_CBO.sum(-1))[..., None]
-
-
 def _option_scores(p_CO: np.ndarray, size_C: np.ndarray) -> dict[str, np.ndarray]:
     """Scores [C, O] that each option would get as the answer, of one prediction for the whole cell."""
     return {
         "nll": -np.log(np.maximum(p_CO, PROBABILITY_FLOOR)),
         "accuracy": argmax_credit(p_CO, size_C),
         "brier": (p_CO**2).sum(-1, keepdims=True) + 1.0 - 2.0 * p_CO,
-    }
-
-
-def _bin_matrices(statistics: SufficientStatistics) -> dict[str, sparse.csr_array]:
-    """For each marginal: one-hot [Q * N, C] of each cell's question and bin."""
-    bin_MC = statistics.question_C * BINS + top_bin(statistics.marginal_MCO.max(-1))
-    return {
-        method: question_matrix(bin_C, statistics.num_questions * BINS)
-        for method, bin_C in zip(MARGINALS, bin_MC, strict=True)
     }
 
 

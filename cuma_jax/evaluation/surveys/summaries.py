@@ -1,8 +1,9 @@
 """The metrics of a set of questions as plain JSON values: the mean over them, its interval, and what is behind it.
 
-Legend: A answers, C cells, Q questions, B resamples.
+Legend: A answers, C cells, O options, Q questions, N bins of ECE, B resamples.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from cuma_jax.evaluation.metrics.baselines import BASELINES
 from cuma_jax.evaluation.metrics.bootstrap import centre, with_interval
+from cuma_jax.evaluation.metrics.distances import accuracy
 from cuma_jax.evaluation.metrics.noise_floor import skill_score
 from cuma_jax.evaluation.surveys.grouping import SplitCells
-from cuma_jax.evaluation.surveys.sufficient_statistics import METHODS, METRICS
+from cuma_jax.evaluation.surveys.sufficient_statistics import BINS, METHODS, METRICS, top_bin
 
 _RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np.inf), "brier": (0.0, 2.0),
           "accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "spread_ratio": (0.0, np.inf),
@@ -20,26 +22,19 @@ _RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np
 _SPREAD = ("true_spread", "true_spread_corrected", "predicted_spread", "spread_ratio_corrected")
 
 
-class Counter:
-    """Answers, respondents, cells and questions behind a set of the split's questions."""
+def counter(cells: SplitCells, question_C: np.ndarray) -> Callable[[np.ndarray], dict[str, int]]:
+    """What counts answers, respondents, cells and questions behind a set of the split's questions, each set once."""
 
-    def __init__(self, cells: SplitCells, question_C: np.ndarray) -> None:
-        self._cells, self._question_C = cells, question_C
-        self._known: dict[bytes, dict[str, int]] = {}
+    @functools.cache
+    def count(rows: tuple[int, ...]) -> dict[str, int]:
+        in_C = np.isin(question_C, rows)
+        in_A = in_C[cells.cell_A]
+        respondents = len(np.unique(cells.respondent_A[in_A]))
+        return {
+            "answers": int(in_A.sum()), "respondents": respondents, "cells": int(in_C.sum()), "questions": len(rows),
+        }  # fmt: skip
 
-    def __call__(self, rows: np.ndarray) -> dict[str, int]:
-        """What is behind the questions `rows`."""
-        key = np.sort(rows).tobytes()
-        if key not in self._known:
-            in_C = np.isin(self._question_C, rows)
-            in_A = in_C[self._cells.cell_A]
-            self._known[key] = {
-                "answers": int(in_A.sum()),
-                "respondents": len(np.unique(self._cells.respondent_A[in_A])),
-                "cells": int(in_C.sum()),
-                "questions": len(rows),
-            }
-        return self._known[key]
+    return lambda rows: count(tuple(rows.tolist()))
 
 
 def mean_metrics(
@@ -50,11 +45,8 @@ def mean_metrics(
 ) -> dict[str, Any]:
     """Metrics of the mean over some questions, as plain JSON values.
 
-    Args:
-        point: every metric [Q] of these questions; see `sufficient_statistics.question_metrics`.
-        resampled: the same [Q, B] in every resample.
-        floor_Q: their noise floors.
-        count: what is behind the questions where a mask [Q] is true.
+    Every metric [Q] of these questions (see `sufficient_statistics.question_metrics`) is given with what it is in every
+    resample, [Q, B]; `count` says what is behind the questions where a mask [Q] is true.
     """
     every_Q, floor = np.ones(len(floor_Q), bool), floor_Q.mean()
 
@@ -76,15 +68,14 @@ def mean_metrics(
         count_B = np.where(known_QB.any(0), known_QB.sum(0), np.nan)
         return every_Q, np.abs(gap_QN.mean(0, dtype=np.float64)).sum(), np.abs(sum_NB / count_B).sum(0)
 
-    def score(method: str, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return calibration(method) if name == "ece" else mean(f"{method}.{name}")
-
     def metric(known_Q: np.ndarray, value: np.ndarray, drawn_B: np.ndarray, low: float, high: float) -> dict[str, Any]:
         return with_interval(value, drawn_B, low, high) | count(known_Q)
 
-    def pair(method: str, baseline: str) -> dict[str, Any]:
-        known_Q, a, a_B = mean(f"{method}.emd")
-        _, b, b_B = mean(f"{baseline}.emd")
+    def score(method: str, name: str) -> dict[str, Any]:
+        return metric(*(calibration(method) if name == "ece" else mean(f"{method}.{name}")), *_RANGE[name])
+
+    def gain(baseline: str) -> dict[str, Any]:
+        (known_Q, a, a_B), (_, b, b_B) = mean("model.emd"), mean(f"{baseline}.emd")
         return metric(known_Q, a - b, a_B - b_B, -1.0, 1.0)
 
     def skill(method: str) -> dict[str, Any]:
@@ -95,11 +86,36 @@ def mean_metrics(
         return metric(every_Q, share, share_B, -np.inf, np.inf)
 
     return {
-        "methods": {
-            method: {name: metric(*score(method, name), *_RANGE[name]) for name in METRICS} for method in METHODS
-        },
+        "methods": {method: {name: score(method, name) for name in METRICS} for method in METHODS},
         "floor": {"value": float(floor), **count(every_Q)},
         "share_closed": {method: skill(method) for method in METHODS if method not in ("uniform", "pooled")},
-        "difference": {baseline: pair("model", baseline) for baseline in BASELINES},
+        "difference": {baseline: gain(baseline) for baseline in BASELINES},
         "spread": {key: metric(*mean(key), 0.0, np.inf) for key in _SPREAD},
     }
+
+
+def reliability(cells: SplitCells, predicted_AO: np.ndarray, size_A: np.ndarray) -> list[dict[str, Any]]:
+    """The bins of the expected calibration error that have answers, from low to high; `size_A`: options of each answer.
+
+    Every question has the same weight, as in the overall ECE, which is the sum over bins of
+    `share * abs(confidence - accuracy)`: `confidence` is the mean probability of the likeliest option, `accuracy` how
+    often it was the answer.
+    """
+    top_A, hit_A = predicted_AO.max(-1).astype(np.float64), accuracy(predicted_AO, size_A, cells.option_A)
+    total_Q = np.bincount(cells.question_A, cells.weight_A)
+    weight_A = cells.weight_A / total_Q[cells.question_A] / (total_Q > 0).sum()
+    bin_A = top_bin(top_A)
+    count_N, share_N, top_N, hit_N = (
+        np.bincount(bin_A, x, BINS) for x in (None, weight_A, weight_A * top_A, weight_A * hit_A)
+    )
+    return [
+        {
+            "low": n / BINS,
+            "high": (n + 1) / BINS,
+            "answers": int(count_N[n]),
+            "share": float(share_N[n]),
+            "confidence": float(top_N[n] / share_N[n]),
+            "accuracy": float(hit_N[n] / share_N[n]),
+        }
+        for n in np.flatnonzero(count_N).tolist()
+    ]

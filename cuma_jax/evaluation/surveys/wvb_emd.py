@@ -53,13 +53,7 @@ def threshold_auc(emd_Q: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreFile:
-    """A file of predicted scores.
-
-    Attributes:
-        path: the file.
-        question_N, participant_N: question id (text) and interview (int64) of each row.
-        score_N: float64 [N], NaN where the file has no number.
-    """
+    """A file of predicted scores: question id (text), interview (int64) and score (NaN: no number) of each row."""
 
     path: pathlib.Path
     question_N: np.ndarray
@@ -83,8 +77,7 @@ def read_score_file(path: pathlib.Path) -> ScoreFile:
         raise CumaError(f"{path} is empty; it needs the columns {', '.join(COLUMNS)}") from None
     except (pd.errors.ParserError, UnicodeDecodeError, OSError) as error:
         raise CumaError(f"cannot read {path} as a table ({error})") from None
-    missing = [c for c in COLUMNS if c not in frame.columns]
-    if missing:
+    if missing := [c for c in COLUMNS if c not in frame.columns]:
         raise CumaError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}. Needed are "
             f"{', '.join(COLUMNS)}, separated by tabs or commas"
@@ -109,9 +102,7 @@ def read_score_file(path: pathlib.Path) -> ScoreFile:
 def question_distances(predictions: ScoreFile, wvb: pathlib.Path) -> dict[str, float]:
     """EMD by question, in the order in which the file names them; what is left out is reported on stderr.
 
-    Args:
-        predictions: from `read_score_file`.
-        wvb: a checkout of WorldValuesBench with its generated tables.
+    `wvb` is a checkout of WorldValuesBench with its generated tables.
 
     Raises:
         CumaError: the checkout has no tables; a question or participant is unknown; a participant has no answer to

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cuma_jax.evaluation.metrics.energy import energy_scores
+from cuma_jax.evaluation.metrics.distances import energy_scores
 
 
 def by_definition(p_O, answer, ordered):

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cuma_jax.evaluation.metrics.diversity import distinct, same_share, spread_of_replies
-from cuma_jax.evaluation.preferences.replies import draw_options
+from cuma_jax.evaluation.preferences.replies import distinct, draw_options, same_share, spread_of_replies
 from cuma_jax.evaluation.preferences.win_rate import (
     mean_share,
     order_metrics,

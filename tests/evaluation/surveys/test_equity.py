@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from cuma_jax.evaluation.metrics.distances import distance
-from cuma_jax.evaluation.surveys.calibration import reliability
 from cuma_jax.evaluation.surveys.equity import answer_residuals, equity, group_scores
 from cuma_jax.evaluation.surveys.grouping import SplitCells
+from cuma_jax.evaluation.surveys.summaries import reliability
 from cuma_jax.surveys.survey import Question, Survey
 
 SIZES = np.array([4, 2, 3])
