@@ -163,20 +163,6 @@ def test_experts_on_the_top_layers_only_equal_experts_everywhere_whose_lower_one
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_what_is_recomputed_changes_no_gradient(remat):
-    decoder, variables = make(*CUMA)
-
-    def loss(decoder, adapters):
-        out, balance = logits(decoder, {"params": variables["params"], "adapters": adapters}, tokens(), profiles())
-        return jnp.sum(jnp.sin(out)) + balance
-
-    expected = jax.grad(functools.partial(loss, decoder))(variables["adapters"])
-    found = jax.grad(functools.partial(loss, dataclasses.replace(decoder, remat=remat)))(variables["adapters"])
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), found, expected)
-
-
 def test_option_logits_are_the_logits_of_those_tokens():
     decoder, variables = make(*CUMA)
     h_BSD = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 16)), jnp.float32)

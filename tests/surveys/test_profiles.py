@@ -46,10 +46,7 @@ def test_profiles_equal_the_rows_one_by_one(fields, values):
     survey = random_survey(500, fields, values)
     profiles = build_profiles(survey)
     rows = [tuple(row) for row in survey.respondents[list(survey.profile_fields)].astype(object).to_numpy()]
-    got = []
-    for row in profiles.profile_R:
-        values_of = profiles.values(row)
-        got.append(tuple(values_of.get(field) for field in profiles.fields))
+    got = [tuple(map(profiles.values(row).get, profiles.fields)) for row in profiles.profile_R]
     assert got == [tuple(None if pd.isna(v) else v for v in row) for row in rows]
     assert len(profiles) == len(set(got))
     assert len(np.unique(profiles.codes_PF, axis=0)) == len(profiles)
@@ -117,9 +114,7 @@ def test_the_reference_sentence_is_word_for_word():
 
 def test_the_reference_sentence_needs_its_eight_fields():
     survey = survey_of({name: [value, None] for name, value in EIGHT.items()} | {"year": ["2018", "2019"]})
-    with pytest.raises(
-        CumaError, match=r"reference needs exactly the fields B_COUNTRY, .*the profile has country, .*year"
-    ):
+    with pytest.raises(CumaError, match=r"reference needs exactly the fields B_COUNTRY, .*has country, .*year"):
         build_profiles(survey, sentence="reference")
     profiles = build_profiles(survey, tuple(EIGHT), "reference")
     texts = [profile_text(profiles, row) for row in profiles.profile_R]
@@ -130,28 +125,30 @@ def test_the_reference_sentence_needs_its_eight_fields():
 
 
 def test_the_reference_sentence_takes_the_official_columns_where_there_are_any():
-    columns = {name: [value] for name, value in EIGHT.items()} | {
-        c: [f"official {c}"] for c in REFERENCE_FIELDS.values()
-    }
+    official = {column: f"official {column}" for column in REFERENCE_FIELDS.values()}
+    columns = {name: [value] for name, value in (EIGHT | official).items()}
     survey = dataclasses.replace(survey_of(columns), profile_fields=tuple(EIGHT))
     assert build_profiles(survey).fields == tuple(EIGHT)
     assert build_profiles(survey, sentence="reference").fields == tuple(REFERENCE_FIELDS.values())
     assert parse_profile("b_country=Chile", ("B_COUNTRY",)) == {"B_COUNTRY": "Chile"}
 
 
-def test_parse_profile_reads_what_describe_writes_about():
-    assert parse_profile("country=Chile, year=2012") == {"country": "Chile", "year": "2012"}
-    assert parse_profile("country = Korea, South, political views=left") == {
-        "country": "Korea, South",
-        "political_views": "left",
-    }
+def test_parse_profile_reads_what_describe_writes_about_with_colons_or_equals_signs():
+    read = parse_profile("country = Korea, South, political views=left")
+    assert read == {"country": "Korea, South", "political_views": "left"}
     assert describe(parse_profile("country=Chile, year=2012")) == "A person from Chile, surveyed in 2012."
+    fields = ("country", "age", "views")
+    expected = {"country": "Japan", "age": "30-39", "views": "left, mostly"}
+    assert parse_profile("country: Japan; age: 30-39; views: left, mostly", fields) == expected
+    assert parse_profile("Country=Japan, age=30-39, views=left, mostly;", fields)["country"] == "Japan"
+    assert parse_profile("country: Trinidad; Tobago; age: 30-39;", fields)["country"] == "Trinidad; Tobago"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("contry=Chile", "unknown profile field 'contry'; known here: country, year"),
+        ("planet: Mars", "known here: country, year"),
         ("Chile", "cannot read 'Chile'"),
         ("country=", "cannot read"),
         ("", "cannot read"),

@@ -1,7 +1,5 @@
 """WorldValuesBench's generated tables, from an invented checkout of the same shape as the real one."""
 
-import dataclasses
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,16 +92,6 @@ def test_a_raw_file_that_lacks_an_interview_is_an_error(tmp_path):
     raw.write_text(raw.read_text().replace("901000392", "901999999"))
     with pytest.raises(CumaError, match=r"raw\.csv lacks 1 of the 57 interviews of the tables, e\.g\. 901000392"):
         wvb.read_wvb(folder, raw)
-
-
-def test_its_key_is_of_the_contents_of_its_files(tmp_path):
-    folder, raw, _ = make_checkout(tmp_path)
-    data = DataConfig(source="wvb", wvb=str(folder))
-    key = wvb.prepare(data)[0]
-    assert key != wvb.prepare(dataclasses.replace(data, raw=str(raw)))[0]
-    file = table(folder, "test")
-    file.write_bytes(file.read_bytes() + b"\n")
-    assert wvb.prepare(data)[0] != key
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
