@@ -8,11 +8,9 @@ import pytest
 
 from cuma_jax.data.shots import build_shots
 from cuma_jax.data.survey_tokens import build_survey_tokens
-from cuma_jax.hub.model_files import resolve
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 
 def sparse_survey(seed=0, people=600, questions=7):
@@ -116,9 +114,8 @@ def test_fewer_questions_are_fewer_shots(made):
 
 
 @pytest.mark.parametrize("objective", ["choice", "sft"])
-def test_rows_with_shots_equal_tokenising_the_whole_chat(made, objective):
+def test_rows_with_shots_equal_tokenising_the_whole_chat(made, objective, tokenizer):
     survey, profiles, _, shots = made
-    tokenizer = load_tokenizer(resolve("random:tiny"))
     tokens = build_survey_tokens(survey.questions, profiles, tokenizer, objective, shots)
     for p in range(0, len(profiles), 60):
         for q, question in enumerate(survey.questions):
