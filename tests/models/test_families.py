@@ -96,27 +96,17 @@ def test_llama3_divisors_equal_the_branches_of_the_model_card():
         (LLAMA, {"quantization_config": {"quant_method": "gptq"}}, "quantised Hugging Face weights"),
         (QWEN3, {"sliding_window": 4096, "use_sliding_window": True}, "sliding-window attention"),
         (QWEN3, {"layer_types": ["sliding_attention"]}, "layer types"),
+        (GGUF, {"general.architecture": "gemma"}, "'gemma' is not supported"),
+        (GGUF, {"llama.rope.scaling.type": "yarn"}, "'yarn' is not supported"),
+        (GGUF, {"llama.expert_count": 8}, "mixture-of-experts"),
+        (GGUF, {"llama.rope.dimension_count": 64}, "partial rotary"),
+        (GGUF, {"llama.block_count": None}, r"lacks llama\.block_count"),
+        (GGUF, {"tensors": {}}, r"no token_embd\.weight"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(base, change, message):
     with pytest.raises(CumaError, match=message):
-        from_hf_config(base | change, "here")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"general.architecture": "gemma"}, "'gemma' is not supported"),
-        ({"llama.rope.scaling.type": "yarn"}, "'yarn' is not supported"),
-        ({"llama.expert_count": 8}, "mixture-of-experts"),
-        ({"llama.rope.dimension_count": 64}, "partial rotary"),
-        ({"llama.block_count": None}, r"lacks llama\.block_count"),
-        ({"tensors": {}}, r"no token_embd\.weight"),
-    ],
-)
-def test_gguf_variants_are_refused_by_name(change, message):
-    with pytest.raises(CumaError, match=message):
-        from_gguf_fields(GGUF | change, "here")
+        (from_gguf_fields if base is GGUF else from_hf_config)(base | change, "here")
 
 
 def test_an_unknown_shape_lists_the_known_ones():

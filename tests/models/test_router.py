@@ -82,17 +82,6 @@ def test_a_router_that_sees_profiles_refuses_to_run_without_them():
         apply(router, variables, x_BTI, None, valid_BT)
 
 
-def test_sums_leave_padding_out():
-    router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(hidden_dim=9))
-    other_BTI = jnp.where(valid_BT[..., None], x_BTI, 100.0)
-    one = apply(router, variables, x_BTI, profile_BC, valid_BT)[1]
-    two = apply(router, variables, other_BTI, profile_BC, valid_BT)[1]
-    jax.tree.map(np.testing.assert_array_equal, one, two)
-    assert float(one.count) == 12
-    np.testing.assert_allclose(jnp.sum(one.selected_E), 12, rtol=1e-6)
-    np.testing.assert_allclose(jnp.sum(one.gate_E), 12, rtol=1e-6)
-
-
 def test_gates_are_float32_for_a_bfloat16_model():
     router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(hidden_dim=9))
     gate_BTE, stats = apply(router, variables, x_BTI.astype(jnp.bfloat16), profile_BC, valid_BT)
