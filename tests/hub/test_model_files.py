@@ -104,16 +104,13 @@ def test_what_is_not_there_is_said(source, message):
         resolve(source)
 
 
-def test_a_folder_without_config_is_refused(tmp_path):
+def test_a_folder_without_config_or_safetensors_is_refused(tmp_path):
     with pytest.raises(CumaError, match=r"no config\.json"):
         resolve(str(tmp_path))
     (tmp_path / "m.gguf").touch()
     with pytest.raises(CumaError, match=r"no config\.json.*give its path: .*m\.gguf"):
         resolve(str(tmp_path))
     assert resolve(str(tmp_path), weights=False).kind == "hf"
-
-
-def test_a_folder_with_only_pytorch_weights_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CumaError, match=r"no \.safetensors file"):
         resolve(str(tmp_path))

@@ -114,16 +114,6 @@ def test_an_absent_field_is_a_block_of_zeros_and_a_constant_field_is_one(config,
     np.testing.assert_array_equal(table.embedder.embed([{}, {"year": "1999"}]), 0)
 
 
-def test_a_field_keeps_at_most_a_quarter_of_its_training_values(tmp_path):
-    codes_PF = np.arange(17, dtype=np.int32)[:, None]
-    profiles = Profiles(("country",), {"country": tuple("ABCDEFGHIJKLMNOPQ")}, codes_PF, np.arange(17))
-    train_P = np.arange(17) < 15
-    assert build(profiles, ProfileConfig(components=24, values_per_component=4), tmp_path, train_P=train_P).width == 3
-    assert build(profiles, ProfileConfig(components=2, values_per_component=4), tmp_path, train_P=train_P).width == 2
-    with pytest.raises(CumaError, match="no profile has training answers"):
-        build(profiles, ProfileConfig(), tmp_path, train_P=train_P & False)
-
-
 def test_shuffle_deals_every_profile_the_vector_of_another(profiles, config, tmp_path):
     shuffled = dataclasses.replace(config, shuffle=True, granularity="profile", normalise="none")
     straight = build(profiles, dataclasses.replace(shuffled, shuffle=False), tmp_path).vectors_PM
@@ -189,6 +179,8 @@ def test_user_mistakes_are_named(profiles, config, tmp_path):
     with pytest.raises(CumaError, match="damaged"):
         ProfileTable.load(tmp_path)
     one = Profiles(("sex",), {"sex": ("female",)}, np.zeros((1, 1), np.int32), np.zeros(1, np.int32))
+    with pytest.raises(CumaError, match="no profile has training answers"):
+        build(one, config, tmp_path, train_P=np.zeros(1, bool))
     with pytest.raises(CumaError, match="at least two distinct profiles"):
         build(one, dataclasses.replace(config, shuffle=True), tmp_path)
     with pytest.raises(CumaError, match="no profile fields"):

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import survey_of
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import (
@@ -14,24 +15,6 @@ from cuma_jax.surveys.profiles import (
     profile_text,
 )
 from cuma_jax.surveys.sources.invented import make_invented
-from cuma_jax.surveys.survey import Question, Survey
-
-
-def survey_of(columns):
-    """A survey whose respondents have these profile columns and one answer each."""
-    size = len(next(iter(columns.values())))
-    frame = pd.DataFrame({"respondent_id": [f"r{i}" for i in range(size)], "weight": np.ones(size)})
-    for name, values in columns.items():
-        frame[name] = pd.Categorical(values)
-    return Survey(
-        name="test",
-        questions=(Question("q", "Well?", ("Yes", "No"), ("1", "2")),),
-        respondents=frame,
-        profile_fields=tuple(columns),
-        respondent_A=np.arange(size, dtype=np.int32),
-        question_A=np.zeros(size, np.int32),
-        option_A=np.zeros(size, np.int32),
-    )
 
 
 def random_survey(size, fields, values, seed=0):

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import survey_of
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.held_out import held_out_values
 from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import SPLITS, hash_shares, held_out_countries, split_answers, split_rows, split_table
-from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.surveys.units import Units, survey_units
 
 ALL = DataConfig(unseen_questions=0.2)
@@ -19,14 +19,7 @@ ALL = DataConfig(unseen_questions=0.2)
 
 def big_survey(countries=40, people=200):
     """Everyone answers 6 questions."""
-    size = countries * people
-    country_R = np.repeat(np.arange(countries), people)
-    respondents = pd.DataFrame({"respondent_id": [f"p{i}" for i in range(size)], "weight": np.ones(size)})
-    respondents["country"] = pd.Categorical.from_codes(country_R, [f"Country {i}" for i in range(countries)])
-    questions = tuple(Question(f"q{i}", "Well?", ("Yes", "No"), ("1", "2")) for i in range(6))
-    r, q = np.meshgrid(np.arange(size), np.arange(len(questions)), indexing="ij")
-    r, q = r.ravel().astype(np.int32), q.ravel().astype(np.int32)
-    return Survey("big", questions, respondents, ("country",), r, q, np.zeros(len(r), np.int32))
+    return survey_of({"country": [f"Country {i // people}" for i in range(countries * people)]}, questions=6)
 
 
 def assignments(survey, split_A):
@@ -77,8 +70,7 @@ def test_shares_are_about_right_and_seeds_differ():
 def test_every_question_keeps_a_country(alone):
     """Countries that alone answer a question are never all held out."""
     survey = big_survey(countries=12, people=20)
-    country_A = survey.respondents["country"].cat.codes.to_numpy()[survey.respondent_A]
-    survey = survey.with_answers((survey.question_A != 5) | (country_A < alone))
+    survey = survey.with_answers((survey.question_A != 5) | (survey.respondent_A < 20 * alone))
     for seed in range(30):
         held = held_out_countries(survey, DataConfig(unseen_countries=0.9, split_seed=seed))
         assert not {f"Country {i}" for i in range(alone)} <= set(held)
@@ -86,8 +78,7 @@ def test_every_question_keeps_a_country(alone):
 
 def test_a_country_with_much_of_the_survey_is_never_held_out():
     survey = big_survey(countries=30, people=20)
-    country_A = survey.respondents["country"].cat.codes.to_numpy()[survey.respondent_A]
-    survey = survey.with_answers((country_A == 3) | (survey.respondent_A % 20 < 4))
+    survey = survey.with_answers((survey.respondent_A // 20 == 3) | (survey.respondent_A % 20 < 4))
     for seed in range(30):
         assert "Country 3" not in held_out_countries(survey, DataConfig(unseen_countries=0.5, split_seed=seed))
 
@@ -204,8 +195,7 @@ def test_the_split_follows_the_priority_one_row_at_a_time(make, validation_count
 
 def test_validation_countries_leave_every_question_a_country():
     survey = big_survey(countries=12, people=20)
-    country_A = survey.respondents["country"].cat.codes.to_numpy()[survey.respondent_A]
-    units = survey_units(survey.with_answers((survey.question_A != 5) | (country_A < 2)))
+    units = survey_units(survey.with_answers((survey.question_A != 5) | (survey.respondent_A < 40)))
     for seed in range(10):
         data = DataConfig(unseen_countries=0.4, validation_countries=0.5, split_seed=seed)
         unseen, validation = held_out_values(units, data)

@@ -217,8 +217,6 @@ def test_the_files_of_version_1_0_overlap_so_one_must_be_named(tmp_path):
     assert len(read_community_alignment(str(tmp_path), subset="v1.0/filtered").conversations) == 20
     with pytest.raises(CumaError, match=r"v1\.0 is an older commit"):
         prepare(DataConfig(source="community_alignment", subset="v1.0/full"), "")
-    with pytest.raises(CumaError, match=r"'v2' is none of"):
-        prepare(DataConfig(source="community_alignment", subset="v2"), "")
 
 
 def test_a_hub_folder_is_read_as_a_file_is(tmp_path, monkeypatch):
