@@ -91,13 +91,6 @@ def test_the_reader_equals_a_slow_reader(tmp_path, seed, size):
     assert plain(read_community_alignment(str(path))) == slow_read(rows)
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
-def test_every_format_gives_the_same_conversations(tmp_path, ending):
-    first = read_community_alignment(str(write_community_alignment(tmp_path / "a.csv", 40, 8)))
-    second = read_community_alignment(str(write_community_alignment(tmp_path / f"b{ending}", 40, 8)))
-    same_preferences(first, second)
-
-
 def one_row(**changes):
     row = copy.deepcopy(community_alignment_rows(1, 1)[0])
     for t, name in enumerate(TURNS):
