@@ -107,6 +107,15 @@ def debug_config(cache_folder) -> Config:
 
 
 @pytest.fixture(scope="session")
+def tokenizer(cache_folder):
+    """The tokenizer of random models."""
+    from cuma_jax.hub.model_files import resolve
+    from cuma_jax.tokenization.tokenizer import load_tokenizer
+
+    return load_tokenizer(resolve("random:tiny", "", cache_folder))
+
+
+@pytest.fixture(scope="session")
 def run_on():
     """`run_on(config)`: the run of a config on the mesh that it names, put together once; do not change it."""
     from cuma_jax.run.build import build_run

@@ -15,9 +15,7 @@ from cuma_jax.data.conversations import (
     build_conversation_tokens,
     pack,
 )
-from cuma_jax.hub.model_files import resolve
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 CHATS = [
     [("user", "Hello"), ("assistant", "Good day to you."), ("user", "And?"), ("assistant", "Nothing.")],
@@ -30,11 +28,6 @@ NAMES = [f"c{i}" for i in range(len(CHATS))]
 
 def messages(c):
     return [{"role": role, "content": content} for role, content in CHATS[c]]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(cache_folder):
-    return load_tokenizer(resolve("random:tiny", "", cache_folder))
 
 
 @pytest.fixture(scope="module")

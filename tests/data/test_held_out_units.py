@@ -11,13 +11,8 @@ from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
 
-SHARES = {
-    "unseen_questions": 0.2,
-    "unseen_conversations": 0.1,
-    "unseen_countries": 0.2,
-    "unseen_respondents": 0.15,
-    "validation_respondents": 0.15,
-}
+SHARES = {"unseen_questions": 0.2, "unseen_conversations": 0.1, "unseen_countries": 0.2, "unseen_respondents": 0.15,
+          "validation_respondents": 0.15}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=["community_alignment", "prism"])

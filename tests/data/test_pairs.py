@@ -18,21 +18,14 @@ from cuma_jax.data.pairs import PairBatcher, build_survey_pairs
 from cuma_jax.data.preference_pairs import EQUAL, TOO_LONG, PairRules, build_preference_pairs
 from cuma_jax.data.reply_tokens import ReplyBatcher, TextReplyTokens
 from cuma_jax.data.survey_tokens import build_survey_tokens
-from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.load import load_preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import conversation_system_message
-from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 BUCKETS = Buckets((512, 1024))
 RULES = PairRules(in_prompt=True, min_margin=1.0, max_length=1024, too_long="error", bad_rows="error")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(cache_folder):
-    return load_tokenizer(resolve("random:tiny", "", cache_folder))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +40,16 @@ def profiles(source):
 
 
 @pytest.fixture(scope="module")
-def pairs(source, profiles, tokenizer):
-    return build_preference_pairs(source, profiles, tokenizer, RULES, progress=False)
+def build(profiles, tokenizer):
+    """`build(source, **rules)`: its pairs by `RULES` with some changed."""
+    return lambda source, **rules: build_preference_pairs(
+        source, profiles, tokenizer, dataclasses.replace(RULES, **rules), progress=False
+    )
+
+
+@pytest.fixture(scope="module")
+def pairs(source, build):
+    return build(source)
 
 
 @pytest.fixture(scope="module")
@@ -125,39 +126,31 @@ def test_tokens_are_kept_in_a_file(source, profiles, tokenizer, pairs, tmp_path)
         build_preference_pairs(source, profiles, tokenizer, RULES, False, path)
 
 
-def test_pairs_that_are_too_long_are_an_error_or_left_out_and_counted(source, profiles, tokenizer, pairs):
+def test_pairs_that_are_too_long_are_an_error_or_left_out_and_counted(source, build, pairs):
     limit = int(np.sort(pairs.fed_P)[len(pairs) // 2])
     with pytest.raises(CumaError, match=r"conversation .* tokens, more than data.max_length"):
-        build_preference_pairs(source, profiles, tokenizer, dataclasses.replace(RULES, max_length=limit), False)
-    some = build_preference_pairs(
-        source, profiles, tokenizer, dataclasses.replace(RULES, max_length=limit, too_long="skip"), False
-    )
+        build(source, max_length=limit)
+    some = build(source, max_length=limit, too_long="skip")
     assert some.fed_P.max() <= limit
     assert len(some) == (pairs.fed_P <= limit).sum()
     assert some.notes == {TOO_LONG: len(pairs) - len(some)}
     with pytest.raises(CumaError, match=f"no pair is left: {TOO_LONG}"):
-        build_preference_pairs(
-            source, profiles, tokenizer, dataclasses.replace(RULES, max_length=3, too_long="skip"), False
-        )
+        build(source, max_length=3, too_long="skip")
 
 
-def test_a_pair_with_equal_sides_is_an_error_or_left_out_and_counted(source, profiles, tokenizer, pairs):
+def test_pairs_with_equal_sides_are_an_error_or_left_out_and_none_at_all_are_one(source, build, pairs):
     rows = source.turns.to_pylist()
+    alone = [row | {"candidates": row["candidates"][:1], "chosen": 0} for row in rows]
+    with pytest.raises(CumaError, match="no pairs for the objective dpo"):
+        build(dataclasses.replace(source, turns=pa.Table.from_pylist(alone, source.turns.schema)))
     rows[0]["candidates"][0] = " " + rows[0]["candidates"][1] + "\n"  # equal once white space at the ends is gone
     rows[0]["chosen"] = 0
     broken = dataclasses.replace(source, turns=pa.Table.from_pylist(rows, source.turns.schema))
     with pytest.raises(CumaError, match="sides are equal"):
-        build_preference_pairs(broken, profiles, tokenizer, RULES, False)
-    some = build_preference_pairs(broken, profiles, tokenizer, dataclasses.replace(RULES, bad_rows="skip"), False)
+        build(broken)
+    some = build(broken, bad_rows="skip")
     assert some.notes == {EQUAL: 1}
     assert len(some) == len(pairs) - 1
-
-
-def test_data_without_pairs_are_one_message(source, profiles, tokenizer):
-    rows = [row | {"candidates": row["candidates"][:1], "chosen": 0} for row in source.turns.to_pylist()]
-    alone = dataclasses.replace(source, turns=pa.Table.from_pylist(rows, source.turns.schema))
-    with pytest.raises(CumaError, match="no pairs for the objective dpo"):
-        build_preference_pairs(alone, profiles, tokenizer, RULES, False)
 
 
 def test_an_answer_is_compared_with_another_option_of_its_question(survey, tokenizer, answered):

@@ -45,9 +45,9 @@ def make_batcher(seed=0, count=60, cached=False):
 
 
 def source(steps=20, seed=5, local=slice(0, 8), batcher=None, order="weighted"):
-    questions = 2 if order == "few questions" else 0
-    order = "weighted" if questions else order
-    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order, questions)
+    if order == "few questions":
+        return TrainBatches(question_batcher(), 8, steps, seed, local, "weighted", 3)
+    return TrainBatches(make_batcher() if batcher is None else batcher, 8, steps, seed, local, order)
 
 
 orders = pytest.mark.parametrize("order", ["weighted", "few questions", "epochs"])
@@ -251,18 +251,6 @@ def test_few_questions_share_a_batch_and_rows_are_drawn_by_their_masses(batch_si
     plain = TrainBatches(batcher, batch_size, 200, 5, slice(0, batch_size))
     assert np.mean([len(set(batcher.question_N[plain.draw(s)[1]].tolist())) for s in range(200)]) > np.mean(many)
     assert [plain.draw(s)[0] for s in range(200)] == [batches.draw(s)[0] for s in range(200)]
-
-
-def test_batches_of_few_questions_resume_and_are_shared_out():
-    batcher = question_batcher()
-    whole = TrainBatches(batcher, 8, 30, 5, slice(0, 8), "weighted", 3)
-    parts = [TrainBatches(batcher, 8, 90, 5, slice(i, i + 4), "weighted", 3) for i in (0, 4)]
-    for step, (bucket, batch) in enumerate(stream(whole, 7), start=7):
-        for part, rows in zip(parts, (slice(0, 4), slice(4, 8)), strict=True):
-            same, own = part[step]
-            assert same == bucket
-            equal(own, {name: value[rows] for name, value in batch.items()})
-    assert any((whole[s][1]["profile"] != whole[s + 1][1]["profile"]).any() for s in range(5))
 
 
 def test_no_questions_per_batch_is_the_stream_as_it_was():

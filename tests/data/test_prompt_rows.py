@@ -10,21 +10,14 @@ from cuma_jax.data.conversations import build_conversation_tokens, chat
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts, check_prompts
 from cuma_jax.data.sampling import Drawing, cell_rows
 from cuma_jax.data.survey_tokens import build_survey_tokens
-from cuma_jax.hub.model_files import resolve
 from cuma_jax.preferences.sources.prism import read_prism
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.prompts import question_message
 from cuma_jax.surveys.sources.invented import make_invented
-from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 BUCKETS = Buckets((256, 512, 1024))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(cache_folder):
-    return load_tokenizer(resolve("random:tiny", "", cache_folder))
 
 
 @pytest.fixture(scope="module")

@@ -5,32 +5,27 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import survey_of
 
 from cuma_jax.data.shots import build_shots
 from cuma_jax.data.survey_tokens import build_survey_tokens
-from cuma_jax.hub.model_files import resolve
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
-from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tokenization.tokenizer import load_tokenizer
 
 
 def sparse_survey(seed=0, people=600, questions=7):
     """People of five countries who were asked two questions each; country 4, of many profiles, was asked one only."""
     rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({"respondent_id": [f"r{i}" for i in range(people)], "weight": np.ones(people)})
     country_R = rng.integers(0, 5, people)
-    frame["age"] = pd.Categorical.from_codes(rng.integers(-1, 9, people), [f"age {i}" for i in range(9)])
-    frame["country"] = pd.Categorical.from_codes(country_R, [f"land {c}" for c in range(5)])
-    frame["town"] = pd.Categorical.from_codes(rng.integers(-1, 12, people), [f"town {i}" for i in range(12)])
+    columns = {
+        "age": pd.Categorical.from_codes(rng.integers(-1, 9, people), [f"age {i}" for i in range(9)]),
+        "country": pd.Categorical.from_codes(country_R, [f"land {c}" for c in range(5)]),
+        "town": pd.Categorical.from_codes(rng.integers(-1, 12, people), [f"town {i}" for i in range(12)]),
+    }
     pairs = [(r, q) for r in range(people) for q in rng.permutation(questions)[:2]]
     pairs = sorted({(r, 0 if country_R[r] == 4 else int(q)) for r, q in pairs})
-    respondent_A, question_A = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
-    asked = tuple(
-        Question(f"q{i}", f"Question {i}?", ("Yes", "No", "Maybe"), ("1", "2", "3")) for i in range(questions)
-    )
-    option_A = rng.integers(0, 3, len(pairs)).astype(np.int32)
-    return Survey("sparse", asked, frame, ("age", "country", "town"), respondent_A, question_A, option_A)
+    answers = [(*pair, option) for pair, option in zip(pairs, rng.integers(0, 3, len(pairs)), strict=True)]
+    return survey_of(columns, answers, questions, ("Yes", "No", "Maybe"))
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +111,8 @@ def test_fewer_questions_are_fewer_shots(made):
 
 
 @pytest.mark.parametrize("objective", ["choice", "sft"])
-def test_rows_with_shots_equal_tokenising_the_whole_chat(made, objective):
+def test_rows_with_shots_equal_tokenising_the_whole_chat(made, objective, tokenizer):
     survey, profiles, _, shots = made
-    tokenizer = load_tokenizer(resolve("random:tiny"))
     tokens = build_survey_tokens(survey.questions, profiles, tokenizer, objective, shots)
     for p in range(0, len(profiles), 60):
         for q, question in enumerate(survey.questions):

@@ -1,6 +1,7 @@
 """Prompts from files and profiles written by hand: what is understood, and what is refused in one message."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,17 +10,14 @@ from cuma_jax.generation.personas import known_fields, parse_persona
 from cuma_jax.generation.prompt_files import prompt_request, read_prompts
 from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.profiles import Profiles, parse_profile
+from cuma_jax.surveys.profiles import Profiles
 
 
 def test_a_file_of_prompts_holds_strings_prompts_turns_and_questions(tmp_path):
     path = tmp_path / "prompts.jsonl"
-    turns = (
-        '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]'
-    )
-    path.write_text(
-        f'"one"\n\n{{"prompt": "two"}}\n{{"messages": {turns}}}\n{{"question": "q1", "profile": "age: 30"}}\n'
-    )
+    turns = [{"role": role, "content": role[0]} for role in ("user", "assistant", "user")]
+    lines = ["one", {"prompt": "two"}, {"messages": turns}, {"question": "q1", "profile": "age: 30"}]
+    path.write_text("\n\n".join(map(json.dumps, lines)))
     one, two, three, four = read_prompts(path)
     assert (one.messages[0]["content"], two.messages[0]["content"]) == ("one", "two")
     assert [turn["role"] for turn in three.messages] == ["user", "assistant", "user"]
@@ -59,17 +57,6 @@ def test_bad_files_and_empty_prompts_are_one_message(tmp_path):
         read_prompts(path)
     with pytest.raises(CumaError, match="--prompt '' is empty"):
         prompt_request(" ", "--prompt ''")
-
-
-def test_a_profile_is_read_with_colons_as_with_equals_signs():
-    fields = ("country", "age", "views")
-    expected = {"country": "Japan", "age": "30-39", "views": "left, mostly"}
-    assert parse_profile("country: Japan; age: 30-39; views: left, mostly", fields) == expected
-    assert parse_profile("Country=Japan, age=30-39, views=left, mostly;", fields)["country"] == "Japan"
-    assert parse_profile("country: Trinidad; Tobago; age: 30-39;", fields)["country"] == "Trinidad; Tobago"
-    for bad, message in (("country Japan", "cannot read"), ("planet: Mars", "known here: country, age, views")):
-        with pytest.raises(CumaError, match=message):
-            parse_profile(bad, fields)
 
 
 PROFILES = Profiles(

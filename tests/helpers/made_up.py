@@ -4,10 +4,24 @@ import dataclasses
 import pathlib
 
 import numpy as np
+import pandas as pd
 from preference_files import write_community_alignment, write_prism
 
 from cuma_jax.surveys.sources.invented import make_invented
-from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.survey import Question, Survey
+
+
+def survey_of(columns, answers=None, questions=1, options=("Yes", "No")) -> Survey:
+    """People with these profile columns; `answers` are (person, question, option), by default each "Yes" to all."""
+    size = len(next(iter(columns.values())))
+    people = pd.DataFrame({"respondent_id": [f"r{i}" for i in range(size)], "weight": 1.0})
+    people = people.assign(**{name: pd.Categorical(values) for name, values in columns.items()})
+    asked = [
+        Question(f"q{i}", f"Question {i}?", options, tuple(map(str, range(len(options))))) for i in range(questions)
+    ]
+    if answers is None:
+        answers = [(r, q, 0) for r in range(size) for q in range(questions)]
+    return Survey("made up", tuple(asked), people, tuple(columns), *np.array(answers, np.int32).T)
 
 
 def odd_survey() -> Survey:

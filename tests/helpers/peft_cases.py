@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import ROOT
 from flax import linen as nn
-from jax.sharding import SingleDeviceSharding
+from loading import abstract_params, forward
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.hub.model_files import resolve
@@ -62,19 +62,13 @@ def made(name):
     profile_BC = None if router.inputs == "none" else np.repeat(rng.normal(size=(1, WIDTH)), 2, 0).astype(np.float32)
     lengths_B, tokens_BT = jnp.full(len(TOKENS_BT), TOKENS_BT.shape[1]), jnp.asarray(TOKENS_BT)
     shapes = nn.meta.unbox(jax.eval_shape(decoder.init, jax.random.key(0), tokens_BT, lengths_B, profile_BC))
-    one = SingleDeviceSharding(jax.devices()[0])
-    base = load_params(files, shape, shapes["params"], jax.tree.map(lambda _: one, shapes["params"]), decoder.n_frozen)
+    base = load_params(files, shape, *abstract_params(decoder, width=WIDTH), decoder.n_frozen)
     adapters = jax.tree.map(lambda s: (rng.normal(size=s.shape) * 0.4).astype(np.float32), shapes["adapters"])
 
     @jax.jit
     def logits(adapters):
         variables = {"params": base, "adapters": adapters}
-        x_BTD, _ = decoder.apply(
-            variables, tokens_BT, lengths_B, None if profile_BC is None else jnp.asarray(profile_BC)
-        )
-        everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-        h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions")
-        return decoder.apply(variables, h_BTD, method="logits")
+        return forward(decoder, variables, tokens_BT, lengths_B, profile_BC)[0]
 
     if adapter.kind == "dora":
         peft = dora_adapter(adapters, adapter, base, shape.layers)

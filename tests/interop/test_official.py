@@ -76,6 +76,10 @@ TENSORS = {
         lambda t: {n: v for n, v in t.items() if n != f"{Q}.lora_b.7"},
         [f"{Q}.lora_b.7 is missing", "1 missing"],
     ),
+    "routers_in_both_places": (
+        lambda t: t | {"router_manager.routers.0.mlp.1.bias": np.zeros(256, np.float32)},
+        ["1 too many"],
+    ),
     "extra_tensor": (lambda t: t.update(spare=np.zeros(2, np.float32)), ["spare is not of this adapter", "1 too many"]),
     "mixed_types": (half_of_q, [f"{Q}.lora_a is BF16", "torch.float32"]),
     "float16": (lambda t: {n: v.astype(np.float16) for n, v in t.items()}, ["is F16"]),
@@ -137,15 +141,6 @@ def test_a_truncated_file_is_named(folder, size):
         read(folder)
 
 
-def test_a_config_that_is_no_json(folder):
-    (folder / CONFIG).write_text("{")
-    with pytest.raises(CumaError, match="not valid JSON"):
-        read(folder)
-    (folder / CONFIG).write_text("[1]")
-    with pytest.raises(CumaError, match="not the config of a CuMA adapter"):
-        read(folder)
-
-
 def test_routers_at_the_top_level_are_the_same_and_stay_there(folder, tmp_path):
     usual = read(folder)
     change_tensors(folder, lambda t: {n.replace(f"{Q}._router_manager", "router_manager"): v for n, v in t.items()})
@@ -159,12 +154,6 @@ def test_routers_at_the_top_level_are_the_same_and_stay_there(folder, tmp_path):
     assert "router_manager.routers.2.mlp.4.bias" in load_file(out / WEIGHTS)
 
 
-def test_routers_in_both_places_are_too_many(folder):
-    change_tensors(folder, lambda t: t | {"router_manager.routers.0.mlp.1.bias": np.zeros(256, np.float32)})
-    with pytest.raises(CumaError, match="1 too many"):
-        read(folder)
-
-
 def test_bfloat16_is_read_and_written_bit_for_bit(folder, tmp_path):
     set_fields(folder, torch_dtype="torch.bfloat16")
     change_tensors(folder, lambda t: {n: v.astype(ml_dtypes.bfloat16) for n, v in t.items()})
@@ -176,7 +165,11 @@ def test_bfloat16_is_read_and_written_bit_for_bit(folder, tmp_path):
     assert {str(value.dtype) for value in here.values()} == {"bfloat16"}
 
 
-def test_absent_fields_take_the_official_defaults(folder):
+def test_absent_fields_take_the_official_defaults_and_what_is_no_config_is_named(folder):
+    for text, message in (("{", "not valid JSON"), ("[1]", "not the config of a CuMA adapter")):
+        (folder / CONFIG).write_text(text)
+        with pytest.raises(CumaError, match=message):
+            read(folder)
     (folder / CONFIG).write_text("{}")
     config = read_config(folder)
     assert (config.lora_r, config.lora_alpha, config.dropout, config.router_hidden_dim) == (16, 32, 0.1, 512)
@@ -244,21 +237,19 @@ def test_differences_are_the_flags_to_set():
     assert differences(of_run(router={"layers": 1, "hidden_dim": 3}), run_fields(one, SHAPE, ""), SHAPE) == []
 
 
+OTHER_METHODS = ("lora", "dora", "per_country", "full", "prefix", "base")
+
+
 @pytest.mark.parametrize(
-    ("sections", "part"),
+    ("config", "part"),
     [
-        ({"router": {"gate": "softmax_topk"}}, "--router.gate double_softmax"),
-        ({"router": {"temperature": 2.0}}, "router.temperature is 2"),
-        ({"profile": {"projection_layers": 1}}, "profile.projection_layers is 1"),
+        (of_run(router={"gate": "softmax_topk"}), "--router.gate double_softmax"),
+        (of_run(router={"temperature": 2.0}), "router.temperature is 2"),
+        (of_run(profile={"projection_layers": 1}), "profile.projection_layers is 1"),
+        *((apply_method(Config(), method), "a run whose ") for method in OTHER_METHODS),
     ],
 )
-def test_runs_that_the_format_cannot_hold(sections, part):
+def test_runs_that_the_format_cannot_hold(config, part):
     with pytest.raises(CumaError, match="cannot hold") as caught:
-        from_run(of_run(**sections), SHAPE, 32, "float32")
+        from_run(config, SHAPE, 32, "float32")
     assert part in str(caught.value)
-
-
-@pytest.mark.parametrize("method", ["lora", "dora", "per_country", "full", "prefix", "base"])
-def test_methods_that_the_format_cannot_hold(method):
-    with pytest.raises(CumaError, match=r"cannot hold a run whose (adapter.kind|router.inputs) is"):
-        from_run(apply_method(Config(), method), SHAPE, 32, "float32")

@@ -22,16 +22,7 @@ C, E, R, H = 5, 3, 2, 7
 
 
 def by_hand(targets, layers, routers, steps, shared_a, width):
-    """Name -> shape of every tensor, from the description of the format.
-
-    Args:
-        targets: adapted linears in the model's order.
-        layers: adapted layers.
-        routers: the linears of each router of a layer, in order.
-        steps: linears of a router's MLP.
-        shared_a: one A.
-        width: of the profile vectors.
-    """
+    """Name -> shape of every tensor, from the description of the format; `steps`: linears of a router's MLP."""
     found = {}
     for layer, linear in itertools.product(layers, targets):
         block = "mlp" if linear in ("gate", "up", "down") else "self_attn"

@@ -18,12 +18,12 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import loading
 import numpy as np
 import optax
 import pytest
 from conftest import ROOT
 from flax import linen as nn
-from jax.sharding import SingleDeviceSharding
 from safetensors.numpy import load_file
 
 from cuma_jax.config import Config
@@ -93,8 +93,7 @@ def case(which):
     profile_BC = jnp.zeros((rows, width)) if width else None
     shapes = nn.meta.unbox(jax.eval_shape(init, jnp.full(rows, tokens), profile_BC))
     assert jax.tree.map(lambda a: a.shape, adapters) == jax.tree.map(lambda a: a.shape, shapes["adapters"])
-    one = SingleDeviceSharding(jax.devices()[0])
-    base = load_params(files, shape, shapes["params"], jax.tree.map(lambda _: one, shapes["params"]), decoder.n_frozen)
+    base = load_params(files, shape, *loading.abstract_params(decoder, width=width), decoder.n_frozen)
     return Case(official, slots, config, decoder, base, adapters, arrays)
 
 
@@ -106,10 +105,7 @@ def forward(which, adapters):
     tokens_BT = jnp.asarray(arrays["input_ids"], jnp.int32)
     variables = {"params": c.base, "adapters": adapters}
     profile_BC = jnp.asarray(arrays["demographic_embed"]) if c.official.config.demographic_embed_dim else None
-    x_BTD, stats = decoder.apply(variables, tokens_BT, lengths_B, profile_BC)
-    everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-    h_BTD = decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions")
-    logits_BTV = decoder.apply(variables, h_BTD, method="logits")
+    logits_BTV, stats = loading.forward(decoder, variables, tokens_BT, lengths_B, profile_BC)
     # Labels are shifted by one there: position t is judged by label t + 1.
     labels_BS = jnp.asarray(arrays["labels"][:, 1:], jnp.int32)
     weight_BS = (labels_BS != -100).astype(jnp.float32)
@@ -229,10 +225,7 @@ def test_written_back_every_tensor_is_bit_identical(which, tmp_path):
     tensors = to_tensors(jax.device_get(c.adapters), c.slots)
     write_official(tmp_path, dataclasses.replace(c.official, tensors=tensors))
     there, here = (load_file(f / "adapter_model.safetensors") for f in (folder, tmp_path))
-    assert there.keys() == here.keys()
-    for name, value in there.items():
-        assert value.dtype == here[name].dtype, name
-        assert value.shape == here[name].shape, name
-        assert value.tobytes() == here[name].tobytes(), name
+    kept, written = ({n: (v.dtype, v.shape, v.tobytes()) for n, v in t.items()} for t in (there, here))
+    assert kept == written
     settings = [json.loads((f / "adapter_config.json").read_text()) for f in (folder, tmp_path)]
     assert settings[0] == settings[1]

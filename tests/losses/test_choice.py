@@ -39,12 +39,15 @@ def test_choice_loss_equals_the_slow_twin_in_values_and_gradients(loss):
 
     def fast(x):
         args = (jnp.asarray(OPTIONS), jnp.asarray(target_BO, jnp.float32), jnp.asarray(weight_B, jnp.float32))
-        found = choice_sums(x, *args, loss)["loss"]
-        return found.total, found.count
+        sums = choice_sums(x, *args, loss)
+        return sums["loss"].total, sums
 
-    (total, size), grad = jax.jit(jax.value_and_grad(fast, has_aux=True))(jnp.asarray(logits_BO, jnp.float32))
+    (total, sums), grad = jax.jit(jax.value_and_grad(fast, has_aux=True))(jnp.asarray(logits_BO, jnp.float32))
     np.testing.assert_allclose(total, slow_loss(logits_BO, target_BO, weight_B, loss), rtol=1e-5)
-    assert float(size) == weight_B.sum()
+    assert float(sums["loss"].count) == weight_B.sum()
+    # The share of answers on the likeliest option.
+    hits = sum(w * t[np.argmax(x[:n])] for x, t, w, n in zip(logits_BO, target_BO, weight_B, OPTIONS, strict=True))
+    np.testing.assert_allclose(sums["accuracy"].total, hits, rtol=1e-5)
     expected = slopes(lambda x: slow_loss(x, target_BO, weight_B, loss), logits_BO)
     assert np.isfinite(grad).all()
     np.testing.assert_allclose(grad, expected, atol=1e-5)
@@ -63,19 +66,3 @@ def test_option_probabilities_sum_to_one_over_the_options():
     for logp_O, size in zip(logp_BO, OPTIONS, strict=True):
         np.testing.assert_allclose(np.exp(logp_O[:size]).sum(), 1, rtol=1e-6)
         assert (logp_O[size:] == 0).all()
-
-
-def test_a_perfect_prediction_has_no_emd_and_the_answer_on_the_last_option_the_most():
-    sharp = jnp.array([[50.0, 0.0, 0.0, 0.0]])
-    near, far = (jnp.zeros((1, 4)).at[0, o].set(1.0) for o in (0, 3))
-    options, weight = jnp.array([4]), jnp.ones(1)
-    assert float(choice_sums(sharp, options, near, weight, "emd")["loss"].total) < 1e-6
-    np.testing.assert_allclose(choice_sums(sharp, options, far, weight, "emd")["loss"].total, 1.0, rtol=1e-5)
-
-
-def test_accuracy_is_the_share_of_answers_on_the_likeliest_option():
-    logits_BO, target_BO, weight_B = rows()
-    args = (jnp.asarray(OPTIONS), jnp.asarray(target_BO, jnp.float32), jnp.asarray(weight_B, jnp.float32))
-    found = choice_sums(jnp.asarray(logits_BO, jnp.float32), *args, "cross_entropy")["accuracy"]
-    expected = sum(w * t[np.argmax(x[:n])] for x, t, w, n in zip(logits_BO, target_BO, weight_B, OPTIONS, strict=True))
-    np.testing.assert_allclose(found.total, expected, rtol=1e-5)

@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
+from loading import drawn, forward
 
 from cuma_jax.config import AdapterConfig, RouterConfig
 from cuma_jax.models.cached_decoder import CachedDecoder
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import DecoderConfig, RopeScaling
-from cuma_jax.run.decoders import abstract_variables
 
 SHAPE = DecoderConfig(40, 16, 2, 4, 2, 8, 24, 1e-6, 1e4, qk_norm=True, tied=True, family="qwen3")
 LLAMA3 = dataclasses.replace(
@@ -50,29 +49,6 @@ FAST = "one adapted of two, top-k"
 SCANNED = ("lookup", "prefix", "bfloat16")
 
 
-def draw(decoder, width):
-    """Variables with nothing at zero, and norms near one."""
-    rng = np.random.default_rng(0)
-
-    def one(path, leaf):
-        if leaf.dtype == jnp.int8:
-            return jnp.asarray(rng.integers(-127, 128, leaf.shape), jnp.int8)
-        name = jax.tree_util.keystr(path)
-        scale = 0.003 if name.endswith("_scale']") else 0.3
-        return jnp.asarray(rng.normal(size=leaf.shape) * scale + ("norm" in name and "params" in name), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(one, nn.meta.unbox(abstract_variables(decoder, width)))
-
-
-def uncached(decoder, variables, tokens_BT, profile_BC):
-    """Logits [B,T,V] at every position."""
-    x_BTD, _ = decoder.apply(variables, tokens_BT, jnp.full(len(tokens_BT), tokens_BT.shape[1]), profile_BC)
-    everywhere_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None, :], tokens_BT.shape)
-    return decoder.apply(
-        variables, decoder.apply(variables, x_BTD, everywhere_BT, method="at_positions"), method="logits"
-    )  # fmt: skip
-
-
 def cached(decoder, variables, tokens_BT, profile_BC, unroll):
     """Logits [B,N+1,V] after each row's prompt, and after each of the tokens that follow."""
     model = CachedDecoder(
@@ -98,7 +74,7 @@ def test_cached_logits_equal_the_forward_pass_at_every_position(case):
     decoder = Decoder(shape, adapter, router, **settings)
     # A lookup's vectors are gates; no router: no vectors.
     width = 0 if router.inputs == "none" else 4
-    variables = draw(decoder, width)
+    variables = drawn(decoder, width)
     rng = np.random.default_rng(1)
     tokens_BT = jnp.asarray(rng.integers(0, shape.vocab, (3, PROMPT + STEPS)), jnp.int32)
     profile_BC = jnp.asarray(rng.dirichlet(np.ones(4), 3), jnp.float32) if width else None
@@ -106,7 +82,8 @@ def test_cached_logits_equal_the_forward_pass_at_every_position(case):
     @jax.jit
     def both(variables, profile_BC):
         arguments = (decoder, variables, tokens_BT, profile_BC)
-        return uncached(*arguments), cached(*arguments, unroll=case not in SCANNED)
+        whole_BTV, _ = forward(decoder, variables, tokens_BT, jnp.full(3, PROMPT + STEPS), profile_BC)
+        return whole_BTV, cached(*arguments, unroll=case not in SCANNED)
 
     whole_BTV, found_BNV = both(variables, profile_BC)
     at_BN = LENGTHS[:, None] - 1 + np.arange(STEPS + 1)

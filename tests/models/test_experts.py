@@ -143,17 +143,6 @@ def test_fresh_experts_add_exactly_zero_and_a_is_within_its_bound():
     assert 0.5 / np.sqrt(8) < np.abs(a_IER).max() <= 1 / np.sqrt(8)
 
 
-def test_sharing_shapes_are_what_the_settings_say():
-    for shared_a in (False, True):
-        for shared in (False, True):
-            adapter, router = variant({"shared_a": shared_a}, {"shared": shared})
-            _, adapters = make(adapter, router)
-            assert adapters["q_a"].shape == (8, 1 if shared_a else 4, 3)
-            assert adapters["v_b"].shape == (4, 3, 5)
-            routers = {name for name in adapters if name.endswith("router")}
-            assert routers == ({"router"} if shared else {"q_router", "v_router"})
-
-
 def test_dropout_is_one_mask_for_all_linears_of_an_input_scaled_and_off_in_evaluation():
     width = 16
     adapter = AdapterConfig(experts=1, rank=width, alpha=float(width), dropout=0.5)

@@ -12,7 +12,7 @@ from loading import abstract_params, load
 from safetensors.numpy import save_file
 
 from cuma_jax.config import AdapterConfig, MeshConfig
-from cuma_jax.hub.model_files import ModelFiles, resolve
+from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
 from cuma_jax.models.weights import fingerprint, layer_tensor, load_params, random_params, transpose_into
@@ -108,18 +108,16 @@ def test_sharded_files_equal_one_file(tmp_path):
     assert fingerprint(one) == fingerprint(many)
 
 
-def test_names_without_the_model_prefix_are_understood(tmp_path):
+def test_names_without_the_model_prefix_buffers_and_a_tied_head_are_understood(tmp_path):
     tensors = hf_tensors()
-    bare = write(tmp_path / "bare", {name.removeprefix("model."): value for name, value in tensors.items()})
-    jax.tree.map(np.testing.assert_array_equal, load(bare)[1], expected_tree(tensors, 4))
-
-
-def test_buffers_and_a_tied_head_may_be_left_over(tmp_path):
-    tensors = hf_tensors()
-    extra = {"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}
-    extra["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
-    _, params = load(write(tmp_path / "m", tensors | extra))
-    np.testing.assert_array_equal(params["embed"], tensors["model.embed_tokens.weight"])
+    bare = {name.removeprefix("model."): value for name, value in tensors.items()}
+    more = {"lm_head.weight": tensors["model.embed_tokens.weight"].copy()}
+    more["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
+    for given in (bare, tensors | more):
+        _, params = load(write(tmp_path / "m", given))
+        jax.tree.map(np.testing.assert_array_equal, params, expected_tree(tensors, 4))
+    with pytest.raises(CumaError, match=r"missing: lm_head\.weight"):
+        load(write(tmp_path / "m", tensors, HF_CONFIG | {"tie_word_embeddings": False}))
 
 
 def test_missing_unexpected_and_misshapen_tensors_come_in_one_error(tmp_path):
@@ -138,11 +136,6 @@ def test_missing_unexpected_and_misshapen_tensors_come_in_one_error(tmp_path):
         "wrong shape: model.layers.2.mlp.down_proj.weight is (32, 60), expected (32, 64)",
     ):
         assert part in message
-
-
-def test_an_untied_model_needs_its_head(tmp_path):
-    with pytest.raises(CumaError, match=r"missing: lm_head\.weight"):
-        load(write(tmp_path / "m", hf_tensors(), HF_CONFIG | {"tie_word_embeddings": False}))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
@@ -193,10 +186,3 @@ def test_random_weights_do_not_depend_on_mesh_or_layer_split():
     np.testing.assert_array_equal(whole["final_norm"], 1.0)
     other = random_params(*abstract_params(Decoder(TINY, AdapterConfig(layers=1))), seed=1)
     assert np.abs(np.asarray(other["embed"]) - np.asarray(whole["embed"])).max() > 0.01
-
-
-def test_a_resolved_folder_loads(tmp_path):
-    tensors = hf_tensors()
-    write(tmp_path / "m", tensors)
-    _, params = load(resolve(str(tmp_path / "m")))
-    np.testing.assert_array_equal(params["final_norm"], tensors["model.norm.weight"])

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from preference_files import write_community_alignment, write_prism
+from same import same_preferences
 
 from cuma_jax.config.data import DataConfig
 from cuma_jax.preferences import store
@@ -22,17 +23,6 @@ def prefs(tmp_path_factory):
     return read_prism(str(write_prism(tmp_path_factory.mktemp("prism"), 20, 5)))
 
 
-def same(first, second):
-    pd.testing.assert_frame_equal(first.respondents, second.respondents)
-    pd.testing.assert_frame_equal(first.conversations, second.conversations)
-    assert first.turns.equals(second.turns)
-    assert (first.prompt_ids, first.skipped, first.profile_fields) == (
-        second.prompt_ids,
-        second.skipped,
-        second.profile_fields,
-    )
-
-
 @pytest.mark.parametrize("source", ["community_alignment", "prism"])
 def test_a_second_load_reads_the_cache_and_a_changed_file_does_not(tmp_path, monkeypatch, source):
     path = tmp_path / "data"
@@ -45,7 +35,7 @@ def test_a_second_load_reads_the_cache_and_a_changed_file_does_not(tmp_path, mon
     module, name = {"prism": (prism, "read_prism")}.get(source, (community_alignment, "read_community_alignment"))
     with monkeypatch.context() as patch:
         patch.setattr(module, name, None)
-        same(load_preferences(data, str(tmp_path / "cache")), first)
+        same_preferences(load_preferences(data, str(tmp_path / "cache")), first)
     write(1)
     assert not load_preferences(data, str(tmp_path / "cache")).turns.equals(first.turns)
 
@@ -71,7 +61,7 @@ def test_other_sources_and_subsets_are_refused(tmp_path):
 
 def test_a_damaged_cache_says_to_delete_it(prefs, tmp_path):
     store.save_preferences(prefs, tmp_path / "p")
-    same(store.load_saved_preferences(tmp_path / "p"), prefs)
+    same_preferences(store.load_saved_preferences(tmp_path / "p"), prefs)
     pathlib.Path(tmp_path / "p" / "turns.parquet").write_bytes(b"PAR1")
     with pytest.raises(CumaError, match="delete the folder"):
         store.load_saved_preferences(tmp_path / "p")

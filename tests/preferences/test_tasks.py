@@ -19,7 +19,6 @@ from cuma_jax.preferences.tasks import (
     preference_pairs,
 )
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys import store
 from cuma_jax.surveys.profiles import build_profiles
 
 
@@ -97,6 +96,7 @@ def test_the_choice_survey_asks_each_opening_once_and_answers_what_was_preferred
         assert question.options[survey.option_A[a]] == turn["candidates"][turn["chosen"]]
         assert survey.respondent_A[a] == person_C[turn["conversation"]]
         assert not question.ordered
+    assert len(build_profiles(prefs)) == len(build_profiles(survey)) > 1
 
 
 def test_the_order_in_which_responses_were_shown_does_not_matter(tmp_path):
@@ -117,13 +117,6 @@ def test_a_first_turn_with_one_candidate_is_no_question(tmp_path):
     survey = choice_survey(read_community_alignment(str(write_rows(tmp_path / "a.csv", row))))
     assert survey.num_answers == 1
     assert survey.skipped[ONE_OPTION] == 1
-
-
-def test_the_choice_survey_is_stored_and_its_people_have_profiles(prefs, tmp_path):
-    survey = choice_survey(prefs)
-    store.save_survey(survey, tmp_path / "stored")
-    assert store.load_saved_survey(tmp_path / "stored").questions == survey.questions
-    assert len(build_profiles(prefs)) == len(build_profiles(survey)) > 1
 
 
 def test_nothing_chosen_gives_no_pair_and_no_answer(alignment):

@@ -1,8 +1,8 @@
 import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
+from same import same_survey
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
@@ -10,20 +10,6 @@ from cuma_jax.surveys import store
 from cuma_jax.surveys.load import keep_questions, load_survey
 from cuma_jax.surveys.sources import open_values
 from cuma_jax.surveys.sources.invented import make_invented
-
-
-def assert_same(a, b):
-    assert a.respondents.dtypes.to_dict() == b.respondents.dtypes.to_dict()
-    for name in a.respondents:
-        x, y = a.respondents[name], b.respondents[name]
-        if isinstance(x.dtype, pd.CategoricalDtype):  # the dtypes are equal, so the codes mean the same
-            x, y = x.cat.codes, y.cat.codes
-        np.testing.assert_array_equal(x.to_numpy(), y.to_numpy())
-    assert (a.name, a.questions, a.profile_fields, a.skipped) == (b.name, b.questions, b.profile_fields, b.skipped)
-    for name in ("respondent_A", "question_A", "option_A"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-        assert getattr(b, name).dtype == np.int32
-    np.testing.assert_array_equal(a.official_A, b.official_A)
 
 
 def test_a_saved_survey_comes_back_equal(tmp_path):
@@ -34,7 +20,9 @@ def test_a_saved_survey_comes_back_equal(tmp_path):
     changes = {"respondents": frame, "skipped": {"no answer": 3}, "official_A": official_A}
     survey = dataclasses.replace(survey, **changes)
     store.save_survey(survey, tmp_path / "s")
-    assert_same(survey, store.load_saved_survey(tmp_path / "s"))
+    again = store.load_saved_survey(tmp_path / "s")
+    same_survey(survey, again)
+    assert again.skipped == survey.skipped
 
 
 def test_a_damaged_copy_is_an_error_that_names_the_folder(tmp_path):
@@ -57,11 +45,8 @@ def test_kept_questions_keep_their_answers_and_people():
     )
     with pytest.raises(CumaError, match=r"'invented\.tee' matches no question .* did you mean invented\.tea"):
         keep_questions(survey, ("invented.tee",))
-
-
-def test_load_survey_reads_the_invented_one():
-    survey = load_survey(DataConfig(source="invented", questions=("invented.tea",)))
-    assert [q.id for q in survey.questions] == ["invented.tea"]
+    loaded = load_survey(DataConfig(source="invented", questions=("invented.tea",)))
+    assert [q.id for q in loaded.questions] == ["invented.tea"]
 
 
 def test_open_values_is_cached_by_content(tmp_path, monkeypatch):
@@ -70,7 +55,7 @@ def test_open_values_is_cached_by_content(tmp_path, monkeypatch):
     monkeypatch.setattr(open_values, "package_version", lambda: "0.0")
     monkeypatch.setattr(open_values, "read_open_values", lambda: calls.append(1) or make_invented())
     first, second = (load_survey(DataConfig(), str(tmp_path)) for _ in range(2))
-    assert_same(first, second)
+    same_survey(first, second)
     assert len(calls) == 1
     monkeypatch.setattr(open_values, "specification_text", lambda: "other wording")
     load_survey(DataConfig(), str(tmp_path))

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import survey_of
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import (
@@ -14,24 +15,6 @@ from cuma_jax.surveys.profiles import (
     profile_text,
 )
 from cuma_jax.surveys.sources.invented import make_invented
-from cuma_jax.surveys.survey import Question, Survey
-
-
-def survey_of(columns):
-    """A survey whose respondents have these profile columns and one answer each."""
-    size = len(next(iter(columns.values())))
-    frame = pd.DataFrame({"respondent_id": [f"r{i}" for i in range(size)], "weight": np.ones(size)})
-    for name, values in columns.items():
-        frame[name] = pd.Categorical(values)
-    return Survey(
-        name="test",
-        questions=(Question("q", "Well?", ("Yes", "No"), ("1", "2")),),
-        respondents=frame,
-        profile_fields=tuple(columns),
-        respondent_A=np.arange(size, dtype=np.int32),
-        question_A=np.zeros(size, np.int32),
-        option_A=np.zeros(size, np.int32),
-    )
 
 
 def random_survey(size, fields, values, seed=0):
@@ -46,10 +29,7 @@ def test_profiles_equal_the_rows_one_by_one(fields, values):
     survey = random_survey(500, fields, values)
     profiles = build_profiles(survey)
     rows = [tuple(row) for row in survey.respondents[list(survey.profile_fields)].astype(object).to_numpy()]
-    got = []
-    for row in profiles.profile_R:
-        values_of = profiles.values(row)
-        got.append(tuple(values_of.get(field) for field in profiles.fields))
+    got = [tuple(map(profiles.values(row).get, profiles.fields)) for row in profiles.profile_R]
     assert got == [tuple(None if pd.isna(v) else v for v in row) for row in rows]
     assert len(profiles) == len(set(got))
     assert len(np.unique(profiles.codes_PF, axis=0)) == len(profiles)
@@ -117,9 +97,7 @@ def test_the_reference_sentence_is_word_for_word():
 
 def test_the_reference_sentence_needs_its_eight_fields():
     survey = survey_of({name: [value, None] for name, value in EIGHT.items()} | {"year": ["2018", "2019"]})
-    with pytest.raises(
-        CumaError, match=r"reference needs exactly the fields B_COUNTRY, .*the profile has country, .*year"
-    ):
+    with pytest.raises(CumaError, match=r"reference needs exactly the fields B_COUNTRY, .*has country, .*year"):
         build_profiles(survey, sentence="reference")
     profiles = build_profiles(survey, tuple(EIGHT), "reference")
     texts = [profile_text(profiles, row) for row in profiles.profile_R]
@@ -130,28 +108,30 @@ def test_the_reference_sentence_needs_its_eight_fields():
 
 
 def test_the_reference_sentence_takes_the_official_columns_where_there_are_any():
-    columns = {name: [value] for name, value in EIGHT.items()} | {
-        c: [f"official {c}"] for c in REFERENCE_FIELDS.values()
-    }
+    official = {column: f"official {column}" for column in REFERENCE_FIELDS.values()}
+    columns = {name: [value] for name, value in (EIGHT | official).items()}
     survey = dataclasses.replace(survey_of(columns), profile_fields=tuple(EIGHT))
     assert build_profiles(survey).fields == tuple(EIGHT)
     assert build_profiles(survey, sentence="reference").fields == tuple(REFERENCE_FIELDS.values())
     assert parse_profile("b_country=Chile", ("B_COUNTRY",)) == {"B_COUNTRY": "Chile"}
 
 
-def test_parse_profile_reads_what_describe_writes_about():
-    assert parse_profile("country=Chile, year=2012") == {"country": "Chile", "year": "2012"}
-    assert parse_profile("country = Korea, South, political views=left") == {
-        "country": "Korea, South",
-        "political_views": "left",
-    }
+def test_parse_profile_reads_what_describe_writes_about_with_colons_or_equals_signs():
+    read = parse_profile("country = Korea, South, political views=left")
+    assert read == {"country": "Korea, South", "political_views": "left"}
     assert describe(parse_profile("country=Chile, year=2012")) == "A person from Chile, surveyed in 2012."
+    fields = ("country", "age", "views")
+    expected = {"country": "Japan", "age": "30-39", "views": "left, mostly"}
+    assert parse_profile("country: Japan; age: 30-39; views: left, mostly", fields) == expected
+    assert parse_profile("Country=Japan, age=30-39, views=left, mostly;", fields)["country"] == "Japan"
+    assert parse_profile("country: Trinidad; Tobago; age: 30-39;", fields)["country"] == "Trinidad; Tobago"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("contry=Chile", "unknown profile field 'contry'; known here: country, year"),
+        ("planet: Mars", "known here: country, year"),
         ("Chile", "cannot read 'Chile'"),
         ("country=", "cannot read"),
         ("", "cannot read"),

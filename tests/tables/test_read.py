@@ -69,12 +69,13 @@ def test_a_folder_is_its_files_in_name_order(tmp_path):
     (tmp_path / "c.csv").write_text("a\n1\n")
     with pytest.raises(CumaError, match="several formats"):
         read_table(tmp_path)
-
-
-def test_a_hub_like_folder_with_data_inside_is_read(tmp_path):
-    (tmp_path / "data").mkdir()
-    write(tmp_path / "data" / "a.csv")
-    assert read_table(tmp_path).num_rows == 3
+    (tmp_path / "hub" / "data").mkdir(parents=True)
+    with pytest.raises(CumaError, match="holds no file"):
+        read_table(tmp_path / "hub")
+    write(tmp_path / "hub" / "data" / "a.csv")
+    assert read_table(tmp_path / "hub").num_rows == 3
+    with pytest.raises(CumaError, match="does not exist"):
+        read_table(tmp_path / "none.csv")
 
 
 def test_what_save_to_disk_wrote_is_read_in_its_own_order(tmp_path):
@@ -110,6 +111,7 @@ def test_nested_columns_and_gaps_in_json_lines_survive(tmp_path):
         ("a.jsonl", b'[{"id": "1", "text": "a"}]', "JSON array is not read"),
         ("a.jsonl", b'{"id": "1", "text": "a"}\n5\n', "line 2: it is no object"),
         ("a.jsonl", b'{"id": "1", "text": "a"}\n{"id": {"b": 1}}\n', "line 2: id is an object, but a text before it"),
+        ("a.jsonl", b'{"id": "1", "text": [{"c": ""}]}\n{"text": [{"c": 5}]}\n', r"line 2: text\[\].c is"),
         ("a.jsonl", b'{"id": "\\ud800", "text": "a"}\n', "line 1"),
         ("a.jsonl", b'{"id": "1", "text": "\xe9"}\n', "line 1: byte 0xe9"),
         ("a.parquet", b"PAR1 but no more", "damaged or cut off"),
@@ -125,13 +127,6 @@ def test_damage_is_one_message(tmp_path, name, data, message):
         read_table(path, ["id", "text"])
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_what_is_not_there_is_one_message(tmp_path):
-    with pytest.raises(CumaError, match="does not exist"):
-        read_table(tmp_path / "none.csv")
-    with pytest.raises(CumaError, match="holds no file"):
-        read_table(tmp_path)
 
 
 def test_lines_that_cannot_be_read_are_left_out_and_counted_on_request(tmp_path):

