@@ -252,3 +252,15 @@ def test_mutated_files_are_a_survey_or_an_error_of_ours(tmp_path, csv_edits, yam
     path = write(tmp_path, answers_csv=edited[1])
     path.write_bytes(edited[0])
     reads_or_complains(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe" * 40, b"PAR1" + bytes(range(256)) + b"PAR1", b"\x1f\x8b" * 9])
+def test_files_that_are_no_text_at_all_are_errors_of_ours(tmp_path, content):
+    for name in ("answers.csv", "answers.parquet", "answers.csv.gz"):
+        path = write(tmp_path, yaml=YAML.replace("answers.csv", name))
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CumaError):
+            read_csv_survey(path)
+    path.write_bytes(content or b"\x00")
+    with pytest.raises(CumaError):
+        read_csv_survey(path)
