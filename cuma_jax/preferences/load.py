@@ -21,12 +21,10 @@ module is imported when it is asked for.
 
 
 def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
-    """The preference data that `data` names.
+    """The preference data that `data` names (`source`, `path`, `revision`, `subset` and `bad_rows` are used).
 
-    Args:
-        data: the data section of a config; `source`, `path`, `revision`, `subset` and `bad_rows` are used.
-        cache_dir: where parsed data are kept (`run.cache_dir`); the key is the content of the source and the version
-            of its reader, never a file's time.
+    Parsed data are kept in `cache_dir` (`run.cache_dir`) by the content of the source and the version of its reader,
+    never by a file's time.
 
     Raises:
         CumaError: the source is no preference data, or cannot be read.

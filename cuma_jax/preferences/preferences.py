@@ -34,7 +34,6 @@ class Preferences:
     """Conversations of one source, and what their people preferred.
 
     Attributes:
-        name: name of the source.
         respondents: one row an annotator, as in `Survey`: `respondent_id` (str, unique), `weight`, an optional
             `split`, and fields as pandas categoricals of strings.
         profile_fields: the fields that a profile has by default.

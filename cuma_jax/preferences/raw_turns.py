@@ -14,7 +14,9 @@ import pyarrow as pa
 from cuma_jax.preferences import texts
 from cuma_jax.preferences.preferences import TURNS_SCHEMA
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.survey import categorical
 from cuma_jax.surveys.text import clean_text
+from cuma_jax.tables.problems import count_skipped
 
 EMPTY_CANDIDATES = "candidates without text"
 ALIKE = "candidates that repeat another of their turn"
@@ -61,17 +63,12 @@ def build_turns(raw: RawTurns, num_conversations: int, skipped: dict[str, int]) 
 
     A conversation is kept up to its first turn without a prompt, without a preferred response, or out of number: what
     came after depends on what is missing. Every turn that is kept has a preferred response.
-
-    Args:
-        raw: the turns.
-        num_conversations: C.
-        skipped: counts are added here.
     """
     num_turns = len(raw.conversation_T)
     prompt_T, text_X = texts.clean_column(raw.prompt_T, skipped), texts.clean_column(raw.text_X, skipped)
     filled_X = text_X.is_valid().to_numpy(zero_copy_only=False)
     prompted_T = prompt_T.is_valid().to_numpy(zero_copy_only=False)
-    _add(skipped, EMPTY_CANDIDATES, (~filled_X & prompted_T[raw.turn_X]).sum())
+    count_skipped(skipped, EMPTY_CANDIDATES, (~filled_X & prompted_T[raw.turn_X]).sum())
     keep_X, like_chosen_X = _distinct(raw, text_X, filled_X)
     chosen_X = keep_X & raw.chosen_X
 
@@ -85,18 +82,18 @@ def build_turns(raw: RawTurns, num_conversations: int, skipped: dict[str, int]) 
     # What ended each conversation: its first turn that is not good.
     ended_T = (bad_before_T == 1) & ~good_T
     answered_T = prompted_T & (np.bincount(raw.turn_X[filled_X], minlength=num_turns) > 0)
-    _add(skipped, NONE_CHOSEN, (ended_T & answered_T & in_place_T & ~meant_T).sum())
-    _add(skipped, CHOSEN_EMPTY, (ended_T & prompted_T & in_place_T & meant_T & ~has_chosen_T).sum())
+    count_skipped(skipped, NONE_CHOSEN, (ended_T & answered_T & in_place_T & ~meant_T).sum())
+    count_skipped(skipped, CHOSEN_EMPTY, (ended_T & prompted_T & in_place_T & meant_T & ~has_chosen_T).sum())
     lost_T = answered_T & ~keep_T & ~(ended_T & in_place_T)
-    _add(skipped, AFTER_GAP, lost_T.sum())
+    count_skipped(skipped, AFTER_GAP, lost_T.sum())
     has_lost_C = np.bincount(raw.conversation_T[lost_T], minlength=num_conversations)
     kept_C = np.bincount(raw.conversation_T[keep_T], minlength=num_conversations) > 0
-    _add(skipped, GAPS, ((has_lost_C > 0) & kept_C).sum())
-    _add(skipped, NO_START, (~kept_C).sum())
+    count_skipped(skipped, GAPS, ((has_lost_C > 0) & kept_C).sum())
+    count_skipped(skipped, NO_START, (~kept_C).sum())
 
     repeat_X = filled_X & ~keep_X & keep_T[raw.turn_X]
-    _add(skipped, LIKE_CHOSEN, (repeat_X & like_chosen_X).sum())
-    _add(skipped, ALIKE, (repeat_X & ~like_chosen_X).sum())
+    count_skipped(skipped, LIKE_CHOSEN, (repeat_X & like_chosen_X).sum())
+    count_skipped(skipped, ALIKE, (repeat_X & ~like_chosen_X).sum())
     keep_X &= keep_T[raw.turn_X]
     return _table(raw, prompt_T, text_X, keep_T, keep_X, chosen_X, kept_C), kept_C
 
@@ -157,46 +154,32 @@ def shifted(table: pa.Table, by: int) -> pa.Table:
 
 
 def profile_column(values: pd.Series, title: bool = False) -> pd.Categorical:
-    """A profile field: each distinct value cleaned, `NO_ANSWER` missing.
-
-    Args:
-        values: strings or missing.
-        title: write "united states" as "United States".
-    """
+    """A profile field: each distinct value cleaned, `NO_ANSWER` missing; `title`: lower case is capitalised."""
     codes, distinct = pd.factorize(values)
     names = [None if pd.isna(value) else clean_text(str(value)) for value in distinct]
     names = [None if name is None or name.casefold() in NO_ANSWER else name for name in names]
     if title:
         names = [name.title() if name is not None and name.islower() else name for name in names]
-    known = sorted({name for name in names if name is not None})
-    position = np.array([-1 if name is None else known.index(name) for name in names] + [-1])
-    return pd.Categorical.from_codes(position[codes], categories=pd.Index(known, dtype="str"))
+    return categorical(codes, names)
 
 
 def most_frequent(frame: pd.DataFrame, person: np.ndarray, num_persons: int, skipped: dict[str, int]) -> pd.DataFrame:
     """One row a person: of each field the value most of the person's rows have (the earlier row's, in a tie).
 
-    Args:
-        frame: categorical columns, one row a conversation.
-        person: the person of each row, 0..num_persons - 1.
-        num_persons: P.
-        skipped: persons whose rows differ are counted here.
+    `frame` has categorical columns and one row a conversation, `person` the person of each (0..num_persons - 1).
     """
     differ = np.zeros(num_persons, bool)
     taken = {}
     for field in frame.columns:
-        codes = frame[field].cat.codes.to_numpy().astype(np.int64)
-        rows = np.flatnonzero(codes >= 0)
-        width = max(len(frame[field].cat.categories), 1)
-        key, first, count = np.unique(person[rows] * width + codes[rows], return_index=True, return_counts=True)
-        owner = key // width
-        order = np.lexsort((rows[first] if len(rows) else first, -count, owner))
+        rows = pd.DataFrame({"person": person, "code": frame[field].cat.codes.to_numpy()})
+        # In the order of the file (sort=False), so that of equal counts the earlier row's comes first.
+        pairs = rows[rows["code"] >= 0].groupby(["person", "code"], sort=False).size().reset_index(name="count")
+        first = pairs.sort_values("count", ascending=False, kind="stable").drop_duplicates("person")
         best = np.full(num_persons, -1)
-        heads = order[np.unique(owner[order], return_index=True)[1]]
-        best[owner[heads]] = key[heads] % width
-        differ |= np.bincount(owner, minlength=num_persons) > 1
+        best[first["person"]] = first["code"]
+        differ |= np.bincount(pairs["person"], minlength=num_persons) > 1
         taken[field] = pd.Categorical.from_codes(best, categories=frame[field].cat.categories)
-    _add(skipped, DIFFERING, differ.sum())
+    count_skipped(skipped, DIFFERING, differ.sum())
     return pd.DataFrame(taken)
 
 
@@ -208,15 +191,7 @@ def drop_bad(
     skipped: dict[str, int],
     where: object,
 ) -> None:
-    """Counts bad rows, or stops at the first.
-
-    Args:
-        bad: bool, which rows are bad.
-        reason: what is wrong with them, e.g. "scores outside 1 to 100".
-        name: what to call a row in the message.
-        bad_rows: stop, or count.
-        skipped: counts are added here.
-        where: the file.
+    """Counts the rows that are `bad` (bool) for `reason`, or stops at the first; `name` tells what to call a row.
 
     Raises:
         CumaError: there is one, and `bad_rows` is "error".
@@ -228,7 +203,7 @@ def drop_bad(
             f"{where}, {name(int(np.argmax(bad)))}: {reason} ({int(bad.sum())} such in all); correct the file, or "
             "leave them out: --data.bad_rows skip"
         )
-    _add(skipped, reason, bad.sum())
+    count_skipped(skipped, reason, bad.sum())
 
 
 def flag_column(column: pa.ChunkedArray) -> pd.array:
@@ -236,8 +211,3 @@ def flag_column(column: pa.ChunkedArray) -> pd.array:
     names: Mapping[str, bool] = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     values = column.to_pandas()
     return values.map(lambda value: names.get(str(value).casefold(), pd.NA)).astype("boolean").array
-
-
-def _add(skipped: dict[str, int], reason: str, number: int | np.integer) -> None:
-    if number:
-        skipped[reason] = skipped.get(reason, 0) + int(number)

@@ -20,21 +20,16 @@ _META = "preferences.json"
 
 def save_preferences(prefs: Preferences, folder: pathlib.Path) -> None:
     """Writes `prefs` to `folder` (an existing folder is kept as it is: folders are named by content)."""
-    atomic_write(folder, lambda part: _write(prefs, part))
+    meta = {name: getattr(prefs, name) for name in ("name", "profile_fields", "prompt_ids", "skipped")}
 
+    def write(part: pathlib.Path) -> None:
+        part.mkdir()
+        prefs.respondents.to_parquet(part / _RESPONDENTS, index=False)
+        prefs.conversations.to_parquet(part / _CONVERSATIONS, index=False)
+        pa.parquet.write_table(prefs.turns, part / _TURNS, row_group_size=16_384, compression="zstd")
+        (part / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
 
-def _write(prefs: Preferences, folder: pathlib.Path) -> None:
-    folder.mkdir()
-    prefs.respondents.to_parquet(folder / _RESPONDENTS, index=False)
-    prefs.conversations.to_parquet(folder / _CONVERSATIONS, index=False)
-    pa.parquet.write_table(prefs.turns, folder / _TURNS, row_group_size=16_384, compression="zstd")
-    meta = {
-        "name": prefs.name,
-        "profile_fields": prefs.profile_fields,
-        "prompt_ids": prefs.prompt_ids,
-        "skipped": prefs.skipped,
-    }
-    (folder / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
+    atomic_write(folder, write)
 
 
 def load_saved_preferences(folder: pathlib.Path) -> Preferences:
@@ -49,12 +44,5 @@ def load_saved_preferences(folder: pathlib.Path) -> Preferences:
         tables = [pd.read_parquet(folder / name) for name in (_RESPONDENTS, _CONVERSATIONS)]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CumaError(f"cannot read the saved data in {folder}: {error}; delete the folder to rebuild it") from None
-    return Preferences(
-        name=meta["name"],
-        respondents=tables[0],
-        profile_fields=tuple(meta["profile_fields"]),
-        conversations=tables[1],
-        prompt_ids=tuple(meta["prompt_ids"]),
-        turns=turns,
-        skipped=meta["skipped"],
-    )
+    fields, prompt_ids = tuple(meta["profile_fields"]), tuple(meta["prompt_ids"])
+    return Preferences(meta["name"], tables[0], fields, tables[1], prompt_ids, turns, meta["skipped"])

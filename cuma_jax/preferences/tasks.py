@@ -35,7 +35,6 @@ class Pairs:
         chosen_P: int8, position of the preferred candidate.
         rejected_P: int8, position of the other.
         margin_P: float32, the preferred one's score less the other's; nan where the source has no scores.
-        skipped: counts of pairs left out, by reason.
     """
 
     turn_P: np.ndarray
@@ -60,14 +59,9 @@ def conversation_messages(prefs: Preferences, n: int) -> list[Message]:
 
 
 def preference_pairs(prefs: Preferences, min_margin: float = MIN_MARGIN) -> Pairs:
-    """The chosen response of every turn against each other candidate of that turn.
+    """The chosen response of every turn against each other candidate of that turn, in the order of turns.
 
-    Args:
-        prefs: any preference data; candidates of equal text are not in it.
-        min_margin: pairs whose scores differ by less are left out and counted; without scores it does nothing.
-
-    Returns:
-        Pairs in the order of turns, then of candidates.
+    Pairs whose scores differ by less than `min_margin` are left out and counted; without scores it does nothing.
 
     Raises:
         CumaError: `min_margin` is not positive: a tie prefers nothing.
@@ -82,7 +76,7 @@ def preference_pairs(prefs: Preferences, min_margin: float = MIN_MARGIN) -> Pair
     scored_T = prefs.turns["scores"].is_valid().to_numpy()
     score_X[scored_T[turn_X]] = pc.list_flatten(prefs.turns["scores"]).fill_null(np.nan).to_numpy()
     chosen_X = chosen_T[turn_X]
-    best_X = np.where(chosen_X >= 0, np.repeat(np.cumsum(count_T) - count_T, count_T) + chosen_X, 0)
+    best_X = np.where(chosen_X >= 0, np.arange(len(turn_X)) - place_X + chosen_X, 0)
     margin_X = (score_X[best_X] - score_X) if len(score_X) else score_X
     pair_X = (chosen_X >= 0) & (place_X != chosen_X)
     small_X = pair_X & (margin_X < min_margin)
@@ -132,7 +126,7 @@ def choice_survey(prefs: Preferences) -> Survey:
         skipped[ONE_OPTION] = alone
     rows = rows[count >= 2]
     first = prefs.turns.take(pa.array(rows))
-    prompts, candidates = _array(first["prompt"]), _array(pc.list_flatten(first["candidates"]))
+    prompts, candidates = texts.joined(first["prompt"]), texts.joined(pc.list_flatten(first["candidates"]))
     codes, distinct = texts.codes_of(prompts)
     distinct_hash = texts.hash_texts(distinct)
     candidate_hash = np.array(texts.hash_texts(candidates), dtype="U64")
@@ -171,7 +165,3 @@ def choice_survey(prefs: Preferences) -> Survey:
         option_A=option_A,
         skipped=skipped,
     )
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.large_string())

@@ -6,11 +6,13 @@ Texts are large_string everywhere: one column of a big source is longer than 2 G
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.text import visible_text
+from cuma_jax.tables.problems import count_skipped
 
 EMPTY = "EMPTY STRING"
 """What both sources write where a model returned nothing."""
@@ -27,13 +29,7 @@ CLEANED = "texts with invisible characters (they are taken out)"
 
 
 def text_column(table: pa.Table, name: str, where: object, numbers: bool = False) -> pa.ChunkedArray:
-    """A column as large_string.
-
-    Args:
-        table: holds the column.
-        name: its name.
-        where: the file, for the message.
-        numbers: whether whole numbers (ids) are taken as well.
+    """A column as large_string; with `numbers`, one of whole numbers (ids) as well. `where`: the file, for the message.
 
     Raises:
         CumaError: the column is of another type.
@@ -52,28 +48,33 @@ def text_column(table: pa.Table, name: str, where: object, numbers: bool = False
     raise CumaError(f"{where}: column {name} is of type {kind}, not of texts; chosen and rejected must be plain texts")
 
 
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """A column of texts as one array."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.large_string())
+
+
+def ids_of(table: pa.Table, column: str, where: object) -> pd.Series:
+    """A column of ids as texts without blanks at their ends; an empty one is missing."""
+    return text_column(table, column, where, numbers=True).to_pandas().str.strip().replace("", None)
+
+
 def clean_column(texts: pa.ChunkedArray | pa.Array, skipped: dict[str, int]) -> pa.Array:
     """Texts without invisible characters, or white space at their ends; null where nothing is left.
 
     Markup and indentation stay, and markers of chat templates as text, except a literal <|end_of_text|> at the end,
     which is an artefact. What was changed is counted in `skipped`.
     """
-    array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks)
+    array = joined(texts) if isinstance(texts, pa.ChunkedArray) else texts
     ended = pc.fill_null(pc.match_substring_regex(array, _END_OF_TEXT), False)
     if count := pc.sum(ended).as_py():
-        _count(skipped, ENDED, count)
+        count_skipped(skipped, ENDED, count)
         array = pc.if_else(ended, pc.replace_substring_regex(array, _END_OF_TEXT, ""), array)
     array = pc.utf8_trim_whitespace(array)
     suspects = np.flatnonzero(pc.fill_null(pc.match_substring_regex(array, _SUSPECT), False))
     if len(suspects):
-        known: dict[str, str] = {}
         before = array.take(suspects).to_pylist()
-        for text in before:
-            if text not in known:
-                known[text] = visible_text(text)
-        _count(skipped, CLEANED, sum(known[text] != text for text in before))
+        known = {text: visible_text(text) for text in set(before)}
+        count_skipped(skipped, CLEANED, sum(known[text] != text for text in before))
         mask = np.zeros(len(array), bool)
         mask[suspects] = True
         after = pa.array([known[text] for text in before], pa.large_string())
@@ -97,11 +98,9 @@ def codes_of(texts: pa.Array) -> tuple[np.ndarray, pa.Array]:
 
 
 def codes_within(texts: pa.Array, group: np.ndarray) -> np.ndarray:
-    """Numbers that are the same for texts of one group that are equal after `normalised`; for no others.
+    """Numbers that are the same for (cleaned) texts of one group that are equal after `normalised`; for no others.
 
-    Args:
-        texts: cleaned texts; a null is like other nulls of its group.
-        group: int64, ascending; the group of each text.
+    `group` ascends; a null is like other nulls of its group.
     """
     # Lower case keeps the number of characters, and white space is all that `normalised` joins: texts of one group
     # with different numbers of other characters differ. In a cleaned text only these three are white space.
@@ -134,8 +133,3 @@ def number_prompts(prompts: pa.Array) -> tuple[tuple[str, ...], np.ndarray]:
     ids = np.array([digest[:16] for digest in hash_texts(distinct)], dtype="U16")
     names, position = np.unique(ids, return_inverse=True)
     return tuple(names.tolist()), position[codes].astype(np.int32) if len(codes) else np.zeros(0, np.int32)
-
-
-def _count(skipped: dict[str, int], reason: str, number: int) -> None:
-    if number:
-        skipped[reason] = skipped.get(reason, 0) + int(number)

@@ -11,15 +11,13 @@ import dataclasses
 import functools
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, categorical
 
 DERIVED_FIELDS = {"region": "world_region", "language": "official_language"}
 """The profile field of each value of `profile.derived`. Not `region` and `language`: sources have fields of those names
@@ -39,7 +37,6 @@ _EXCEPTIONS = {
     "Germany West": "Germany",
     "Palest. ter.": "Palestine",  # GlobalOpinionQA
 }
-_OFFICIAL = ("official", "de_facto_official")
 _NAMED = 5
 _Source = TypeVar("_Source", bound=HasRespondents)
 
@@ -53,10 +50,6 @@ def add_derived(source: _Source, derived: Sequence[str]) -> _Source:
     """The same source, with the derived fields as further columns of `respondents` (categoricals of strings).
 
     Fields of a name that no library knows stay missing; which these are is said once, on stderr.
-
-    Args:
-        source: a survey or preference data (a frozen dataclass).
-        derived: `profile.derived`.
 
     Raises:
         CumaError: the source has no country to derive from, or has a field of that name already.
@@ -80,7 +73,8 @@ def add_derived(source: _Source, derived: Sequence[str]) -> _Source:
             raise CumaError(
                 f"{source.name!r} has a field {field!r} of its own; rename it, or leave it out of profile.derived"
             )
-        columns[field] = _mapped(column, {name: fact[field] for name, fact in facts.items() if field in fact})
+        texts = [facts[str(name)].get(field) for name in column.cat.categories]
+        columns[field] = categorical(column.cat.codes.to_numpy(), texts)
     if unknown := [name for name, fact in facts.items() if any(field not in fact for field in columns)]:
         more = ", ..." if len(unknown) > _NAMED else ""
         print(
@@ -108,8 +102,7 @@ def place_facts(country: str) -> dict[str, str]:
     script.
     """
     converter, places = _converter()
-    with _quiet():
-        found = converter.convert(_EXCEPTIONS.get(country, country), src="regex", to="name_short", not_found=None)
+    found = converter.convert(_EXCEPTIONS.get(country, country), src="regex", to="name_short", not_found=None)
     # What is not found comes back as it was; a text with several countries, as a list.
     if not isinstance(found, str) or found not in places:
         return {}
@@ -123,15 +116,13 @@ def _language(territory: str) -> str | None:
     from babel.core import get_global
 
     spoken = get_global("territory_languages").get(territory, {})
-    share = {
-        code: about["population_percent"] for code, about in spoken.items() if about["official_status"] in _OFFICIAL
-    }
+    official = ("official", "de_facto_official")
+    share = {c: about["population_percent"] for c, about in spoken.items() if about["official_status"] in official}
     if not share:
         return None
     # Of equal shares the first code, so that nothing depends on the order of the library's table.
     code = min(share, key=lambda c: (-share[c], c))
-    names = Locale("en").languages
-    return names.get(code.split("_")[0])
+    return Locale("en").languages.get(code.split("_")[0])
 
 
 @functools.cache
@@ -143,29 +134,9 @@ def _converter():  # type: ignore[no-untyped-def]  # the library has no types
     # Read here: by its own reader, missing codes become numbers under pandas 3.1, and the converter fails on them.
     data = pd.read_csv(COUNTRY_DATA_FILE, sep="\t", keep_default_na=False, na_values=[""], dtype=str)
     data = data[data["ISO2"].notna() & data["UNregion"].notna()]
-    with _quiet():
-        converter = CountryConverter(country_data=data)
+    # It warns of each name it does not find; here they are counted and named together.
+    logging.getLogger("country_converter").setLevel(logging.CRITICAL + 1)
+    converter = CountryConverter(country_data=data)
     # A code may be written as alternatives: "^GB$|^UK$"; the first is the ISO's.
     codes = data["ISO2"].str.split("|").str[0].str.strip("^$")
     return converter, dict(zip(data["name_short"], zip(codes, data["UNregion"], strict=True), strict=True))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The library warns of each name it does not find; here they are counted and named together."""
-    log = logging.getLogger("country_converter")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
-def _mapped(column: pd.Series, value_of: Mapping[str, str]) -> pd.Categorical:
-    """The value of each row's category; missing where it has none."""
-    values = sorted(set(value_of.values()))
-    number = {value: i for i, value in enumerate(values)}
-    # One slot more than there are categories: code -1 indexes the last, which stays missing.
-    of_category = np.array([number.get(value_of.get(str(n), ""), -1) for n in column.cat.categories] + [-1], np.int64)
-    return pd.Categorical.from_codes(of_category[column.cat.codes.to_numpy()], categories=values)

@@ -17,7 +17,7 @@ MISSING = "(missing)"
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Groups of respondents by the values of some fields.
+    """Respondents by the values of some fields.
 
     Attributes:
         names: label of each group, values joined by " / ".
@@ -46,11 +46,11 @@ def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
                 f"config field evaluation.group_by names {field!r}, which survey {source.name!r} does not have; "
                 f"it has {', '.join(known)}"
             )
-    columns = [source.respondents[field].astype("object").where(source.respondents[field].notna(), MISSING)
-               for field in fields]  # fmt: skip
-    label_R = columns[0].astype(str)
-    for column in columns[1:]:
-        label_R = label_R + " / " + column.astype(str)
+    values = source.respondents[list(fields)]
+    texts = values.astype(object).where(values.notna(), MISSING).astype(str)
+    label_R = texts.iloc[:, 0]
+    for field in fields[1:]:
+        label_R = label_R + " / " + texts[field]
     group_R, names = pd.factorize(label_R, sort=True)
-    known_R = source.respondents[list(fields)].notna().all(axis=1).to_numpy()
+    known_R = values.notna().all(axis=1).to_numpy()
     return Groups(tuple(str(name) for name in names), group_R.astype(np.int64), known_R)

@@ -33,10 +33,8 @@ keeping), and the call that reads it; a CumaError where a file is missing. A mod
 def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
     """The survey that `data` names, with only the questions in `data.questions`.
 
-    Args:
-        data: the data section of a config.
-        cache_dir: where parsed surveys are kept (`run.cache_dir`); the key is the content of the source and the
-            version of its reader, never a file's time.
+    Parsed surveys are kept in `cache_dir` (`run.cache_dir`) by the content of the source and the version of its reader,
+    never by a file's time.
 
     Raises:
         CumaError: the source cannot be read, or a question pattern matches nothing.
@@ -70,9 +68,7 @@ def _prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
 def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:
     """The survey with only the questions whose ids match a pattern, and the respondents who answered one of them.
 
-    Args:
-        survey: any survey.
-        patterns: ids; `*` matches any characters, e.g. `wvs_immig.*`.
+    In a pattern `*` matches any characters, e.g. `wvs_immig.*`.
 
     Raises:
         CumaError: a pattern matches no question.
@@ -87,16 +83,13 @@ def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:
                 f"its questions: {', '.join(ids)}"
             )
     keep_Q = np.array([any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns) for i in ids])
-    keep_A = keep_Q[survey.question_A]
-    respondent_A = survey.respondent_A[keep_A]
+    survey = survey.with_answers(keep_Q[survey.question_A])
     used_R = np.zeros(len(survey.respondents), bool)
-    used_R[respondent_A] = True
+    used_R[survey.respondent_A] = True
     return dataclasses.replace(
         survey,
         questions=tuple(q for q, keep in zip(survey.questions, keep_Q, strict=True) if keep),
         respondents=survey.respondents[used_R].reset_index(drop=True),
-        respondent_A=(np.cumsum(used_R) - 1)[respondent_A].astype(np.int32),
-        question_A=(np.cumsum(keep_Q) - 1)[survey.question_A[keep_A]].astype(np.int32),
-        option_A=survey.option_A[keep_A],
-        official_A=None if survey.official_A is None else survey.official_A[keep_A],
+        respondent_A=(np.cumsum(used_R) - 1)[survey.respondent_A].astype(np.int32),
+        question_A=(np.cumsum(keep_Q) - 1)[survey.question_A].astype(np.int32),
     )

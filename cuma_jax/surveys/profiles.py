@@ -13,7 +13,7 @@ import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
-from cuma_jax.surveys.survey import HasRespondents, other_fields
+from cuma_jax.surveys.survey import HasRespondents, categorical, other_fields
 
 REFERENCE_FIELDS = {
     "country": "B_COUNTRY",
@@ -92,10 +92,8 @@ def build_profiles(
     """The distinct profiles of `source.respondents`.
 
     Args:
-        source: any survey, or preference data.
         fields: fields to use, in this order; empty: those that a profile of this source has by default; for the
             reference sentence, the official columns, if the source has them.
-        sentence: the sentence that will describe them (`profile.sentence`).
         derived: `profile.derived`; these fields stand right after the country's, or last. A source that has been
             through `add_derived` has them already.
 
@@ -136,12 +134,8 @@ def _with_derived(fields: tuple[str, ...], derived: Sequence[str]) -> tuple[str,
 def _codes(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
     """The sorted values that occur in a column, and each row's position among them (-1: missing)."""
     values = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string").astype("category")
-    codes_R, names = values.cat.codes.to_numpy(), [str(v) for v in values.cat.categories]
-    used = sorted(np.unique(codes_R[codes_R >= 0]).tolist(), key=lambda c: names[c])
-    # One slot more than there are categories: code -1 indexes the last, which stays missing.
-    position = np.full(len(names) + 1, _MISSING, np.int32)
-    position[used] = np.arange(len(used))
-    return tuple(names[c] for c in used), position[codes_R]
+    named = categorical(values.cat.codes.to_numpy(), [str(v) for v in values.cat.categories])
+    return tuple(named.categories), named.codes.astype(np.int32)
 
 
 def _distinct_rows(codes_RF: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -232,11 +226,7 @@ def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, s
     """Reads a profile written by hand: "country=Chile, year=2012" -> {"country": "Chile", "year": "2012"}.
 
     The same as "country: Chile; year: 2012". A value may hold commas (there: semicolons), as long as no `name=` (there:
-    `name:`) follows them. Values need not occur in any survey.
-
-    Args:
-        text: `field=value` pairs separated by commas, or `field: value` pairs separated by semicolons.
-        fields: the fields there are; None: any name.
+    `name:`) follows them. Values need not occur in any survey; `fields` are the fields there are (None: any name).
 
     Raises:
         CumaError: a part without `=` or `:`, an empty value, a field named twice, or a field that is not in `fields`.

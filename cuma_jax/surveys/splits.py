@@ -81,11 +81,7 @@ def split_rows(units: Units, data: DataConfig) -> np.ndarray:
 
 
 def kind_splits(units: Units, data: DataConfig) -> list[KindSplit]:
-    """The split of every unit of every kind, the strongest kind first.
-
-    Raises:
-        CumaError: see `split_rows`.
-    """
+    """The split of every unit of every kind, the strongest kind first; errors are those of `split_rows`."""
     value_R, values = units.values(data.held_out_field)
     kinds: list[tuple[str, Sequence[str], np.ndarray]] = [
         (data.held_out_field, values, value_R[units.person_N]),

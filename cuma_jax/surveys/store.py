@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,23 +21,19 @@ _ANSWERS, _RESPONDENTS, _META = "answers.parquet", "respondents.parquet", "surve
 
 def save_survey(survey: Survey, folder: pathlib.Path) -> None:
     """Writes `survey` to `folder` (an existing folder is kept as it is: folders are named by content)."""
-    atomic_write(folder, lambda part: _write(survey, part))
-
-
-def _write(survey: Survey, folder: pathlib.Path) -> None:
-    folder.mkdir()
     answers = {"respondent": survey.respondent_A, "question": survey.question_A, "option": survey.option_A}
     if survey.official_A is not None:
         answers["official"] = survey.official_A
-    pa.parquet.write_table(pa.table(answers), folder / _ANSWERS)
-    survey.respondents.to_parquet(folder / _RESPONDENTS, index=False)
-    meta = {
-        "name": survey.name,
-        "profile_fields": survey.profile_fields,
-        "skipped": survey.skipped,
-        "questions": [dataclasses.asdict(question) for question in survey.questions],
-    }
-    (folder / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
+    meta = {name: getattr(survey, name) for name in ("name", "profile_fields", "skipped")}
+    meta["questions"] = [dataclasses.asdict(question) for question in survey.questions]
+
+    def write(part: pathlib.Path) -> None:
+        part.mkdir()
+        pa.parquet.write_table(pa.table(answers), part / _ANSWERS)
+        survey.respondents.to_parquet(part / _RESPONDENTS, index=False)
+        (part / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    atomic_write(folder, write)
 
 
 def load_saved_survey(folder: pathlib.Path) -> Survey:
@@ -53,20 +48,15 @@ def load_saved_survey(folder: pathlib.Path) -> Survey:
         respondents = pd.read_parquet(folder / _RESPONDENTS)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CumaError(f"cannot read the saved survey in {folder}: {error}; delete the folder to rebuild it") from None
-    columns = {name: answers[name].to_numpy().astype(np.int32) for name in ("respondent", "question", "option")}
-    questions = [_question(**question) for question in meta["questions"]]
+    columns = {f"{c}_A": answers[c].to_numpy().astype(np.int32) for c in ("respondent", "question", "option")}
+    for entry in meta["questions"]:
+        entry |= {name: tuple(entry[name]) for name in ("options", "codes")}
     return Survey(
         name=meta["name"],
-        questions=tuple(questions),
+        questions=tuple(Question(**entry) for entry in meta["questions"]),
         respondents=respondents,
         profile_fields=tuple(meta["profile_fields"]),
-        respondent_A=columns["respondent"],
-        question_A=columns["question"],
-        option_A=columns["option"],
         official_A=answers["official"].to_numpy() if "official" in answers.column_names else None,
         skipped=meta["skipped"],
+        **columns,
     )
-
-
-def _question(options: list[str], codes: list[str], **rest: Any) -> Question:
-    return Question(options=tuple(options), codes=tuple(codes), **rest)

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class HasRespondents(Protocol):
 
     @property
     def respondents(self) -> pd.DataFrame:
-        """See `Survey.respondents`."""
+        """As `Survey.respondents`."""
 
     @property
     def profile_fields(self) -> tuple[str, ...]:
@@ -59,8 +60,6 @@ class Survey:
     """Questions, respondents and answers of one source.
 
     Attributes:
-        name: name of the source.
-        questions: the items; `question_A` indexes them.
         respondents: one row a person, default integer index. Columns: `respondent_id` (str, unique), `weight`
             (float, 1.0 where the source has none), optional `stratum`, `psu` and `split` (the source's own), and
             fields as pandas categoricals of strings (missing stays missing).
@@ -99,6 +98,19 @@ class Survey:
             option_A=self.option_A[keep_A],
             official_A=None if self.official_A is None else self.official_A[keep_A],
         )
+
+
+def categorical(code_R: np.ndarray, texts: Sequence[str | None]) -> pd.Categorical:
+    """The column `texts[code_R]`, with sorted categories, only those that occur; code -1 and an empty text are missing.
+
+    Several codes may have one text.
+    """
+    used = np.unique(code_R)
+    names = sorted({text for text in (texts[c] for c in used[used >= 0]) if text})
+    positions = {text: position for position, text in enumerate(names)}
+    # One slot more than there are texts: code -1 indexes the last, which stays missing.
+    position = np.array([positions.get(text or "", -1) for text in texts] + [-1], np.int32)
+    return pd.Categorical.from_codes(position[code_R], pd.Index(names, dtype="str"))
 
 
 def other_fields(source: HasRespondents) -> tuple[str, ...]:

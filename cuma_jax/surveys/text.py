@@ -52,11 +52,7 @@ def clean_text(text: str, keep_lines: bool = False) -> str:
     - Whitespace runs become one space; the ends are stripped.
 
     Markers of chat templates are text here ("&lt;|im_end|&gt;" comes out as "<|im_end|>"): the tokenizer makes sure
-    that none of them can open a turn.
-
-    Args:
-        text: any string.
-        keep_lines: keep line ends, as `\\n`; each line is cleaned by itself.
+    that none of them can open a turn. With `keep_lines`, line ends stay, as `\\n`; each line is cleaned by itself.
     """
     if _PLAIN.fullmatch(text):
         return " ".join(text.split())

@@ -19,8 +19,6 @@ class Units:
     """Rows, and what each belongs to.
 
     Attributes:
-        name: name of the source, for messages.
-        respondents: table of persons, see `Survey.respondents`.
         person_ids, item_ids: ids of persons (as text) and items; splits are hashes of these.
         person_N, item_N: int32, person and item of each row.
         person, item: what they are called in this source: `respondent` and `question`, or `annotator` and `prompt`.

@@ -12,7 +12,7 @@ import pyarrow.compute
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.tables.delimited import Delimited
-from cuma_jax.tables.problems import Advice, Strict
+from cuma_jax.tables.problems import Advice, Strict, count_skipped
 
 MISSING = np.iinfo(np.int64).min
 """Where a value is no number."""
@@ -24,50 +24,24 @@ _LARGEST = 2**53  # above it a float64 does not hold every whole number
 
 
 class CodeTable:
-    """A csv or tsv (plain, gzip, or the only csv in a zip) of codes.
-
-    Attributes:
-        path: the file.
-        skipped: how many rows and values were left out, by reason.
-    """
+    """A csv or tsv (plain, gzip, or the only csv in a zip) of codes; `skipped` counts what was left out, by reason."""
 
     def __init__(self, path: pathlib.Path, delimiter: str, advice: str, bad_rows: str = "error") -> None:
         """`advice`: how to get a good file; `bad_rows`: stop at a bad row or value, or leave it out and count it."""
         self.path, self._skip = path, bad_rows == "skip"
         self.skipped: dict[str, int] = {}
-        self._source = Delimited(
-            path,
-            delimiter,
-            Strict(
-                Advice(
-                    again=advice,
-                    damaged=advice,
-                    columns=advice,
-                    encoding=f"it may be {{}}: save the file as UTF-8, or {advice}",
-                    delimiter=advice,
-                    ragged=f"is the file cut short? Correct it, set data.bad_rows to skip, or {advice}",
-                )
-            ),
-        )
+        encoding = f"it may be {{}}: save the file as UTF-8, or {advice}"
+        ragged = f"is the file cut short? Correct it, set data.bad_rows to skip, or {advice}"
+        advices = dict.fromkeys(("again", "damaged", "columns", "delimiter"), advice)
+        self._source = Delimited(path, delimiter, Strict(Advice(encoding=encoding, ragged=ragged, **advices)))
         self._advice = advice
-
-    def header(self) -> list[str]:
-        """Names of the columns.
-
-        Raises:
-            CumaError: the file is missing, or empty.
-        """
-        return self._source.header
 
     def blocks(
         self, needed: Sequence[str], optional: Sequence[str] = (), text: bool = False
     ) -> Iterator[tuple[int, dict[str, pa.StringArray]]]:
         """The named columns as strings (null where blank): (number of rows before the block, {name: [N]}).
 
-        Args:
-            needed: columns there must be.
-            optional: columns that are read if they are there.
-            text: only an empty value is blank; else also NA, nan and the like.
+        `optional` columns are read if they are there; with `text` only an empty value is blank, else also NA and nan.
 
         Raises:
             CumaError: the file cannot be read as a table with these columns.
@@ -81,24 +55,16 @@ class CodeTable:
             start += batch.num_rows
         source.report_unclosed()
         if source.ragged:
-            self.count("row with a wrong number of columns", len(source.ragged))
+            count_skipped(self.skipped, "row with a wrong number of columns", len(source.ragged))
         if start == 0:
             raise CumaError(f"{self.path}: there is a header, but no row; {self._advice}")
-
-    def count(self, reason: str, number: int) -> None:
-        """Adds to `skipped`."""
-        self.skipped[reason] = self.skipped.get(reason, 0) + number
 
     def numbers(
         self, column: str, texts: pa.StringArray, row_N: np.ndarray, interview_N: np.ndarray | None = None
     ) -> np.ndarray:
         """Values as whole numbers, int64 [N]; MISSING where blank (and where bad, when bad ones are skipped).
 
-        Args:
-            column: its name.
-            texts: [N], as `blocks` gives them.
-            row_N: number of each row in the file, from 0; for messages.
-            interview_N: the interview of each row; for messages.
+        `texts` [N] are as `blocks` gives them; `row_N` (number in the file, from 0) and `interview_N` for messages.
 
         Raises:
             CumaError: a value is not a whole number.
@@ -138,7 +104,7 @@ class CodeTable:
             CumaError: unless bad ones are skipped.
         """
         if self._skip:
-            return self.count(f"{column}: value that {why}", int(bad_N.sum()))
+            return count_skipped(self.skipped, f"{column}: value that {why}", bad_N.sum())
         first = int(np.argmax(bad_N))
         shown = texts[first].as_py()
         shown = "nothing" if shown is None else repr(shown if len(shown) <= 40 else shown[:40] + "...")

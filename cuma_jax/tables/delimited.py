@@ -7,6 +7,7 @@ import contextlib
 import csv
 import functools
 import io
+import itertools
 import pathlib
 import sys
 import time
@@ -34,8 +35,6 @@ class Delimited:
     """A csv or tsv, plain or packed.
 
     Attributes:
-        path: the file.
-        delimiter: one character.
         num_rows: rows that `batches` has given so far.
         ragged: number among all rows (from 0) of each that has another number of columns than the header.
         unclosed_line: where a quote is opened and never closed, once `batches` is through; 0: nowhere.
@@ -87,15 +86,9 @@ class Delimited:
         skip: bool = False,
         block: int = BLOCK_BYTES,
     ) -> Iterator[pa.RecordBatch]:
-        """The rows, block by block, with columns in the order of `columns`.
+        """The rows, block by block: the columns at these positions of the header (one at least), each of type `kind`.
 
-        Args:
-            columns: positions in the header, one at least.
-            kind: the type of every column.
-            nulls: values that become null.
-            skip: leave out rows that have another number of columns than the header (see `ragged`); else they are an
-                error.
-            block: bytes read at a time.
+        With `skip`, rows with another number of columns than the header are left out (see `ragged`), not an error.
         """
         self.num_rows, self.ragged = 0, []
         names = [str(place) for place in range(len(self.header))]
@@ -107,23 +100,19 @@ class Delimited:
 
         with reported(self.path, self._problems), self._open() as file, self._bar(file) as bar:
             counted, reader, fault = _Counted(file, bar), None, Exception()
+            # By position, because names may repeat. One thread, so that a ragged row comes with its number.
+            read = pa.csv.ReadOptions(column_names=names, skip_rows_after_names=1, block_size=block, use_threads=False)
+            convert = pa.csv.ConvertOptions(
+                include_columns=wanted,
+                column_types=dict.fromkeys(wanted, kind),
+                null_values=list(nulls),
+                strings_can_be_null=bool(nulls),
+            )
             try:
-                reader = pa.csv.open_csv(
-                    counted,
-                    # By position, because names may repeat. One thread, so that a ragged row comes with its number.
-                    pa.csv.ReadOptions(
-                        column_names=names, skip_rows_after_names=1, block_size=block, use_threads=False
-                    ),
-                    pa.csv.ParseOptions(
-                        delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
-                    ),
-                    pa.csv.ConvertOptions(
-                        include_columns=wanted,
-                        column_types=dict.fromkeys(wanted, kind),
-                        null_values=list(nulls),
-                        strings_can_be_null=bool(nulls),
-                    ),
+                parse = pa.csv.ParseOptions(
+                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
                 )
+                reader = pa.csv.open_csv(counted, read, parse, convert)
                 for batch in reader:
                     self.num_rows += batch.num_rows
                     yield batch
@@ -145,14 +134,13 @@ class Delimited:
     def records(self, end: bool = False) -> Iterator[tuple[int, list[str]]]:
         """(the line it begins on, its values) of each record, the header's first; slow.
 
-        Args:
-            end: give one more, `[_END]`, unless a quote that is never closed swallows it.
+        With `end` there is one more, `[_END]`, unless a quote that is never closed swallows it.
         """
         limit = csv.field_size_limit(2**31 - 1)
         try:
             with self._open() as file:
                 text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
-                reader = csv.reader(_with_end(text) if end else text, delimiter=self.delimiter)
+                reader = csv.reader(itertools.chain(text, [_END] if end else []), delimiter=self.delimiter)
                 before = 0
                 for record in reader:
                     yield before + self._first_line, record
@@ -185,13 +173,14 @@ class Delimited:
         """Reports why Arrow stopped."""
         if ("UTF8" in message or not self.ragged) and self._not_utf8():
             return
-        self.report_unclosed()
+        wrong = self.lines()[1] if self.ragged and not self.unclosed_line else []
         if self.unclosed_line:
-            return
-        for line, size in self.lines()[1][:1] if self.ragged else ():
-            return self.report_ragged(line, size)
-        found = f"cannot be read as a table ({message[:200]})"
-        return self._problems.error(self.path, None, None, found, self._problems.advice.ragged)
+            self.report_unclosed()
+        elif wrong:
+            self.report_ragged(*wrong[0])
+        else:
+            found = f"cannot be read as a table ({message[:200]})"
+            self._problems.error(self.path, None, None, found, self._problems.advice.ragged)
 
     def _unclosed(self) -> int:
         """The line on which a record begins that runs to the end of the file by a quote never closed; 0: none."""
@@ -230,11 +219,6 @@ def _wait_until_released(held: Iterable[weakref.ref[Any]]) -> None:
         if all(ref() is None for ref in held):
             return
         time.sleep(0.001)
-
-
-def _with_end(lines: Iterator[str]) -> Iterator[str]:
-    yield from lines
-    yield _END
 
 
 class _Counted(io.RawIOBase):

@@ -11,7 +11,7 @@ from cuma_jax.tables.delimited import Delimited
 from cuma_jax.tables.encoding import UNREADABLE_LINES
 from cuma_jax.tables.jsonl import decode_json, read_jsonl
 from cuma_jax.tables.packed import reported
-from cuma_jax.tables.problems import Problems, Strict
+from cuma_jax.tables.problems import Problems, Strict, count_skipped
 
 Columns = Sequence[str] | None
 Skipped = dict[str, int] | None
@@ -39,8 +39,8 @@ def _read_delimited(
     # Where bad rows are left out, so is one that such a quote makes of the end of the file.
     if not source.ragged or source.ragged[-1] < table.num_rows + len(source.ragged) - 1:
         source.report_unclosed()
-    if skipped is not None and source.ragged:
-        skipped[UNREADABLE_LINES] = skipped.get(UNREADABLE_LINES, 0) + len(source.ragged)
+    if skipped is not None:
+        count_skipped(skipped, UNREADABLE_LINES, len(source.ragged))
     return table
 
 

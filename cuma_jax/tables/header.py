@@ -13,13 +13,7 @@ _SHOWN, _NEAR = 40, 5
 
 
 def require_columns(names: Sequence[str], wanted: Iterable[str], where: object, advice: str = "") -> None:
-    """Checks that every name in `wanted` is among `names`.
-
-    Args:
-        names: the columns that there are.
-        wanted: those that are needed.
-        where: the file, for the message.
-        advice: what to do; empty: the message lists what there is.
+    """Checks that every name in `wanted` is among `names`; without `advice` the message lists what there is.
 
     Raises:
         CumaError: names all that are missing, and what comes near them.
@@ -58,15 +52,9 @@ def report_repeated(
 
 
 def other_delimiter(header: Sequence[str], delimiter: str, wanted: Collection[str] | None = None) -> str:
-    """The delimiter that the columns seem to be separated by, where `delimiter` leaves the header in one piece.
+    """The one of `DELIMITERS` that seems to separate the columns, where `delimiter` leaves the header in one piece.
 
-    Args:
-        header: the columns' names.
-        delimiter: what they were split by.
-        wanted: columns that should be there: one must come out; None: any other delimiter will do.
-
-    Returns:
-        One of `DELIMITERS`, or "".
+    One of the columns `wanted` must come out (None: any other delimiter will do); "" where there is none.
     """
     if len(header) != 1:
         return ""

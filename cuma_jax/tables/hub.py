@@ -17,9 +17,8 @@ def hub_table(
 
     Args:
         name: `owner/name`, or a folder.
-        config: the data set's configuration; None: its only one.
+        config: None: its only one.
         revision: commit hash or tag; empty: the newest.
-        split: the split.
         cache_dir: where `datasets` keeps what it fetched; None: its own place.
         options: passed on to the reader of `datasets`, e.g. `keep_default_na` for csv.
 

@@ -13,7 +13,7 @@ import pyarrow.json
 
 from cuma_jax.tables.encoding import UNREADABLE_LINES, report_not_utf8
 from cuma_jax.tables.packed import unpacked
-from cuma_jax.tables.problems import Problems
+from cuma_jax.tables.problems import Problems, count_skipped
 
 _BLOCK = 32 << 20  # bytes; a line must fit in one
 _ADVICE = "write one JSON object a line"
@@ -22,10 +22,7 @@ _ADVICE = "write one JSON object a line"
 def read_jsonl(
     path: pathlib.Path, columns: Sequence[str] | None, problems: Problems, skipped: dict[str, int] | None
 ) -> pa.Table | None:
-    """A reader of `formats`: JSON lines, plain or packed, all columns; they may be nested.
-
-    A line that cannot be read is no JSON object, or holds a value of another type than the lines before.
-    """
+    """A reader of `formats`: JSON lines, plain or packed, all columns; they may be nested."""
     options = pa.json.ReadOptions(block_size=_BLOCK)
     try:
         with unpacked(path) as stream:
@@ -74,7 +71,7 @@ def _sound_lines(path: pathlib.Path, problems: Problems, skipped: dict[str, int]
                 if skipped is None:
                     problems.error(path, number, None, str(error), _ADVICE)
                     return None
-                skipped[UNREADABLE_LINES] = skipped.get(UNREADABLE_LINES, 0) + 1
+                count_skipped(skipped, UNREADABLE_LINES)
                 continue
             types |= here
             kept.append(line.rstrip(b"\r\n") + b"\n")

@@ -17,8 +17,8 @@ _SAVE = "save the table as csv (UTF-8), or unpack it, and name that file"
 _PIECE = 1 << 20
 
 
-class _NotOneTableError(Exception):
-    """A zip of which it is not clear what to read."""
+class _NotOneTableError(Exception):  # a zip of which it is not clear what to read
+    pass
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, SupportsInt
 
 from cuma_jax.runtime.errors import CumaError
 
@@ -66,11 +66,7 @@ class Advice:
 
 
 class Problems(list[Problem]):
-    """A list of problems that is filled while files are read; what can be read is read, to find the other faults too.
-
-    Attributes:
-        advice: hints for faults that every table may have.
-    """
+    """A list of problems that is filled while files are read, as far as they can be, to find the other faults too."""
 
     def __init__(self, advice: Advice = Advice()) -> None:  # it is frozen
         super().__init__()
@@ -109,17 +105,15 @@ class Strict(Problems):
     """Stops at the first error: nobody collects them."""
 
     def error(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
-        """Arguments as in `Problem`.
-
-        Raises:
-            CumaError: always.
-        """
+        """Raises a CumaError, always; arguments as in `Problem`."""
         raise CumaError(str(Problem("error", str(file), line, column, message, hint)))
 
 
 def format_problems(problems: Iterable[Problem]) -> str:
     """The problems as text to read: grouped by file, in order of lines, each with what to do."""
     problems = list(problems)
+    if not problems:
+        return "no problems found"
     num_errors = sum(p.severity == "error" for p in problems)
     lines = []
     for file in dict.fromkeys(p.file for p in problems):
@@ -131,13 +125,17 @@ def format_problems(problems: Iterable[Problem]) -> str:
             if problem.hint:
                 lines.append(f"{'':22}-> {problem.hint}")
         lines.append("")
-    if not problems:
-        return "no problems found"
     return "\n".join([*lines, f"{_count(num_errors, 'error')}, {_count(len(problems) - num_errors, 'warning')}"])
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def count_skipped(skipped: dict[str, int], reason: str, number: SupportsInt = 1) -> None:
+    """Adds `number` of what was left out for `reason`; nothing where it is 0."""
+    if int(number):
+        skipped[reason] = skipped.get(reason, 0) + int(number)
 
 
 def near(name: str, known: Iterable[str], limit: int = 8) -> str:

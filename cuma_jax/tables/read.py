@@ -87,11 +87,7 @@ def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:
 
 
 def table_key(path: pathlib.Path | str) -> str:
-    """A hex key of the bytes of every file that `read_table` would read.
-
-    Raises:
-        CumaError: as `table_files`.
-    """
+    """A hex key of the bytes of every file that `read_table` would read; errors are those of `table_files`."""
     key = hashlib.sha256()
     for file in table_files(path):
         key.update(digest(file, Strict()))

@@ -69,16 +69,9 @@ def read_columns(
 ) -> TextTable | None:
     """Reads the columns `wanted` (column -> what it is for, for messages) of the table at `path`.
 
-    Args:
-        path: a file of a format in `formats.READERS`; one of another name is read as a csv.
-        wanted: names, and what each is for.
-        delimiter: of a csv, one character; empty: a comma, or a tab if the name says tsv.
-        encoding: of a csv; other formats have their own.
-        problems: where faults go.
-
-    Returns:
-        The table, with the rows that have the right number of columns; None if nothing can be read. Lines that are
-        empty, or hold nothing but delimiters, are no rows.
+    A file whose name is of no format in `formats.READERS` is read as a csv. `delimiter` and `encoding` are a csv's; an
+    empty delimiter is a comma, or a tab if the name says tsv. The rows are those that have the right number of columns;
+    lines that are empty, or hold nothing but delimiters, are no rows. None if nothing can be read.
     """
     if not _is_text(path):
         return _read_other(path, wanted, problems)

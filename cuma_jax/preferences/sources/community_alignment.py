@@ -53,11 +53,9 @@ _TURN_COLUMNS = [f"{turn}_turn_{part}" for turn in TURN_NAMES for part in ("prom
 
 def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Preferences]]:
     """A source of `preferences.load.SOURCES`; `path`, `revision`, `subset` and `bad_rows` of `data` are used."""
-    path, revision, subset = data.path, data.revision, data.subset
-    content = (table_key(_local(path, subset)),) if path else (HUB_NAME, *_hub(revision, subset))
-    return content_key(VERSION, *content), lambda: read_community_alignment(
-        path, revision, subset, data.bad_rows, hub_cache
-    )
+    given = data.path, data.revision, data.subset, data.bad_rows, hub_cache
+    named = (table_key(_local(data.path, data.subset)),) if data.path else (HUB_NAME, *_hub(data.revision, data.subset))
+    return content_key(VERSION, *named), lambda: read_community_alignment(*given)
 
 
 def read_community_alignment(
@@ -75,7 +73,6 @@ def read_community_alignment(
         subset: a key of `SUBSETS`; empty: v1.1.
         bad_rows: stop at a row that has no ids, repeats a conversation's, or prefers a response of no known name; or
             leave it out and count it.
-        cache_dir: where `datasets` keeps what it fetched.
 
     Returns:
         One conversation a row, each turn with a preferred response and at most four distinct candidates; no scores.
@@ -108,11 +105,11 @@ def read_community_alignment(
         raise CumaError(f"{where}: no conversation can be used: {skipped}")
     turns, table = pa.concat_tables(parts), table.filter(pa.array(kept_N))
     respondents, person = _annotators(table, where, skipped)
-    opening = turns.filter(pa.array(turns["turn"].to_numpy() == 0))["prompt"]
-    prompt_ids, prompt = texts.number_prompts(pa.concat_arrays(opening.chunks))
+    opening = turns.filter(pc.equal(turns["turn"], 0))["prompt"]
+    prompt_ids, prompt = texts.number_prompts(texts.joined(opening))
     conversations = pd.DataFrame(
         {
-            "conversation_id": _ids(table, "conversation_id", where).astype("str"),
+            "conversation_id": texts.ids_of(table, "conversation_id", where).astype("str"),
             "person": person,
             "prompt": prompt,
         }
@@ -164,15 +161,10 @@ def _hub(revision: str, subset: str) -> tuple[str, str, str]:
     return revision, "benchmark", split
 
 
-def _ids(table: pa.Table, column: str, where: object) -> pd.Series:
-    ids = texts.text_column(table, column, where, numbers=True).to_pandas()
-    return ids.str.strip().replace("", None)
-
-
 def _sound_rows(
     table: pa.Table, bad_rows: Literal["error", "skip"], skipped: dict[str, int], where: object
 ) -> pa.Table:
-    ids, annotators = _ids(table, "conversation_id", where), _ids(table, "annotator_id", where)
+    ids, annotators = (texts.ids_of(table, column, where) for column in ("conversation_id", "annotator_id"))
     unnamed = (ids.isna() | annotators.isna()).to_numpy()
     reason = "rows without a conversation_id or annotator_id"
     raw_turns.drop_bad(unnamed, reason, lambda n: f"record {n + 1}", bad_rows, skipped, where)
@@ -213,8 +205,7 @@ def _raw_turns(
 
 
 def _column(table: pa.Table, name: str, where: object) -> pa.Array:
-    column = texts.text_column(table, name, where)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.large_string())
+    return texts.joined(texts.text_column(table, name, where))
 
 
 def _rows_first(columns: list[pa.Array]) -> pa.Array:
@@ -226,15 +217,11 @@ def _rows_first(columns: list[pa.Array]) -> pa.Array:
 
 def _annotators(table: pa.Table, where: object, skipped: dict[str, int]) -> tuple[pd.DataFrame, np.ndarray]:
     """One row an annotator, and the annotator of each conversation."""
-    names, person = np.unique(_ids(table, "annotator_id", where).to_numpy(dtype=object), return_inverse=True)
-    rows = pd.DataFrame(
-        {
-            field: raw_turns.profile_column(
-                texts.text_column(table, column, where, numbers=True).to_pandas(), title=field == "country"
-            )
-            for column, field in FIELDS.items()
-        }
-    )
-    profiles = raw_turns.most_frequent(rows, person, len(names), skipped)
+    names, person = np.unique(texts.ids_of(table, "annotator_id", where).to_numpy(dtype=object), return_inverse=True)
+    rows = {}
+    for column, field in FIELDS.items():
+        values = texts.text_column(table, column, where, numbers=True).to_pandas()
+        rows[field] = raw_turns.profile_column(values, title=field == "country")
+    profiles = raw_turns.most_frequent(pd.DataFrame(rows), person, len(names), skipped)
     respondents = pd.DataFrame({"respondent_id": pd.Series(names, dtype="str"), "weight": 1.0})
     return pd.concat([respondents, profiles], axis=1), person.astype(np.int32)

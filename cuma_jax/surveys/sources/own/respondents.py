@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.surveys.sources.own.spec import FieldSpec, Spec
+from cuma_jax.surveys.survey import categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import UNREADABLE
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.problems import Problems, count_skipped, near
 from cuma_jax.tables.text_columns import Column, TextTable
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
@@ -32,20 +33,12 @@ class Sink:
 
     def count(self, reason: str, number: int) -> None:
         """Adds `number` (of rows or answers) left out for `reason`."""
-        if number:
-            self.skipped[reason] = self.skipped.get(reason, 0) + int(number)
+        count_skipped(self.skipped, reason, number)
 
 
 @dataclasses.dataclass(frozen=True)
 class Respondents:
-    """One entry a respondent, in the order of the file.
-
-    Attributes:
-        ids: as in the file.
-        position: the index of each id.
-        weight_R: float64; 1 where the survey has no weights.
-        columns: stratum and psu where there are any, then the profile fields; categoricals of text.
-    """
+    """One entry a respondent, in the order of the file; `columns` are stratum, psu (if any) and the profile fields."""
 
     ids: list[str]
     position: dict[str, int]
@@ -157,14 +150,10 @@ class _Reader:
         odd_R = ~np.isfinite(weight_R) & ~blank_R
         negative_R = np.isfinite(weight_R) & (weight_R < 0)
         hint = "give every respondent a weight of 0 or more, or leave `weight:` out"
-
-        def example(bad_R: np.ndarray) -> str:
-            return repr(column.values[column.code_N[int(np.argmax(bad_R))]])
-
-        self.report(name, odd_R, f"the weight {example(odd_R)} is not a number", hint)
-        self.report(name, blank_R, "there is no weight", hint)
-        self.report(name, negative_R, f"the weight {example(negative_R)} is negative", hint)
-        if not (weight_R > 0).any() and not (odd_R | blank_R | negative_R).any():
+        what = ("the weight {!r} is not a number", odd_R), ("there is no weight", blank_R)
+        for message, bad_R in (*what, ("the weight {!r} is negative", negative_R)):
+            self.report(name, bad_R, message.format(column.values[column.code_N[int(np.argmax(bad_R))]]), hint)
+        if not weight_R.any():
             self.sink.problems.error(self.table.path, None, name, "all weights are zero", hint)
         return weight_R
 
@@ -181,11 +170,8 @@ class _Reader:
                 else:
                     hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
                     self.report(str(field.column), bad_R, f"{field.name} has no text for code {value!r}", hint)
-            texts.append(text or None)
-        names = sorted({text for text in texts if text})
-        position = {text: i for i, text in enumerate(names)}
-        code_V = np.array([position[text] if text else -1 for text in texts], np.int32)
-        return pd.Categorical.from_codes(code_V[column.code_N], categories=names)
+            texts.append(text)
+        return categorical(column.code_N, texts)
 
 
 def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:

@@ -27,7 +27,6 @@ _TODO = "TODO"  # what propose.py leaves open
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
 
-
 ADVICE = Advice(
     path="check the path; it is relative to the survey's YAML file",
     again="it needs a header line and one line for each row",
@@ -116,8 +115,8 @@ class _Spec:
     def __init__(self, path: pathlib.Path, problems: Problems):
         self.path, self.problems = path, problems
 
-    def error(self, line: int, message: str, hint: str = "", path: pathlib.Path | None = None) -> None:
-        self.problems.error(path or self.path, line, None, message, hint)
+    def error(self, line: int, message: str, hint: str = "") -> None:
+        self.problems.error(self.path, line, None, message, hint)
 
     def read(self, root: Mapping) -> Spec | None:
         self.known(root, KEYS, "")
@@ -127,8 +126,7 @@ class _Spec:
         long = layout == "long"
         answers, respondents = self.text(root, "answers"), self.text(root, "respondents")
         columns = {k: t for k in ("respondent", *_WEIGHTS, "question", "answer") if (t := self.text(root, k))}
-        needed = ["answers", "respondent", "profile", "questions", *(["question", "answer"] if long else [])]
-        for key in needed:
+        for key in ("answers", "respondent", "profile", "questions", *(("question", "answer") if long else ())):
             if not root.get(_key(key)):
                 self.error(root.line, f"there is no `{key}:`", "add it; docs/my_survey.md has an example")
         if not long:
@@ -137,7 +135,7 @@ class _Spec:
                     hint = "leave it out, or say `layout: long`"
                     self.error(_line(root, key), f"`{key}:` is for layout long, and the layout is wide", hint)
             respondents = Text.at("", 1)
-        missing = self.codes(root.get(_key("missing")), "missing", self.path) | {""}
+        missing = self.codes(root.get(_key("missing")), "missing") | {""}
         fields = self.fields(root.get(_key("profile")))
         questions, files = self.questions(root.get(_key("questions")))
         if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
@@ -158,24 +156,24 @@ class _Spec:
             missing=missing,
         )
 
-    def known(self, mapping: Mapping, keys: tuple[str, ...], where: str, path: pathlib.Path | None = None) -> None:
+    def known(self, mapping: Mapping, keys: tuple[str, ...], where: str) -> None:
         for key in mapping:
             if key not in keys:
-                self.error(key.line, f"unknown key {str(key)!r}{where}", near(key, keys, len(keys)), path)
+                self.error(key.line, f"unknown key {str(key)!r}{where}", near(key, keys, len(keys)))
 
-    def text(self, mapping: Mapping, key: str, default: str = "", path: pathlib.Path | None = None) -> Text:
+    def text(self, mapping: Mapping, key: str, default: str = "") -> Text:
         value = mapping.get(_key(key))
         if value is None or value == "":
             return Text.at(default, mapping.line)
         if not isinstance(value, Text):
-            self.error(_line(mapping, key), f"`{key}:` must be one text, not a list or a mapping", path=path)
+            self.error(_line(mapping, key), f"`{key}:` must be one text, not a list or a mapping")
             return Text.at(default, mapping.line)
         return Text.at(value.strip("\r\n ") if key != "delimiter" else value, value.line)
 
-    def flag(self, mapping: Mapping, key: str, default: bool, path: pathlib.Path) -> bool:
-        value = self.text(mapping, key, path=path)
+    def flag(self, mapping: Mapping, key: str, default: bool) -> bool:
+        value = self.text(mapping, key)
         if value.lower() not in (*_TRUE, *_FALSE, ""):
-            self.error(value.line, f"`{key}:` is {str(value)!r}", "it is true or false", path)
+            self.error(value.line, f"`{key}:` is {str(value)!r}", "it is true or false")
         return value.lower() in _TRUE if value else default
 
     def delimiter(self, value: Text) -> str:
@@ -195,13 +193,13 @@ class _Spec:
             return "utf-8"
         return name
 
-    def codes(self, value: Value | None, key: str, path: pathlib.Path) -> frozenset[str]:
+    def codes(self, value: Value | None, key: str) -> frozenset[str]:
         """The codes that mean no answer: a list, or one."""
         if value is None:
             return frozenset()
         items = value if isinstance(value, Items) else [value]
         if not all(isinstance(item, Text) for item in items):
-            self.error(value.line, f"`{key}:` must be a list of codes", 'such as ["", "NA", "-9"]', path)
+            self.error(value.line, f"`{key}:` must be a list of codes", 'such as ["", "NA", "-9"]')
         return frozenset(item.strip() for item in items if isinstance(item, Text))
 
     def fields(self, value: Value | None) -> tuple[FieldSpec, ...]:
@@ -211,10 +209,8 @@ class _Spec:
             pairs: list[tuple[Text, Value]] = [(item, item) for item in value if isinstance(item, Text)]
             if len(pairs) < len(value):
                 self.error(value.line, "`profile:` is a list, but not of column names", "write `field: column` lines")
-        elif isinstance(value, Mapping):
-            pairs = list(value.items())
         else:
-            return ()
+            pairs = list(value.items()) if isinstance(value, Mapping) else []
         found: dict[str, FieldSpec] = {}
         for key, entry in pairs:
             # As names are typed on the command line (`--profile "age_group=..."`).
@@ -241,86 +237,83 @@ class _Spec:
             self.error(_line(entry, "values"), f"profile field {name!r}: `values:` must be `code: text` lines")
         else:
             texts = {str(code): clean_text(str(text)) for code, text in values.items()}
-        missing = self.codes(entry.get(_key("missing")), "missing", self.path)
+        missing = self.codes(entry.get(_key("missing")), "missing")
         return FieldSpec(name, self.text(entry, "column", key), texts, missing)
 
     def questions(self, value: Value | None) -> tuple[tuple[QuestionSpec, ...], tuple[pathlib.Path, ...]]:
-        path = self.path
-        files: tuple[pathlib.Path, ...] = ()
         if isinstance(value, Text) and value:
             path = self.path.parent / value
-            value, files = read_yaml(path, self.problems), (path,)
-        if not value:
-            return (), files
+            return _Spec(path, self.problems).listed(read_yaml(path, self.problems)), (path,)
+        return self.listed(value), ()
+
+    def listed(self, value: Value | None) -> tuple[QuestionSpec, ...]:
         if not isinstance(value, Mapping):
-            self.error(value.line, "the questions are not `id:` lines with text and options below", path=path)
-            return (), files
-        found = [self.question(key, entry, path) for key, entry in value.items()]
+            if value:
+                self.error(value.line, "the questions are not `id:` lines with text and options below")
+            return ()
+        found = [self.question(key, entry) for key, entry in value.items()]
         columns: dict[str, Text] = {}
         for question in filter(None, found):
             if question.column in columns:
                 first = columns[question.column]
                 message = f"questions {str(first)!r} and {str(question.id)!r} share the column {str(question.column)!r}"
-                self.error(question.id.line, message, "each question needs its own", path)
+                self.error(question.id.line, message, "each question needs its own")
             columns.setdefault(question.column, question.id)
-        return tuple(q for q in found if q), files
+        return tuple(q for q in found if q)
 
-    def question(self, key: Text, entry: Value, path: pathlib.Path) -> QuestionSpec | None:
+    def question(self, key: Text, entry: Value) -> QuestionSpec | None:
         where = f"question {str(key)!r}"
         if not isinstance(entry, Mapping) or not key.strip():
-            self.error(key.line, f"{where} is not described by `text:` and `options:` lines", path=path)
+            self.error(key.line, f"{where} is not described by `text:` and `options:` lines")
             return None
         before = len(self.problems)
-        self.known(entry, QUESTION_KEYS, f" in {where}", path)
-        wording = clean_text(self.text(entry, "text", path=path))
-        self.wording(wording, key.line, f"{where} has no wording", path)
+        self.known(entry, QUESTION_KEYS, f" in {where}")
+        wording = clean_text(self.text(entry, "text"))
+        self.wording(wording, key.line, f"{where} has no wording")
         options, given = entry.get(_key("options")), False
         if isinstance(options, Items):
             pairs: list[tuple[str, Value]] = [(str(i), text) for i, text in enumerate(options, 1)]
         elif isinstance(options, Mapping):
             pairs, given = [(code.strip(), text) for code, text in options.items()], True
         else:
-            self.error(key.line, f"{where} has no options", "add `options:` with `code: text` lines", path)
+            self.error(key.line, f"{where} has no options", "add `options:` with `code: text` lines")
             return None
         codes = tuple(code for code, _ in pairs)
         texts = tuple(clean_text(text) if isinstance(text, Text) else "" for _, text in pairs)
-        missing = self.codes(entry.get(_key("missing")), "missing", path)
-        ordered = self.flag(entry, "ordered", True, path)
-        self.options(where, options.line, codes, texts, path)
-        if ordered and given and not self.flag(entry, "gaps", False, path):
-            self.scale(where, options.line, codes, path)
-        column = self.text(entry, "column", key.strip(), path)
+        missing = self.codes(entry.get(_key("missing")), "missing")
+        ordered = self.flag(entry, "ordered", True)
+        self.options(where, options.line, codes, texts)
+        if ordered and given and not self.flag(entry, "gaps", False):
+            self.scale(where, options.line, codes)
+        column = self.text(entry, "column", key.strip())
         if any(p.severity == "error" for p in self.problems[before:]):
             return None
         return QuestionSpec(Text.at(key.strip(), key.line), wording, texts, codes, ordered, column, missing)
 
-    def wording(self, text: str, line: int, message: str, path: pathlib.Path) -> None:
-        if not text:
-            self.error(line, message, "write the text that the respondents saw", path)
-        elif text.startswith(_TODO):
-            self.error(line, f"there is still a placeholder: {text!r}", "write the text that the respondents saw", path)
+    def wording(self, text: str, line: int, message: str) -> None:
+        if not text or text.startswith(_TODO):
+            message = f"there is still a placeholder: {text!r}" if text else message
+            self.error(line, message, "write the text that the respondents saw")
 
-    def options(
-        self, where: str, line: int, codes: tuple[str, ...], texts: tuple[str, ...], path: pathlib.Path
-    ) -> None:
+    def options(self, where: str, line: int, codes: tuple[str, ...], texts: tuple[str, ...]) -> None:
         if len(texts) < 2:
-            self.error(line, f"{where} has {len(texts)} option(s)", "it needs two or more; or leave it out", path)
+            self.error(line, f"{where} has {len(texts)} option(s)", "it needs two or more; or leave it out")
         if len(texts) > len(LETTERS):
             hint = "merge options, or leave the question out"
-            self.error(line, f"{where} has {len(texts)} options, but there are {len(LETTERS)} letters", hint, path)
+            self.error(line, f"{where} has {len(texts)} options, but there are {len(LETTERS)} letters", hint)
         for code, text in zip(codes, texts, strict=True):
-            self.wording(text, line, f"{where}: option {code!r} has no text", path)
+            self.wording(text, line, f"{where}: option {code!r} has no text")
         for values, what in ((codes, "code"), ([t for t in texts if t and not t.startswith(_TODO)], "text")):
             if twice := sorted({v for v in values if values.count(v) > 1}):
-                self.error(line, f"{where}: two options have the {what} {twice[0]!r}", "make them differ", path)
+                self.error(line, f"{where}: two options have the {what} {twice[0]!r}", "make them differ")
 
-    def scale(self, where: str, line: int, codes: tuple[str, ...], path: pathlib.Path) -> None:
+    def scale(self, where: str, line: int, codes: tuple[str, ...]) -> None:
         if not all(_INTEGER.fullmatch(code) for code in codes) or len(codes) < 2:
             return
         steps = {int(b) - int(a) for a, b in itertools.pairwise(codes)}
         if steps not in ({1}, {-1}):
             hint = "add the missing option or put them in order; if it is meant: `gaps: true`, or `ordered: false`"
-            self.error(line, f"{where}: the codes {', '.join(codes)} of the scale have a gap", hint, path)
+            self.error(line, f"{where}: the codes {', '.join(codes)} of the scale have a gap", hint)
 
 
 def _key(key: str) -> Text:

@@ -46,12 +46,10 @@ def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
 
 
 def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"] = "error") -> Survey:
-    """Reads the survey that the YAML file at `path` describes.
+    """Reads the survey that the YAML file at `path` (it, its folder, or the answers file beside it) describes.
 
-    Args:
-        path: the YAML file, its folder, or the answers file beside a survey.yaml.
-        bad_rows: a code that its question (or profile field) does not list: an error, or left out and counted in
-            `skipped`.
+    `bad_rows`: a code that its question (or profile field) does not list is an error, or left out and counted in
+    `skipped`.
 
     Returns:
         Ids of questions and respondents as they are in the files; answers sorted by respondent, then question;
@@ -78,11 +76,8 @@ def build_survey(path: pathlib.Path | str, bad_rows: str = "error") -> tuple[Sur
 def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[Problem]:
     """Every problem that reading the survey at `path` meets, errors and warnings, by file and line.
 
-    The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here.
-
-    Args:
-        path: the YAML file, its folder, or the answers file beside a survey.yaml.
-        bad_rows: as for the reader; with `skip`, unknown codes are warnings.
+    The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here. With `bad_rows`
+    skip, unknown codes are warnings.
     """
     path = pathlib.Path(path).expanduser()
     problems = build_survey(path, bad_rows)[1].ordered()
@@ -101,11 +96,10 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
         wanted |= {str(spec.columns[key]): f"`{key}:` in {spec.path.name}" for key in ("question", "answer")}
     else:
         wanted |= {str(q.column): f"question {str(q.id)!r} in {spec.path.name}" for q in spec.questions}
-    answers_table = respondents_table = read_columns(spec.answers, wanted, spec.delimiter, spec.encoding, sink.problems)
+    how = spec.delimiter, spec.encoding, sink.problems
+    answers_table = respondents_table = read_columns(spec.answers, wanted, *how)
     if spec.respondents:
-        respondents_table = read_columns(
-            spec.respondents, dict(respondent_columns), spec.delimiter, spec.encoding, sink.problems
-        )
+        respondents_table = read_columns(spec.respondents, respondent_columns, *how)
     respondents = None
     if respondents_table is not None:
         sink.count(f"{respondents_table.path.name}: empty rows", respondents_table.num_empty)
@@ -114,10 +108,8 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
         return None
     if spec.respondents:
         sink.count(f"{answers_table.path.name}: empty rows", answers_table.num_empty)
-    if spec.long:
-        answers = long_answers(answers_table, spec, respondents, sink)
-    else:
-        answers = wide_answers(answers_table, spec, sink)
+    long = long_answers(answers_table, spec, respondents, sink) if spec.long else None
+    answers = long if spec.long else wide_answers(answers_table, spec, sink)
     if respondents is None or answers is None or sink.problems.errors:
         return None
     return _survey(spec, respondents, answers, sink)

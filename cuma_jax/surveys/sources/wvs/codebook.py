@@ -82,7 +82,7 @@ class Codebook:
 
     Attributes:
         files: path of each, by name without the ending.
-        metadata, codebook, adjustment: their contents, by question.
+        metadata, codebook: contents of two of them, by question.
         values: ids of the value questions.
         demographics: demographic columns, without the interview id.
         recodes: new code of each adjusted code, by question; None where it is no answer any more.
@@ -91,7 +91,6 @@ class Codebook:
     files: dict[str, pathlib.Path]
     metadata: dict[str, Any]
     codebook: dict[str, Any]
-    adjustment: dict[str, dict[str, str]]
     values: tuple[str, ...]
     demographics: tuple[str, ...]
     recodes: dict[str, dict[int, int | None]]
@@ -125,11 +124,7 @@ class Codebook:
 
 
 def needed_path(data: DataConfig, field: str) -> pathlib.Path:
-    """The path in `data.raw` or `data.wvb`.
-
-    Raises:
-        CumaError: it is empty.
-    """
+    """The path in `data.raw` or `data.wvb`; a CumaError where it is empty."""
     value = getattr(data, field)
     if not value:
         raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
@@ -137,11 +132,7 @@ def needed_path(data: DataConfig, field: str) -> pathlib.Path:
 
 
 def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: str) -> pathlib.Path:
-    """The first of `root/folder/name` that is a file.
-
-    Raises:
-        CumaError: none is; `advice` says how to get it.
-    """
+    """The first of `root/folder/name` that is a file; a CumaError with `advice` where none is."""
     candidates = [root / folder / name for folder in folders]
     for candidate in candidates:
         if candidate.is_file():
@@ -150,31 +141,19 @@ def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: s
 
 
 def checkout_files(wvb: pathlib.Path, tables: Iterable[pathlib.Path] = ()) -> list[pathlib.Path]:
-    """What is read of the checkout: its JSON files, `tables`, and its list of probe samples, if it has one.
-
-    Raises:
-        CumaError: a JSON file is missing.
-    """
+    """What is read of the checkout: its JSON files, `tables`, and its list of probe samples, if it has one."""
     probe = probe_file(wvb)
     return [*json_files(wvb).values(), *tables, *([probe] if probe else [])]
 
 
 def source_key(data: DataConfig, parts: tuple[str, ...], files: Iterable[pathlib.Path]) -> str:
-    """A key of `parts`, of the contents of `files`, and of how `data` says to read them.
-
-    Raises:
-        CumaError: a file cannot be read.
-    """
+    """A key of `parts`, of the contents of `files`, and of how `data` says to read them."""
     key = content_key(*parts, *(digest(file, Strict()).hex() for file in files))
     return content_key(key, data.wording, data.option_texts, data.bad_rows)
 
 
 def json_files(wvb: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Path of each JSON file of the checkout, by name without the ending.
-
-    Raises:
-        CumaError: one is missing.
-    """
+    """Path of each JSON file of the checkout, by name without the ending; a CumaError where one is missing."""
     return {name: find_file(wvb, _TOOLS, f"{name}.json", _GET) for name in _JSON}
 
 
@@ -211,7 +190,7 @@ def read_codebook(wvb: pathlib.Path) -> Codebook:
         ) from None
     if not values:
         raise CumaError(f"{files['question_metadata']} has no value question; {_GET}")
-    return Codebook(files, metadata, codebook, adjustment, values, demographics, recodes)
+    return Codebook(files, metadata, codebook, values, demographics, recodes)
 
 
 def _read_json(file: pathlib.Path) -> dict[str, Any]:
@@ -242,7 +221,6 @@ def build_questions(book: Codebook, wording: str, option_texts: str) -> tuple[Qu
     """The value questions, in the order of question_metadata.json.
 
     Args:
-        book: the checkout's files.
         wording: `label`, the codebook's short text, or `natural`, written out.
         option_texts: `adjusted`, recoded as the answers are: the options are the scale. `reference`, as the official
             CuMA pipeline has it: all choices with a code of 0 or more, under their codes before the adjustment.

@@ -5,7 +5,7 @@ Shapes: R respondents, N rows of one block or answers of one question, A answers
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,9 @@ from cuma_jax.surveys.sources.wvs.codebook import (
     Codebook,
     build_questions,
 )
-from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.survey import Survey, categorical
 from cuma_jax.tables.code_table import MISSING, CodeTable
+from cuma_jax.tables.problems import count_skipped
 
 OFFICIAL = ("train", "valid", "test")
 """Folders of the source's own split; `Survey.official_A` calls the second one validation."""
@@ -42,14 +43,12 @@ class Coded:
     """What was read of R interviews, in any order.
 
     Attributes:
-        where: the file or files, for messages.
         interview_R: int64.
         split_R: int8, position in OFFICIAL.
         values: int16 [R] of each value question: the code after the adjustment, -1 where there is no answer.
         texts: the official text of each demographic column.
         weight_R: float64, nan where there is none.
         design: texts of stratum and psu, if the source has them.
-        skipped: see `Survey.skipped`.
     """
 
     where: str
@@ -75,9 +74,6 @@ def scale_codes(
     """Answers to a question as codes of its scale, int16 [N]; -1 where there is none.
 
     Args:
-        table: where they are from.
-        book: the checkout's files.
-        question: its id.
         texts: [N], as `CodeTable.blocks` gives them.
         row_N, interview_N: for messages.
         recode: the adjustment, if the table is from before it.
@@ -87,11 +83,9 @@ def scale_codes(
         CumaError: a code off the scale, unless bad values are skipped.
     """
     raw_N = table.numbers(question, texts, row_N, interview_N)
-    code_N = raw_N
-    if recode:
-        code_N = raw_N.copy()
-        for old, new in recode.items():
-            code_N[raw_N == old] = MISSING if new is None else new
+    code_N = raw_N.copy() if recode else raw_N
+    for old, new in recode.items():
+        code_N[raw_N == old] = MISSING if new is None else new
     low, high = book.scale(question)
     off_N = (code_N >= 0) & ((code_N < low) | (code_N > high))
     if off_N.any():
@@ -99,16 +93,22 @@ def scale_codes(
     return np.where((code_N < 0) | off_N, -1, code_N).astype(np.int16)
 
 
-def without_repeated(
-    block: Mapping[str, pa.StringArray], interview_N: np.ndarray, row_N: np.ndarray, skipped: dict[str, int]
-) -> tuple[dict[str, pa.StringArray], np.ndarray, np.ndarray]:
-    """A block without the interview that stands for several people."""
-    keep_N = interview_N != REPEATED_INTERVIEW
-    if keep_N.all():
-        return dict(block), interview_N, row_N
+def interview_blocks(
+    table: CodeTable, needed: Sequence[str], optional: Sequence[str] = (), text: bool = False, count: bool = True
+) -> Iterator[tuple[dict[str, pa.StringArray], np.ndarray, np.ndarray]]:
+    """`CodeTable.blocks` with each row's number and interview, without the interview that stands for several people.
+
+    `count`: whether that one's rows are counted as skipped.
+    """
     reason = f"interview {REPEATED_INTERVIEW}, which stands for several people"
-    skipped[reason] = skipped.get(reason, 0) + int((~keep_N).sum())
-    return {c: texts.filter(pa.array(keep_N)) for c, texts in block.items()}, interview_N[keep_N], row_N[keep_N]
+    for start, block in table.blocks([INTERVIEW, *needed], optional, text):
+        row_N = np.arange(start, start + len(block[INTERVIEW]))
+        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        keep_N = interview_N != REPEATED_INTERVIEW
+        if not keep_N.all():
+            count_skipped(table.skipped, reason, (~keep_N).sum() if count else 0)
+            block = {c: texts.filter(pa.array(keep_N)) for c, texts in block.items()}
+        yield block, row_N[keep_N], interview_N[keep_N]
 
 
 class Design:
@@ -232,30 +232,16 @@ def _respondents(book: Codebook, coded: Coded, order_R: np.ndarray) -> pd.DataFr
         "split": pd.Categorical.from_codes(coded.split_R[order_R], list(OFFICIAL)),
     }
     for name, (code_R, texts) in coded.design.items():
-        columns[name] = _categorical(code_R[order_R], texts)
-    for column in sorted(coded.texts, key=_rank):
+        columns[name] = categorical(code_R[order_R], texts)
+    rank = {column: place for place, column in enumerate(FIELDS)}
+    for column in sorted(coded.texts, key=lambda column: rank.get(column, len(rank))):
         code_R, texts = coded.texts[column]
         # A column that this version has no name for is there under its official one only.
         if column in FIELDS:
-            columns[FIELDS[column]] = _categorical(code_R[order_R], book.readable(column, texts))
-    for column in coded.texts:
-        code_R, texts = coded.texts[column]
-        columns[column] = _categorical(code_R[order_R], texts)
+            columns[FIELDS[column]] = categorical(code_R[order_R], book.readable(column, texts))
+    for column, (code_R, texts) in coded.texts.items():
+        columns[column] = categorical(code_R[order_R], texts)
     return pd.DataFrame(columns)
-
-
-def _rank(column: str) -> int:
-    return list(FIELDS).index(column) if column in FIELDS else len(FIELDS)
-
-
-def _categorical(code_R: np.ndarray, texts: list[str | None]) -> pd.Categorical:
-    """Sorted categories, only those that occur; an empty text is missing."""
-    used = np.unique(code_R)
-    names = sorted({text for text in (texts[c] for c in used[used >= 0]) if text})
-    positions = {text: position for position, text in enumerate(names)}
-    # One slot more than there are texts: code -1 indexes the last, which stays missing.
-    position = np.array([positions.get(text or "", -1) for text in texts] + [-1], np.int32)
-    return pd.Categorical.from_codes(position[code_R], pd.Index(names, dtype="str"))
 
 
 def _samples(

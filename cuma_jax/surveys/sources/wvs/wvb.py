@@ -20,29 +20,12 @@ import pyarrow as pa
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.wvs import wvs7
-from cuma_jax.surveys.sources.wvs.codebook import (
-    INTERVIEW,
-    Codebook,
-    checkout_files,
-    find_file,
-    needed_path,
-    probe_file,
-    read_codebook,
-    source_key,
-)
-from cuma_jax.surveys.sources.wvs.coded_survey import (
-    DESIGN,
-    OFFICIAL,
-    Coded,
-    Design,
-    Texts,
-    build_run,
-    scale_codes,
-    without_repeated,
-)
+from cuma_jax.surveys.sources.wvs import codebook, coded_survey, wvs7
+from cuma_jax.surveys.sources.wvs.codebook import Codebook, find_file, needed_path
+from cuma_jax.surveys.sources.wvs.coded_survey import DESIGN, OFFICIAL, Coded, Texts, interview_blocks, scale_codes
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
+from cuma_jax.tables.problems import count_skipped
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -58,8 +41,8 @@ _HINT = " (is it from before answer_adjustment.json?)"
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
     """A source of `surveys.load.SOURCES`; `wvb`, `raw`, `wording`, `option_texts` and `bad_rows` of `data` are used."""
     folder, raw = needed_path(data, "wvb"), needed_path(data, "raw") if data.raw else None
-    files = [*checkout_files(folder, _tables(folder).values()), *([raw] if raw else [])]
-    key = source_key(data, ("wvb", VERSION, "raw" if raw else ""), files)
+    files = [*codebook.checkout_files(folder, _tables(folder).values()), *([raw] if raw else [])]
+    key = codebook.source_key(data, ("wvb", VERSION, "raw" if raw else ""), files)
     return key, lambda: read_wvb(folder, raw, data.wording, data.option_texts, data.bad_rows)
 
 
@@ -75,9 +58,7 @@ def read_wvb(
     Args:
         wvb: the checkout (or a folder with train/, valid/ and test/ and the three JSON files).
         raw: the raw csv, for weights, strata and primary sampling units; None: every weight is 1.
-        wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
-        option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
-        bad_rows: what to do with rows and values that cannot be read: stop, or leave them out and count them.
+        wording, option_texts, bad_rows: as in `wvs7.read_wvs7`.
 
     Returns:
         The same tables as `wvs7.read_wvs7` of the csv that the tables were made from.
@@ -85,7 +66,7 @@ def read_wvb(
     Raises:
         CumaError: a file or column is missing, a value cannot be read, or two files differ in their respondents.
     """
-    book, files = read_codebook(wvb), _tables(wvb)
+    book, files = codebook.read_codebook(wvb), _tables(wvb)
     skipped: dict[str, int] = {}
     interviews, splits = [], []
     values: dict[str, list[np.ndarray]] = {q: [] for q in book.values}
@@ -116,7 +97,8 @@ def read_wvb(
         {q: np.concatenate(values.pop(q)) for q in book.values},
         {c: _encoded(chunks.pop(c)) for c in book.demographics}, weight_R, design, skipped,
     )  # fmt: skip
-    return build_run("wvb", book, coded, probe_file(wvb), wording, option_texts, bad_rows == "skip")
+    probe = codebook.probe_file(wvb)
+    return coded_survey.build_run("wvb", book, coded, probe, wording, option_texts, bad_rows == "skip")
 
 
 def _tables(wvb: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -130,10 +112,7 @@ def _read_values(
     """Interviews [R], and the codes (int16 [R]; -1: no answer) of each value question."""
     table = CodeTable(file, "\t", _MAKE, bad_rows)
     interviews, parts = [], {q: list[np.ndarray]() for q in book.values}
-    for start, block in table.blocks([INTERVIEW, *book.values]):
-        row_N = np.arange(start, start + len(block[INTERVIEW]))
-        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
-        block, interview_N, row_N = without_repeated(block, interview_N, row_N, table.skipped)
+    for block, row_N, interview_N in interview_blocks(table, book.values):
         for q in book.values:
             parts[q].append(scale_codes(table, book, q, block[q], row_N, interview_N, {}, _HINT))
         interviews.append(interview_N)
@@ -149,11 +128,8 @@ def _read_respondents(
     """Interviews [R], and the texts of each demographic column."""
     table = CodeTable(file, "\t", _MAKE, bad_rows)
     interviews, parts = [], {c: list[pa.Array]() for c in book.demographics}
-    for start, block in table.blocks([INTERVIEW, *book.demographics], text=True):
-        row_N = np.arange(start, start + len(block[INTERVIEW]))
-        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
-        # Counted once, in the table of values.
-        block, interview_N, row_N = without_repeated(block, interview_N, row_N, {})
+    # The repeated interview is counted once, in the table of values.
+    for block, _, interview_N in interview_blocks(table, book.demographics, text=True, count=False):
         known = pa.array(interview_N != MISSING)
         for c in book.demographics:
             parts[c].append(block[c].filter(known))
@@ -171,12 +147,9 @@ def _join_design(
     raw: pathlib.Path, interview_R: np.ndarray, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, Texts]]:
     """Weight, stratum and psu of each interview, from the raw csv."""
-    table, design = CodeTable(raw, ",", wvs7.ADVICE, bad_rows), Design()
+    table, design = CodeTable(raw, ",", wvs7.ADVICE, bad_rows), coded_survey.Design()
     parts = []
-    for start, block in table.blocks([INTERVIEW, "B_COUNTRY"], DESIGN):
-        row_N = np.arange(start, start + len(block[INTERVIEW]))
-        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
-        block, interview_N, row_N = without_repeated(block, interview_N, row_N, {})
+    for block, row_N, interview_N in interview_blocks(table, ["B_COUNTRY"], DESIGN, count=False):
         design.add(table, block, row_N, interview_N)
         parts.append(interview_N)
     _add(skipped, table.skipped)
@@ -199,4 +172,4 @@ def _join_design(
 
 def _add(skipped: dict[str, int], more: dict[str, int]) -> None:
     for reason, number in more.items():
-        skipped[reason] = skipped.get(reason, 0) + number
+        count_skipped(skipped, reason, number)

@@ -14,23 +14,9 @@ from typing import Literal
 import numpy as np
 
 from cuma_jax.config import DataConfig
-from cuma_jax.surveys.sources.wvs.codebook import (
-    INTERVIEW,
-    checkout_files,
-    needed_path,
-    probe_file,
-    read_codebook,
-    source_key,
-)
-from cuma_jax.surveys.sources.wvs.coded_survey import (
-    DESIGN,
-    Coded,
-    Design,
-    Texts,
-    build_run,
-    scale_codes,
-    without_repeated,
-)
+from cuma_jax.surveys.sources.wvs import coded_survey
+from cuma_jax.surveys.sources.wvs.codebook import checkout_files, needed_path, probe_file, read_codebook, source_key
+from cuma_jax.surveys.sources.wvs.coded_survey import DESIGN, Coded, Texts, scale_codes
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
 
@@ -66,7 +52,7 @@ def read_wvs7(
         wvb: a checkout of WorldValuesBench (three JSON files; its list of probe samples, if there).
         wording: question texts from the codebook's labels (as the paper's prompts) or from question_metadata.
         option_texts: recoded as the answers are, or as the official CuMA pipeline pairs them.
-        bad_rows: what to do with rows and values that cannot be read: stop, or leave them out and count them.
+        bad_rows: stop at rows and values that cannot be read, or leave them out and count them.
 
     Returns:
         Respondents by interview id, with the official split (`split`), weight, stratum and psu (where the file has
@@ -77,15 +63,12 @@ def read_wvs7(
     """
     book = read_codebook(wvb)
     table = CodeTable(raw, ",", ADVICE, bad_rows)
-    design = Design()
+    design = coded_survey.Design()
     interviews: list[np.ndarray] = []
     value_parts: dict[str, list[np.ndarray]] = {q: [] for q in book.values}
     code_parts: dict[str, list[np.ndarray]] = {c: [] for c in book.demographics}
-    needed = list(dict.fromkeys([INTERVIEW, "B_COUNTRY", *book.demographics, *book.values]))
-    for start, block in table.blocks(needed, DESIGN):
-        row_N = np.arange(start, start + len(block[INTERVIEW]))
-        interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
-        block, interview_N, row_N = without_repeated(block, interview_N, row_N, table.skipped)
+    needed = list(dict.fromkeys(["B_COUNTRY", *book.demographics, *book.values]))
+    for block, row_N, interview_N in coded_survey.interview_blocks(table, needed, DESIGN):
         design.add(table, block, row_N, interview_N)
         for q, parts in value_parts.items():
             parts.append(scale_codes(table, book, q, block[q], row_N, interview_N, book.recodes.get(q, {})))
@@ -103,7 +86,7 @@ def read_wvs7(
     coded = Coded(
         str(raw), interview_R, official_split(len(interview_R)), values, texts, weight_R, strata, table.skipped
     )
-    return build_run("wvs7", book, coded, probe_file(wvb), wording, option_texts, bad_rows == "skip")
+    return coded_survey.build_run("wvs7", book, coded, probe_file(wvb), wording, option_texts, bad_rows == "skip")
 
 
 def official_split(num_respondents: int) -> np.ndarray:
