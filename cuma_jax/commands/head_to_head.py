@@ -29,9 +29,7 @@ def compare_with(
 
     Args:
         against: the folder of the other run, or `BASE`.
-        config: the run's, with overrides.
-        folder: the run's folder.
-        which: its checkpoint, `last` or `best`.
+        config, folder, which: the run's, and its checkpoint, `last` or `best`.
         prompts: how many are judged, at most; None: 100, or 400 where a survey's respondents judge.
         pairs: that people judged, on which the judge is compared with them.
 

@@ -37,7 +37,7 @@ def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
     """Who asks; one nameless person where the model sees no profiles and none is given.
 
     Raises:
-        CumaError: see `person`; or none is given and the model sees profiles.
+        CumaError: see `parse_persona`; or none is given and the model sees profiles.
     """
     seen = run.config.profile.in_prompt or (run.table is not None and not base)
     if not profiles and seen:
@@ -52,11 +52,7 @@ def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
 def askers(
     run: Run, profiles: Sequence[str], base: bool, requests: Sequence[PromptRequest]
 ) -> tuple[list[Persona], list[tuple[PromptRequest, int]]]:
-    """Who asks, and every prompt with the number of a person who asks it.
-
-    Raises:
-        CumaError: see `people_of` and `person`.
-    """
+    """Who asks, and every prompt with the number of a person who asks it."""
     own = list(dict.fromkeys(request.profile for request in requests if request.profile))
     shared = any(not request.profile for request in requests)
     people = people_of(run, profiles, base) if shared else []

@@ -14,17 +14,13 @@ from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import read_metrics
 from cuma_jax.run.process_checks import check_config, check_data
 from cuma_jax.run.run import Run
-from cuma_jax.run.trained import CheckpointInfo, load_adapters
+from cuma_jax.run.trained import CheckpointInfo
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.jax_setup import prepare_jax
 
 
 def check_checkpoint(run: Run) -> None:
-    """Before any training: a checkpoint to score that there will not be.
-
-    Raises:
-        CumaError: `evaluation.checkpoint` is best, and nothing will be validated.
-    """
+    """Before any training: a `CumaError` where `evaluation.checkpoint` is best, and nothing will be validated."""
     config = run.config
     validated = run.mask("validation").any() and config.train.eval_batches
     if config.evaluation.checkpoint == "best" and not validated:
@@ -48,22 +44,12 @@ def build_saved(config: Config) -> Run:
     return run
 
 
-def score_saved(config: Config, folder: pathlib.Path, which: str) -> None:
-    """Scores the checkpoint `which` of the run in `folder`. All processes call this."""
-    run = build_saved(config)
-    adapters, scored = load_adapters(run, folder, which)
-    score(run, adapters, folder, None, scored)
-
-
 def score(
     run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: CheckpointInfo | None = None
 ) -> None:
     """Evaluates, writes the report, and prints the table. All processes call this.
 
     Args:
-        run: a config made real.
-        adapters: what is scored, on the devices.
-        folder: the run's folder.
         seconds: time spent training, for the record.
         scored: which checkpoint `adapters` are.
     """

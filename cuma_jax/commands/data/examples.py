@@ -4,6 +4,7 @@ They are rendered by the same functions as training rows. Shapes: N examples.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, profile_text
 from cuma_jax.surveys.prompts import question_message, system_message
 from cuma_jax.surveys.survey import Survey
-from cuma_jax.tokenization.tokenizer import Message, Tokenizer, load_tokenizer
+from cuma_jax.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 Segment = tuple[str, bool]
 """A stretch of text, and whether its tokens are supervised."""
@@ -33,7 +34,6 @@ class Example:
     Attributes:
         title: whose it is, e.g. `invented.0007, invented.tea`.
         profile: what the router is told of the person.
-        segments: the whole rendered row.
         tokens, supervised: how many tokens, and how many of them the loss is taken on; None without a tokenizer.
         note: what training does to the row besides: shortens it, or leaves it out.
     """
@@ -100,8 +100,8 @@ def survey_example(
         profile += shots.text(row, int(variant))
     if tokenizer is None:
         system = system_message(profile if config.profile.in_prompt else None)
-        messages = [{"role": "system", "content": system}, {"role": "user", "content": question_message(question)}]
-        return Example(title, profile, _plain(messages, chr(ord("A") + option)))
+        text = f"system: {system}\nuser: {question_message(question)}\nassistant: "
+        return Example(title, profile, ((text, False), (chr(ord("A") + option), True)))
     # A survey of this one question and person: the same pieces as in training, and only those.
     alone = dataclasses.replace(profiles, codes_PF=profiles.codes_PF[[row]], profile_R=np.zeros(1, np.int32))
     in_prompt = alone if config.profile.in_prompt else None
@@ -145,16 +145,5 @@ def conversation_example(
 
 def segments(ids: list[int], mask: list[bool], tokenizer: Tokenizer) -> tuple[Segment, ...]:
     """Runs of tokens that are supervised or not, each decoded by itself."""
-    found: list[Segment] = []
-    start = 0
-    for i in range(1, len(ids) + 1):
-        if i == len(ids) or bool(mask[i]) != bool(mask[start]):
-            found.append((tokenizer.decode(list(ids[start:i])), bool(mask[start])))
-            start = i
-    return tuple(found)
-
-
-def _plain(messages: list[Message], answer: str) -> tuple[Segment, ...]:
-    """Turns without a chat template."""
-    text = "".join(f"{message['role']}: {message['content']}\n" for message in messages)
-    return (f"{text}assistant: ", False), (answer, True)
+    runs = itertools.groupby(zip(ids, map(bool, mask), strict=True), key=lambda pair: pair[1])
+    return tuple((tokenizer.decode([token for token, _ in run]), marked) for marked, run in runs)

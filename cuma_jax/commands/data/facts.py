@@ -23,14 +23,7 @@ _CHUNK = 1 << 21
 
 
 def survey_facts(survey: Survey, units: Units, profiles: Profiles, data: DataConfig) -> Facts:
-    """Counts of a survey.
-
-    Args:
-        survey: any survey.
-        units: what its answers belong to.
-        profiles: its profiles, for their number and the default fields.
-        data: names the split and the field that stands for a country.
-    """
+    """Counts of a survey; `data` names the split and the field that stands for a country."""
     count_QO, weight_QO, answers_R = _counts(survey)
     return {
         "kind": "survey",
@@ -72,20 +65,17 @@ def by_value(people: HasRespondents, field: str, counts: dict[str, np.ndarray], 
         None where there are none. A field that the source lacks has no values, and everybody is missing.
     """
     if field in people.respondents:
-        column = _categories(people.respondents[field])
+        column = categories(people.respondents[field])
         codes_R, names = column.cat.codes.to_numpy().astype(np.int64), [str(name) for name in column.cat.categories]
     else:
         codes_R, names = np.full(len(people.respondents), -1, np.int64), []
     respondents_V = np.bincount(codes_R + 1, minlength=len(names) + 1)
-    sums = {
-        name: np.bincount(codes_R + 1, weights=count_R, minlength=len(names) + 1) for name, count_R in counts.items()
-    }
-    rows = [
-        {persons: int(respondents_V[v])} | {name: int(sum_V[v]) for name, sum_V in sums.items()}
-        for v in range(len(names) + 1)
-    ]
+    sums = {persons: respondents_V}
+    for name, count_R in counts.items():
+        sums[name] = np.bincount(codes_R + 1, weights=count_R, minlength=len(names) + 1)
+    rows = [{name: int(sum_V[v]) for name, sum_V in sums.items()} for v in range(len(names) + 1)]
     values: list[Facts] = [{"value": name, **row} for name, row in zip(names, rows[1:], strict=True) if row[persons]]
-    last = next(reversed(counts), persons)
+    last = next(reversed(sums))
     values.sort(key=lambda row: (-row[last], row["value"]))
     return {"field": field, "values": values, "missing": rows[0] if respondents_V[0] else None}
 
@@ -107,30 +97,25 @@ def split_facts(units: Units, data: DataConfig) -> Facts:
         here_N = split_N == split
         if not (total := int(np.count_nonzero(here_N))):
             continue
-        persons, items = _distinct(units.person_N[here_N]), _distinct(units.item_N[here_N])
+        persons, items = (
+            int(np.count_nonzero(np.bincount(index_N[here_N]))) for index_N in (units.person_N, units.item_N)
+        )
         found.append({"split": name, rows: total, f"{units.person}s": persons, f"{units.item}s": items})
     return {"splits": found}
-
-
-def _distinct(index_N: np.ndarray) -> int:
-    return int(np.count_nonzero(np.bincount(index_N)))
 
 
 def field_facts(people: HasRespondents, default: tuple[str, ...]) -> list[Facts]:
     """Every field: how many values it has, whom it is missing for, and its most frequent value.
 
-    Args:
-        people: a survey or preference data.
-        default: the fields that profiles use; they come first.
+    Those that profiles use (`default`) come first.
     """
     frame = people.respondents
     others = [str(name) for name in frame.columns if name not in (*RESERVED_COLUMNS, *default)]
     facts = []
     for field in (*default, *others):
-        column = _categories(frame[field])
-        count_V = np.bincount(
-            column.cat.codes.to_numpy().astype(np.int64) + 1, minlength=len(column.cat.categories) + 1
-        )
+        column = categories(frame[field])
+        codes_R = column.cat.codes.to_numpy().astype(np.int64)
+        count_V = np.bincount(codes_R + 1, minlength=len(column.cat.categories) + 1)
         known = int(count_V[1:].sum())
         top = int(count_V[1:].argmax()) if known else -1
         facts.append(
@@ -197,5 +182,6 @@ def _duplicates(survey: Survey) -> Facts:
     }
 
 
-def _categories(column: pd.Series) -> pd.Series:
+def categories(column: pd.Series) -> pd.Series:
+    """A column as categories: as it is, or of its values as text."""
     return column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string").astype("category")

@@ -18,14 +18,7 @@ _MOST_VALUES = 60
 
 
 def preference_facts(preferences: Preferences, units: Units, profiles: Profiles, data: DataConfig) -> Facts:
-    """Counts of conversations.
-
-    Args:
-        preferences: what `load_preferences` gave.
-        units: what its conversations belong to.
-        profiles: its profiles, for their number and the default fields.
-        data: names the split and the field that stands for a country.
-    """
+    """Counts of conversations; `data` names the split and the field that stands for a country."""
     person_C = preferences.conversations["person"].to_numpy()
     turns_C = np.diff(preferences.first_turn_C)
     conversations_R = np.bincount(person_C, minlength=len(preferences.respondents))
@@ -94,13 +87,9 @@ def _columns(preferences: Preferences) -> list[Facts]:
         counts = preferences.conversations[name].astype("string").value_counts(dropna=False)
         counts = counts[counts > 0]
         if len(counts) <= _MOST_VALUES:
-            values = [{"value": _shown(v), "conversations": int(n)} for v, n in counts.items()]
+            values = [{"value": v if isinstance(v, str) else None, "conversations": int(n)} for v, n in counts.items()]
             found.append({"column": str(name), "values": values})
     return found
-
-
-def _shown(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def _pairs(preferences: Preferences) -> Facts:
