@@ -32,11 +32,9 @@ class Variant:
 
     Attributes:
         name: a short name, which is also the folder's.
-        method: one of METHODS.
         overrides: config fields by section that differ from the base and the method: `{"train": {"steps": 100}}`.
         seeds: how many (0, 1, ...) or which seeds; None: those of the comparison.
-        title: what the page calls it; empty: the name.
-        note: a line for the page.
+        title, note: what the page calls it (empty: the name), and a line for the page.
     """
 
     name: str
@@ -52,11 +50,7 @@ def variant(
 ) -> Variant:
     """A variant with its overrides as keywords: `variant("short", "cuma", train={"steps": 100})`.
 
-    Args:
-        name: its name; also its method, where `method` is empty.
-        method: one of METHODS.
-        seeds, title, note: see `Variant`.
-        **overrides: section=fields.
+    Without a method its name is also its method.
     """
     return Variant(name, method or name, overrides, seeds, title, note)
 
@@ -68,12 +62,9 @@ def by_method(*methods: str, seeds: Seeds | None = None, **overrides: Any) -> tu
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Variants of one base config that are run and shown side by side.
+    """Variants of one base config that are run and shown side by side, in this order.
 
     Attributes:
-        name: the default folder is runs/<name>.
-        base: what the variants have in common.
-        variants: what is compared, in the order of the page.
         seeds: how many (0, 1, ...) or which seeds a variant has that names none.
         reference: the variant that all others are compared with.
         dir: folder; empty: runs/<name>.
@@ -159,11 +150,8 @@ class Comparison:
             raise CumaError(f"{where}: {error}") from None
 
     def trials(self, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> Iterator[tuple[Variant, int]]:
-        """(variant, seed) of every run, first seeds first, so that early on every variant has been tried.
-
-        Args:
-            names: these variants only; empty: all.
-            seeds: these seeds only; empty: all.
+        """(variant, seed) of every run (with `names` or `seeds`: of these only), first seeds first, so that early on
+        every variant has been tried.
 
         Raises:
             CumaError: an unknown variant, or nothing left.

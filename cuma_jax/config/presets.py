@@ -54,7 +54,10 @@ def load_runs(source: str) -> Config | Chain:
     """
     path = _find(source)
     if path.suffix == ".json":
-        return _from_json(source, path)
+        try:
+            return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise CumaError(f"--config {source}: not valid JSON ({error})") from None
     found = load_preset(source)
     if not isinstance(found, Config | Chain):
         hint = ""
@@ -77,13 +80,6 @@ def load_comparison(source: str) -> Comparison:
     if not isinstance(found, Comparison):
         raise CumaError(f"--config {source}: the file needs a function of its name that returns a Comparison; {known}")
     return found
-
-
-def _from_json(source: str, path: pathlib.Path) -> Config:
-    try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise CumaError(f"--config {source}: not valid JSON ({error})") from None
 
 
 def load_preset(source: str) -> Any:
