@@ -53,11 +53,7 @@ class Need:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Seconds of a step that each part of the machine needs; the longest is the prediction.
-
-    Attributes:
-        compute, memory, interconnect: as named.
-    """
+    """Seconds of a step that each part of the machine needs; the longest is the prediction."""
 
     compute: float
     memory: float
@@ -165,7 +161,6 @@ def times(
     """Predicted seconds, from shapes.
 
     Args:
-        config, shape, mesh, chip: what runs where.
         length: T.
         flops: of the whole step over all devices; see `program_flops`.
         slices: of the machine; the data axis crosses their network.

@@ -22,7 +22,6 @@ class Chip:
     """One device as JAX counts them.
 
     Attributes:
-        name: as in reports.
         flops: bf16 multiply-adds a second, times two.
         hbm: bytes of memory that a program may use.
         hbm_speed: bytes a second from and to memory.
@@ -76,11 +75,7 @@ def tpu_of(topology: str) -> Chip:
 
 
 def gpu_of(name: str) -> Chip:
-    """The GPU of a short name such as `h100`.
-
-    Raises:
-        CumaError: it is not in the table.
-    """
+    """The GPU of a short name such as `h100`; a `CumaError` where it is not in the table."""
     if name not in GPUS:
         raise CumaError(f"--gpu {name}: not in the table; there are {', '.join(GPUS)}")
     return GPUS[name]

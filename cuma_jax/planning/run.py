@@ -30,14 +30,7 @@ MOST_COMPILED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What the command line asks for; see `plan --help`.
-
-    Attributes:
-        topology, slices, gpu, gpus, machine: what for.
-        fixed: mesh or batch were given by hand.
-        search, compiles, full: how.
-        length, profiles: 0 for the default length.
-    """
+    """What the command line asks for, see `plan --help`; `fixed`: mesh or batch were given by hand."""
 
     topology: str = ""
     slices: int = 1
@@ -53,11 +46,7 @@ class Target:
 
 
 def resolved(target: Target) -> Target:
-    """A target with what its machine says.
-
-    Raises:
-        CumaError: no target, or two that differ.
-    """
+    """A target with what its machine says; a `CumaError` where there is no target, or two that differ."""
     kinds = [flag for flag, there in (("--topology", target.topology), ("--gpu", target.gpu)) if there]
     if target.machine:
         machine = MACHINES[target.machine]
@@ -82,12 +71,7 @@ def shape_of(config: Config) -> DecoderConfig:
 
 
 def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan:
-    """Plans a config for a target.
-
-    Args:
-        config: from the command line.
-        target: see `resolved`.
-        say: called with progress.
+    """Plans a config for a target; `say` is called with progress.
 
     Raises:
         CumaError: no such machine, or a mesh that does not divide what it splits.

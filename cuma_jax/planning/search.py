@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from cuma_jax.config import Config, MeshConfig
 from cuma_jax.models.families import DecoderConfig
@@ -16,14 +17,7 @@ REMATS = ("none", "dots", "full")
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What is planned for.
-
-    Attributes:
-        chip: facts.
-        devices: how many, over all slices.
-        slices: joined by a network.
-        name: as in reports.
-    """
+    """What is planned for: so many devices, over all slices that a network joins."""
 
     chip: Chip
     devices: int
@@ -33,13 +27,7 @@ class Hardware:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A way to run a config on a machine.
-
-    Attributes:
-        config: with this mesh, number of micro-batches and remat.
-        need, times: predicted by arithmetic.
-        fits: with the margin.
-    """
+    """A way to run a config on a machine, by arithmetic; whether it fits, with the margin."""
 
     config: Config
     need: Need
@@ -55,11 +43,7 @@ def with_mesh(config: Config, mesh: MeshConfig, micro_batches: int, remat: str) 
 
 
 def judge(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> Candidate:
-    """A config's own mesh by arithmetic.
-
-    Raises:
-        CumaError: a weight does not divide over it.
-    """
+    """A config's own mesh by arithmetic; a `CumaError` where a weight does not divide over it."""
     need = memory(config, shape, config.mesh, length, profiles)
     flops = program_flops(config, shape, length)
     seconds = times(config, shape, config.mesh, machine.chip, length, flops, machine.slices)
@@ -99,12 +83,13 @@ def search(
             f"over data x fsdp, and tensor can be at most {shape.kv_heads} (key/value heads). Give "
             f"--train.batch_size {next_multiple(config.train.batch_size, machine.devices)}, or fewer devices"
         )
-    return sorted(found, key=lambda c: (not c.fits, c.times.step if c.fits else c.need.total, _complexity(c.config)))
 
+    def rank(c: Candidate) -> tuple[Any, ...]:
+        mesh, remat = c.config.mesh, REMATS.index(c.config.model.remat)
+        complexity = mesh.tensor, c.config.train.micro_batches, remat, mesh.fsdp
+        return not c.fits, c.times.step if c.fits else c.need.total, complexity
 
-def _complexity(config: Config) -> tuple[int, int, int, int]:
-    mesh = config.mesh
-    return mesh.tensor, config.train.micro_batches, REMATS.index(config.model.remat), mesh.fsdp
+    return sorted(found, key=rank)
 
 
 def next_multiple(size: int, of: int) -> int:
@@ -118,21 +103,20 @@ def _divisors(n: int) -> list[int]:
 
 def advice(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> list[str]:
     """Flags that would make a config fit, each alone, then the best of all; empty where nothing helps."""
-    lines, mesh = [], config.mesh
-    changes: list[tuple[str, Config]] = []
+    lines, mesh, own, remat = [], config.mesh, config.train.micro_batches, config.model.remat
     rows = config.train.batch_size // (mesh.data * mesh.fsdp)
-    for parts in _divisors(rows):
-        if parts > config.train.micro_batches:
-            changes.append((f"--train.micro_batches {parts}", with_mesh(config, mesh, parts, config.model.remat)))
-    for remat in REMATS[REMATS.index(config.model.remat) + 1 :]:
-        changes.append((f"--model.remat {remat}", with_mesh(config, mesh, config.train.micro_batches, remat)))
+    changes = [
+        (f"--train.micro_batches {parts}", with_mesh(config, mesh, parts, remat))
+        for parts in _divisors(rows)
+        if parts > own
+    ]
+    for more in REMATS[REMATS.index(remat) + 1 :]:
+        changes.append((f"--model.remat {more}", with_mesh(config, mesh, own, more)))
     for other in sorted(meshes(config, shape, machine), key=lambda m: (m.tensor, m.fsdp)):
-        if other.fsdp > mesh.fsdp and other.tensor == mesh.tensor and rows % config.train.micro_batches == 0:
-            tried = with_mesh(config, other, config.train.micro_batches, config.model.remat)
-            changes.append((_flags(other), tried))
+        if other.fsdp > mesh.fsdp and other.tensor == mesh.tensor and rows % own == 0:
+            changes.append((_flags(other), with_mesh(config, other, own, remat)))
     if config.model.quantize == "none" and config.adapter.kind != "full":
-        model = dataclasses.replace(config.model, quantize="int8")
-        changes.append(("--model.quantize int8", dataclasses.replace(config, model=model)))
+        changes.append(("--model.quantize int8", _int8(config)))
     kinds: set[str] = set()
     for flags, tried in changes:
         kind = flags.split(" ")[0]
@@ -152,10 +136,9 @@ def advice(config: Config, shape: DecoderConfig, machine: Hardware, length: int,
 
 def _smaller(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> list[str]:
     """Where no mesh fits: int8, shorter rows, or what is missing."""
-    model = dataclasses.replace(config.model, quantize="int8")
     tries = [("shorter rows, --length 256 (data.buckets and data.max_length)", config, 256)]
     if config.adapter.kind != "full":
-        eight = dataclasses.replace(config, model=model)
+        eight = _int8(config)
         tries = [("", eight, length), *tries, ("shorter rows, --length 256, too", eight, 256)]
     for more, tried, at in tries:
         best = search(tried, shape, machine, at, profiles)[0]
@@ -167,6 +150,10 @@ def _smaller(config: Config, shape: DecoderConfig, machine: Hardware, length: in
         f"no mesh, micro-batch or remat of these {machine.devices} devices fits, nor int8: the least is "
         f"{least.need.total / GIB:.1f} GiB a device; more devices, or larger ones"
     ]
+
+
+def _int8(config: Config) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, quantize="int8"))
 
 
 def flags_of(config: Config) -> str:

@@ -73,12 +73,7 @@ def devices_of(topology: str, slices: int = 1) -> list[Any]:
 
 
 def compile_program(program: Program, fast: bool = True) -> Compiled:
-    """Compiles a step for the devices of its mesh, and reads what the compiler says.
-
-    Args:
-        program: on devices of `devices_of`, or on those that are here.
-        fast: with less effort, see FAST (only TPU programs).
-    """
+    """Compiles a step for the devices of its mesh (`fast`: see FAST; TPU only), and reads what the compiler says."""
     traced = program.trace()
     devices = program.mesh.size
     flops = matmul_flops(traced.jaxpr.jaxpr) / devices

@@ -98,11 +98,7 @@ class SurveyAgreement:
     are weighed: groups that agree by chance count for more, and the optimum is bent.
 
     Metrics: `agreement`, minus the energy distance, mean over groups (0 is perfect); `invalid`, the share of replies
-    that are no single option.
-
-    Args:
-        questions: the survey's.
-        cells: people's training answers.
+    that are no single option. `cells`: people's training answers.
     """
 
     def __init__(self, questions: Sequence[Question], cells: Cells):

@@ -18,10 +18,8 @@ _FIELD = "config field reward.function"
 class Function:
     """Scores replies by `package.module:name`, which takes a list of `Sample` and returns a number for each.
 
-    A number that is not finite is an error, never a reward: a function that cannot score a reply must say so itself.
-
-    Args:
-        name: `package.module:name`; modules of the working directory are found, too.
+    Modules of the working directory are found, too. A number that is not finite is an error, never a reward: a
+    function that cannot score a reply must say so itself.
 
     Raises:
         CumaError: it cannot be imported, or is no function.

@@ -13,11 +13,8 @@ class JudgeReward:
     """Scores replies by a judge who sees the profile: 1 where the reply is better than the reference in both orders,
     0 where it is worse, 0.5 for a tie or where the verdict depends on the order.
 
-    Metrics: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good.
-
-    Args:
-        judge: what compares.
-        max_failed: `reward.max_failed`: past it the judge is not asked any further.
+    Metrics: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good. Past
+    `max_failed` it is not asked any further.
     """
 
     def __init__(self, judge: Judge, max_failed: float):

@@ -20,9 +20,6 @@ class WeightedSum:
     """The sum of rewards, each times its weight; a reply that one part has no value for has none.
 
     Metrics: those of the parts and, where there are several, the mean of each as `reward_NAME`.
-
-    Args:
-        parts: weight and reward by name.
     """
 
     def __init__(self, parts: Mapping[str, tuple[float, Reward]]):
@@ -47,8 +44,6 @@ def make_reward(
     """The reward of a run.
 
     Args:
-        config: the run's.
-        source, profiles: the data.
         train_A: bool, the training answers (surveys).
         cache_dir: where the judge's answers are kept.
         processes: how many score replies of their own; they share the judge's limits.
@@ -69,11 +64,7 @@ def make_reward(
 
 
 def check_parts(config: Config, cache_dir: str) -> None:
-    """Checks what lies outside of the config, before any long work: the function is imported, the judge asked once.
-
-    Raises:
-        CumaError: see `Function`, `Judge` and `Judge.check`.
-    """
+    """Checks what lies outside of the config, before any long work: the function is imported, the judge asked once."""
     if config.reward.function:
         Function(config.reward.function)
     if config.reward.judge:
@@ -81,11 +72,7 @@ def check_parts(config: Config, cache_dir: str) -> None:
 
 
 def check_failed(failed: int, replies: int, most: float, step: int, reason: str = "") -> None:
-    """Stops training where too many replies have no reward.
-
-    Raises:
-        CumaError: more than the share `most` of a step's replies, or all of them.
-    """
+    """Raises a `CumaError` where more than the share `most` of a step's replies, or all of them, have no reward."""
     if failed and (failed > most * replies or failed == replies):
         raise CumaError(
             f"training stopped: at step {step} {failed} of {replies} replies have no reward, more than "

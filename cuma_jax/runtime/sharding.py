@@ -95,14 +95,9 @@ def data_ways(config: MeshShape, devices: int, where: str) -> int:
 
 
 def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:
-    """Checks sizes against the mesh before anything is compiled.
+    """Raises a `CumaError`, before anything is compiled, for a size that its logical axis' mesh axes do not divide.
 
-    Args:
-        mesh: the mesh.
-        sizes: description -> (logical axis, size), e.g. `{"train.batch_size": ("batch", 16)}`.
-
-    Raises:
-        CumaError: a size is not divisible by the mesh axes its logical axis is split over.
+    `sizes`: description -> (logical axis, size), e.g. `{"train.batch_size": ("batch", 16)}`.
     """
     for name, (axis, size) in sizes.items():
         mesh_axes = dict(RULES)[axis] or ()
@@ -122,12 +117,10 @@ def spec_of(axes: tuple[str | None, ...]) -> PartitionSpec:
     Raises:
         ValueError: an axis that is not in the table, or two axes of one array on the same mesh axis.
     """
-    rules = dict(RULES)
-    parts = []
-    for axis in axes:
-        if axis is not None and axis not in rules:
-            raise ValueError(f"logical axis {axis!r} is not in sharding.RULES")
-        parts.append(rules[axis] if axis is not None else None)
+    rules: dict[str | None, Any] = {None: None, **dict(RULES)}
+    if unknown := [axis for axis in axes if axis not in rules]:
+        raise ValueError(f"logical axis {unknown[0]!r} is not in sharding.RULES")
+    parts = [rules[axis] for axis in axes]
     used = [a for part in parts if part for a in ((part,) if isinstance(part, str) else part)]
     if len(set(used)) != len(used):
         raise ValueError(f"logical axes {axes} put two dimensions of one array on the same mesh axis: {parts}")
