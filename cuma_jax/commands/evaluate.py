@@ -111,11 +111,7 @@ def _compare(argv: list[str]) -> None:
 
 
 def paper_metrics(options: PaperOptions) -> None:
-    """EMD by question of a file of predictions, as WorldValuesBench's own program computes it; no run is needed.
-
-    Raises:
-        CumaError: a bad option or file.
-    """
+    """EMD by question of a file of predictions, as WorldValuesBench's own program computes it; no run is needed."""
     if not options.wvb:
         raise CumaError("--paper-metrics needs --wvb DIR, your checkout of WorldValuesBench with its generated tables")
     import numpy as np

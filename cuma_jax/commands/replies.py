@@ -21,11 +21,7 @@ _RULE = 100
 
 
 def read_requests(prompts: Sequence[str], questions: Sequence[str], files: Sequence[str]) -> list[PromptRequest]:
-    """What is asked: texts, ids of survey questions, and the prompts of .jsonl files.
-
-    Raises:
-        CumaError: an empty prompt, or a file that cannot be read.
-    """
+    """What is asked: texts, ids of survey questions, and the prompts of .jsonl files."""
     requests = [prompt_request(text, f"--prompt {text[:40]!r}") for text in prompts]
     requests += [PromptRequest(f"--question {name}", question=name) for name in questions]
     for file in files:

@@ -32,11 +32,7 @@ def check_checkpoint(run: Run) -> None:
 
 
 def build_saved(config: Config) -> Run:
-    """A trained run made real, for anything but training: its mesh need not divide training's batch.
-
-    Raises:
-        CumaError: whatever is wrong with the config, the data, the files or the mesh.
-    """
+    """A trained run made real, for anything but training: its mesh need not divide training's batch."""
     check_config(config)
     prepare_jax(config.run.cache_dir)
     run = build_run(config, trains=False)

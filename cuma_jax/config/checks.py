@@ -137,11 +137,7 @@ RULES = (
 
 
 def validate(config: Any) -> None:
-    """Checks every field by itself and against the others.
-
-    Raises:
-        CumaError: names the field, the value it has and the values it may have.
-    """
+    """Raises a `CumaError` for the first field that is wrong, by itself or beside others, and what it may be."""
     for section in dataclasses.fields(config):
         value = getattr(config, section.name)
         if dataclasses.is_dataclass(value):

@@ -110,11 +110,7 @@ class Comparison:
         return self.dir or f"runs/{self.name}"
 
     def seeds_of(self, v: Variant) -> tuple[int, ...]:
-        """The seeds of a variant.
-
-        Raises:
-            CumaError: none, one twice, or one below zero.
-        """
+        """The seeds of a variant; a `CumaError` where there is none, one twice, or one below zero."""
         given = self.seeds if v.seeds is None else v.seeds
         seeds = tuple(range(given)) if isinstance(given, int) else tuple(given)
         if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):

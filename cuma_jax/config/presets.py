@@ -32,11 +32,7 @@ def _shipped() -> list[str]:
 
 
 def load_config(source: str) -> Config:
-    """The config of a preset's name, a .py file or a .json file.
-
-    Raises:
-        CumaError: no such file, or a file that does not yield a Config.
-    """
+    """The config of a preset's name, a .py file or a .json file; a `CumaError` where it yields none."""
     found = load_runs(source)
     if isinstance(found, Chain):
         raise CumaError(
@@ -47,11 +43,7 @@ def load_config(source: str) -> Config:
 
 
 def load_runs(source: str) -> Config | Chain:
-    """As `load_config`, and the chain of a preset that trains in stages.
-
-    Raises:
-        CumaError: no such file, or a file that yields neither.
-    """
+    """As `load_config`, and the chain of a preset that trains in stages."""
     path = _find(source)
     if path.suffix == ".json":
         try:
@@ -68,11 +60,7 @@ def load_runs(source: str) -> Config | Chain:
 
 
 def load_comparison(source: str) -> Comparison:
-    """The comparison of a preset's name or of a .py file.
-
-    Raises:
-        CumaError: none is named, no such file, or one that does not yield a Comparison.
-    """
+    """The comparison of a preset's name or of a .py file; a `CumaError` where it yields none."""
     known = f"presets are {', '.join(comparisons())}"
     if not source:
         raise CumaError(f"--config is required: a comparison's preset; {known}")

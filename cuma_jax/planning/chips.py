@@ -59,11 +59,7 @@ GPUS = {
 
 
 def tpu_of(topology: str) -> Chip:
-    """The chip of a topology such as `v5e:16x16`.
-
-    Raises:
-        CumaError: no chip of this name is in the table, or the topology has no sizes.
-    """
+    """The chip of a topology such as `v5e:16x16`; a `CumaError` where the table has none, or there are no sizes."""
     name, colon, sizes = topology.partition(":")
     if name not in TPUS:
         raise CumaError(f"--topology {topology}: no facts about a chip {name!r}; there are {', '.join(TPUS)}")

@@ -10,12 +10,11 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _ITEM_BITS = {"pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "f8": 8, "s16": 16, "u16": 16, "f16": 16, "bf16": 16,
               "s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64}  # fmt: skip
-_HEADER = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\) -> .*\{$")
+_COMPUTATION = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\) -> .*\{\n((?:[^}\n].*\n|\n)*)\}", re.MULTILINE)
 _OP = re.compile(rf"= (\(?.*?\)?) ({'|'.join(KINDS)})(-start)?\(")
 _ARRAY = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
 _CALL = re.compile(r"(?:calls|to_apply|body|condition|called_computations)=\{?%([\w.\-]+)")
@@ -52,7 +51,7 @@ class Collective:
 
 def collectives(text: str, devices: int) -> list[Collective]:
     """All collectives of the program `text` (`compiled.as_text()`), which runs on `devices`."""
-    bodies = dict(_computations(text))
+    bodies = {("ENTRY" if entry else name): body.splitlines() for entry, name, body in _COMPUTATION.findall(text)}
     times = _times(bodies)
     found: dict[object, Collective] = {}
     for name, lines in bodies.items():
@@ -75,19 +74,6 @@ def collectives(text: str, devices: int) -> list[Collective]:
             if group > 1 and (key not in found or item.moved > found[key].moved):
                 found[key] = item
     return list(found.values())
-
-
-def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
-    name, lines = "", list[str]()
-    for line in text.splitlines():
-        header = _HEADER.match(line)
-        if header:
-            name, lines = ("ENTRY" if header[1] else header[2]), []
-        elif line.startswith("}") and name:
-            yield name, lines
-            name = ""
-        elif name:
-            lines.append(line)
 
 
 def _times(bodies: dict[str, list[str]]) -> dict[str, int]:

@@ -46,11 +46,7 @@ class Compiled:
 
 
 def devices_of(topology: str, slices: int = 1) -> list[Any]:
-    """The devices of a slice such as `v5e:16x16`, or of several.
-
-    Raises:
-        CumaError: libtpu is missing, or there is no such slice.
-    """
+    """The devices of slices such as `v5e:16x16`; a `CumaError` where libtpu is missing, or there is no such slice."""
     tpu_of(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise CumaError(

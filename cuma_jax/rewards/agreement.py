@@ -107,11 +107,7 @@ class SurveyAgreement:
         self._row: Mapping[int, int] = {int(key): n for n, key in enumerate(keys_N)}
 
     def people(self, profile: int, question: int) -> np.ndarray:
-        """Training answers of people with a profile to a question, as a distribution, float64 [O].
-
-        Raises:
-            CumaError: there are none.
-        """
+        """Training answers to a question of people with a profile, float64 [O], sum 1; a `CumaError` for none."""
         row = self._row.get(profile * len(self._questions) + question)
         if row is None:
             raise CumaError(

@@ -29,11 +29,7 @@ class Function:
         self.name, self._call = name, _load(name)
 
     def score(self, samples: Sequence[Sample]) -> Scores:
-        """Calls the function once.
-
-        Raises:
-            CumaError: it raises, or what it returns is not one finite number a reply.
-        """
+        """Calls the function once; a `CumaError` where it raises, or returns anything but a finite number a reply."""
         try:
             found: Any = self._call(list(samples))
         except Exception as error:  # the user's code may raise anything; it is reported, not hidden

@@ -130,8 +130,7 @@ def spec_of(axes: tuple[str | None, ...]) -> PartitionSpec:
 def tree_shardings(boxed: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of (boxed) abstract arrays, from the logical axes in their boxes; unboxed leaves replicate.
 
-    Raises:
-        CumaError: a dimension is not divisible by the mesh axes it is split over.
+    A dimension that is not divisible by the mesh axes it is split over is a `CumaError`.
     """
 
     def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:

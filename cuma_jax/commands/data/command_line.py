@@ -116,11 +116,7 @@ _COMMANDS: dict[str, tuple[type[Options], str]] = {
 
 
 def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
-    """Command, config and options of a command line.
-
-    Raises:
-        CumaError: an unknown command, a bad preset, or values that a config may not hold.
-    """
+    """Command, config and options of a line; a `CumaError` for a command, preset or value that there is not."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(HELP, file=sys.stdout if argv else sys.stderr)
         sys.exit(0 if argv else 2)

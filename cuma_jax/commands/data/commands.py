@@ -153,11 +153,7 @@ def check(config: Config) -> Result:
 
 
 def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", overwrite: bool = False) -> Result:
-    """Writes plain tables to the folder `out`.
-
-    Raises:
-        CumaError: files are there already, or the source cannot be read or split; nothing is written.
-    """
+    """Writes plain tables to the folder `out`. Raises what `export` does."""
     phases = Phases()
     conversations = config.data.source in PREFERENCE_SOURCES
     if not conversations:  # before minutes of reading
