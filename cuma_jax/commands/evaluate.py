@@ -29,12 +29,7 @@ With --paper_metrics, without a run, WorldValuesBench's own figure for a file of
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(UsedRun):
-    """Which run is scored, and where."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PreferenceOptions(Options):
+class PreferenceOptions(UsedRun):
     """Which run is compared with what."""
 
     preferences: bool = False
@@ -93,7 +88,7 @@ def main() -> None:
         if mode.preferences:
             _compare(argv)
         else:
-            options, folder, config = parse_saved_run("evaluate", _HELP, argv, Options, EvaluationSections)
+            options, folder, config = parse_saved_run("evaluate", _HELP, argv, UsedRun, EvaluationSections)
             from cuma_jax.commands.score_run import build_saved, score
             from cuma_jax.run.trained import load_adapters
 
@@ -104,7 +99,7 @@ def main() -> None:
 
 def _compare(argv: list[str]) -> None:
     options, folder, config = parse_saved_run("evaluate", _HELP, argv, PreferenceOptions, PreferenceSections)
-    from cuma_jax.commands.head_to_head import compare_with
+    from cuma_jax.commands.score_run import compare_with
 
     which = options.checkpoint or config.evaluation.checkpoint
     compare_with(options.against, config, folder, which, options.prompts, options.pairs)

@@ -11,10 +11,7 @@ many answers as before. `optimizer.learning_rate` stays: what is right for a lar
 the usual start is its square root (Malladi et al., 2022): 2e-5 x sqrt(512 / 16) = 1.1e-4. For the paper's
 optimisation exactly, take a machine that 16 rows can fill: 1xh100, or 8xh100 with `--train.batch_size 16`.
 
-How the meshes were chosen. Rows are split over data x fsdp, so that product divides the batch. Frozen weights are
-gathered layer by layer twice a step, whatever the batch; with few tokens a chip that takes longer than computing, so
-the weights are split (fsdp) only as far as memory asks, and kept inside a slice. Tensor is not used: it sends
-activations instead, and all four models have 8 key/value heads, so it can be at most 8.
+How the meshes were chosen is in docs/plan.md. Rows are split over data x fsdp, so that product divides the batch.
 """
 
 import dataclasses

@@ -1,19 +1,48 @@
-"""The reward of a run: the weighted sum of the parts that its config names."""
+"""The reward of a run: the weighted sum of the parts that its config names, a judge's verdict among them."""
 
+import collections
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cuma_jax.config import Config
-from cuma_jax.judging import Judge
+from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.rewards.agreement import SurveyAgreement
 from cuma_jax.rewards.function import Function
-from cuma_jax.rewards.judged import JudgeReward
 from cuma_jax.rewards.sample import Reward, Sample, Scores
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
+
+
+class JudgeReward:
+    """Scores replies by a judge who sees the profile: 1 where the reply is better than the reference in both orders,
+    0 where it is worse, 0.5 for a tie or where the verdict depends on the order.
+
+    Metrics: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good. Past
+    `max_failed` it is not asked any further.
+    """
+
+    def __init__(self, judge: Judge, max_failed: float):
+        self._judge, self._max_failed = judge, max_failed
+
+    def score(self, samples: Sequence[Sample]) -> Scores:
+        """Compares every reply with its reference; nan where that failed for good.
+
+        Raises:
+            CumaError: the judge cannot be used at all, or failed too often.
+        """
+        comparisons = [
+            ReplyPair(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
+        ]
+        judged = self._judge.compare(comparisons, max_failed=self._max_failed)
+        values_N = np.array([np.nan if one.score is None else float(one.score) for one in judged])
+        failed = [one.reason for one in judged if one.score is None]
+        metrics = {"failed": len(failed) / max(len(samples), 1)}
+        if len(failed) < len(samples):
+            metrics["win"] = float(np.nanmean(values_N))
+        return Scores(values_N, metrics, collections.Counter(failed).most_common(1)[0][0] if failed else "")
 
 
 class WeightedSum:

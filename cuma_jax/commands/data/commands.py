@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cuma_jax.commands.data.examples import Example, try_tokenizer
+from cuma_jax.commands.data.examples import Example, conversation_rows, survey_rows, try_tokenizer
 from cuma_jax.commands.data.export import check_folder, export, file_names
-from cuma_jax.commands.data.facts import split_facts, survey_facts
-from cuma_jax.commands.data.pair_examples import conversation_rows, survey_rows
-from cuma_jax.commands.data.preference_facts import preference_facts
+from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_facts
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
 from cuma_jax.data.load import load_source, source_units

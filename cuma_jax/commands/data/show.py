@@ -89,18 +89,13 @@ def _countries(facts: Facts) -> list[str]:
     if not values:
         return ["", f"By {field}: nobody has a value of the field {field!r} (--held_out_field names another)"]
     units = [key for key in values[0] if key != "value"]
-    total = sum(row[units[-1]] for row in values) + (facts["missing"] or {}).get(units[-1], 0)
-    rows = [[f"By {field} ({len(values)})", *units, "share", ""]]
     rest = values[TOP:]
     listed = [(row["value"], row) for row in values[:TOP]]
     if rest:
         listed.append((f"({len(rest)} others)", {unit: sum(row[unit] for row in rest) for unit in units}))
     if facts["missing"]:
         listed.append(("(missing)", facts["missing"]))
-    for name, row in listed:
-        share = row[units[-1]] / max(total, 1)
-        rows.append([_cut(name, 40), *(f"{row[unit]:,}" for unit in units), f"{share:.1%}", bar(share)])
-    return ["", *table(rows, left=(0, len(units) + 2))]
+    return _shares(f"By {field} ({len(values)})", listed, units, units[-1])
 
 
 def _splits(facts: Facts) -> list[str]:
@@ -110,11 +105,16 @@ def _splits(facts: Facts) -> list[str]:
     if not splits:
         return []
     units = [key for key in splits[0] if key != "split"]
-    total = sum(row[units[0]] for row in splits)
-    rows = [["By split", *units, "share", ""]]
-    for row in splits:
-        share = row[units[0]] / total
-        rows.append([row["split"], *(f"{row[unit]:,}" for unit in units), f"{share:.1%}", bar(share)])
+    return _shares("By split", [(row["split"], row) for row in splits], units, units[0])
+
+
+def _shares(title: str, listed: list[tuple[str, Facts]], units: list[str], of: str) -> list[str]:
+    """A row for each of `listed`: its counts, and its share of all in the unit `of`."""
+    total = max(sum(row[of] for _, row in listed), 1)
+    rows = [[title, *units, "share", ""]]
+    for name, row in listed:
+        share = row[of] / total
+        rows.append([_cut(name, 40), *(f"{row[unit]:,}" for unit in units), f"{share:.1%}", bar(share)])
     return ["", *table(rows, left=(0, len(units) + 2))]
 
 
