@@ -112,10 +112,7 @@ def peek(options: type[T], argv: Sequence[str]) -> T:
 def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> tuple[Any, ...]:
     """The whole line of `python -m cuma_jax.<program>`: an instance of every part.
 
-    Args:
-        program, description: shown by --help.
-        argv: the arguments.
-        parts: dataclasses whose fields are the flags; an instance instead of a class has the defaults.
+    The fields of `parts`, dataclasses, are the flags; an instance instead of a class has the defaults.
 
     Raises:
         SystemExit: --help; or an unknown flag or a value of another type, with code 2.
@@ -158,10 +155,8 @@ def parse_runs(
 def parse_saved_run(
     program: str, description: str, argv: Sequence[str], options: type[S], sections: type
 ) -> tuple[S, pathlib.Path, Config]:
-    """The options of a line about a trained run, its folder, and its config with what the line changes. See `parse`.
-
-    Args:
-        sections: a dataclass of the sections of the config that the line may change.
+    """The options of a line about a trained run, its folder, and its config with what the line changes: fields of
+    `sections`, a dataclass. See `parse`.
 
     Raises:
         CumaError: no such run, an unknown machine, or a value that a config may not hold.

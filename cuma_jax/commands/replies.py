@@ -30,11 +30,7 @@ def read_requests(prompts: Sequence[str], questions: Sequence[str], files: Seque
 
 
 def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
-    """Who asks; one nameless person where the model sees no profiles and none is given.
-
-    Raises:
-        CumaError: see `parse_persona`; or none is given and the model sees profiles.
-    """
+    """Who asks; where none is given a nameless person, or a `CumaError` if the model sees profiles."""
     seen = run.config.profile.in_prompt or (run.table is not None and not base)
     if not profiles and seen:
         raise CumaError(
@@ -62,11 +58,7 @@ def askers(
 
 
 def chat_of(run: Run, asked: PromptRequest, who: Persona) -> list[Message]:
-    """The turns as they are rendered, after the system message that training puts there.
-
-    Raises:
-        CumaError: a question that the run's survey does not have.
-    """
+    """The turns as rendered, after training's system message; a `CumaError` for a question that is not there."""
     text = who.text if run.config.profile.in_prompt else None
     if not asked.question:
         system = [] if text is None else [{"role": "system", "content": conversation_system_message(text)}]

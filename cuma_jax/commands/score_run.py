@@ -53,12 +53,7 @@ def build_saved(config: Config) -> Run:
 def score(
     run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: CheckpointInfo | None = None
 ) -> None:
-    """Evaluates, writes the report, and prints the table. All processes call this.
-
-    Args:
-        seconds: time spent training, for the record.
-        scored: which checkpoint `adapters` are.
-    """
+    """Evaluates, writes the report, and prints the table. All processes call this. `seconds`: spent training."""
     results, use = evaluate_run(run, adapters, folder, seconds, scored)
     if jax.process_index() == 0:
         report = write_report(folder, results, read_metrics(folder), to_dict(run.config), use)
@@ -73,7 +68,6 @@ def compare_with(
 
     Args:
         against: the folder of the other run, or `BASE`.
-        config, folder, which: the run's, and its checkpoint, `last` or `best`.
         prompts: how many are judged, at most; None: 100, or 400 where a survey's respondents judge.
         pairs: that people judged, on which the judge is compared with them.
 

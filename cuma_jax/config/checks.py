@@ -60,12 +60,9 @@ SPLITS = ("train", "validation", "test", "probe", "unseen_respondent", "unseen_c
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What must hold of a config beyond types and ranges.
+    """What must hold of a config, `when` the rule is about it, beyond types and ranges.
 
-    Attributes:
-        field: `section.name`; the message shows its value, or what `shown` gives.
-        must_be: for the message; fields in braces are filled in.
-        when: whether the rule is about this config.
+    The message shows the value of `field`, or what `shown` gives; in `must_be` fields in braces are filled in.
     """
 
     field: str

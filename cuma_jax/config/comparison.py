@@ -48,10 +48,7 @@ class Variant:
 def variant(
     name: str, method: str = "", seeds: Seeds | None = None, title: str = "", note: str = "", **overrides: Any
 ) -> Variant:
-    """A variant with its overrides as keywords: `variant("short", "cuma", train={"steps": 100})`.
-
-    Without a method its name is also its method.
-    """
+    """A variant with its overrides as keywords (`train={"steps": 100}`); without a method its name is its method."""
     return Variant(name, method or name, overrides, seeds, title, note)
 
 
@@ -119,11 +116,7 @@ class Comparison:
         return seeds
 
     def config(self, v: Variant, seed: int) -> Config:
-        """The config of one trial; its folder is <folder>/<variant>/seed<seed>.
-
-        Raises:
-            CumaError: an unknown method, section or field, or a value that the field does not allow.
-        """
+        """The config of one trial, in <folder>/<variant>/seed<seed>; a `CumaError` for what it may not hold."""
         where = f"comparison {self.name!r}, variant {v.name}"
         try:
             config = apply_method(self.base, v.method)

@@ -71,11 +71,7 @@ def load_comparison(source: str) -> Comparison:
 
 
 def load_preset(source: str) -> Any:
-    """What the function of a .py file's name returns; None where it has none.
-
-    Raises:
-        CumaError: no such file, not a .py file, or one that imports what is not there.
-    """
+    """What the function of a .py file's name returns, None where it has none; a `CumaError` if it cannot be read."""
     path = _find(source)
     spec = importlib.util.spec_from_file_location(f"cuma_jax_preset_{path.stem}", path)
     if spec is None or spec.loader is None:

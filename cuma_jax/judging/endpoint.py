@@ -75,7 +75,6 @@ class Endpoint:
     """Sends chat requests; safe to use from several calls of one event loop.
 
     Args:
-        config: the judge's.
         backoff: seconds before the first further try; doubled with each, up to a minute.
         processes: how many ask at the same time, each with an endpoint of its own: each has its share of the limits.
 
@@ -152,7 +151,6 @@ class Endpoint:
         """Asks until there is a verdict.
 
         Args:
-            client: from `client()`.
             parse: reads a verdict from an answer; None: there is none.
             reminder: what is said after an answer without one.
 

@@ -35,12 +35,7 @@ ENCODER_WIDTH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A train step, ready to be traced.
-
-    Attributes:
-        step: from `make_train_step`, the function that training runs.
-        arguments: what it is called with, abstract: state, base, tables, batch.
-    """
+    """The step that training runs (`make_train_step`), with abstract arguments: state, base, tables, batch."""
 
     step: Any
     arguments: tuple[Any, ...]

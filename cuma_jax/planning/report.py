@@ -18,13 +18,10 @@ class Plan:
     """Everything that is known of a config on a machine.
 
     Attributes:
-        length: tokens a row.
-        need: by arithmetic.
         times: predicted, from the compiled program where there is one.
         compiled: what the compiler says; None for a plan from shapes alone.
         measured: figures from running the step here, by name; empty otherwise.
         settings: where mesh and batch come from, for the reader.
-        advice: what would make it fit.
         seconds: spent compiling.
     """
 

@@ -71,11 +71,7 @@ def shape_of(config: Config) -> DecoderConfig:
 
 
 def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan:
-    """Plans a config for a target; `say` is called with progress.
-
-    Raises:
-        CumaError: no such machine, or a mesh that does not divide what it splits.
-    """
+    """Plans a config; a `CumaError` for an unknown machine, or a mesh that does not divide what it splits."""
     objective = objective_of(config)
     if objective.batch_shapes(config, 1, 1) is None:
         raise CumaError(

@@ -74,11 +74,7 @@ def meshes(config: Config, shape: DecoderConfig, machine: Hardware) -> Iterator[
 
 
 def search(config: Config, case: Case) -> list[Candidate]:
-    """Ways to run `config`, those that fit first, then by predicted time; of equals, the simpler.
-
-    Raises:
-        CumaError: no mesh of these devices divides the batch and the model.
-    """
+    """Ways to run `config`, those that fit first, then by predicted time and simplicity; a `CumaError` for none."""
     devices = case.machine.devices
     found = [
         judge(with_mesh(config, mesh, parts, remat), case)

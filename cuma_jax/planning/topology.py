@@ -32,7 +32,6 @@ class Compiled:
     Attributes:
         arguments, outputs, temporaries, peak: bytes; outputs in the arguments' place are not counted.
         flops: of all matrix products of the program, this device's share.
-        collectives: see `hlo`.
         over: bytes by which it does not fit, where the compiler refused; then peak alone is known.
     """
 

@@ -61,7 +61,6 @@ def group_rewards(option_G: np.ndarray, people_O: np.ndarray, ordered: bool) -> 
     Args:
         option_G: int, the options chosen, -1 for an invalid reply; G is at least 3.
         people_O: people's distribution.
-        ordered: whether the options are a scale.
     """
     reward_G = np.full(len(option_G), INVALID)
     valid_G = option_G >= 0

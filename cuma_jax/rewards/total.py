@@ -28,11 +28,7 @@ class JudgeReward:
         self._judge, self._max_failed = judge, max_failed
 
     def score(self, samples: Sequence[Sample]) -> Scores:
-        """Compares every reply with its reference; nan where that failed for good.
-
-        Raises:
-            CumaError: the judge cannot be used at all, or failed too often.
-        """
+        """Compares every reply with its reference; nan where that failed for good. Raises what `Judge.compare` does."""
         comparisons = [
             ReplyPair(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
         ]
@@ -74,7 +70,6 @@ def make_reward(
 
     Args:
         train_A: bool, the training answers (surveys).
-        cache_dir: where the judge's answers are kept.
         processes: how many score replies of their own; they share the judge's limits.
 
     Raises:

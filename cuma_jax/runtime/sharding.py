@@ -53,8 +53,7 @@ def make_mesh(config: MeshShape, devices: list[jax.Device] | None = None) -> Mes
     data axis crosses the network: a gradient is small, weights and activations are not.
 
     Raises:
-        CumaError: the product of the axes is not the number of devices, or the data axis is not a multiple of the
-            number of TPU slices.
+        CumaError: as `data_ways`, or the data axis is not a multiple of the number of TPU slices.
     """
     devices = jax.devices() if devices is None else devices
     data = data_ways(config, len(devices), "here")
@@ -112,11 +111,7 @@ def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:
 
 
 def spec_of(axes: tuple[str | None, ...]) -> PartitionSpec:
-    """The PartitionSpec of logical `axes`.
-
-    Raises:
-        ValueError: an axis that is not in the table, or two axes of one array on the same mesh axis.
-    """
+    """The PartitionSpec of logical `axes`; a `ValueError` for an unknown one, or for two on the same mesh axis."""
     rules: dict[str | None, Any] = {None: None, **dict(RULES)}
     if unknown := [axis for axis in axes if axis not in rules]:
         raise ValueError(f"logical axis {unknown[0]!r} is not in sharding.RULES")

@@ -38,7 +38,7 @@ Chunks = Iterable[pa.Table]
 def export(
     source: Survey | Preferences, data: DataConfig, out: pathlib.Path, form: str = "parquet", overwrite: bool = False
 ) -> dict[str, int]:
-    """Writes every table of a source to the folder `out`, all of them or none.
+    """Writes every table of a source to the folder `out`, all of them or none: file name -> number of rows.
 
     A survey: respondents, questions, answers. Conversations: respondents, conversations, turns, pairs. Both:
     split, the split that `data` makes, by ids (columns kind, id, split).
@@ -46,9 +46,6 @@ def export(
     Args:
         form: `parquet` or `jsonl`.
         overwrite: replace files of these names; other files are never touched.
-
-    Returns:
-        File name -> number of rows.
 
     Raises:
         CumaError: `out` is a file, or holds a file of these names; or the split cannot be made. Nothing is written.

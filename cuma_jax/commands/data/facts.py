@@ -111,10 +111,7 @@ def split_facts(units: Units, data: DataConfig) -> Facts:
 
 
 def field_facts(people: HasRespondents, default: tuple[str, ...]) -> list[Facts]:
-    """Every field: how many values it has, whom it is missing for, and its most frequent value.
-
-    Those that profiles use (`default`) come first.
-    """
+    """Every field (first those that profiles use, `default`): its values, whom it is missing for, the most frequent."""
     frame = people.respondents
     others = [str(name) for name in frame.columns if name not in (*RESERVED_COLUMNS, *default)]
     facts = []

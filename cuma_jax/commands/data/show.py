@@ -27,14 +27,7 @@ _PLAIN = ("⟦", "⟧")
 
 
 def show_text(facts: Facts, examples: Sequence[Example], note: str, colour: bool) -> str:
-    """The whole page.
-
-    Args:
-        facts: of `survey_facts` or `preference_facts`.
-        examples: rows to print as the model sees them.
-        note: why they are shown without a chat template, or empty.
-        colour: mark supervised tokens by colour; else by ⟦ and ⟧.
-    """
+    """The whole page; `note`: why the examples have no chat template; `colour`: mark by colour, else by ⟦ and ⟧."""
     lines = [*_head(facts), *_skipped(facts), *_countries(facts["by_country"]), *_splits(facts["by_split"])]
     lines += [*_fields(facts), *_weights(facts["weights"])]
     lines += _questions(facts) if facts["kind"] == "survey" else _conversations(facts)
