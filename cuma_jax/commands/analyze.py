@@ -25,13 +25,9 @@ class Options(SavedRun):
 
 
 def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> None:
-    """Restores a checkpoint, analyses it, writes files and page, and prints the table. All processes call this.
+    """Restores a checkpoint (`which`: last or best), analyses it, writes files and page, and prints the table.
 
-    Args:
-        config: the run's, with overrides.
-        folder: the run's folder.
-        which: `last` or `best`.
-        rows: training rows of each group whose gradients are compared.
+    All processes call this.
 
     Raises:
         CumaError: preference data, or no such checkpoint.

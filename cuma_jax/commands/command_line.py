@@ -91,11 +91,7 @@ P = TypeVar("P", bound=Preset)
 
 
 def check_at_least(options: Any, least: int, *names: str) -> None:
-    """Checks numbers of a dataclass of options; None is left alone.
-
-    Raises:
-        CumaError: one that is less than `least`.
-    """
+    """Raises a `CumaError` for a number of a dataclass of options that is less than `least`; None is left alone."""
     for name in names:
         value = getattr(options, name)
         if value is not None and value < least:
@@ -108,27 +104,15 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 
 def peek(options: type[T], argv: Sequence[str]) -> T:
-    """The options of one dataclass; all others are left to who parses them.
-
-    Raises:
-        SystemExit: a value of another type, with code 2.
-        CumaError: whatever the dataclass refuses.
-    """
+    """The options of one dataclass; all others are left to who parses them. Raises what `parse` does."""
     found, _ = tyro.cli(options, args=argv, use_underscores=True, add_help=False, return_unknown_args=True)
     return found
 
 
 def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> tuple[Any, ...]:
-    """The whole line.
+    """The whole line of `python -m cuma_jax.<program>`: an instance of every part.
 
-    Args:
-        program: e.g. `train`.
-        description: shown by --help.
-        argv: the arguments.
-        parts: dataclasses whose fields are the flags; an instance instead of a class has the defaults.
-
-    Returns:
-        An instance of every part.
+    The fields of `parts`, dataclasses, are the flags; an instance instead of a class has the defaults.
 
     Raises:
         SystemExit: --help; or an unknown flag or a value of another type, with code 2.
@@ -152,13 +136,8 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
 def parse_runs(
     program: str, description: str, argv: Sequence[str], options: type[P], chains: bool = True
 ) -> tuple[P, tuple[Config, ...]]:
-    """The options of a line about new runs, and the configs: of one run, or of the stages of a chain, where every flag
-    holds for every stage.
-
-    Args:
-        program, description, argv: see `parse`.
-        options: the command's own.
-        chains: whether the command can run a chain.
+    """The options of a line about new runs, and the configs: of one run, or (if the command takes `chains`) of the
+    stages of a chain, where every flag holds for every stage. See `parse`.
 
     Raises:
         CumaError: a bad preset, method, machine or value; a chain where none is wanted.
@@ -176,12 +155,8 @@ def parse_runs(
 def parse_saved_run(
     program: str, description: str, argv: Sequence[str], options: type[S], sections: type
 ) -> tuple[S, pathlib.Path, Config]:
-    """The options of a line about a trained run, its folder, and its config with what the line changes.
-
-    Args:
-        program, description, argv: see `parse`.
-        options: the command's own.
-        sections: a dataclass of the sections of the config that the line may change.
+    """The options of a line about a trained run, its folder, and its config with what the line changes: fields of
+    `sections`, a dataclass. See `parse`.
 
     Raises:
         CumaError: no such run, an unknown machine, or a value that a config may not hold.
@@ -204,11 +179,7 @@ def parse_saved_run(
 
 @contextlib.contextmanager
 def joined(argv: Sequence[str]) -> Iterator[None]:
-    """Joins the run's other processes, as `--distributed` says, before anything is read: a mistake in one ends all.
-
-    Raises:
-        CumaError: a value of `--distributed` that is none of its forms.
-    """
+    """Joins the run's other processes, as `--distributed` says, before anything is read: a mistake in one ends all."""
     if asks_for_help(argv):
         yield
         return

@@ -1,6 +1,7 @@
 """What `python -m cuma_jax.compare` does: runs variants with several seeds and compares them."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import platform
@@ -42,21 +43,8 @@ class Options:
     """Show the trials and where each stands; run nothing."""
 
 
-def listing(trials: "list[Trial]") -> str:
-    """The trials and where each stands, as text."""
-    from cuma_jax.comparison.trials import status
-
-    width = max(len(c.name) for c in trials)
-    rows = [(c, *status(c)) for c in trials]
-    return "\n".join(f"{c.name.ljust(width)}  {where.ljust(9)}  {why or c.folder}" for c, where, why in rows)
-
-
 def write_all(comparison: Comparison) -> None:
-    """The table and the page of all that is on disk, whichever trials were run just now.
-
-    Raises:
-        CumaError: nothing is finished.
-    """
+    """The table and the page of all that is on disk; a `CumaError` where nothing is finished."""
     import jax
 
     from cuma_jax.comparison.collect import collect
@@ -75,11 +63,6 @@ def write_all(comparison: Comparison) -> None:
     write_comparison(values, folder)
     page = write_comparison_report(values, folder)
     print(f"\n{printed_table(values)}\n\ntable: {(folder / TSV_FILE).resolve()}\nreport: {page.resolve()}")
-
-
-def say(text: str) -> None:
-    """A line for the terminal, at once."""
-    print(text, flush=True)
 
 
 def stop() -> NoReturn:
@@ -105,17 +88,21 @@ def main() -> None:
     if options.dir:
         comparison = dataclasses.replace(comparison, dir=options.dir)
     from cuma_jax.comparison.runner import analyze_trials, run_trials
-    from cuma_jax.comparison.trials import all_trials
+    from cuma_jax.comparison.trials import all_trials, status
 
     trials = all_trials(comparison, options.only, options.seeds)
     if options.list:
-        print(listing(trials))
+        width = max(len(trial.name) for trial in trials)
+        for trial in trials:
+            where, why = status(trial)
+            print(f"{trial.name.ljust(width)}  {where.ljust(9)}  {why or trial.folder}")
         return
     if options.table_only:
         write_all(comparison)
         return
     from cuma_jax.commands.train_runs import train_run
 
+    say = functools.partial(print, flush=True)
     tally = run_trials(trials, train_run, say)
     if tally.stopped:
         stop()

@@ -1,7 +1,10 @@
 """What `python -m cuma_jax.evaluate` does: scores a run, compares it with another side, or scores a file."""
 
 import dataclasses
+import json
+import pathlib
 import sys
+from typing import Literal
 
 from cuma_jax.commands.command_line import (
     EvaluationSections,
@@ -13,8 +16,8 @@ from cuma_jax.commands.command_line import (
     parse_saved_run,
     peek,
 )
-from cuma_jax.commands.paper_metrics import PaperOptions, paper_metrics
 from cuma_jax.config import JudgeConfig, SamplingConfig
+from cuma_jax.runtime.errors import CumaError
 
 _HELP = """Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
 
@@ -26,12 +29,7 @@ With --paper_metrics, without a run, WorldValuesBench's own figure for a file of
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(UsedRun):
-    """Which run is scored, and where."""
-
-
-@dataclasses.dataclass(frozen=True)
-class PreferenceOptions(Options):
+class PreferenceOptions(UsedRun):
     """Which run is compared with what."""
 
     preferences: bool = False
@@ -59,6 +57,20 @@ class PreferenceSections(EvaluationSections):
 
 
 @dataclasses.dataclass(frozen=True)
+class PaperOptions:
+    """Without a run: WorldValuesBench's own figure for a file of predictions."""
+
+    paper_metrics: str = ""
+    """Without a run: a tsv or csv with the columns QUESTION_ID, PARTICIPANT_ID, SCORE. The options below go with it."""
+    source: Literal["wvb"] = "wvb"
+    """Whose figure: the only one that is published so."""
+    wvb: str = ""
+    """Your checkout of WorldValuesBench with its generated tables."""
+    out: str = ""
+    """Where to write {question: EMD}; without it, it is printed."""
+
+
+@dataclasses.dataclass(frozen=True)
 class _Mode:
     preferences: bool = False
     paper_metrics: str = ""
@@ -76,15 +88,38 @@ def main() -> None:
         if mode.preferences:
             _compare(argv)
         else:
-            options, folder, config = parse_saved_run("evaluate", _HELP, argv, Options, EvaluationSections)
-            from cuma_jax.commands.score_run import score_saved
+            options, folder, config = parse_saved_run("evaluate", _HELP, argv, UsedRun, EvaluationSections)
+            from cuma_jax.commands.score_run import build_saved, score
+            from cuma_jax.run.trained import load_adapters
 
-            score_saved(config, folder, options.checkpoint or config.evaluation.checkpoint)
+            run = build_saved(config)
+            adapters, scored = load_adapters(run, folder, options.checkpoint or config.evaluation.checkpoint)
+            score(run, adapters, folder, None, scored)
 
 
 def _compare(argv: list[str]) -> None:
     options, folder, config = parse_saved_run("evaluate", _HELP, argv, PreferenceOptions, PreferenceSections)
-    from cuma_jax.commands.head_to_head import compare_with
+    from cuma_jax.commands.score_run import compare_with
 
     which = options.checkpoint or config.evaluation.checkpoint
     compare_with(options.against, config, folder, which, options.prompts, options.pairs)
+
+
+def paper_metrics(options: PaperOptions) -> None:
+    """EMD by question of a file of predictions, as WorldValuesBench's own program computes it; no run is needed."""
+    if not options.wvb:
+        raise CumaError("--paper-metrics needs --wvb DIR, your checkout of WorldValuesBench with its generated tables")
+    import numpy as np
+
+    from cuma_jax.evaluation.surveys.wvb_emd import question_distances, read_score_file, threshold_auc
+    from cuma_jax.runtime.files import write_text
+
+    found = question_distances(read_score_file(pathlib.Path(options.paper_metrics)), pathlib.Path(options.wvb))
+    text = json.dumps(found, indent=4)
+    if not options.out:
+        print(text)
+        return
+    write_text(pathlib.Path(options.out), text + "\n")
+    distances = np.array(list(found.values()))
+    auc = threshold_auc(distances)
+    print(f"{len(found)} questions, mean EMD {distances.mean():.4f}, AUC {auc:.2f} of 60: {options.out}")

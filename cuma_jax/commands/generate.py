@@ -54,16 +54,7 @@ class Sections:
 
 
 def write(config: Config, folder: pathlib.Path, options: Options) -> None:
-    """Builds the run, writes all replies and prints them. All processes call this.
-
-    Args:
-        config: the run's, with overrides.
-        folder: the run's folder.
-        options: of the command line.
-
-    Raises:
-        CumaError: whatever is wrong with what is asked; before anything is written.
-    """
+    """Builds the run, writes all replies and prints them; mistakes show first. All processes call this."""
     # Imported here: `--help` must not wait for jax.
     import jax
     import numpy as np

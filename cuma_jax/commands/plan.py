@@ -1,6 +1,7 @@
 """What `python -m cuma_jax.plan` does: whether a run fits a machine that is not here."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -72,12 +73,7 @@ def main() -> None:
     )
     if not target.gpu:
         jax.config.update("jax_platforms", "cpu")  # a slice is described; an accelerator that is here is left alone
-    plan = plan_run(config, target, say)
+    plan = plan_run(config, target, functools.partial(print, file=sys.stderr, flush=True))
     print(as_text(plan))
     if options.json:
         write_text(pathlib.Path(options.json), json.dumps(as_json(plan), indent=1) + "\n")
-
-
-def say(text: str) -> None:
-    """Progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)

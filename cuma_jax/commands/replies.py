@@ -21,11 +21,7 @@ _RULE = 100
 
 
 def read_requests(prompts: Sequence[str], questions: Sequence[str], files: Sequence[str]) -> list[PromptRequest]:
-    """What is asked: texts, ids of survey questions, and the prompts of .jsonl files.
-
-    Raises:
-        CumaError: an empty prompt, or a file that cannot be read.
-    """
+    """What is asked: texts, ids of survey questions, and the prompts of .jsonl files."""
     requests = [prompt_request(text, f"--prompt {text[:40]!r}") for text in prompts]
     requests += [PromptRequest(f"--question {name}", question=name) for name in questions]
     for file in files:
@@ -34,11 +30,7 @@ def read_requests(prompts: Sequence[str], questions: Sequence[str], files: Seque
 
 
 def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
-    """Who asks; one nameless person where the model sees no profiles and none is given.
-
-    Raises:
-        CumaError: see `person`; or none is given and the model sees profiles.
-    """
+    """Who asks; where none is given a nameless person, or a `CumaError` if the model sees profiles."""
     seen = run.config.profile.in_prompt or (run.table is not None and not base)
     if not profiles and seen:
         raise CumaError(
@@ -52,11 +44,7 @@ def people_of(run: Run, profiles: Sequence[str], base: bool) -> list[Persona]:
 def askers(
     run: Run, profiles: Sequence[str], base: bool, requests: Sequence[PromptRequest]
 ) -> tuple[list[Persona], list[tuple[PromptRequest, int]]]:
-    """Who asks, and every prompt with the number of a person who asks it.
-
-    Raises:
-        CumaError: see `people_of` and `person`.
-    """
+    """Who asks, and every prompt with the number of a person who asks it."""
     own = list(dict.fromkeys(request.profile for request in requests if request.profile))
     shared = any(not request.profile for request in requests)
     people = people_of(run, profiles, base) if shared else []
@@ -70,11 +58,7 @@ def askers(
 
 
 def chat_of(run: Run, asked: PromptRequest, who: Persona) -> list[Message]:
-    """The turns as they are rendered, after the system message that training puts there.
-
-    Raises:
-        CumaError: a question that the run's survey does not have.
-    """
+    """The turns as rendered, after training's system message; a `CumaError` for a question that is not there."""
     text = who.text if run.config.profile.in_prompt else None
     if not asked.question:
         system = [] if text is None else [{"role": "system", "content": conversation_system_message(text)}]

@@ -9,12 +9,7 @@ from cuma_jax.runtime.errors import CumaError
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """What a preset returns that trains in stages.
-
-    Attributes:
-        name: the chain's; its default folder is runs/<name>.
-        stages: the runs, first to last; the folder of each is <chain's folder>/<its name>.
-    """
+    """What a preset returns that trains in stages, first to last; the folder of each is runs/<chain>/<stage>."""
 
     name: str
     stages: tuple[Config, ...]
@@ -26,12 +21,8 @@ class Chain:
 
 
 def linked(name: str, stages: Sequence[Config]) -> tuple[Config, ...]:
-    """The stages with their folders, each starting from the one before.
-
-    Args:
-        name: of the chain.
-        stages: with overrides applied; `run.dir` of all of them is the chain's folder, or empty.
-    """
+    """The stages of the chain `name` (overrides applied; `run.dir` is the chain's folder, or empty) with their
+    folders, each starting from the one before."""
     found: list[Config] = []
     for stage in stages:
         parent = stage.run.dir or f"runs/{name}"

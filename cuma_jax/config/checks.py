@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from cuma_jax.config.objective_rules import check_objective
-from cuma_jax.config.requirement import require
+from cuma_jax.config.objective_rules import check_objective, require
 from cuma_jax.runtime.errors import CumaError
 
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -47,32 +46,23 @@ _SHARE = {
     "adapter": ("dropout",),
     "router": ("dropout",),
     "profile": ("dropout", "field_dropout"),
-    "data": (
-        *("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions"),
-        *("unseen_conversations", "validation_countries"),
-    ),
+    "data": ("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions",
+             "unseen_conversations", "validation_countries"),
     "optimizer": ("warmup", "b1", "b2"),
     "dpo": ("label_smoothing",),
     "reward": ("max_failed",),
     "judge": ("max_failed",),
-}
-SPLITS = (
-    *("train", "validation", "test", "probe", "unseen_respondent", "unseen_country", "unseen_question"),
-    *("unseen_annotator", "unseen_prompt", "unseen_conversation"),
-)
+}  # fmt: skip
+SPLITS = ("train", "validation", "test", "probe", "unseen_respondent", "unseen_country", "unseen_question",
+          "unseen_annotator", "unseen_prompt", "unseen_conversation")  # fmt: skip
 """Every split that an answer or a conversation may be in."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What must hold of a config beyond types and ranges.
+    """What must hold of a config, `when` the rule is about it, beyond types and ranges.
 
-    Attributes:
-        field: `section.name`; the message shows its value.
-        must_be: what it must be; fields in braces are filled in.
-        holds: whether it is.
-        when: whether the rule is about this config.
-        shown: what the message shows instead of the field's whole value.
+    The message shows the value of `field`, or what `shown` gives; in `must_be` fields in braces are filled in.
     """
 
     field: str
@@ -80,12 +70,6 @@ class Rule:
     holds: Callable[[Any], bool]
     when: Callable[[Any], bool] = lambda c: True
     shown: Callable[[Any], Any] | None = None
-
-    def check(self, config: Any) -> None:
-        """Raises `CumaError` where the rule is broken."""
-        if self.when(config) and not self.holds(config):
-            value = self.shown(config) if self.shown else _value(config, self.field)
-            require(False, self.field, value, self.must_be.format(**vars(config)))
 
 
 def _lookup(c: Any) -> bool:
@@ -137,49 +121,37 @@ RULES = (
     Rule("train.steps", "a positive number, or train.epochs > 0", lambda c: c.train.steps > 0 or c.train.epochs > 0),
     Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
          shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
+    # Preferences.
+    Rule("sampling.top_p", "above 0 and at most 1", lambda c: 0 < c.sampling.top_p <= 1),
+    Rule("dpo.label_smoothing", "0, because dpo.loss is ipo", lambda c: c.dpo.label_smoothing == 0,
+         when=lambda c: c.dpo.loss == "ipo"),
+    Rule("dpo.label_smoothing", "below 0.5 (at half, nothing is said)", lambda c: c.dpo.label_smoothing < 0.5),
+    Rule("judge.model", "the name of a model at judge.url", lambda c: bool(c.judge.model or not c.judge.url)),
+    Rule("judge.url", "the address of a judge, because reward.judge is {reward.judge}",
+         lambda c: bool(c.judge.url), when=lambda c: c.reward.judge != 0),
 )  # fmt: skip
 """Checked in this order, after types and ranges. What an objective asks of a config is not here."""
 
 
 def validate(config: Any) -> None:
-    """Checks every field by itself and against the others.
-
-    Raises:
-        CumaError: names the field, the value it has and the values it may have.
-    """
+    """Raises a `CumaError` for the first field that is wrong, by itself or beside others, and what it may be."""
     for section in dataclasses.fields(config):
         value = getattr(config, section.name)
         if dataclasses.is_dataclass(value):
             _validate_types(section.name, value)
     _validate_ranges(config)
     for rule in RULES:
-        rule.check(config)
-    _validate_preferences(config)
+        if rule.when(config) and not rule.holds(config):
+            value = rule.shown(config) if rule.shown else _value(config, rule.field)
+            require(False, rule.field, value, rule.must_be.format(**vars(config)))
+    if config.judge.url:
+        check_judge_url(config.judge.url)
     check_objective(config)
 
 
-def _validate_preferences(config: Any) -> None:
-    dpo, sampling, reward = config.dpo, config.sampling, config.reward
-    require(0 < sampling.top_p <= 1, "sampling.top_p", sampling.top_p, "above 0 and at most 1")
-    require(dpo.label_smoothing == 0 or dpo.loss == "sigmoid", "dpo.label_smoothing", dpo.label_smoothing,
-             "0, because dpo.loss is ipo")  # fmt: skip
-    require(
-        dpo.label_smoothing < 0.5, "dpo.label_smoothing", dpo.label_smoothing, "below 0.5 (at half, nothing is said)"
-    )
-    if config.judge.url:
-        check_judge_url(config.judge.url)
-    require(not config.judge.url or bool(config.judge.model), "judge.model", config.judge.model,
-             "the name of a model at judge.url")  # fmt: skip
-    require(reward.judge == 0 or bool(config.judge.url), "judge.url", config.judge.url,
-             f"the address of a judge, because reward.judge is {reward.judge}")  # fmt: skip
-
-
 def check_judge_url(url: str) -> None:
-    """Before it is written into a run's folder: an address that cannot be right, or that holds a secret.
-
-    Raises:
-        CumaError: what is wrong with it; without the address, where that may hold a secret.
-    """
+    """Before it is written into a run's folder: raises a `CumaError` for an address that cannot be right, or that
+    holds a secret (and is then not shown)."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -202,24 +174,21 @@ def _validate_types(name: str, section: Any) -> None:
     hints = typing.get_type_hints(type(section))
     for field in dataclasses.fields(section):
         value, hint = getattr(section, field.name), hints[field.name]
-        where = f"{name}.{field.name}"
+        item, *_ = arguments = typing.get_args(hint) or (None,)
         if typing.get_origin(hint) is Literal:
-            require(value in typing.get_args(hint), where, value, "one of " + ", ".join(typing.get_args(hint)))
-        elif typing.get_origin(hint) is tuple:
-            item = typing.get_args(hint)[0]
-            if typing.get_origin(item) is Literal:
-                names = typing.get_args(item)
-                ok, allowed = isinstance(value, tuple) and set(value) <= set(names), f"a list of {', '.join(names)}"
-            else:
-                ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
-                allowed = f"a list of {item.__name__}"
-            require(ok, where, value, allowed)
+            ok, allowed = value in arguments, f"one of {', '.join(arguments)}"
+        elif typing.get_origin(item) is Literal:
+            names = typing.get_args(item)
+            ok, allowed = isinstance(value, tuple) and set(value) <= set(names), f"a list of {', '.join(names)}"
+        elif item:
+            ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
+            allowed = f"a list of {item.__name__}"
         elif hint is float:
-            ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-            require(ok, where, value, "a number")
+            ok, allowed = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
         else:
             ok = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            require(ok, where, value, f"of type {hint.__name__}")
+            allowed = f"of type {hint.__name__}"
+        require(ok, f"{name}.{field.name}", value, allowed)
 
 
 def _validate_ranges(config: Any) -> None:

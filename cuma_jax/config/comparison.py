@@ -32,11 +32,9 @@ class Variant:
 
     Attributes:
         name: a short name, which is also the folder's.
-        method: one of METHODS.
         overrides: config fields by section that differ from the base and the method: `{"train": {"steps": 100}}`.
         seeds: how many (0, 1, ...) or which seeds; None: those of the comparison.
-        title: what the page calls it; empty: the name.
-        note: a line for the page.
+        title, note: what the page calls it (empty: the name), and a line for the page.
     """
 
     name: str
@@ -50,14 +48,7 @@ class Variant:
 def variant(
     name: str, method: str = "", seeds: Seeds | None = None, title: str = "", note: str = "", **overrides: Any
 ) -> Variant:
-    """A variant with its overrides as keywords: `variant("short", "cuma", train={"steps": 100})`.
-
-    Args:
-        name: its name; also its method, where `method` is empty.
-        method: one of METHODS.
-        seeds, title, note: see `Variant`.
-        **overrides: section=fields.
-    """
+    """A variant with its overrides as keywords (`train={"steps": 100}`); without a method its name is its method."""
     return Variant(name, method or name, overrides, seeds, title, note)
 
 
@@ -68,12 +59,9 @@ def by_method(*methods: str, seeds: Seeds | None = None, **overrides: Any) -> tu
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Variants of one base config that are run and shown side by side.
+    """Variants of one base config that are run and shown side by side, in this order.
 
     Attributes:
-        name: the default folder is runs/<name>.
-        base: what the variants have in common.
-        variants: what is compared, in the order of the page.
         seeds: how many (0, 1, ...) or which seeds a variant has that names none.
         reference: the variant that all others are compared with.
         dir: folder; empty: runs/<name>.
@@ -119,11 +107,7 @@ class Comparison:
         return self.dir or f"runs/{self.name}"
 
     def seeds_of(self, v: Variant) -> tuple[int, ...]:
-        """The seeds of a variant.
-
-        Raises:
-            CumaError: none, one twice, or one below zero.
-        """
+        """The seeds of a variant; a `CumaError` where there is none, one twice, or one below zero."""
         given = self.seeds if v.seeds is None else v.seeds
         seeds = tuple(range(given)) if isinstance(given, int) else tuple(given)
         if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
@@ -132,11 +116,7 @@ class Comparison:
         return seeds
 
     def config(self, v: Variant, seed: int) -> Config:
-        """The config of one trial; its folder is <folder>/<variant>/seed<seed>.
-
-        Raises:
-            CumaError: an unknown method, section or field, or a value that the field does not allow.
-        """
+        """The config of one trial, in <folder>/<variant>/seed<seed>; a `CumaError` for what it may not hold."""
         where = f"comparison {self.name!r}, variant {v.name}"
         try:
             config = apply_method(self.base, v.method)
@@ -159,11 +139,8 @@ class Comparison:
             raise CumaError(f"{where}: {error}") from None
 
     def trials(self, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> Iterator[tuple[Variant, int]]:
-        """(variant, seed) of every run, first seeds first, so that early on every variant has been tried.
-
-        Args:
-            names: these variants only; empty: all.
-            seeds: these seeds only; empty: all.
+        """(variant, seed) of every run (with `names` or `seeds`: of these only), first seeds first, so that early on
+        every variant has been tried.
 
         Raises:
             CumaError: an unknown variant, or nothing left.

@@ -11,14 +11,11 @@ many answers as before. `optimizer.learning_rate` stays: what is right for a lar
 the usual start is its square root (Malladi et al., 2022): 2e-5 x sqrt(512 / 16) = 1.1e-4. For the paper's
 optimisation exactly, take a machine that 16 rows can fill: 1xh100, or 8xh100 with `--train.batch_size 16`.
 
-How the meshes were chosen. Rows are split over data x fsdp, so that product divides the batch. Frozen weights are
-gathered layer by layer twice a step, whatever the batch; with few tokens a chip that takes longer than computing, so
-the weights are split (fsdp) only as far as memory asks, and kept inside a slice. Tensor is not used: it sends
-activations instead, and all four models have 8 key/value heads, so it can be at most 8.
+How the meshes were chosen is in docs/plan.md. Rows are split over data x fsdp, so that product divides the batch.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from cuma_jax.config.schema import Config
 from cuma_jax.config.training import MeshConfig
@@ -27,14 +24,8 @@ from cuma_jax.runtime.errors import CumaError
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """One kind of machine.
-
-    Attributes:
-        devices: chips or GPUs, in all.
-        topology: of one TPU slice, as libtpu names it; empty for GPUs.
-        slices: TPU slices joined by the data-centre network.
-        gpu: as `plan --gpu` names it; empty for TPUs.
-    """
+    """Chips or GPUs, in all: of TPU slices that the data-centre network joins (`topology` as libtpu names it), or
+    GPUs as `plan --gpu` names them."""
 
     devices: int
     topology: str = ""
@@ -44,14 +35,8 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How a model of some size runs on a machine.
-
-    Attributes:
-        fsdp, tensor: the mesh; data is what is left.
-        batch: rows a step.
-        micro_batches, remat, quantize: as in the config.
-        reason: why this and nothing else.
-    """
+    """How a model of some size runs on a machine: the mesh (data is what is left), rows a step, the rest as in the
+    config, and why this and nothing else."""
 
     fsdp: int
     tensor: int
@@ -72,12 +57,7 @@ MACHINES = {
     "1xh100": Machine(1, gpu="h100"),
 }
 
-SIZES = {
-    "Qwen3-8B": "8b",
-    "Llama-3.1-8B-Instruct": "8b",
-    "Qwen3-32B": "32b",
-    "Llama-3.3-70B-Instruct": "70b",
-}
+SIZES = {"Qwen3-8B": "8b", "Llama-3.1-8B-Instruct": "8b", "Qwen3-32B": "32b", "Llama-3.3-70B-Instruct": "70b"}
 """Models by the last part of their name, as on the hub or a folder's."""
 
 _DATA = "the weights fit whole beside two rows of 1,024 tokens: nothing is gathered, only the gradient travels"
@@ -123,12 +103,7 @@ def mesh_of(machine: str, setting: Setting) -> MeshConfig:
 
 
 def apply_machine(config: Config, name: str, source: str = "") -> Config:
-    """`config` as it runs on the machine `name`.
-
-    Args:
-        config: the preset, after its method.
-        name: one of MACHINES.
-        source: the model, where it is not `config.model.source`.
+    """`config`, after its method, as it runs on the machine `name`; `source`: the model, if not `config.model.source`.
 
     Raises:
         CumaError: an unknown machine, or a model that has no settings there.
@@ -149,15 +124,9 @@ def apply_machine(config: Config, name: str, source: str = "") -> Config:
     def steps(count: int) -> int:
         return max(round(count / grown), 1) if count else 0
 
-    train = dataclasses.replace(
-        config.train,
-        batch_size=setting.batch,
-        micro_batches=setting.micro_batches,
-        steps=steps(config.train.steps),
-        eval_every=steps(config.train.eval_every),
-        save_every=steps(config.train.save_every),
-        log_every=steps(config.train.log_every),
-    )
+    fields = ("steps", "eval_every", "save_every", "log_every")
+    counts: dict[str, Any] = {field: steps(getattr(config.train, field)) for field in fields}
+    train = dataclasses.replace(config.train, batch_size=setting.batch, micro_batches=setting.micro_batches, **counts)
     ways = mesh.data * mesh.fsdp
     evaluation = dataclasses.replace(config.evaluation, batch_size=-(-config.evaluation.batch_size // ways) * ways)
     model = dataclasses.replace(config.model, remat=setting.remat, quantize=setting.quantize)

@@ -67,11 +67,7 @@ METHODS: dict[str, Changes] = {
 
 
 def apply_method(config: Config, method: str) -> Config:
-    """`config` with the fields that make it `method`.
-
-    Raises:
-        CumaError: an unknown method.
-    """
+    """`config` with the fields that make it `method`; a `CumaError` where there is no such method."""
     if method not in METHODS:
         raise CumaError(f"method {method!r} is unknown; it must be one of {', '.join(METHODS)}")
     sections = {

@@ -8,9 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from cuma_jax.config.data import CONVERSATIONS
-from cuma_jax.config.requirement import require
+from cuma_jax.runtime.errors import CumaError
 
 FIELD = "objective.name"
+
+
+def require(ok: bool, field: str, value: object, allowed: str) -> None:
+    """Raises a `CumaError` that names the field, its value and what it must be, unless `ok`."""
+    if not ok:
+        raise CumaError(f"config field {field} is {value!r}; it must be {allowed}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +82,7 @@ RULES: dict[str, ObjectiveRules] = {
 
 
 def check_objective(config: Any) -> None:
-    """Checks what the config's objective needs of the other fields.
-
-    Raises:
-        CumaError: an unknown objective, or a field that it cannot be trained with.
-    """
+    """Raises a `CumaError` for an unknown objective, or a field that it cannot be trained with."""
     objective, data = config.objective, config.data
     name = objective.name
     require(name in RULES, FIELD, name, f"one of {', '.join(RULES)}")

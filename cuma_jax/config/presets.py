@@ -32,11 +32,7 @@ def _shipped() -> list[str]:
 
 
 def load_config(source: str) -> Config:
-    """The config of a preset's name, a .py file or a .json file.
-
-    Raises:
-        CumaError: no such file, or a file that does not yield a Config.
-    """
+    """The config of a preset's name, a .py file or a .json file; a `CumaError` where it yields none."""
     found = load_runs(source)
     if isinstance(found, Chain):
         raise CumaError(
@@ -47,14 +43,13 @@ def load_config(source: str) -> Config:
 
 
 def load_runs(source: str) -> Config | Chain:
-    """As `load_config`, and the chain of a preset that trains in stages.
-
-    Raises:
-        CumaError: no such file, or a file that yields neither.
-    """
+    """As `load_config`, and the chain of a preset that trains in stages."""
     path = _find(source)
     if path.suffix == ".json":
-        return _from_json(source, path)
+        try:
+            return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except json.JSONDecodeError as error:
+            raise CumaError(f"--config {source}: not valid JSON ({error})") from None
     found = load_preset(source)
     if not isinstance(found, Config | Chain):
         hint = ""
@@ -65,11 +60,7 @@ def load_runs(source: str) -> Config | Chain:
 
 
 def load_comparison(source: str) -> Comparison:
-    """The comparison of a preset's name or of a .py file.
-
-    Raises:
-        CumaError: none is named, no such file, or one that does not yield a Comparison.
-    """
+    """The comparison of a preset's name or of a .py file; a `CumaError` where it yields none."""
     known = f"presets are {', '.join(comparisons())}"
     if not source:
         raise CumaError(f"--config is required: a comparison's preset; {known}")
@@ -79,19 +70,8 @@ def load_comparison(source: str) -> Comparison:
     return found
 
 
-def _from_json(source: str, path: pathlib.Path) -> Config:
-    try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise CumaError(f"--config {source}: not valid JSON ({error})") from None
-
-
 def load_preset(source: str) -> Any:
-    """What the function of a .py file's name returns; None where it has none.
-
-    Raises:
-        CumaError: no such file, not a .py file, or one that imports what is not there.
-    """
+    """What the function of a .py file's name returns, None where it has none; a `CumaError` if it cannot be read."""
     path = _find(source)
     spec = importlib.util.spec_from_file_location(f"cuma_jax_preset_{path.stem}", path)
     if spec is None or spec.loader is None:

@@ -24,11 +24,7 @@ from cuma_jax.config.training import (
 from cuma_jax.runtime.errors import CumaError
 
 ANY = object()
-RETIRED: dict[str, Any] = {
-    "data.prefetch": ANY,
-    "reward.function_weight": 1.0,
-    "run.resume": ANY,
-}
+RETIRED: dict[str, Any] = {"data.prefetch": ANY, "reward.function_weight": 1.0, "run.resume": ANY}
 """Fields that are no more, and the value that a saved config may have there: what is done now. ANY: it made no
 difference to what was learned."""
 

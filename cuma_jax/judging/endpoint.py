@@ -75,7 +75,6 @@ class Endpoint:
     """Sends chat requests; safe to use from several calls of one event loop.
 
     Args:
-        config: the judge's.
         backoff: seconds before the first further try; doubled with each, up to a minute.
         processes: how many ask at the same time, each with an endpoint of its own: each has its share of the limits.
 
@@ -93,7 +92,9 @@ class Endpoint:
         self._config, self._backoff = config, backoff
         self._key = _read_key(config.key_env)
         self._pace = Pace(config.requests_per_minute / processes)
-        self._most, self._concurrency = config.max_requests // processes, max(config.concurrency // processes, 1)
+        self._most = config.max_requests // processes
+        self.concurrency = max(config.concurrency // processes, 1)
+        """How many requests may be under way at once."""
         if config.max_requests and not self._most:
             raise CumaError(
                 f"config field judge.max_requests is {config.max_requests}, less than one for each of the {processes} "
@@ -129,11 +130,6 @@ class Endpoint:
         """How many more requests may be sent; None: any number."""
         return self._most - self.spent.requests if self._most else None
 
-    @property
-    def concurrency(self) -> int:
-        """How many requests may be under way at once."""
-        return self._concurrency
-
     def client(self) -> httpx.AsyncClient:
         """A connection pool for one event loop; close it."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -144,7 +140,7 @@ class Endpoint:
             headers=headers,
             verify=not (here and self.url.startswith("http:")),  # no certificates to read where there is no TLS
             timeout=self._config.timeout,
-            limits=httpx.Limits(max_connections=self._concurrency),
+            limits=httpx.Limits(max_connections=self.concurrency),
             trust_env=not here,  # a proxy for the world outside does not know this machine's servers
             follow_redirects=False,  # the key goes nowhere else
         )
@@ -155,8 +151,6 @@ class Endpoint:
         """Asks until there is a verdict.
 
         Args:
-            client: from `client()`.
-            messages: what is asked.
             parse: reads a verdict from an answer; None: there is none.
             reminder: what is said after an answer without one.
 
@@ -288,10 +282,8 @@ def _refused_parameters(content: bytes) -> frozenset[str]:
     """Which of our parameters an error says are not taken: newer models of OpenAI know neither."""
     text = _server_reason(content).lower()
     unsupported = "support" in text or "not allowed" in text
-    return frozenset(
-        (["max_tokens"] if "max_completion_tokens" in text else [])
-        + (["temperature"] if unsupported and "temperature" in text else [])
-    )
+    refused = {"max_tokens": "max_completion_tokens" in text, "temperature": unsupported and "temperature" in text}
+    return frozenset(name for name, is_refused in refused.items() if is_refused)
 
 
 def _server_reason(content: bytes) -> str:

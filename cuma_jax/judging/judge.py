@@ -8,6 +8,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import datetime
+import json
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ from tqdm import tqdm
 from cuma_jax.config.preferences import JudgeConfig
 from cuma_jax.judging.endpoint import CallFailed, Endpoint, in_parallel
 from cuma_jax.judging.prompt import REMINDER, VERSION, comparison_messages, parse_verdict, plain, prompt_text
-from cuma_jax.judging.store import AnswerStore, request_key
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import content_key, write_text
 
 FIRST, SECOND, TIE = "first", "second", "tie"
 _SAYS = ({"A": FIRST, "B": SECOND, "tie": TIE}, {"A": SECOND, "B": FIRST, "tie": TIE})
@@ -29,12 +30,9 @@ _SHORT = 500
 
 @dataclasses.dataclass(frozen=True)
 class ReplyPair:
-    """Two replies to one conversation.
+    """Two replies to one conversation (`messages`, up to the user's turn); `Judged.score` is for the first.
 
-    Attributes:
-        profile: who is asking, in words; empty: nothing is known.
-        messages: the conversation up to the user's turn, {"role", "content"} each.
-        first, second: the replies; `Judged.score` is for the first.
+    `profile`: who is asking, in words; empty: nothing is known.
     """
 
     profile: str
@@ -74,17 +72,38 @@ class Judged:
         return self.verdicts[0], swapped.get(self.verdicts[1] or "", self.verdicts[1])
 
 
+def request_key(url: str, version: int, body: Mapping[str, Any]) -> str:
+    """The key of a request: where it goes (`url` holds no secret), the prompt's version, and everything in it."""
+    return content_key(url, str(version), json.dumps(body, sort_keys=True, ensure_ascii=True))
+
+
+class AnswerStore:
+    """Verdicts by request key: one small file each, written whole, so that several processes may share a folder."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder = folder
+
+    def _path(self, key: str) -> pathlib.Path:
+        return self._folder / key[:2] / f"{key}.json"
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """What was kept for a request; None where there is nothing, or a file that is no answer."""
+        try:
+            found = json.loads(self._path(key).read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return found if isinstance(found, dict) and found.get("verdict") in ("A", "B", "tie") else None
+
+    def put(self, key: str, value: Mapping[str, Any]) -> None:
+        """Keeps an answer; `value["verdict"]` is A, B or tie."""
+        text = json.dumps(value, ensure_ascii=False)
+        write_text(self._path(key), text + "\n")
+
+
 class Judge:
     """Compares replies; verdicts are cached by the whole request, so that asking again is free and says the same.
 
-    Args:
-        config: the endpoint and its limits.
-        cache_dir: `cache.cache_dir(run.cache_dir)`; answers are kept in its folder `judge`.
-        backoff: seconds before the first further try of a call that failed; doubled with each.
-        processes: how many have a judge and ask it at the same time; this one has its share of the limits.
-
-    Raises:
-        CumaError: see `Endpoint`.
+    Answers are kept in the folder `judge` of `cache_dir`; for the other arguments see `Endpoint`.
     """
 
     def __init__(
@@ -95,11 +114,7 @@ class Judge:
         self._store = AnswerStore(pathlib.Path(cache_dir) / "judge")
 
     def check(self) -> None:
-        """Asks once, about two replies of our own, before any long work: a wrong key, URL or model shows here.
-
-        Raises:
-            CumaError: why the judge cannot be used.
-        """
+        """Asks once, about two replies of our own, before any long work: a wrong key, URL or model is a `CumaError`."""
         trial = [{"role": "user", "content": "How are you?"}]
         messages = comparison_messages("", trial, "I am well, thank you.", "Purple seven of of.")
 
@@ -237,27 +252,20 @@ class _Watch:
         if self._max_failed is None:
             return
         self._row += 1
-        total = len(self._requests)
+        total, what = len(self._requests), ""
         lost = sum(any(key in failed for key in keys) for keys in self._requests)
         if lost > self._max_failed * total:
+            what = (f"{lost} of {total} comparisons failed for good, more than the share of {self._max_failed:g} that "
+                    "may (judge.max_failed; in training reward.max_failed)")  # fmt: skip
+        elif self._row >= self._longest:
+            what = f"the last {self._row} calls of the judge failed for good"
+        if what:
+            counts = collections.Counter(failed.values()).most_common()
+            often = f" ({counts[0][1]} of {len(failed)})" if len(counts) > 1 else ""
             raise CumaError(
-                f"{lost} of {total} comparisons failed for good, more than the share of {self._max_failed:g} that may "
-                f"(judge.max_failed; in training reward.max_failed): {most_common(failed.values())}. Verdicts so far "
-                "are cached; run the same command again when the judge answers"
+                f"{what}: {counts[0][0]}{often}. Verdicts so far are cached; run the same command again when the judge "
+                "answers"
             )
-        if self._row >= self._longest:
-            raise CumaError(
-                f"the last {self._row} calls of the judge failed for good: {most_common(failed.values())}. Verdicts so "
-                "far are cached; run the same command again when the judge answers"
-            )
-
-
-def most_common(reasons: Any) -> str:
-    """The reason that occurs most often, and how often where there are others."""
-    counts = collections.Counter(reasons).most_common()
-    if not counts:
-        return ""
-    return counts[0][0] + (f" ({counts[0][1]} of {sum(n for _, n in counts)})" if len(counts) > 1 else "")
 
 
 def _run(work: Callable[[], Any]) -> None:

@@ -50,12 +50,9 @@ def prompt_text() -> str:
 def comparison_messages(
     profile: str, messages: Sequence[Mapping[str, str]], reply_a: str, reply_b: str
 ) -> list[dict[str, str]]:
-    """The judge's messages for one order of two replies.
+    """The judge's messages for two replies, in the order in which it sees them, to the conversation `messages`.
 
-    Args:
-        profile: who is asking, in words; empty where nothing is known.
-        messages: the conversation up to the user's turn, as {"role", "content"}.
-        reply_a, reply_b: the replies, in the order in which the judge sees them.
+    `profile`: who is asking, in words; empty where nothing is known.
     """
     parts = [("the person who is asking", profile or UNKNOWN)]
     for number, message in enumerate(messages, 1):
@@ -78,12 +75,9 @@ def plain(text: str) -> str:
 def parse_verdict(answer: str) -> str | None:
     """`A`, `B` or `tie` if the answer ends in a line that says so and no other line says otherwise; else None."""
     lines = [line for line in _THOUGHT.sub("", answer).splitlines() if line.strip()]
-    said = [line for line in lines if _LIKE_ONE.fullmatch(line)]
-    found = [_VERDICT.fullmatch(line) for line in said]
-    if not lines or _VERDICT.fullmatch(lines[-1]) is None or None in found:
-        return None
-    verdicts = {match[1].upper() for match in found if match}
-    if len(verdicts) != 1:
+    found = [_VERDICT.fullmatch(line) for line in lines if _LIKE_ONE.fullmatch(line)]
+    verdicts = {match[1].upper() if match else None for match in found}
+    if not lines or _VERDICT.fullmatch(lines[-1]) is None or len(verdicts) != 1:
         return None
     verdict = verdicts.pop()
     return "tie" if verdict == "TIE" else verdict

@@ -53,11 +53,7 @@ class Need:
 
 @dataclasses.dataclass(frozen=True)
 class Times:
-    """Seconds of a step that each part of the machine needs; the longest is the prediction.
-
-    Attributes:
-        compute, memory, interconnect: as named.
-    """
+    """Seconds of a step that each part of the machine needs; the longest is the prediction."""
 
     compute: float
     memory: float
@@ -100,11 +96,7 @@ def shard_bytes(shapes: Any, shardings: Any) -> int:
 
 
 def memory(config: Config, shape: DecoderConfig, mesh: MeshConfig, length: int, profiles: int) -> Need:
-    """What a step needs on each device of a (data, fsdp, tensor) mesh, all three given.
-
-    Raises:
-        CumaError: a weight does not divide over the mesh.
-    """
+    """What a step needs on each device of a mesh, all axes given; a `CumaError` for a weight it does not divide."""
     base, adapters = _resident(variables_of(config), shape, mesh)
     rows = config.train.batch_size // config.train.micro_batches // (mesh.data * mesh.fsdp)
     tables = profiles * profile_width(config) * 4 + config.train.batch_size // (mesh.data * mesh.fsdp) * length * 4
@@ -165,7 +157,6 @@ def times(
     """Predicted seconds, from shapes.
 
     Args:
-        config, shape, mesh, chip: what runs where.
         length: T.
         flops: of the whole step over all devices; see `program_flops`.
         slices: of the machine; the data axis crosses their network.

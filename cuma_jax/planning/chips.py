@@ -22,7 +22,6 @@ class Chip:
     """One device as JAX counts them.
 
     Attributes:
-        name: as in reports.
         flops: bf16 multiply-adds a second, times two.
         hbm: bytes of memory that a program may use.
         hbm_speed: bytes a second from and to memory.
@@ -60,11 +59,7 @@ GPUS = {
 
 
 def tpu_of(topology: str) -> Chip:
-    """The chip of a topology such as `v5e:16x16`.
-
-    Raises:
-        CumaError: no chip of this name is in the table, or the topology has no sizes.
-    """
+    """The chip of a topology such as `v5e:16x16`; a `CumaError` where the table has none, or there are no sizes."""
     name, colon, sizes = topology.partition(":")
     if name not in TPUS:
         raise CumaError(f"--topology {topology}: no facts about a chip {name!r}; there are {', '.join(TPUS)}")
@@ -76,11 +71,7 @@ def tpu_of(topology: str) -> Chip:
 
 
 def gpu_of(name: str) -> Chip:
-    """The GPU of a short name such as `h100`.
-
-    Raises:
-        CumaError: it is not in the table.
-    """
+    """The GPU of a short name such as `h100`; a `CumaError` where it is not in the table."""
     if name not in GPUS:
         raise CumaError(f"--gpu {name}: not in the table; there are {', '.join(GPUS)}")
     return GPUS[name]

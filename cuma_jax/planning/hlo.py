@@ -10,12 +10,11 @@ import dataclasses
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _ITEM_BITS = {"pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "f8": 8, "s16": 16, "u16": 16, "f16": 16, "bf16": 16,
               "s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64}  # fmt: skip
-_HEADER = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\) -> .*\{$")
+_COMPUTATION = re.compile(r"^(ENTRY )?%([\w.\-]+) \(.*\) -> .*\{\n((?:[^}\n].*\n|\n)*)\}", re.MULTILINE)
 _OP = re.compile(rf"= (\(?.*?\)?) ({'|'.join(KINDS)})(-start)?\(")
 _ARRAY = re.compile(r"\b([a-z]+\d+|pred)\[([\d,]*)\]")
 _CALL = re.compile(r"(?:calls|to_apply|body|condition|called_computations)=\{?%([\w.\-]+)")
@@ -28,7 +27,6 @@ class Collective:
     """One collective of the program.
 
     Attributes:
-        kind: one of KINDS.
         bytes: of its largest side on one device (an all-gather's result, a reduce-scatter's input), once.
         group: devices that take part together.
         times: how often it runs in a step.
@@ -53,7 +51,7 @@ class Collective:
 
 def collectives(text: str, devices: int) -> list[Collective]:
     """All collectives of the program `text` (`compiled.as_text()`), which runs on `devices`."""
-    bodies = dict(_computations(text))
+    bodies = {("ENTRY" if entry else name): body.splitlines() for entry, name, body in _COMPUTATION.findall(text)}
     times = _times(bodies)
     found: dict[object, Collective] = {}
     for name, lines in bodies.items():
@@ -71,23 +69,11 @@ def collectives(text: str, devices: int) -> list[Collective]:
             channel = re.search(r"channel_id=(\d+)", line)
             key: object = channel[1] if channel else (name, line)
             where = re.search(r'op_name="([^"]*)"', line)
-            item = Collective(kind, size, group, times[name], _shapes(result), where[1] if where else "")
+            shapes = ", ".join(f"{item}[{shape}]" for item, shape in _ARRAY.findall(result))
+            item = Collective(kind, size, group, times[name], shapes, where[1] if where else "")
             if group > 1 and (key not in found or item.moved > found[key].moved):
                 found[key] = item
     return list(found.values())
-
-
-def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
-    name, lines = "", list[str]()
-    for line in text.splitlines():
-        header = _HEADER.match(line)
-        if header:
-            name, lines = ("ENTRY" if header[1] else header[2]), []
-        elif line.startswith("}") and name:
-            yield name, lines
-            name = ""
-        elif name:
-            lines.append(line)
 
 
 def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
@@ -97,7 +83,9 @@ def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
         for line in lines:
             loop = _WHILE.search(line)
             trips = _trips(line, bodies.get(loop[1], [])) if loop else 1
-            for callee in set(_CALL.findall(line)) | set(_branches(line)):
+            branches = re.search(r"branch_computations=\{([^}]*)\}", line)
+            callees = _CALL.findall(line) + (re.findall(r"%([\w.\-]+)", branches[1]) if branches else [])
+            for callee in set(callees):
                 calls[callee].append((name, trips))
     times = {"ENTRY": 1}
 
@@ -108,11 +96,6 @@ def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
         return times[name]
 
     return {name: of(name) for name in bodies}
-
-
-def _branches(line: str) -> list[str]:
-    found = re.search(r"branch_computations=\{([^}]*)\}", line)
-    return re.findall(r"%([\w.\-]+)", found[1]) if found else []
 
 
 def _trips(line: str, condition: list[str]) -> int:
@@ -132,10 +115,6 @@ def _size(result: str, largest: bool = False) -> int:
     return max(sizes, default=0) if largest else sum(sizes)
 
 
-def _shapes(result: str) -> str:
-    return ", ".join(f"{kind}[{shape}]" for kind, shape in _ARRAY.findall(result))
-
-
 def _group_size(line: str, devices: int) -> int:
     """Devices of one group, in each of the three ways that XLA writes groups."""
     if mesh := re.search(r"replica_groups=mesh\[([^\]]*)\].*?\{([^}]*)\}", line):
@@ -145,6 +124,4 @@ def _group_size(line: str, devices: int) -> int:
         return int(iota[2])
     if listed := re.search(r"replica_groups=\{\{([\d,]*)\}", line):
         return len(listed[1].split(","))
-    if pairs := re.search(r"source_target_pairs=\{\{", line):
-        return 2 if pairs else devices
-    return devices
+    return 2 if "source_target_pairs={{" in line else devices

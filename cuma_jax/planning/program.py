@@ -35,13 +35,7 @@ ENCODER_WIDTH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A train step, ready to be traced.
-
-    Attributes:
-        step: from `make_train_step`, the function that training runs.
-        arguments: what it is called with, abstract: state, base, tables, batch.
-        mesh: where it runs.
-    """
+    """The step that training runs (`make_train_step`), with abstract arguments: state, base, tables, batch."""
 
     step: Any
     arguments: tuple[Any, ...]
@@ -93,21 +87,14 @@ def _experts(config: Config) -> int:
 
 
 def build(config: Config, shape: DecoderConfig, mesh: Mesh, length: int, profiles: int) -> Program:
-    """The train step of a config on a mesh.
+    """The train step of a config on a mesh of devices, which may be those of a topology description.
 
-    Args:
-        config: batch, micro-batches, adapters, objective.
-        shape: of the base.
-        mesh: of devices, which may be those of a topology description.
-        length: T.
-        profiles: P.
-
-    Raises:
-        CumaError: a weight does not divide over the mesh.
+    `length`: T; `profiles`: P. A weight that does not divide over the mesh is a `CumaError`.
     """
     boxed = boxed_variables(variables_of(config), shape)
     shapes, shardings = nn.meta.unbox(boxed), tree_shardings(boxed, mesh)
-    widths = (profile_width(config),) if config.profile.field_dropout else ()
+    width = profile_width(config)
+    widths = (width,) if config.profile.field_dropout else ()
     decoder = make_decoder(config, shape, not has_dropout(config), _experts(config), widths)
     schedule = make_schedule(config.optimizer, max(config.train.steps, 1))
     optimizer = make_optimizer(config.optimizer, schedule)
@@ -117,7 +104,6 @@ def build(config: Config, shape: DecoderConfig, mesh: Mesh, length: int, profile
     step = make_train_step(decoder, config, objective_of(config).sums, rule, mesh, shardings["params"])
     whole = replicated(mesh)
     cached = config.train.question_cache == "auto" and decoder.n_frozen > 0 and not config.profile.in_prompt
-    width = profile_width(config)
     hidden = jax.ShapeDtypeStruct((TEMPLATES, length, shape.width), decoder.dtype, sharding=whole) if cached else None
     vectors = jax.ShapeDtypeStruct((profiles, width), jnp.float32, sharding=whole) if width else None
     arguments = (

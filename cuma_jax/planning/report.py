@@ -18,16 +18,10 @@ class Plan:
     """Everything that is known of a config on a machine.
 
     Attributes:
-        config: as planned.
-        shape: of the base.
-        machine: what for.
-        length: tokens a row.
-        need: by arithmetic.
         times: predicted, from the compiled program where there is one.
         compiled: what the compiler says; None for a plan from shapes alone.
         measured: figures from running the step here, by name; empty otherwise.
         settings: where mesh and batch come from, for the reader.
-        advice: what would make it fit.
         seconds: spent compiling.
     """
 
@@ -132,19 +126,15 @@ def as_text(plan: Plan) -> str:
     elif compiled:
         lines.append(f"    the compiler refused it: {_gib(compiled.over)} too much")
     need = plan.need
-    lines.append(
-        f"    of which      base {_gib(need.base)}, adapters and moments {_gib(need.adapters)}, tables and batch "
-        f"{_gib(need.tables)}, saved for backward {_gib(need.saved)}, working {_gib(need.working)}"
-    )
     lines += [
+        f"    of which      base {_gib(need.base)}, adapters and moments {_gib(need.adapters)}, tables and batch "
+        f"{_gib(need.tables)}, saved for backward {_gib(need.saved)}, working {_gib(need.working)}",
         "",
         f"  predicted step  {_milliseconds(plan.times.step)}, bound by {plan.times.bound}; MFU {plan.layers_mfu:.0%} "
         f"(4Nn, N of the layers; {plan.mfu:.0%} with the embedding tables)",
-    ]
-    lines.append(
         f"    compute {_milliseconds(plan.times.compute)}, memory {_milliseconds(plan.times.memory)}, "
-        f"interconnect {_milliseconds(plan.times.interconnect)} (from the data sheet, not measured)"
-    )
+        f"interconnect {_milliseconds(plan.times.interconnect)} (from the data sheet, not measured)",
+    ]
     if compiled and compiled.collectives:
         lines += ["", "  collectives a step             count    arrays      received a device"]
         kinds = [
@@ -153,20 +143,14 @@ def as_text(plan: Plan) -> str:
         ]
         lines += aligned(kinds, right=(1, 2, 3), least=(28, 9, 10, 10), gap=" ")
         largest = max(compiled.collectives, key=lambda item: item.bytes)
-        lines.append(
-            f"    largest at once: {largest.kind} of {largest.shape}, {_gib(largest.bytes)} ({_last(largest.where)})"
-        )
+        where = "/".join(largest.where.split("/")[-3:])  # the end of one of JAX's names says most
+        lines.append(f"    largest at once: {largest.kind} of {largest.shape}, {_gib(largest.bytes)} ({where})")
     if plan.measured:
         measured = [[f"    {name}", f"{value:,.4g}"] for name, value in plan.measured.items()]
         lines += ["", "  measured here", *aligned(measured, least=(28,), gap=" ")]
     if plan.advice:
         lines += ["", "  would fit with"] + [f"    {line}" for line in plan.advice]
     return "\n".join(lines)
-
-
-def _last(where: str) -> str:
-    """The end of one of JAX's names, which says most."""
-    return "/".join(where.split("/")[-3:])
 
 
 def _gib(size: float) -> str:

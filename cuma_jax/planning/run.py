@@ -14,10 +14,10 @@ from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.families import HUB_SHAPES, SHAPES, DecoderConfig, decoder_config
 from cuma_jax.planning import topology
 from cuma_jax.planning.arithmetic import Times, abstract_mesh, interconnect_seconds
-from cuma_jax.planning.chips import Chip, gpu_of, tpu_of
+from cuma_jax.planning.chips import gpu_of, tpu_of
 from cuma_jax.planning.program import Program, build
 from cuma_jax.planning.report import Plan
-from cuma_jax.planning.search import Candidate, Hardware, advice, judge, next_multiple, search
+from cuma_jax.planning.search import Candidate, Case, Hardware, advice, judge, next_multiple, search
 from cuma_jax.run.decoders import check_mesh
 from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
@@ -30,14 +30,7 @@ MOST_COMPILED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What the command line asks for; see `plan --help`.
-
-    Attributes:
-        topology, slices, gpu, gpus, machine: what for.
-        fixed: mesh or batch were given by hand.
-        search, compiles, full: how.
-        length, profiles: 0 for the default length.
-    """
+    """What the command line asks for, see `plan --help`; `fixed`: mesh or batch were given by hand."""
 
     topology: str = ""
     slices: int = 1
@@ -53,11 +46,7 @@ class Target:
 
 
 def resolved(target: Target) -> Target:
-    """A target with what its machine says.
-
-    Raises:
-        CumaError: no target, or two that differ.
-    """
+    """A target with what its machine says; a `CumaError` where there is no target, or two that differ."""
     kinds = [flag for flag, there in (("--topology", target.topology), ("--gpu", target.gpu)) if there]
     if target.machine:
         machine = MACHINES[target.machine]
@@ -82,16 +71,7 @@ def shape_of(config: Config) -> DecoderConfig:
 
 
 def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan:
-    """Plans a config for a target.
-
-    Args:
-        config: from the command line.
-        target: see `resolved`.
-        say: called with progress.
-
-    Raises:
-        CumaError: no such machine, or a mesh that does not divide what it splits.
-    """
+    """Plans a config; a `CumaError` for an unknown machine, or a mesh that does not divide what it splits."""
     objective = objective_of(config)
     if objective.batch_shapes(config, 1, 1) is None:
         raise CumaError(
@@ -99,7 +79,7 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
             "takes twice the rows of one of sft (plan that, with train.batch_size doubled); grpo writes replies, too"
         )
     target = resolved(target)
-    chip: Chip = gpu_of(target.gpu) if target.gpu else tpu_of(target.topology)
+    chip = gpu_of(target.gpu) if target.gpu else tpu_of(target.topology)
     # Also where nothing is compiled: how many devices a topology has is libtpu's to say.
     devices = topology.devices_of(target.topology, target.slices) if target.topology else []
     count, name = len(devices) or target.gpus, target.topology or f"{target.gpus} x {chip.name}"
@@ -108,11 +88,12 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     shape, length = shape_of(config), target.length or min(config.data.buckets[-1], config.data.max_length)
     if config.model.dtype == "auto":
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="bfloat16"))
-    tries, settings = _tries(config, shape, machine, target, length, say)
+    case = Case(shape, machine, length, target.profiles)
+    tries, settings = _tries(config, case, target, say)
     if target.gpu and target.compiles and jax.default_backend() == "gpu" and jax.device_count() == count:
-        return _here(tries[0], shape, machine, length, settings, target.profiles, say)
+        return _here(tries[0], case, settings, say)
     if not devices or not target.compiles:
-        return _with_advice(_plan(tries[0], shape, machine, length, settings), target.profiles)
+        return _with_advice(_plan(tries[0], case, settings), case)
     for number, tried in enumerate(tries[:MOST_COMPILED]):
         mesh = tried.config.mesh
         where = f"data {mesh.data} x fsdp {mesh.fsdp} x tensor {mesh.tensor}, remat {tried.config.model.remat}"
@@ -120,40 +101,40 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
         began = time.perf_counter()
         program = build(tried.config, shape, make_mesh(mesh, devices), length, target.profiles)
         compiled = topology.compile_program(program, not target.full)
-        plan = _plan(tried, shape, machine, length, settings, compiled, time.perf_counter() - began)
+        plan = _plan(tried, case, settings, compiled, time.perf_counter() - began)
         if plan.fits or number + 1 == min(len(tries), MOST_COMPILED):
             break
         say("  does not fit; the next one")
-    return _with_advice(plan, target.profiles)
+    return _with_advice(plan, case)
 
 
 def _tries(
-    config: Config, shape: DecoderConfig, machine: Hardware, target: Target, length: int, say: Callable[[str], None]
-) -> tuple[list[Candidate], str]:
+    config: Config, case: Case, target: Target, say: Callable[[str], None]
+) -> tuple[list[Candidate], str]:  # fmt: skip
     """What to plan, best first, and where it comes from."""
+    shape, machine = case.shape, case.machine
     own = None if target.search else _filled(config, machine)
     if own is not None and (target.machine or target.fixed or _divides(own, shape)):
         check_mesh(own, abstract_mesh(own.mesh), shape)  # type: ignore[arg-type]
         where = f"machine {target.machine}, cuma_jax/config/machines.py" if target.machine else "as given"
-        return [judge(own, shape, machine, length, target.profiles)], where
+        return [judge(own, case)], where
     known = named(Machine(machine.devices, target.topology, target.slices, target.gpu))
     if not target.search and known and setting_of(known, config.model.source):
         say(f"batch {config.train.batch_size} and the preset's mesh do not fill {machine.devices} devices: "
             f"planning --machine {known}")  # fmt: skip
         config = apply_machine(config, known)
-        return [judge(config, shape, machine, length, target.profiles)], f"machine {known}, cuma_jax/config/machines.py"
+        return [judge(config, case)], f"machine {known}, cuma_jax/config/machines.py"
     rows, settings = config.train.batch_size, "the best by arithmetic of all that divide"
     say(f"searching meshes of {machine.devices} devices")
     try:
-        found = search(config, shape, machine, length, target.profiles)
+        found = search(config, case)
     except CumaError:
         if target.search:
             raise
         rows = next_multiple(rows, machine.devices)
-        train = dataclasses.replace(config.train, batch_size=rows)
-        config = dataclasses.replace(config, train=train)
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=rows))
         settings += f"; train.batch_size raised to {rows}, which the devices divide"
-        found = search(config, shape, machine, length, target.profiles)
+        found = search(config, case)
     say(f"  {len(found)} ways, {sum(c.fits for c in found)} of them fit by arithmetic")
     return found, settings
 
@@ -175,48 +156,32 @@ def _divides(config: Config, shape: DecoderConfig) -> bool:
 
 
 def _plan(
-    tried: Candidate,
-    shape: DecoderConfig,
-    machine: Hardware,
-    length: int,
-    settings: str,
-    compiled: topology.Compiled | None = None,
-    seconds: float = 0.0,
+    tried: Candidate, case: Case, settings: str, compiled: topology.Compiled | None = None, seconds: float = 0.0
 ) -> Plan:
-    times = tried.times
+    times, machine = tried.times, case.machine
     if compiled and not compiled.over:
         wires = interconnect_seconds(compiled.collectives, tried.config.mesh, machine.chip, machine.slices)
         times = Times(compiled.flops / machine.chip.flops, tried.times.memory, wires)
-    return Plan(tried.config, shape, machine, length, tried.need, times, compiled, {}, settings, (), seconds)
+    known = (tried.config, case.shape, machine, case.length, tried.need, times)
+    return Plan(*known, compiled, {}, settings, (), seconds)
 
 
-def _here(
-    tried: Candidate,
-    shape: DecoderConfig,
-    machine: Hardware,
-    length: int,
-    settings: str,
-    profiles: int,
-    say: Callable[[str], None],
-) -> Plan:
+def _here(tried: Candidate, case: Case, settings: str, say: Callable[[str], None]) -> Plan:
     """A plan for the devices that are here: compiled for them, and run on zeros if it fits."""
-    kind = jax.devices()[0].device_kind
-    say(f"compiling for what is here: {jax.device_count()} x {kind}")
-    program = build(tried.config, shape, make_mesh(tried.config.mesh, jax.devices()), length, profiles)
+    say(f"compiling for what is here: {jax.device_count()} x {jax.devices()[0].device_kind}")
+    mesh = make_mesh(tried.config.mesh, jax.devices())
+    program = build(tried.config, case.shape, mesh, case.length, case.profiles)
     began = time.perf_counter()
     compiled = topology.compile_program(program)
-    plan = _plan(tried, shape, machine, length, settings, compiled, time.perf_counter() - began)
+    plan = _plan(tried, case, settings, compiled, time.perf_counter() - began)
     if plan.fits:
         say("running it on zeros")
-        plan = dataclasses.replace(plan, measured=measure(program, length))
-    return _with_advice(plan, profiles)
+        plan = dataclasses.replace(plan, measured=measure(program, case.length))
+    return _with_advice(plan, case)
 
 
-def _with_advice(plan: Plan, profiles: int) -> Plan:
-    if plan.fits:
-        return plan
-    lines = advice(plan.config, plan.shape, plan.machine, plan.length, profiles)
-    return dataclasses.replace(plan, advice=tuple(lines))
+def _with_advice(plan: Plan, case: Case) -> Plan:
+    return plan if plan.fits else dataclasses.replace(plan, advice=tuple(advice(plan.config, case)))
 
 
 def measure(program: Program, length: int, steps: int = 3) -> dict[str, float]:

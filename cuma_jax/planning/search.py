@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 from cuma_jax.config import Config, MeshConfig
 from cuma_jax.models.families import DecoderConfig
@@ -16,14 +17,7 @@ REMATS = ("none", "dots", "full")
 
 @dataclasses.dataclass(frozen=True)
 class Hardware:
-    """What is planned for.
-
-    Attributes:
-        chip: facts.
-        devices: how many, over all slices.
-        slices: joined by a network.
-        name: as in reports.
-    """
+    """What is planned for: so many devices, over all slices that a network joins."""
 
     chip: Chip
     devices: int
@@ -32,14 +26,18 @@ class Hardware:
 
 
 @dataclasses.dataclass(frozen=True)
-class Candidate:
-    """A way to run a config on a machine.
+class Case:
+    """What does not change in a search: the base, the machine, tokens a row, and rows of the table of profiles."""
 
-    Attributes:
-        config: with this mesh, number of micro-batches and remat.
-        need, times: predicted by arithmetic.
-        fits: with the margin.
-    """
+    shape: DecoderConfig
+    machine: Hardware
+    length: int
+    profiles: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A way to run a config on a machine, by arithmetic; whether it fits, with the margin."""
 
     config: Config
     need: Need
@@ -54,16 +52,13 @@ def with_mesh(config: Config, mesh: MeshConfig, micro_batches: int, remat: str) 
     return dataclasses.replace(config, mesh=mesh, train=train, model=model)
 
 
-def judge(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> Candidate:
-    """A config's own mesh by arithmetic.
-
-    Raises:
-        CumaError: a weight does not divide over it.
-    """
-    need = memory(config, shape, config.mesh, length, profiles)
+def judge(config: Config, case: Case) -> Candidate:
+    """A config's own mesh by arithmetic; a `CumaError` where a weight does not divide over it."""
+    shape, length, chip = case.shape, case.length, case.machine.chip
+    need = memory(config, shape, config.mesh, length, case.profiles)
     flops = program_flops(config, shape, length)
-    seconds = times(config, shape, config.mesh, machine.chip, length, flops, machine.slices)
-    return Candidate(config, need, seconds, need.total <= MARGIN * machine.chip.hbm)
+    seconds = times(config, shape, config.mesh, chip, length, flops, case.machine.slices)
+    return Candidate(config, need, seconds, need.total <= MARGIN * chip.hbm)
 
 
 def meshes(config: Config, shape: DecoderConfig, machine: Hardware) -> Iterator[MeshConfig]:
@@ -78,33 +73,28 @@ def meshes(config: Config, shape: DecoderConfig, machine: Hardware) -> Iterator[
                 yield MeshConfig(data, fsdp, tensor)
 
 
-def search(
-    config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int
-) -> list[Candidate]:  # fmt: skip
-    """Ways to run `config`, those that fit first, then by predicted time; of equals, the simpler.
-
-    Raises:
-        CumaError: no mesh of these devices divides the batch and the model.
-    """
-    found = []
-    for mesh in meshes(config, shape, machine):
-        rows = config.train.batch_size // (mesh.data * mesh.fsdp)
-        for parts in _divisors(rows):
-            for remat in REMATS:
-                tried = with_mesh(config, mesh, parts, remat)
-                found.append(judge(tried, shape, machine, length, profiles))
+def search(config: Config, case: Case) -> list[Candidate]:
+    """Ways to run `config`, those that fit first, then by predicted time and simplicity; a `CumaError` for none."""
+    devices = case.machine.devices
+    found = [
+        judge(with_mesh(config, mesh, parts, remat), case)
+        for mesh in meshes(config, case.shape, case.machine)
+        for parts in _divisors(config.train.batch_size // (mesh.data * mesh.fsdp))
+        for remat in REMATS
+    ]
     if not found:
         raise CumaError(
-            f"no mesh of {machine.devices} devices divides train.batch_size {config.train.batch_size}: rows are split "
-            f"over data x fsdp, and tensor can be at most {shape.kv_heads} (key/value heads). Give "
-            f"--train.batch_size {next_multiple(config.train.batch_size, machine.devices)}, or fewer devices"
+            f"no mesh of {devices} devices divides train.batch_size {config.train.batch_size}: rows are split "
+            f"over data x fsdp, and tensor can be at most {case.shape.kv_heads} (key/value heads). Give "
+            f"--train.batch_size {next_multiple(config.train.batch_size, devices)}, or fewer devices"
         )
-    return sorted(found, key=lambda c: (not c.fits, c.times.step if c.fits else c.need.total, _complexity(c.config)))
 
+    def rank(c: Candidate) -> tuple[Any, ...]:
+        mesh, remat = c.config.mesh, REMATS.index(c.config.model.remat)
+        complexity = mesh.tensor, c.config.train.micro_batches, remat, mesh.fsdp
+        return not c.fits, c.times.step if c.fits else c.need.total, complexity
 
-def _complexity(config: Config) -> tuple[int, int, int, int]:
-    mesh = config.mesh
-    return mesh.tensor, config.train.micro_batches, REMATS.index(config.model.remat), mesh.fsdp
+    return sorted(found, key=rank)
 
 
 def next_multiple(size: int, of: int) -> int:
@@ -116,63 +106,62 @@ def _divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
-def advice(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> list[str]:
+def advice(config: Config, case: Case) -> list[str]:
     """Flags that would make a config fit, each alone, then the best of all; empty where nothing helps."""
-    lines, mesh = [], config.mesh
-    changes: list[tuple[str, Config]] = []
+    lines, mesh, own, remat = [], config.mesh, config.train.micro_batches, config.model.remat
     rows = config.train.batch_size // (mesh.data * mesh.fsdp)
-    for parts in _divisors(rows):
-        if parts > config.train.micro_batches:
-            changes.append((f"--train.micro_batches {parts}", with_mesh(config, mesh, parts, config.model.remat)))
-    for remat in REMATS[REMATS.index(config.model.remat) + 1 :]:
-        changes.append((f"--model.remat {remat}", with_mesh(config, mesh, config.train.micro_batches, remat)))
-    for other in sorted(meshes(config, shape, machine), key=lambda m: (m.tensor, m.fsdp)):
-        if other.fsdp > mesh.fsdp and other.tensor == mesh.tensor and rows % config.train.micro_batches == 0:
-            tried = with_mesh(config, other, config.train.micro_batches, config.model.remat)
-            changes.append((_flags(other), tried))
+    changes = [
+        (f"--train.micro_batches {parts}", with_mesh(config, mesh, parts, remat))
+        for parts in _divisors(rows)
+        if parts > own
+    ]
+    for more in REMATS[REMATS.index(remat) + 1 :]:
+        changes.append((f"--model.remat {more}", with_mesh(config, mesh, own, more)))
+    for other in sorted(meshes(config, case.shape, case.machine), key=lambda m: (m.tensor, m.fsdp)):
+        if other.fsdp > mesh.fsdp and other.tensor == mesh.tensor and rows % own == 0:
+            changes.append((_flags(other), with_mesh(config, other, own, remat)))
     if config.model.quantize == "none" and config.adapter.kind != "full":
-        model = dataclasses.replace(config.model, quantize="int8")
-        changes.append(("--model.quantize int8", dataclasses.replace(config, model=model)))
+        changes.append(("--model.quantize int8", _int8(config)))
     kinds: set[str] = set()
     for flags, tried in changes:
         kind = flags.split(" ")[0]
         if kind in kinds:
             continue
-        found = judge(tried, shape, machine, length, profiles)
+        found = judge(tried, case)
         if found.fits:
             kinds.add(kind)
             lines.append(f"{flags}: about {found.need.total / GIB:.1f} GiB a device")
-    best = search(config, shape, machine, length, profiles)[0]
+    best = search(config, case)[0]
     if best.fits:
-        lines.append(f"all together, the fastest by arithmetic: {flags_of(best.config)}")
-    else:
-        lines += _smaller(config, shape, machine, length, profiles)
-    return lines
+        return [*lines, f"all together, the fastest by arithmetic: {_flags_of(best.config)}"]
+    return [*lines, _smaller(config, case, best)]
 
 
-def _smaller(config: Config, shape: DecoderConfig, machine: Hardware, length: int, profiles: int) -> list[str]:
+def _smaller(config: Config, case: Case, least: Candidate) -> str:
     """Where no mesh fits: int8, shorter rows, or what is missing."""
-    model = dataclasses.replace(config.model, quantize="int8")
-    tries = [("shorter rows, --length 256 (data.buckets and data.max_length)", config, 256)]
+    short = dataclasses.replace(case, length=256)
+    tries = [("shorter rows, --length 256 (data.buckets and data.max_length)", config, short)]
     if config.adapter.kind != "full":
-        eight = dataclasses.replace(config, model=model)
-        tries = [("", eight, length), *tries, ("shorter rows, --length 256, too", eight, 256)]
+        eight = _int8(config)
+        tries = [("", eight, case), *tries, ("shorter rows, --length 256, too", eight, short)]
     for more, tried, at in tries:
-        best = search(tried, shape, machine, at, profiles)[0]
+        best = search(tried, at)[0]
         if best.fits:
             quantize = " --model.quantize int8" if tried is not config else ""
-            return [f"{flags_of(best.config)}{quantize} {more}".rstrip()]
-    least = search(config, shape, machine, length, profiles)[0]
-    return [
-        f"no mesh, micro-batch or remat of these {machine.devices} devices fits, nor int8: the least is "
+            return f"{_flags_of(best.config)}{quantize} {more}".rstrip()
+    return (
+        f"no mesh, micro-batch or remat of these {case.machine.devices} devices fits, nor int8: the least is "
         f"{least.need.total / GIB:.1f} GiB a device; more devices, or larger ones"
-    ]
+    )
 
 
-def flags_of(config: Config) -> str:
-    """The command-line flags of what a search chooses."""
-    flags = f"{_flags(config.mesh)} --model.remat {config.model.remat} --train.micro_batches"
-    return f"{flags} {config.train.micro_batches}"
+def _int8(config: Config) -> Config:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, quantize="int8"))
+
+
+def _flags_of(config: Config) -> str:
+    parts = config.train.micro_batches
+    return f"{_flags(config.mesh)} --model.remat {config.model.remat} --train.micro_batches {parts}"
 
 
 def _flags(mesh: MeshConfig) -> str:

@@ -32,7 +32,6 @@ class Compiled:
     Attributes:
         arguments, outputs, temporaries, peak: bytes; outputs in the arguments' place are not counted.
         flops: of all matrix products of the program, this device's share.
-        collectives: see `hlo`.
         over: bytes by which it does not fit, where the compiler refused; then peak alone is known.
     """
 
@@ -46,11 +45,7 @@ class Compiled:
 
 
 def devices_of(topology: str, slices: int = 1) -> list[Any]:
-    """The devices of a slice such as `v5e:16x16`, or of several.
-
-    Raises:
-        CumaError: libtpu is missing, or there is no such slice.
-    """
+    """The devices of slices such as `v5e:16x16`; a `CumaError` where libtpu is missing, or there is no such slice."""
     tpu_of(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise CumaError(
@@ -73,12 +68,7 @@ def devices_of(topology: str, slices: int = 1) -> list[Any]:
 
 
 def compile_program(program: Program, fast: bool = True) -> Compiled:
-    """Compiles a step for the devices of its mesh, and reads what the compiler says.
-
-    Args:
-        program: on devices of `devices_of`, or on those that are here.
-        fast: with less effort, see FAST (only TPU programs).
-    """
+    """Compiles a step for the devices of its mesh (`fast`: see FAST; TPU only), and reads what the compiler says."""
     traced = program.trace()
     devices = program.mesh.size
     flops = matmul_flops(traced.jaxpr.jaxpr) / devices

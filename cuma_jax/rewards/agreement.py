@@ -61,7 +61,6 @@ def group_rewards(option_G: np.ndarray, people_O: np.ndarray, ordered: bool) -> 
     Args:
         option_G: int, the options chosen, -1 for an invalid reply; G is at least 3.
         people_O: people's distribution.
-        ordered: whether the options are a scale.
     """
     reward_G = np.full(len(option_G), INVALID)
     valid_G = option_G >= 0
@@ -98,11 +97,7 @@ class SurveyAgreement:
     are weighed: groups that agree by chance count for more, and the optimum is bent.
 
     Metrics: `agreement`, minus the energy distance, mean over groups (0 is perfect); `invalid`, the share of replies
-    that are no single option.
-
-    Args:
-        questions: the survey's.
-        cells: people's training answers.
+    that are no single option. `cells`: people's training answers.
     """
 
     def __init__(self, questions: Sequence[Question], cells: Cells):
@@ -111,11 +106,7 @@ class SurveyAgreement:
         self._row: Mapping[int, int] = {int(key): n for n, key in enumerate(keys_N)}
 
     def people(self, profile: int, question: int) -> np.ndarray:
-        """Training answers of people with a profile to a question, as a distribution, float64 [O].
-
-        Raises:
-            CumaError: there are none.
-        """
+        """Training answers to a question of people with a profile, float64 [O], sum 1; a `CumaError` for none."""
         row = self._row.get(profile * len(self._questions) + question)
         if row is None:
             raise CumaError(

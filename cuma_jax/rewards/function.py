@@ -18,10 +18,8 @@ _FIELD = "config field reward.function"
 class Function:
     """Scores replies by `package.module:name`, which takes a list of `Sample` and returns a number for each.
 
-    A number that is not finite is an error, never a reward: a function that cannot score a reply must say so itself.
-
-    Args:
-        name: `package.module:name`; modules of the working directory are found, too.
+    Modules of the working directory are found, too. A number that is not finite is an error, never a reward: a
+    function that cannot score a reply must say so itself.
 
     Raises:
         CumaError: it cannot be imported, or is no function.
@@ -31,11 +29,7 @@ class Function:
         self.name, self._call = name, _load(name)
 
     def score(self, samples: Sequence[Sample]) -> Scores:
-        """Calls the function once.
-
-        Raises:
-            CumaError: it raises, or what it returns is not one finite number a reply.
-        """
+        """Calls the function once; a `CumaError` where it raises, or returns anything but a finite number a reply."""
         try:
             found: Any = self._call(list(samples))
         except Exception as error:  # the user's code may raise anything; it is reported, not hidden

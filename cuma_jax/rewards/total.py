@@ -1,14 +1,14 @@
-"""The reward of a run: the weighted sum of the parts that its config names."""
+"""The reward of a run: the weighted sum of the parts that its config names, a judge's verdict among them."""
 
+import collections
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cuma_jax.config import Config
-from cuma_jax.judging import Judge
+from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.rewards.agreement import SurveyAgreement
 from cuma_jax.rewards.function import Function
-from cuma_jax.rewards.judged import JudgeReward
 from cuma_jax.rewards.sample import Reward, Sample, Scores
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
@@ -16,13 +16,35 @@ from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 
 
+class JudgeReward:
+    """Scores replies by a judge who sees the profile: 1 where the reply is better than the reference in both orders,
+    0 where it is worse, 0.5 for a tie or where the verdict depends on the order.
+
+    Metrics: `win`, mean score; `failed`, the share of replies that the judge failed to compare for good. Past
+    `max_failed` it is not asked any further.
+    """
+
+    def __init__(self, judge: Judge, max_failed: float):
+        self._judge, self._max_failed = judge, max_failed
+
+    def score(self, samples: Sequence[Sample]) -> Scores:
+        """Compares every reply with its reference; nan where that failed for good. Raises what `Judge.compare` does."""
+        comparisons = [
+            ReplyPair(sample.profile, list(sample.messages), sample.reply, sample.reference) for sample in samples
+        ]
+        judged = self._judge.compare(comparisons, max_failed=self._max_failed)
+        values_N = np.array([np.nan if one.score is None else float(one.score) for one in judged])
+        failed = [one.reason for one in judged if one.score is None]
+        metrics = {"failed": len(failed) / max(len(samples), 1)}
+        if len(failed) < len(samples):
+            metrics["win"] = float(np.nanmean(values_N))
+        return Scores(values_N, metrics, collections.Counter(failed).most_common(1)[0][0] if failed else "")
+
+
 class WeightedSum:
     """The sum of rewards, each times its weight; a reply that one part has no value for has none.
 
     Metrics: those of the parts and, where there are several, the mean of each as `reward_NAME`.
-
-    Args:
-        parts: weight and reward by name.
     """
 
     def __init__(self, parts: Mapping[str, tuple[float, Reward]]):
@@ -47,10 +69,7 @@ def make_reward(
     """The reward of a run.
 
     Args:
-        config: the run's.
-        source, profiles: the data.
         train_A: bool, the training answers (surveys).
-        cache_dir: where the judge's answers are kept.
         processes: how many score replies of their own; they share the judge's limits.
 
     Raises:
@@ -69,11 +88,7 @@ def make_reward(
 
 
 def check_parts(config: Config, cache_dir: str) -> None:
-    """Checks what lies outside of the config, before any long work: the function is imported, the judge asked once.
-
-    Raises:
-        CumaError: see `Function`, `Judge` and `Judge.check`.
-    """
+    """Checks what lies outside of the config, before any long work: the function is imported, the judge asked once."""
     if config.reward.function:
         Function(config.reward.function)
     if config.reward.judge:
@@ -81,11 +96,7 @@ def check_parts(config: Config, cache_dir: str) -> None:
 
 
 def check_failed(failed: int, replies: int, most: float, step: int, reason: str = "") -> None:
-    """Stops training where too many replies have no reward.
-
-    Raises:
-        CumaError: more than the share `most` of a step's replies, or all of them.
-    """
+    """Raises a `CumaError` where more than the share `most` of a step's replies, or all of them, have no reward."""
     if failed and (failed > most * replies or failed == replies):
         raise CumaError(
             f"training stopped: at step {step} {failed} of {replies} replies have no reward, more than "

@@ -32,11 +32,7 @@ class Processes:
 
 
 def parse_distributed(value: str) -> "Processes | str":
-    """`auto`, `none`, or the processes of HOST:PORT,N,I.
-
-    Raises:
-        CumaError: anything else.
-    """
+    """`auto`, `none`, or the processes of HOST:PORT,N,I; a `CumaError` for anything else."""
     if value in ("auto", "none"):
         return value
     match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s,:]+):(\d{1,5}),(\d+),(\d+)", value)

@@ -27,11 +27,7 @@ class Connection:
 
 
 def connection() -> Connection:
-    """How this process is connected to others, without touching a device.
-
-    Raises:
-        CumaError: connected by a JAX that keeps this elsewhere.
-    """
+    """How this process is connected to others, touching no device; a `CumaError` for a JAX that keeps it elsewhere."""
     if not jax.distributed.is_initialized():
         return Connection()
     try:

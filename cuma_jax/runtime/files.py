@@ -33,11 +33,7 @@ def content_key(*parts: bytes | str | np.ndarray) -> str:
 
 
 def cached_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file of the cache, by name (no pickle).
-
-    Raises:
-        CumaError: the file is damaged.
-    """
+    """The arrays of an .npz file of the cache, by name (no pickle); a `CumaError` where the file is damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)

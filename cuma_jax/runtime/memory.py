@@ -22,11 +22,7 @@ def host_peak_bytes() -> int | None:
 
 
 def peak_bytes(devices: Sequence[Any]) -> int | None:
-    """The most that the devices held at once, summed; where they do not tell (CPUs), what the process held.
-
-    Args:
-        devices: this process' devices, `jax.local_devices()`.
-    """
+    """The most that the process' devices held at once, summed; what it held itself, where they do not tell (CPUs)."""
     stats = [device.memory_stats() for device in devices]
     peaks = [int(s["peak_bytes_in_use"]) for s in stats if s and "peak_bytes_in_use" in s]
     return sum(peaks) if peaks else host_peak_bytes()

@@ -48,15 +48,9 @@ def process_index() -> int:
 
 @contextlib.contextmanager
 def joined(distributed: str) -> Iterator[None]:
-    """Joins the run's other processes for the time of the block.
+    """Joins the run's other processes, as `--distributed` says, for the time of the block.
 
     Any exception inside ends all processes, each with one message, and this one without returning.
-
-    Args:
-        distributed: the value of `--distributed`.
-
-    Raises:
-        CumaError: a value that is none of its forms.
     """
     asked = parse_distributed(distributed)
     if asked == "none" or (asked == "auto" and not found_by_jax()):
@@ -81,19 +75,14 @@ def _initialize(asked: "Processes | str") -> None:
     if not seconds.isdigit() or int(seconds) < 1:
         raise CumaError(f"${HEARTBEAT} is {seconds!r}; it must be a whole number of seconds")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if not isinstance(asked, Processes):
-        jax.distributed.initialize(heartbeat_timeout_seconds=int(seconds))
-        return
-    if asked.index:
-        print(f"process {asked.index} of {asked.count}: waiting for {asked.address}", file=sys.stderr, flush=True)
-    jax.distributed.initialize(
-        asked.address,
-        asked.count,
-        asked.index,
+    known: dict[str, Any] = {}
+    if isinstance(asked, Processes):
+        if asked.index:
+            print(f"process {asked.index} of {asked.count}: waiting for {asked.address}", file=sys.stderr, flush=True)
         # What was given in full is not mixed with what a scheduler's variables say.
-        cluster_detection_method="deactivate",
-        heartbeat_timeout_seconds=int(seconds),
-    )
+        known = {"coordinator_address": asked.address, "num_processes": asked.count, "process_id": asked.index,
+                 "cluster_detection_method": "deactivate"}  # fmt: skip
+    jax.distributed.initialize(**known, heartbeat_timeout_seconds=int(seconds))
 
 
 def barrier() -> None:
@@ -144,11 +133,7 @@ def asked_to_stop() -> bool:
 
 
 def check_same(values: dict[str, Any], advice: str) -> None:
-    """Checks that every process has the same values as process 0; none goes on where one differs.
-
-    Args:
-        values: name -> a value that JSON can hold, perhaps nested.
-        advice: what to do.
+    """Checks that every process has the same values (that JSON can hold) as process 0; none goes on where one differs.
 
     Raises:
         CumaError: names the first value that differs, what it is here and what it is on process 0.
@@ -194,7 +179,6 @@ class _Watch(threading.Thread):
                 self._exit(f"error: {failed[1]}", failed[0])
 
     def stop(self) -> None:
-        """Ends the thread, before JAX shuts the connection."""
         self._done.set()
         self.join()
 
@@ -220,11 +204,10 @@ class _Watch(threading.Thread):
 
     def _failed(self) -> tuple[int, str] | None:
         """Exit code and reason of a process that has failed: all end with the same code, which schedulers act on."""
-        found = self._client.key_value_dir_get(_FAILED)
-        if not found:
-            return None
-        code, _, reason = found[0][1].partition(" ")
-        return int(code), reason
+        for _, text in self._client.key_value_dir_get(_FAILED):
+            code, _, reason = text.partition(" ")
+            return int(code), reason
+        return None
 
     def _wait_for_reason(self) -> tuple[int, str] | None:
         until = time.monotonic() + 2 * _POLL

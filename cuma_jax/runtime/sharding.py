@@ -53,8 +53,7 @@ def make_mesh(config: MeshShape, devices: list[jax.Device] | None = None) -> Mes
     data axis crosses the network: a gradient is small, weights and activations are not.
 
     Raises:
-        CumaError: the product of the axes is not the number of devices, or the data axis is not a multiple of the
-            number of TPU slices.
+        CumaError: as `data_ways`, or the data axis is not a multiple of the number of TPU slices.
     """
     devices = jax.devices() if devices is None else devices
     data = data_ways(config, len(devices), "here")
@@ -95,14 +94,9 @@ def data_ways(config: MeshShape, devices: int, where: str) -> int:
 
 
 def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:
-    """Checks sizes against the mesh before anything is compiled.
+    """Raises a `CumaError`, before anything is compiled, for a size that its logical axis' mesh axes do not divide.
 
-    Args:
-        mesh: the mesh.
-        sizes: description -> (logical axis, size), e.g. `{"train.batch_size": ("batch", 16)}`.
-
-    Raises:
-        CumaError: a size is not divisible by the mesh axes its logical axis is split over.
+    `sizes`: description -> (logical axis, size), e.g. `{"train.batch_size": ("batch", 16)}`.
     """
     for name, (axis, size) in sizes.items():
         mesh_axes = dict(RULES)[axis] or ()
@@ -117,17 +111,11 @@ def check_divisible(mesh: Mesh, sizes: Mapping[str, tuple[str, int]]) -> None:
 
 
 def spec_of(axes: tuple[str | None, ...]) -> PartitionSpec:
-    """The PartitionSpec of logical `axes`.
-
-    Raises:
-        ValueError: an axis that is not in the table, or two axes of one array on the same mesh axis.
-    """
-    rules = dict(RULES)
-    parts = []
-    for axis in axes:
-        if axis is not None and axis not in rules:
-            raise ValueError(f"logical axis {axis!r} is not in sharding.RULES")
-        parts.append(rules[axis] if axis is not None else None)
+    """The PartitionSpec of logical `axes`; a `ValueError` for an unknown one, or for two on the same mesh axis."""
+    rules: dict[str | None, Any] = {None: None, **dict(RULES)}
+    if unknown := [axis for axis in axes if axis not in rules]:
+        raise ValueError(f"logical axis {unknown[0]!r} is not in sharding.RULES")
+    parts = [rules[axis] for axis in axes]
     used = [a for part in parts if part for a in ((part,) if isinstance(part, str) else part)]
     if len(set(used)) != len(used):
         raise ValueError(f"logical axes {axes} put two dimensions of one array on the same mesh axis: {parts}")
@@ -137,8 +125,7 @@ def spec_of(axes: tuple[str | None, ...]) -> PartitionSpec:
 def tree_shardings(boxed: Any, mesh: Mesh) -> Any:
     """Shardings of a tree of (boxed) abstract arrays, from the logical axes in their boxes; unboxed leaves replicate.
 
-    Raises:
-        CumaError: a dimension is not divisible by the mesh axes it is split over.
+    A dimension that is not divisible by the mesh axes it is split over is a `CumaError`.
     """
 
     def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:

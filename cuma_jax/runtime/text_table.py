@@ -9,11 +9,7 @@ def text_table(
 ) -> str:
     """A header, a rule and the rows, two spaces between columns; after an empty line the footnotes, a line each.
 
-    Args:
-        header: of each column.
-        rows: of as many texts each.
-        right: numbers of the columns that are flush right.
-        notes: footnotes; none: no empty line.
+    `right`: numbers of the columns that are flush right.
     """
     first, *others = aligned([header, *rows], right)
     rule = "  ".join("-" * max(map(len, column)) for column in zip(header, *rows, strict=True))
@@ -23,13 +19,9 @@ def text_table(
 def aligned(
     rows: Sequence[Sequence[str]], right: Sequence[int] = (), least: Sequence[int] = (), gap: str = "  "
 ) -> list[str]:
-    """Rows of equally many texts as lines in which every column begins, or ends, at one place.
+    """Rows of equally many texts as lines in which every column begins, or ends (those in `right`), at one place.
 
-    Args:
-        rows: the texts.
-        right: numbers of the columns that are flush right.
-        least: smallest width of the first columns.
-        gap: what stands between columns.
+    `least`: smallest width of the first columns; `gap`: what stands between columns.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     widths = [max(pair) for pair in itertools.zip_longest(widths, least, fillvalue=0)]

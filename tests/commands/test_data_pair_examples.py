@@ -8,8 +8,7 @@ from made_up import odd_survey
 from preference_files import write_community_alignment
 
 from cuma_jax.commands.data import commands
-from cuma_jax.commands.data.examples import try_tokenizer
-from cuma_jax.commands.data.pair_examples import survey_pair_examples, text_pair_examples
+from cuma_jax.commands.data.examples import survey_pair_examples, text_pair_examples, try_tokenizer
 from cuma_jax.config import Config, ModelConfig, ObjectiveConfig, ProfileConfig
 from cuma_jax.config.data import DataConfig
 from cuma_jax.data.pairs import build_survey_pairs

@@ -10,8 +10,7 @@ import pytest
 from made_up import odd_survey, write_preferences
 
 from cuma_jax.commands.data.examples import Example, conversation_example, draw_answers, survey_example, try_tokenizer
-from cuma_jax.commands.data.facts import survey_facts, weight_facts
-from cuma_jax.commands.data.preference_facts import preference_facts
+from cuma_jax.commands.data.facts import preference_facts, survey_facts, weight_facts
 from cuma_jax.commands.data.show import bar, marked_lines, show_text, sparkline
 from cuma_jax.config import load_config
 from cuma_jax.config.checks import SPLITS

@@ -94,7 +94,7 @@ def test_a_machine_sets_the_mesh_and_a_batch_that_divides_and_flags_come_after_i
     saved = load_config("qwen3_8b_wvb")
     write_config(tmp_path, saved)
     argv = ["--run", str(tmp_path), "--machine", "v5e-256", "--mesh.tensor", "2"]
-    _, folder, config = parse_saved_run("evaluate", "", argv, evaluate.Options, EvaluationSections)
+    _, folder, config = parse_saved_run("evaluate", "", argv, evaluate.UsedRun, EvaluationSections)
     machine = apply_machine(saved, "v5e-256")
     assert (folder, config.train) == (tmp_path, saved.train)
     assert config.mesh == dataclasses.replace(machine.mesh, tensor=2)

@@ -12,7 +12,7 @@ from conftest import changed, devices_of
 from preference_files import write_community_alignment
 from scripted_judge import says, serving, shown
 
-from cuma_jax.commands import evaluate, head_to_head
+from cuma_jax.commands import evaluate, score_run
 from cuma_jax.config import Config, MeshConfig
 from cuma_jax.evaluation.preferences.head_to_head import Sizes
 from cuma_jax.evaluation.preferences.held_out_prompts import held_out_prompts, prompt_tokens, same_for
@@ -54,7 +54,7 @@ def command(monkeypatch):
     """`command(mesh, *args)`: runs the main in this process, on as many fake devices as the mesh names."""
     monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
     monkeypatch.setattr("cuma_jax.commands.score_run.prepare_jax", lambda config: None)
-    monkeypatch.setattr(head_to_head, "Sizes", functools.partial(Sizes, shown=2))  # few: code here is slow
+    monkeypatch.setattr(score_run, "Sizes", functools.partial(Sizes, shown=2))  # few: code here is slow
 
     def run(mesh, *args):
         monkeypatch.setattr(sys, "argv", ["evaluate", "--preferences", *map(str, args)])
@@ -67,7 +67,7 @@ def command(monkeypatch):
 @pytest.fixture
 def no_pairs(monkeypatch):
     """Leaves out the pairwise scores, which have tests of their own."""
-    monkeypatch.setattr(head_to_head, "pair_metrics", lambda *args: ({}, None, {}))
+    monkeypatch.setattr(score_run, "pair_metrics", lambda *args: ({}, None, {}))
 
 
 def judged_at(url, **flags):

@@ -59,6 +59,11 @@ BROKEN = [
     ({"train": {"micro_batches": 3}}, "train.batch_size is 16; it must be a multiple of train.micro_batches, which"),
     ({"train": {"steps": 0}}, "train.steps is 0; it must be a positive number, or train.epochs > 0"),
     ({"evaluation": {"splits": ("tset",)}}, "evaluation.splits is 'tset'; it must be one of train, validation"),
+    ({"sampling": {"top_p": 0.0}}, "sampling.top_p is 0.0; it must be above 0 and at most 1"),
+    ({"dpo": {"label_smoothing": 0.1, "loss": "ipo"}}, "dpo.label_smoothing is 0.1; it must be 0, because dpo.loss"),
+    ({"dpo": {"label_smoothing": 0.5}}, "dpo.label_smoothing is 0.5; it must be below 0.5"),
+    ({"judge": {"url": "http://localhost:8000/v1"}}, "judge.model is ''; it must be the name of a model at judge.url"),
+    ({"reward": {"judge": 0.5}}, "judge.url is ''; it must be the address of a judge, because reward.judge is 0.5"),
 ]
 OBJECTIVES = [
     ({"data": {"task": "conversations"}}, "data.task is 'conversations'; it must be choice or auto"),
@@ -68,8 +73,6 @@ OBJECTIVES = [
         {"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}},
         "cross_entropy, because objective.name is",
     ),
-    ({"sampling": {"top_p": 0.0}}, "sampling.top_p is 0.0; it must be above 0 and at most 1"),
-    ({"dpo": {"label_smoothing": 0.5}}, "dpo.label_smoothing is 0.5; it must be below 0.5"),
 ]
 
 

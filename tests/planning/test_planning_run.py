@@ -20,7 +20,7 @@ from cuma_jax.planning.arithmetic import memory
 from cuma_jax.planning.chips import GIB, GPUS, gpu_of, tpu_of
 from cuma_jax.planning.report import as_json, as_text
 from cuma_jax.planning.run import Target, plan_run
-from cuma_jax.planning.search import Hardware, meshes, search
+from cuma_jax.planning.search import Case, Hardware, meshes, search
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import make_mesh
 
@@ -85,7 +85,7 @@ def test_one_card_is_planned_from_shapes_and_told_what_would_fit(qwen):
 
 def test_a_search_takes_what_fits_and_is_fastest(qwen):
     machine = Hardware(GPUS["h100"], 8, 1, "8 x H100")
-    found = search(changed(qwen, train={"batch_size": 16}), QWEN, machine, 1024, 65536)
+    found = search(changed(qwen, train={"batch_size": 16}), Case(QWEN, machine, 1024, 65536))
     fitting = [c for c in found if c.fits]
     assert found[: len(fitting)] == fitting
     assert fitting[0].times.step == min(c.times.step for c in fitting)

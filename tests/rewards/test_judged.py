@@ -7,7 +7,7 @@ from scripted_judge import says, serving, shown
 from cuma_jax.config import JudgeConfig
 from cuma_jax.judging import Judge
 from cuma_jax.rewards import Sample
-from cuma_jax.rewards.judged import JudgeReward
+from cuma_jax.rewards.total import JudgeReward
 from cuma_jax.runtime.errors import CumaError
 
 

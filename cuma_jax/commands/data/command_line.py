@@ -81,8 +81,6 @@ class ExportOptions(Options):
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """What decides the defaults of the other flags."""
-
     config: str = ""
     source: str = ""
     path: str = ""
@@ -118,11 +116,7 @@ _COMMANDS: dict[str, tuple[type[Options], str]] = {
 
 
 def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
-    """Command, config and options of a command line.
-
-    Raises:
-        CumaError: an unknown command, a bad preset, or values that a config may not hold.
-    """
+    """Command, config and options of a line; a `CumaError` for a command, preset or value that there is not."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(HELP, file=sys.stdout if argv else sys.stderr)
         sys.exit(0 if argv else 2)
@@ -139,12 +133,10 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
     options, section = command_line.parse(f"data {command}", description, args, kind, data)
     if options.file:
         section = dataclasses.replace(section, source="csv", path=options.file)
-    cache_dir = options.cache_dir or config.run.cache_dir
-    return command, _configure(config, section, cache_dir, options), options
+    return command, _configure(config, section, options), options
 
 
-def _configure(config: Config, data: DataConfig, cache_dir: str, options: Options) -> Config:
-    """The config that the options make of a preset."""
+def _configure(config: Config, data: DataConfig, options: Options) -> Config:
     from cuma_jax.preferences.load import SOURCES
 
     sections: dict[str, Any] = {"data": data}
@@ -161,7 +153,7 @@ def _configure(config: Config, data: DataConfig, cache_dir: str, options: Option
             sections["model"] = dataclasses.replace(config.model, source=options.model, revision="", tokenizer="")
         if options.in_prompt:
             sections["profile"] = dataclasses.replace(config.profile, in_prompt=True)
-    sections["run"] = dataclasses.replace(config.run, cache_dir=cache_dir)
+    sections["run"] = dataclasses.replace(config.run, cache_dir=options.cache_dir or config.run.cache_dir)
     return dataclasses.replace(config, **sections)
 
 

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cuma_jax.commands.data.example_rows import conversation_rows, survey_rows
-from cuma_jax.commands.data.examples import Example, try_tokenizer
+from cuma_jax.commands.data.examples import Example, conversation_rows, survey_rows, try_tokenizer
 from cuma_jax.commands.data.export import check_folder, export, file_names
-from cuma_jax.commands.data.facts import split_facts, survey_facts
-from cuma_jax.commands.data.preference_facts import preference_facts
+from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_facts
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
 from cuma_jax.data.load import load_source, source_units
@@ -30,21 +28,11 @@ from cuma_jax.surveys.survey import Survey
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a command found.
-
-    Attributes:
-        text: for people.
-        facts: the same as plain JSON values.
-        failed: whether the exit code says so.
-    """
+    """What a command found: for people, and as plain JSON values; `failed`: whether the exit code says so."""
 
     text: str
     facts: dict[str, Any]
     failed: bool = False
-
-
-_BARS = ("wvs7", "wvb")
-"""Sources whose readers show how far they are."""
 
 
 class Phases:
@@ -82,7 +70,8 @@ def build(config: Config) -> Result:
     where = cached_preferences if data.source in PREFERENCE_SOURCES else cached_survey
     folder = where(data, config.run.cache_dir)
     fresh = folder is not None and not folder.exists()
-    with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}", not (fresh and data.source in _BARS)):
+    shows_bar = fresh and data.source in ("wvs7", "wvb")  # their readers show how far they are
+    with phases(f"{'read' if fresh or folder is None else 'open'} {data.source}", ticks=not shows_bar):
         source = _load(config)
     if fresh:
         del source
@@ -116,30 +105,21 @@ def show(config: Config, examples: int = 5, seed: int = 0, as_json: bool = False
         source = _load(config)
     with phases("count"):
         profiles = _profiles(source, config)
-        units = source_units(source)
-        if isinstance(source, Survey):
-            facts = survey_facts(source, units, profiles, config.data)
-        else:
-            facts = preference_facts(source, units, profiles, config.data)
+        count: Any = survey_facts if isinstance(source, Survey) else preference_facts
+        facts = count(source, source_units(source), profiles, config.data)
     rows, note = list[Example](), ""
     if examples > 0:
         with phases("render examples"):
             tokenizer, note = try_tokenizer(config, config.run.cache_dir)
-            if isinstance(source, Survey):
-                rows = survey_rows(source, profiles, tokenizer, config, examples, seed)
-            else:
-                rows = conversation_rows(source, profiles, tokenizer, config, examples, seed)
+            draw: Any = survey_rows if isinstance(source, Survey) else conversation_rows
+            rows = draw(source, profiles, tokenizer, config, examples, seed)
     facts |= {"model": config.model.source, "objective": config.objective.name, "tokenizer_problem": note}
     facts["examples"] = [row.as_json() for row in rows]
     return Result("" if as_json else show_text(facts, rows, note, wants_colour(sys.stdout.isatty())), facts)
 
 
 def check(config: Config) -> Result:
-    """Lists every problem of a user's survey; reads any other source whole and reports what it left out.
-
-    Raises:
-        CumaError: a source other than csv that cannot be read.
-    """
+    """Lists every problem of a user's survey; reads any other source whole and reports what it left out."""
     data = config.data
     facts: dict[str, Any] = {"source": data.source, "path": data.path}
     lines: list[str] = []
@@ -171,11 +151,7 @@ def check(config: Config) -> Result:
 
 
 def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", overwrite: bool = False) -> Result:
-    """Writes plain tables to the folder `out`.
-
-    Raises:
-        CumaError: files are there already, or the source cannot be read or split; nothing is written.
-    """
+    """Writes plain tables to the folder `out`. Raises what `export` does."""
     phases = Phases()
     conversations = config.data.source in PREFERENCE_SOURCES
     if not conversations:  # before minutes of reading

@@ -5,6 +5,7 @@ Tables are written in chunks of answers, so that 20 million of them need the mem
 Shapes: A answers, R respondents, Q questions, O options.
 """
 
+import itertools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from cuma_jax.commands.data.facts import categories
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.data import DataConfig
 from cuma_jax.data.load import source_units
@@ -27,7 +29,6 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.splits import split_rows, split_table
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, Question, Survey
 
-FORMATS = ("parquet", "jsonl")
 CHUNK = 1 << 20
 """Answers written at a time: one row group of the Parquet file."""
 
@@ -37,20 +38,14 @@ Chunks = Iterable[pa.Table]
 def export(
     source: Survey | Preferences, data: DataConfig, out: pathlib.Path, form: str = "parquet", overwrite: bool = False
 ) -> dict[str, int]:
-    """Writes every table of a source to the folder `out`, all of them or none.
+    """Writes every table of a source to the folder `out`, all of them or none: file name -> number of rows.
 
     A survey: respondents, questions, answers. Conversations: respondents, conversations, turns, pairs. Both:
     split, the split that `data` makes, by ids (columns kind, id, split).
 
     Args:
-        source: what `load_source` gave.
-        data: names the split.
-        out: a folder; made if it is not there.
         form: `parquet` or `jsonl`.
         overwrite: replace files of these names; other files are never touched.
-
-    Returns:
-        File name -> number of rows.
 
     Raises:
         CumaError: `out` is a file, or holds a file of these names; or the split cannot be made. Nothing is written.
@@ -77,11 +72,7 @@ def file_names(form: str, conversations: bool) -> list[str]:
 
 
 def check_folder(out: pathlib.Path, names: list[str], overwrite: bool) -> None:
-    """Whether files of these names may be written to `out`.
-
-    Raises:
-        CumaError: `out` is a file, or it holds one of them and `overwrite` is not set.
-    """
+    """Raises a `CumaError` where `out` is a file, or holds a file of these names and `overwrite` is not set."""
     if out.exists() and not out.is_dir():
         raise CumaError(f"--out {out} is a file; give the name of a folder")
     present = [name for name in names if (out / name).exists()]
@@ -247,7 +238,7 @@ def _compact(index_A: np.ndarray, names: pa.Array) -> pa.DictionaryArray:
 
 def _text(column: pd.Series) -> pa.DictionaryArray:
     """A column as dictionary-encoded text; missing is null."""
-    values = column if isinstance(column.dtype, pd.CategoricalDtype) else column.astype("string").astype("category")
+    values = categories(column)
     code_N = values.cat.codes.to_numpy()
     names = [str(name) for name in values.cat.categories]
     return pa.DictionaryArray.from_arrays(
@@ -257,15 +248,13 @@ def _text(column: pd.Series) -> pa.DictionaryArray:
 
 def write_parquet(path: pathlib.Path, chunks: Chunks) -> int:
     """Writes chunks as row groups of one file; returns the number of rows."""
-    writer, rows = None, 0
-    try:
-        for chunk in chunks:
-            writer = writer or pq.ParquetWriter(path, chunk.schema, compression="zstd")
+    chunks = iter(chunks)
+    first = next(chunks)
+    rows = 0
+    with pq.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for chunk in itertools.chain([first], chunks):
             writer.write_table(chunk, row_group_size=CHUNK)
             rows += len(chunk)
-    finally:
-        if writer is not None:
-            writer.close()
     return rows
 
 
@@ -312,9 +301,7 @@ def _write_together(out: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> 
         fill(scratch)
         for path in sorted(scratch.iterdir()):
             os.replace(path, out / path.name)
-    except BaseException:
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if made and not any(out.iterdir()):
             out.rmdir()
-        raise
-    shutil.rmtree(scratch, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cuma_jax.commands.data.examples import Example
 from cuma_jax.commands.data.facts import Facts
+from cuma_jax.runtime.text_table import aligned
 
 WIDTH = 100
 TOP = 20
@@ -26,14 +27,7 @@ _PLAIN = ("⟦", "⟧")
 
 
 def show_text(facts: Facts, examples: Sequence[Example], note: str, colour: bool) -> str:
-    """The whole page.
-
-    Args:
-        facts: of `survey_facts` or `preference_facts`.
-        examples: rows to print as the model sees them.
-        note: why they are shown without a chat template, or empty.
-        colour: mark supervised tokens by colour; else by ⟦ and ⟧.
-    """
+    """The whole page; `note`: why the examples have no chat template; `colour`: mark by colour, else by ⟦ and ⟧."""
     lines = [*_head(facts), *_skipped(facts), *_countries(facts["by_country"]), *_splits(facts["by_split"])]
     lines += [*_fields(facts), *_weights(facts["weights"])]
     lines += _questions(facts) if facts["kind"] == "survey" else _conversations(facts)
@@ -61,10 +55,9 @@ def sparkline(shares: Iterable[float]) -> str:
 
 def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
     """Rows of cells as aligned lines, indented under the first, a heading; the columns in `left` lean left."""
-    cells = [[(row[0] if n == 0 else f"  {row[0]}"), *row[1:]] for n, row in enumerate(rows)]
-    widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
-    pads = [str.ljust if c in left else str.rjust for c in range(len(widths))]
-    return ["  ".join(pad(cell, w) for pad, cell, w in zip(pads, row, widths, strict=True)) for row in cells]
+    head, *others = rows
+    right = [c for c in range(len(head)) if c not in left]
+    return aligned([head, *((f"  {row[0]}", *row[1:]) for row in others)], right)
 
 
 def _head(facts: Facts) -> list[str]:
@@ -89,18 +82,13 @@ def _countries(facts: Facts) -> list[str]:
     if not values:
         return ["", f"By {field}: nobody has a value of the field {field!r} (--held_out_field names another)"]
     units = [key for key in values[0] if key != "value"]
-    total = sum(row[units[-1]] for row in values) + (facts["missing"] or {}).get(units[-1], 0)
-    rows = [[f"By {field} ({len(values)})", *units, "share", ""]]
     rest = values[TOP:]
     listed = [(row["value"], row) for row in values[:TOP]]
     if rest:
         listed.append((f"({len(rest)} others)", {unit: sum(row[unit] for row in rest) for unit in units}))
     if facts["missing"]:
         listed.append(("(missing)", facts["missing"]))
-    for name, row in listed:
-        share = row[units[-1]] / max(total, 1)
-        rows.append([_cut(name, 40), *(f"{row[unit]:,}" for unit in units), f"{share:.1%}", bar(share)])
-    return ["", *table(rows, left=(0, len(units) + 2))]
+    return _shares(f"By {field} ({len(values)})", listed, units, units[-1])
 
 
 def _splits(facts: Facts) -> list[str]:
@@ -110,11 +98,16 @@ def _splits(facts: Facts) -> list[str]:
     if not splits:
         return []
     units = [key for key in splits[0] if key != "split"]
-    total = sum(row[units[0]] for row in splits)
-    rows = [["By split", *units, "share", ""]]
-    for row in splits:
-        share = row[units[0]] / total
-        rows.append([row["split"], *(f"{row[unit]:,}" for unit in units), f"{share:.1%}", bar(share)])
+    return _shares("By split", [(row["split"], row) for row in splits], units, units[0])
+
+
+def _shares(title: str, listed: list[tuple[str, Facts]], units: list[str], of: str) -> list[str]:
+    """A row for each of `listed`: its counts, and its share of all in the unit `of`."""
+    total = max(sum(row[of] for _, row in listed), 1)
+    rows = [[title, *units, "share", ""]]
+    for name, row in listed:
+        share = row[of] / total
+        rows.append([_cut(name, 40), *(f"{row[unit]:,}" for unit in units), f"{share:.1%}", bar(share)])
     return ["", *table(rows, left=(0, len(units) + 2))]
 
 
@@ -145,12 +138,10 @@ def _weights(facts: Facts) -> list[str]:
             f"{facts['min']:.3g} to {facts['max']:.3g}, mean {facts['mean']:.3g}; Kish's effective n "
             f"{facts['effective_n']:,.0f} ({facts['effective_share']:.0%})"
         )
-    design = [
-        f"{facts[name]:,} {label}"
-        for name, label in (("stratum", "strata"), ("psu", "sampling units"))
-        if facts.get(name)
-    ]
-    return ["", "Weights: " + "; ".join([line, *design])]
+    for name, label in (("stratum", "strata"), ("psu", "sampling units")):
+        if facts.get(name):
+            line += f"; {facts[name]:,} {label}"
+    return ["", f"Weights: {line}"]
 
 
 def _questions(facts: Facts) -> list[str]:
@@ -161,7 +152,7 @@ def _questions(facts: Facts) -> list[str]:
         for question in questions:
             lines += _question_detail(question)
     else:
-        rows = [["Question", "answers", "missing", "options", "most chosen", "balance"]]
+        rows = [["Question", "answers", "missing", "options", "most chosen", "balance", "text"]]
         for question in questions[:MOST_QUESTIONS]:
             shares = [option["share"] for option in question["options"]]
             rows.append(
@@ -172,10 +163,10 @@ def _questions(facts: Facts) -> list[str]:
                     f"{len(shares)}" + ("" if question["ordered"] else "*"),
                     f"{max(shares):.0%}",
                     _cut(sparkline(shares), 11),
+                    question["text"].replace("\n", " "),
                 ]
             )
-        texts = ["text", *(question["text"].replace("\n", " ") for question in questions)]
-        lines += [_cut(f"{line}  {text}", WIDTH) for line, text in zip(table(rows, (0, 5)), texts, strict=False)]
+        lines += [_cut(line, WIDTH) for line in table(rows, (0, 5, 6))]
         if len(questions) > MOST_QUESTIONS:
             lines.append(f"  and {len(questions) - MOST_QUESTIONS:,} more (--json lists them)")
         if not facts["weights"].get("all_equal", True):
@@ -250,13 +241,12 @@ def _examples(examples: Sequence[Example], note: str, colour: bool) -> list[str]
 def marked_lines(example: Example, colour: bool) -> list[str]:
     """The row of an example, broken at 100 columns: `│` begins a line of it, `┊` one that goes on."""
     text = "".join(f"{_OPEN}{_safe(t)}{_CLOSE}" if marked else _safe(t) for t, marked in example.segments)
-    return list(_coloured(_broken(text.removesuffix("\n")), *(_COLOUR if colour else _PLAIN), colour))
-
-
-def _broken(text: str) -> Iterator[str]:
-    for line in text.split("\n"):
-        for n, piece in enumerate(_pieces(line, WIDTH - 5)):
-            yield f"   {'┊' if n else '│'} {piece}"
+    lines = [
+        f"   {'┊' if n else '│'} {piece}"
+        for line in text.removesuffix("\n").split("\n")
+        for n, piece in enumerate(_pieces(line, WIDTH - 5))
+    ]
+    return list(_coloured(lines, *(_COLOUR if colour else _PLAIN), colour))
 
 
 def _pieces(line: str, width: int) -> list[str]:
