@@ -28,11 +28,7 @@ POSITIONS = 32
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:
-    """The few lengths that batches come in.
-
-    Attributes:
-        lengths: increasing numbers of tokens.
-    """
+    """The few lengths that batches come in: increasing numbers of tokens."""
 
     lengths: tuple[int, ...]
 
@@ -51,20 +47,13 @@ class Buckets:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """N rows to train on or to predict: three integers each, and a target.
+    """N rows to train on or to predict: three integers each, and a target."""
 
-    Attributes:
-        profile_N, question_N: int32.
-        option_N: int32, the answer; 0 where the target is a distribution.
-        target_NO: float32, distribution of the answers; None: one-hot of option_N.
-        mass_N: float64, how often a row is drawn, relative to others.
-    """
-
-    profile_N: np.ndarray
-    question_N: np.ndarray
-    option_N: np.ndarray
-    target_NO: np.ndarray | None
-    mass_N: np.ndarray
+    profile_N: np.ndarray  # int32
+    question_N: np.ndarray  # int32
+    option_N: np.ndarray  # int32, the answer; 0 where the target is a distribution
+    target_NO: np.ndarray | None  # float32, distribution of the answers; None: one-hot of option_N
+    mass_N: np.ndarray  # float64, how often a row is drawn, relative to others
 
     def __len__(self) -> int:
         return len(self.profile_N)
@@ -74,22 +63,16 @@ class Rows:
 class HiddenCache:
     """Where the hidden states of texts are cached: in tables, one table per bucket.
 
-    Shapes: K texts, M templates.
-
-    Attributes:
-        templates: M.
-        profile_K, template_K: the profile and template of each text, sorted by both; without a profile in the prompt
-            text k is template k, whoever is asked.
-        in_prompt: whether the profile is in the prompt.
-        bucket_K, slot_K: int32, its table (-1: it is too long, and in none), and its place there.
+    Shapes: K texts, M templates. Texts are sorted by profile and template; without a profile in the prompt text k is
+    template k, whoever is asked.
     """
 
     templates: int
     profile_K: np.ndarray
     template_K: np.ndarray
-    in_prompt: bool
-    bucket_K: np.ndarray
-    slot_K: np.ndarray
+    in_prompt: bool  # whether the profile is in the prompt
+    bucket_K: np.ndarray  # int32, its table; -1: it is too long, and in none
+    slot_K: np.ndarray  # int32, its place there
 
     def slots(self, profile_N: np.ndarray, template_N: np.ndarray) -> np.ndarray:
         """Place of each row in its bucket's table, int32 [N]."""
@@ -108,10 +91,8 @@ def plan_hidden_cache(
 ) -> HiddenCache:
     """The tables that hold the hidden states of texts, and each text's place in them.
 
-    Args:
-        tokens: the rows' pieces. Without a profile in the prompt, every template is cached.
-        buckets, max_length: which texts share a table, and which are too long for any.
-        profile_N, template_N: with a profile in the prompt, the rows there will be.
+    Without a profile in the prompt every template is cached; with one, `profile_N` and `template_N` are the rows there
+    will be.
     """
     count = len(tokens.templates)
     if tokens.system:
@@ -180,20 +161,7 @@ def survey_rows(
 class SurveyBatcher:
     """Survey rows as batches of one bucket each; see `pipeline.Batcher`.
 
-    Args:
-        rows: all rows.
-        tokens: their token pieces.
-        sizes_Q: number of options of each question.
-        objective: `choice` or `sft`.
-        buckets: lengths that batches come in.
-        max_length: longest row allowed, in tokens.
-        cache: where rows' hidden states are cached, for batches that name their places instead of holding tokens;
-            None: batches hold tokens.
-
-    Attributes:
-        rows: as given.
-        bucket_N: int32, the bucket of each row.
-        moves_up: whether a row may be in a batch of a longer bucket; not where its table has no place for it.
+    With `cache`, where rows' hidden states are cached, batches name their places instead of holding tokens.
 
     Raises:
         CumaError: a row is longer than the longest bucket, or `max_length`; names the question and the length.
@@ -214,20 +182,10 @@ class SurveyBatcher:
         fitting_rows(tokens, rows.profile_N, rows.question_N, rows.option_N, buckets.limit(max_length), "error")
         length_N = tokens.lengths(rows.profile_N, tokens.template_QO[rows.question_N, rows.option_N])
         self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), cache is None
-        self._cache = cache
+        self.mass_N, self.question_N, self._cache = rows.mass_N, rows.question_N, cache
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def mass_N(self) -> np.ndarray:
-        """float64 [N], how often a row is drawn, relative to others."""
-        return self.rows.mass_N
-
-    @property
-    def question_N(self) -> np.ndarray:
-        """int32 [N], question of each row."""
-        return self.rows.question_N
 
     def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`, all of them no longer than `bucket`; rows from `real` on weigh nothing."""

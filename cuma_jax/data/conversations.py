@@ -35,19 +35,14 @@ MOST_SEGMENTS = 16
 class ConversationTokens:
     """Tokens of all conversations, one after the other.
 
-    Attributes:
-        ids_X: int32.
-        supervised_X: bool, the tokens to learn.
-        start_C: int64 [C + 1]; conversation c has ids_X[start_C[c] : start_C[c + 1]], none if it was left out.
-        pad_id: token for padding.
-        notes: how many conversations were shortened or left out, by reason.
+    Conversation c has ids_X[start_C[c] : start_C[c + 1]], none if it was left out.
     """
 
-    ids_X: np.ndarray
-    supervised_X: np.ndarray
-    start_C: np.ndarray
+    ids_X: np.ndarray  # int32
+    supervised_X: np.ndarray  # bool, the tokens to learn
+    start_C: np.ndarray  # int64 [C + 1]
     pad_id: int
-    notes: dict[str, int]
+    notes: dict[str, int]  # how many conversations were shortened or left out, by reason
 
     def save(self, path: pathlib.Path) -> None:
         """Writes them to one .npz file (arrays and JSON, no pickle)."""
@@ -95,13 +90,8 @@ def build_conversation_tokens(
 ) -> ConversationTokens:
     """Renders and tokenises every conversation once.
 
-    Args:
-        messages: the turns of conversation c, an assistant's turn last.
-        names: id of each conversation, for messages.
-        tokenizer: the model's.
-        max_length: most tokens fed for one conversation.
-        too_long: `error` or `skip`, for a conversation whose first assistant turn does not fit.
-        progress: show a bar on a terminal.
+    `messages` gives the turns of conversation c, an assistant's turn last; `names` are ids, for errors. With `too_long`
+    skip, one whose first assistant turn has no room in `max_length` tokens is left out, else it is an error.
 
     Raises:
         CumaError: a first turn that is too long (with `error`), or a conversation that cannot be rendered.
@@ -116,14 +106,15 @@ def build_conversation_tokens(
         except CumaError as error:
             raise CumaError(f"conversation {names[c]}: {error}") from None
         # What a template writes after the last answer is never learnt.
-        whole = int(_turn_ends(mask_T)[-1])
+        ends = np.flatnonzero(mask_T & ~np.append(mask_T[1:], False)) + 1  # of the supervised turns
+        whole = int(ends[-1])
         tokens, mask_T = tokens[:whole], mask_T[:whole]
         if whole - 1 > max_length:
-            end = _last_whole_turn(mask_T, max_length)
+            end = int(ends[ends - 1 <= max_length].max(initial=0))
             if end == 0:
                 if too_long == "error":
                     raise CumaError(
-                        f"conversation {names[c]} has {_first_turn(mask_T)} tokens up to the end of its first answer, "
+                        f"conversation {names[c]} has {ends[0] - 1} tokens up to the end of its first answer, "
                         f"more than data.max_length {max_length}; raise it (with a bucket as long in data.buckets), or "
                         "leave such conversations out and counted with --data.too_long skip"
                     )
@@ -143,22 +134,6 @@ def build_conversation_tokens(
         pad_id=tokenizer.pad_id,
         notes={reason: count for reason, count in notes.items() if count},
     )
-
-
-def _turn_ends(mask_T: np.ndarray) -> np.ndarray:
-    """Numbers of tokens up to and with the end of each supervised turn."""
-    return np.flatnonzero(mask_T & ~np.append(mask_T[1:], False)) + 1
-
-
-def _last_whole_turn(mask_T: np.ndarray, max_length: int) -> int:
-    """Tokens up to the end of the last assistant turn that fits, 0 if none does."""
-    ends = _turn_ends(mask_T)
-    fitting = ends[ends - 1 <= max_length]
-    return int(fitting[-1]) if len(fitting) else 0
-
-
-def _first_turn(mask_T: np.ndarray) -> int:
-    return int(_turn_ends(mask_T)[0]) - 1
 
 
 def pack(length_C: np.ndarray, capacity: int, most: int = MOST_SEGMENTS) -> list[np.ndarray]:
@@ -203,19 +178,8 @@ def pack(length_C: np.ndarray, capacity: int, most: int = MOST_SEGMENTS) -> list
 class ConversationBatcher:
     """Conversations as batches; see `pipeline.Batcher`.
 
-    Args:
-        tokens: of all conversations.
-        index_M: the conversations to draw from; those that were left out of `tokens` are passed over.
-        profile_C: row of the profile table of each conversation's person.
-        mass_C: how often a conversation is drawn, relative to others; packed rows are drawn alike.
-        buckets: lengths that batches come in.
-        packing: several conversations per row, all rows in the longest bucket.
-
-    Attributes:
-        rows: the conversations of each row.
-        mass_N, bucket_N: see `pipeline.Batcher`.
-        moves_up: a row may be in a batch of a longer bucket.
-        question_N: None; conversations have no questions.
+    Rows are those of `index_M` that `tokens` did not leave out; with `packing` several per row, all in the longest
+    bucket and drawn alike. Attribute `rows`: the conversations of each row.
     """
 
     moves_up, question_N = True, None

@@ -23,29 +23,19 @@ from cuma_jax.surveys.units import Units, survey_units
 def load_source(
     data: DataConfig, choices: bool, cache_dir: str = "", derived: Sequence[str] = ()
 ) -> Survey | Preferences:
-    """What `data` names.
-
-    Args:
-        data: the data section of a config.
-        choices: whether preference data are read as choices between responses (`Config.reads_choices`), or else as
-            conversations.
-        cache_dir: `run.cache_dir`.
-        derived: `profile.derived`; its fields become columns of the respondents, to describe, group or hold out by.
+    """What `data` names: a survey, or preferences as choices between responses (`Config.reads_choices`), or else as
+    conversations. The fields of `derived` become columns of the respondents.
 
     Raises:
         CumaError: the source cannot be read, or has no country to derive fields from.
     """
-    return add_derived(_load(data, choices, cache_dir), derived)
-
-
-def _load(data: DataConfig, choices: bool, cache_dir: str) -> Survey | Preferences:
     if data.source not in SOURCES:
-        return load_survey(data, cache_dir)
+        return add_derived(load_survey(data, cache_dir), derived)
     preferences = load_preferences(data, cache_dir)
-    if choices:
-        survey = choice_survey(preferences)
-        return keep_questions(survey, data.questions) if data.questions else survey
-    return preferences
+    if not choices:
+        return add_derived(preferences, derived)
+    survey = choice_survey(preferences)
+    return add_derived(keep_questions(survey, data.questions) if data.questions else survey, derived)
 
 
 def source_units(source: Survey | Preferences) -> Units:

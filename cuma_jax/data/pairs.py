@@ -24,29 +24,20 @@ from cuma_jax.surveys.survey import Survey
 
 @dataclasses.dataclass(frozen=True)
 class PairTokens:
-    """Tokens of P pairs.
+    """Tokens of P pairs; a reply of several pairs is there once.
 
-    Attributes:
-        replies: their replies; a reply of several pairs is there once.
-        reply_P2: int64, number of the chosen and of the rejected reply.
-        turn_X: int64, the row of `Preferences.turns` that each reply is a candidate of: all candidates of a turn that
-            has a pair are there, those that are too long as well. None for a survey.
-        row_P: int64, row of the source: the conversation, or the answer. Splits and masses go by it.
-        person_P: int64, row of `respondents`.
-        question_P: int64, question of a survey; None for preference data.
-        items: names of what is answered: conversations or questions; `item_P` int64 says which.
-        notes: how many pairs were left out, by reason.
+    With preference data all candidates of a turn that has a pair are replies, those that are too long as well.
     """
 
     replies: ReplyTokens
-    reply_P2: np.ndarray
-    turn_X: np.ndarray | None
-    row_P: np.ndarray
-    person_P: np.ndarray
-    question_P: np.ndarray | None
-    items: Sequence[str]
-    item_P: np.ndarray
-    notes: dict[str, int]
+    reply_P2: np.ndarray  # int64, number of the chosen and of the rejected reply
+    turn_X: np.ndarray | None  # int64, row of `Preferences.turns` that each reply is a candidate of; None for a survey
+    row_P: np.ndarray  # int64, row of the source: the conversation, or the answer; splits and masses go by it
+    person_P: np.ndarray  # int64, row of `respondents`
+    question_P: np.ndarray | None  # int64, question of a survey; None for preference data
+    items: Sequence[str]  # names of what is answered: conversations or questions
+    item_P: np.ndarray  # int64, which of them
+    notes: dict[str, int]  # how many pairs were left out, by reason
 
     def __len__(self) -> int:
         return len(self.reply_P2)
@@ -63,18 +54,9 @@ class PairTokens:
 
 
 class PairBatcher:
-    """Pairs as batches; see `pipeline.Batcher`.
+    """Pairs as batches, in buckets by their longer side; see `pipeline.Batcher`.
 
-    Args:
-        pairs: all pairs.
-        index_N: those that are rows.
-        mass_N: how often each is drawn, relative to others.
-        buckets: lengths that batches come in; the longer side decides.
-        reference_X: float32, the reference's summed log-probability of each reply (nan where it is not known), or None.
-
-    Attributes:
-        pairs, index_N, mass_N: as given.
-        bucket_N, question_N, moves_up: see `pipeline.Batcher`.
+    `reference_X` float32 is the reference's summed log-probability of each reply (nan where it is not known), or None.
     """
 
     def __init__(
@@ -115,13 +97,9 @@ class PairBatcher:
 def build_survey_pairs(
     survey: Survey, profiles: Profiles, pieces: SurveyTokens, seed: int, cache: HiddenCache | None = None
 ) -> PairTokens:
-    """One pair per answer: its option, against another of the question.
+    """One pair per answer: its option, against another of the question, drawn by a hash with `seed`.
 
-    Args:
-        survey, profiles: the data.
-        pieces: of the survey, as for the objective sft; no row may be too long.
-        seed: of the hash that draws the other option.
-        cache: where hidden states are cached.
+    `pieces` are those of the objective sft; no row may be too long.
 
     Raises:
         CumaError: no question has two options.

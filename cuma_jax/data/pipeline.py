@@ -54,17 +54,8 @@ class TrainBatches:
     Every batch has one length bucket. Order `weighted`: the bucket is drawn by the mass of its rows, and its rows by
     theirs, with replacement (a few questions per batch: see `_ByQuestion`). Order `epochs`: see `_Epochs`.
 
-    Args:
-        batcher: makes batches of rows.
-        batch_size: rows of a global batch B.
-        steps: number of batches.
-        seed: of the draws.
-        local: the rows of each global batch that this process builds.
-        order: `weighted` or `epochs`.
-        questions_per_batch: `weighted` only: how many questions a batch is about; 0: each row draws its own.
-
-    Attributes:
-        batcher: as given.
+    `local` are the rows of each global batch that this process builds. `questions_per_batch`, with `weighted` only, is
+    how many questions a batch is about; 0: each row draws its own.
 
     Raises:
         CumaError: there are no rows, or none that is ever drawn.
@@ -207,11 +198,8 @@ class _Epochs:
         self._full = self._end_K - self._begin_K == batch_size
         self._epoch: tuple[int, np.ndarray, np.ndarray] = (-1, np.zeros(0, np.int64), np.zeros(0, np.int64))
 
-    def __len__(self) -> int:
-        return len(self._begin_K)
-
     def __call__(self, step: int) -> tuple[int, np.ndarray]:
-        epoch, place = divmod(step, len(self))
+        epoch, place = divmod(step, len(self._begin_K))
         order_K, row_N = self._shuffled(epoch)
         k = order_K[place]
         return int(self._bucket_K[k]), row_N[self._begin_K[k] : self._end_K[k]]

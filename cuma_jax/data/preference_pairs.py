@@ -32,21 +32,13 @@ EQUAL = "pairs whose sides are equal once they are rendered"
 
 @dataclasses.dataclass(frozen=True)
 class PairRules:
-    """How pairs of texts are made; fields as in the config.
-
-    Attributes:
-        in_prompt: whether the profile is in the system message.
-        min_margin: see `preference_pairs`.
-        max_length: most tokens fed for one side.
-        too_long: `error`, or `skip`: leave pairs that are longer out and count them.
-        bad_rows: the same, for pairs whose sides are equal once they are rendered.
-    """
+    """How pairs of texts are made; fields as in the config, `in_prompt`: the profile is in the system message."""
 
     in_prompt: bool
     min_margin: float
-    max_length: int
-    too_long: str
-    bad_rows: str
+    max_length: int  # most tokens fed for one side
+    too_long: str  # `error`, or `skip`: leave pairs that are longer out and count them
+    bad_rows: str  # the same, for pairs whose sides are equal once they are rendered
 
 
 def build_preference_pairs(
@@ -59,12 +51,7 @@ def build_preference_pairs(
 ) -> PairTokens:
     """The chosen candidate of every turn against each other; every candidate is rendered and tokenised once.
 
-    Args:
-        source, profiles: the data.
-        tokenizer: the model's.
-        rules: which pairs.
-        progress: show a bar on a terminal.
-        cached: the file where the tokens are kept; its name is the key of their content.
+    `cached` is the file where the tokens are kept; its name is the key of their content.
 
     Raises:
         CumaError: no pair, or one that is too long or equal (with `error`), or cannot be rendered.
@@ -172,11 +159,7 @@ def _tokenise(
 def _usable(
     replies: TextReplyTokens, reply_P2: np.ndarray, rules: PairRules, names: Sequence[str]
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Which pairs can be compared and are not too long, bool [P], and how many are not, by reason.
-
-    Raises:
-        CumaError: one is not, and the rules say error; or none is left.
-    """
+    """Which pairs can be compared and are not too long, bool [P], and how many are not, by reason."""
     fed_P = replies.fed_X[reply_P2].max(axis=1)
     long_P = fed_P > rules.max_length
     if long_P.any() and rules.too_long == "error":

@@ -25,33 +25,18 @@ from cuma_jax.tokenization.tokenizer import Message
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """What a reply is asked for, as texts.
+    """What a reply is asked for, as texts."""
 
-    Attributes:
-        profile: row of the profile table.
-        messages: the turns, the user's last; without a system message.
-        question: surveys: position of the question; -1 elsewhere.
-        reference: conversations: the reply that the person chose; else empty.
-    """
-
-    profile: int
-    messages: tuple[Message, ...]
-    question: int = -1
-    reference: str = ""
+    profile: int  # row of the profile table
+    messages: tuple[Message, ...]  # the turns, the user's last; without a system message
+    question: int = -1  # surveys: position of the question; -1 elsewhere
+    reference: str = ""  # conversations: the reply that the person chose; else empty
 
 
 class SurveyPrompts:
     """Questions put to profiles; see `pipeline.Batcher`.
 
-    Args:
-        rows: (profile, question) rows, and how often each is drawn.
-        tokens: pieces of the objective choice, whose rows end before the answer.
-        questions: the survey's.
-        buckets: lengths that batches come in.
-        max_length: longest prompt allowed, in tokens.
-
-    Attributes:
-        mass_N, bucket_N, question_N, moves_up: see `pipeline.Batcher`.
+    `tokens` are pieces of the objective choice, whose rows end before the answer.
 
     Raises:
         CumaError: a prompt is longer; names the question.
@@ -103,17 +88,8 @@ class ConversationPrompts:
 
     A conversation is drawn as in training on whole conversations, and its turns alike.
 
-    Args:
-        source: the conversations.
-        tokens: of all conversations; turns that were left out there are left out here.
-        index_M: the conversations to draw from.
-        profile_C: row of the profile table of each conversation's person.
-        mass_C: how often a conversation is drawn, relative to others.
-        buckets: lengths that batches come in.
-
-    Attributes:
-        conversation_N, turn_N: the conversation of each prompt, and which of its replies, from 0.
-        mass_N, bucket_N, question_N, moves_up: see `pipeline.Batcher`.
+    Turns that were left out of `tokens` are left out here. Prompt n is of conversation `conversation_N[n]`, and the
+    prompt of its reply number `turn_N[n]`, from 0.
     """
 
     moves_up, question_N = True, None

@@ -45,22 +45,14 @@ class ReplyTokens(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TextReplyTokens:
-    """Replies as texts: prompts and replies, all tokens of each one after the other.
+    """Replies as texts: prompts and replies, all tokens of each one after the other."""
 
-    Attributes:
-        prompt_ids, prompt_start: int32, and int64 [prompts + 1].
-        reply_ids, reply_start: int32, and int64 [X + 1].
-        prompt_X: int32, the prompt of each reply.
-        profile_X: int32.
-        pad_id: token for padding.
-    """
-
-    prompt_ids: np.ndarray
-    prompt_start: np.ndarray
-    reply_ids: np.ndarray
-    reply_start: np.ndarray
-    prompt_X: np.ndarray
-    profile_X: np.ndarray
+    prompt_ids: np.ndarray  # int32
+    prompt_start: np.ndarray  # int64 [prompts + 1]
+    reply_ids: np.ndarray  # int32
+    reply_start: np.ndarray  # int64 [X + 1]
+    prompt_X: np.ndarray  # int32, the prompt of each reply
+    profile_X: np.ndarray  # int32
     pad_id: int
 
     moves_up = True
@@ -126,18 +118,12 @@ class TextReplyTokens:
 
 @dataclasses.dataclass(frozen=True)
 class SurveyReplyTokens:
-    """Answers to survey questions (the letter and the end of the turn), from pieces that are tokenised once.
+    """Answers to survey questions (the letter and the end of the turn), from pieces that are tokenised once."""
 
-    Attributes:
-        profile_X, template_X: int32, whose answer, and which (`SurveyTokens.templates`).
-        pieces: of the survey, as for the objective sft.
-        cache: where hidden states are cached, for batches that name their places instead of holding tokens.
-    """
-
-    profile_X: np.ndarray
-    template_X: np.ndarray
-    pieces: SurveyTokens
-    cache: HiddenCache | None = None
+    profile_X: np.ndarray  # int32, whose answer
+    template_X: np.ndarray  # int32, which (`SurveyTokens.templates`)
+    pieces: SurveyTokens  # of the survey, as for the objective sft
+    cache: HiddenCache | None = None  # for batches that name hidden states' places instead of holding tokens
 
     @property
     def moves_up(self) -> bool:
@@ -177,16 +163,7 @@ def supervised_widths(supervised_N: np.ndarray, bucket_N: np.ndarray, buckets: i
 
 
 class ReplyBatcher:
-    """Single replies as batches, to be scored; see `pipeline.Batcher`.
-
-    Args:
-        replies: all replies.
-        reply_N: numbers of those that are rows.
-        buckets: lengths that batches come in.
-
-    Attributes:
-        bucket_N, mass_N, question_N, moves_up: see `pipeline.Batcher`.
-    """
+    """Replies `reply_N` as batches, to be scored; see `pipeline.Batcher`."""
 
     question_N = None
 

@@ -23,31 +23,18 @@ from cuma_jax.surveys.survey import Survey
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """How rows are drawn; fields as in `DataConfig`.
+    """How rows are drawn; fields as in `DataConfig`."""
 
-    Attributes:
-        question_power: a question is drawn by its number of answers to this power.
-        sample_weights: whether an answer is drawn by its respondent's survey weight (a cell's target has the weights
-            in it already).
-        group_by: a profile field; empty: none.
-        group_power: a group of `group_by` is drawn by its share to this power.
-    """
-
-    question_power: float = 0.5
-    sample_weights: bool = False
-    group_by: str = ""
-    group_power: float = 1.0
+    question_power: float = 0.5  # a question is drawn by its number of answers to this power
+    sample_weights: bool = False  # answers are drawn by survey weight (a cell's target has the weights in it already)
+    group_by: str = ""  # a profile field; empty: none
+    group_power: float = 1.0  # a group of `group_by` is drawn by its share to this power
 
 
 def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing) -> Rows:
     """One row per (profile, question) cell, its target the distribution of the cell's answers.
 
     Within a question a cell is drawn by the square root of its n (between one vote per cell and one per respondent).
-
-    Args:
-        survey, profiles: the data.
-        mask_A: bool, the answers to use.
-        drawing: how rows are drawn.
 
     Raises:
         CumaError: no answer, or a group field that the profiles do not have.
@@ -68,11 +55,6 @@ def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: D
 
 def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing) -> Rows:
     """One row per answer.
-
-    Args:
-        survey, profiles: the data.
-        mask_A: bool, the answers to use.
-        drawing: how rows are drawn.
 
     Raises:
         CumaError: weights that are negative, missing or all zero; a group field that the survey does not have.
@@ -101,10 +83,7 @@ def conversation_masses(
 ) -> np.ndarray:
     """How often each conversation is drawn, float64 [C]: by its annotator's weight and group; prompts are drawn alike.
 
-    Args:
-        preferences: the data.
-        drawing: how rows are drawn.
-        conversation_N: instead, the conversation of each row, where rows are pairs of replies.
+    With `conversation_N`, the conversation of each row: how often each row (a pair of replies) is drawn.
 
     Raises:
         CumaError: a group field that the annotators do not have.
@@ -137,10 +116,7 @@ def _question_factor(
 def balance_groups(mass_N: np.ndarray, group_N: np.ndarray, power: float) -> np.ndarray:
     """Masses with which each group is drawn by its share to `power`: 1 leaves all as it is, 0 draws groups alike.
 
-    Args:
-        mass_N: float64.
-        group_N: int, a number for each row's group; rows without one (-1) are a group of their own.
-        power: 1 / temperature.
+    Rows without a group (-1) are a group of their own; `power` is 1 / temperature.
     """
     if power == 1:
         return mass_N
@@ -170,15 +146,8 @@ def describe_sampling(
     names: Sequence[str] = (),
     order: str = "weighted",
 ) -> str:
-    """What a training run sees of its rows, as one or two lines to print.
-
-    Args:
-        mass_N: how often rows are drawn (`SurveyBatcher.mass_N`).
-        drawn: rows drawn in all: steps times the batch size.
-        question_N: question of each row; None: rows have none.
-        names: the questions' ids.
-        order: `data.order`.
-    """
+    """What a training run sees of its rows, of which `drawn` (steps times the batch size) are drawn, as lines to print;
+    `names` are the questions' ids."""
     rows = len(mass_N)
     if order == "epochs":
         return f"{rows:,} rows, {drawn:,} drawn: {drawn / rows:.2f} passes, every row once a pass"

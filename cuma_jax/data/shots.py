@@ -24,20 +24,13 @@ class Shots:
 
     So a profile has K + 1 *variants* of its text: variant v leaves out its shot v, and variant K is that of all
     questions that are not among the first K.
-
-    Attributes:
-        shown: K.
-        question_PJ: int32, question of each shot, the most similar people's first; -1 where there is none.
-        answer_PJ: int64, the training answer that is shown, as a position in the survey's answers; -1: none.
-        line_PJ: int32, its text in `lines`.
-        lines: the distinct texts.
     """
 
-    shown: int
-    question_PJ: np.ndarray
-    answer_PJ: np.ndarray
-    line_PJ: np.ndarray
-    lines: tuple[str, ...]
+    shown: int  # K
+    question_PJ: np.ndarray  # int32, question of each shot, the most similar people's first; -1 where there is none
+    answer_PJ: np.ndarray  # int64, the training answer that is shown, as a position in the survey's answers; -1: none
+    line_PJ: np.ndarray  # int32, its text in `lines`
+    lines: tuple[str, ...]  # the distinct texts
 
     @property
     def variants(self) -> int:
@@ -80,12 +73,8 @@ def build_shots(
     from the same country, then with the most equal fields; of one question there is one shot. Which of equally similar
     people, and which of their answers, is drawn by hash: the answers that are shown are spread as people's are.
 
-    Args:
-        survey, profiles: the data.
-        train_A: bool, the training answers.
-        shown: K; there are fewer where training has fewer questions.
-        seed: of the draws.
-        wanted: the profiles that shots are chosen for, which are then its rows; None: all.
+    There are fewer than K `shown` where training has fewer questions. `wanted` are the profiles that shots are chosen
+    for, which are then the rows; None: all.
     """
     wanted = np.arange(len(profiles)) if wanted is None else wanted
     cells = _Cells.of(survey, profiles, train_A)
@@ -111,16 +100,10 @@ def build_shots(
 
 @dataclasses.dataclass(frozen=True)
 class _Cells:
-    """The training answers by question and profile: cells of a question lie side by side.
+    """The training answers by question and profile: cells of a question lie side by side."""
 
-    Attributes:
-        order: positions of the training answers, those of a cell side by side.
-        start_N: where each cell's begin, and the last one's end.
-        profile_N, question_N: of each cell.
-    """
-
-    order: np.ndarray
-    start_N: np.ndarray
+    order: np.ndarray  # positions of the training answers, those of a cell side by side
+    start_N: np.ndarray  # where each cell's begin, and the last one's end
     profile_N: np.ndarray
     question_N: np.ndarray
 

@@ -30,29 +30,16 @@ _CHECKED_PROFILES = 64
 
 @dataclasses.dataclass(frozen=True)
 class SurveyTokens:
-    """Token pieces of all rows.
+    """Token pieces of all rows."""
 
-    Attributes:
-        templates: per template, the tokens after the profile's piece (all tokens, where no profile is in the prompt).
-        template_QO: int32, template of question q answered by option o; for `choice` the same for every option.
-        labels_MS: int32, the S supervised tokens of each template, the last S of the row; the token before each is
-            where its logits are read.
-        option_ids_QO: int32, tokens of the option letters, 0 past the question's options.
-        system: per profile (with shots, per variant of each profile), the tokens before the question; empty where no
-            profile is in the prompt.
-        pad_id: token for padding.
-        question_ids: the questions' names, for errors.
-        shots: of the profiles, where they are in the prompt.
-    """
-
-    templates: tuple[np.ndarray, ...]
-    template_QO: np.ndarray
-    labels_MS: np.ndarray
-    option_ids_QO: np.ndarray
-    system: tuple[np.ndarray, ...]
+    templates: tuple[np.ndarray, ...]  # the tokens after the profile's piece (all, where no profile is in the prompt)
+    template_QO: np.ndarray  # int32, of question q answered by option o; for `choice` the same for every option
+    labels_MS: np.ndarray  # int32, the last S tokens of the row; the token before each is where its logits are read
+    option_ids_QO: np.ndarray  # int32, tokens of the option letters, 0 past the question's options
+    system: tuple[np.ndarray, ...]  # tokens before the question, per profile (with shots, per variant of each)
     pad_id: int
-    question_ids: tuple[str, ...] = ()
-    shots: Shots | None = None
+    question_ids: tuple[str, ...] = ()  # for errors
+    shots: Shots | None = None  # of the profiles, where they are in the prompt
 
     @property
     def supervised(self) -> int:
@@ -123,27 +110,20 @@ def build_survey_tokens(
     objective: str,
     shots: Shots | None = None,
 ) -> SurveyTokens:
-    """Renders and tokenises every piece once.
+    """Renders and tokenises every piece once; with `profiles` these are in the prompt, and `shots` after them.
 
-    Args:
-        questions: the survey's questions.
-        profiles: the profiles, if they belong in the prompt; else None.
-        tokenizer: the model's.
-        objective: `choice`: the row ends before the answer's letter, the one supervised token. `sft`: the letter and
-            the end of the turn are supervised.
-        shots: what is written after the profiles, if anything is.
+    Objective `choice`: the row ends before the answer's letter, the one supervised token. `sft`: the letter and the end
+    of the turn are supervised.
 
     Raises:
         CumaError: an option letter that is not one token, or a template whose pieces do not join exactly.
     """
-    head = 0
+    head, text, letters = 0, None, list[list[int]]()
     system: tuple[np.ndarray, ...] = ()
     if profiles is not None:
-        head, system = _system_pieces(
-            questions, lambda v: _text(profiles, shots, v), _pieces(profiles, shots), tokenizer
-        )
-    text = None if profiles is None else _text(profiles, shots, 0)
-    letters: list[list[int]] = []
+        count = len(profiles) * (1 if shots is None else shots.variants)
+        head, system = _system_pieces(questions, lambda v: _text(profiles, shots, v), count, tokenizer)
+        text = _text(profiles, shots, 0)
 
     def rendered() -> Iterator[str]:
         for question in questions:
@@ -174,10 +154,6 @@ def build_survey_tokens(
     ids = tuple(q.id for q in questions)
     labels_MS = np.array(labels, np.int32)
     return SurveyTokens(tuple(templates), template_QO, labels_MS, option_ids_QO, system, tokenizer.pad_id, ids, shots)
-
-
-def _pieces(profiles: Profiles, shots: Shots | None) -> int:
-    return len(profiles) * (1 if shots is None else shots.variants)
 
 
 def _text(profiles: Profiles, shots: Shots | None, piece: int) -> str:

@@ -33,11 +33,8 @@ def survey_tokens(
 ) -> dict[str, SurveyTokens]:
     """Token pieces of a survey's answers, by form.
 
-    Args:
-        config, survey, profiles, tokenizer: what is tokenised, and by what.
-        forms: how an answer is written: choice, sft (see `build_survey_tokens`). In one order in all processes: what is
-            computed of them on the devices is computed together.
-        train_A: bool [A], the training answers; needed for shots, which show some of them.
+    `forms` say how an answer is written: choice, sft (see `build_survey_tokens`). They come in one order in all
+    processes: what is computed of them on the devices is computed together. Shots show some of the answers `train_A`.
 
     Raises:
         CumaError: see `build_survey_tokens`.

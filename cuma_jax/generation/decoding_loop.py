@@ -32,20 +32,15 @@ _SHORT = 8
 class Generated:
     """Replies.
 
-    Attributes:
-        tokens_BN: int32; a reply's end of turn is part of it, `pad_id` comes after it.
-        logp_BN: float32; of each token over the whole vocabulary, at the temperature it was drawn with (0: at 1),
-            before top-k and top-p; 0 after the end.
-        length_B: int32, tokens written, the end of turn included.
-        stopped_B: bool, whether the end of turn was written; otherwise the reply was cut.
-        prompt_UTD, reply_BND: where they are asked for, hidden states below the first adapted layer, of the prompts'
-            texts and of the replies' tokens (but the last): a forward pass over the same tokens can begin with them.
+    Log-probabilities are those of each token over the whole vocabulary, at the temperature it was drawn with (0: at 1),
+    before top-k and top-p. Where they are asked for, there are hidden states below the first adapted layer, of the
+    prompts' texts and of the replies' tokens (but the last): a forward pass over the same tokens can begin with them.
     """
 
-    tokens_BN: jax.Array
-    logp_BN: jax.Array
-    length_B: jax.Array
-    stopped_B: jax.Array
+    tokens_BN: jax.Array  # int32; a reply's end of turn is part of it, `pad_id` comes after it
+    logp_BN: jax.Array  # float32; 0 after the end
+    length_B: jax.Array  # int32, tokens written, the end of turn included
+    stopped_B: jax.Array  # bool, whether the end of turn was written; otherwise the reply was cut
     prompt_UTD: Any = None
     reply_BND: Any = None
 
@@ -74,9 +69,6 @@ def make_generate(
 
     Args:
         decoder: without dropout.
-        sampling: how tokens are drawn.
-        end_ids: tokens that end a reply.
-        pad_id: fills up after the end.
         mesh: rows are split over data and fsdp, heads over tensor.
         adapter_shardings, base_shardings: of the function's arguments.
         unroll: see `CachedDecoder`; None: on a CPU, where replies may be long enough to pay for it.
@@ -84,7 +76,6 @@ def make_generate(
         keep_below: also return the hidden states below the first adapted layer; there must be a layer below.
 
     The function's arguments:
-        base, adapters: the weights.
         profile_PC: profile vectors; None where no router sees them.
         batch: tokens int32 [B,T], prompts padded on the right; lengths int32 [B], 0 for a row that only fills the
             batch up (nothing is written for it); profile int32 [B], rows of profile_PC; key uint32 [B,2], or one for

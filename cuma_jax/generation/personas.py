@@ -14,17 +14,11 @@ _MOST = 30
 
 @dataclasses.dataclass(frozen=True)
 class Persona:
-    """One profile that asks.
+    """One profile that asks."""
 
-    Attributes:
-        values: field -> value, the derived ones included.
-        text: its sentence, as prompts have it.
-        notes: what the user should know about it.
-    """
-
-    values: dict[str, str]
-    text: str
-    notes: tuple[str, ...] = ()
+    values: dict[str, str]  # the derived ones included
+    text: str  # its sentence, as prompts have it
+    notes: tuple[str, ...] = ()  # what the user should know about it
 
 
 def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
@@ -32,11 +26,6 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
 
     Values are found whatever their capitals. One that nobody in the data has is taken as it is where values are read as
     text, and noted; where they are columns of a table, it would mean nothing.
-
-    Args:
-        text: see `parse_profile`.
-        profiles: the run's.
-        table: its profile vectors; None where no router sees them.
 
     Raises:
         CumaError: not a profile; an unknown field; or an unknown value, where it would mean nothing.

@@ -14,19 +14,12 @@ _PROFILE = "profile"
 
 @dataclasses.dataclass(frozen=True)
 class PromptRequest:
-    """One prompt to reply to.
+    """One prompt to reply to."""
 
-    Attributes:
-        name: for errors.
-        messages: the turns, the user's last; without a system message. Empty: a question of the survey.
-        question: its id; empty: `messages`.
-        profile: who asks it; empty: every persona that the command names.
-    """
-
-    name: str
-    messages: tuple[Message, ...] = ()
-    question: str = ""
-    profile: str = ""
+    name: str  # for errors
+    messages: tuple[Message, ...] = ()  # the user's last; without a system message; empty: a question of the survey
+    question: str = ""  # its id; empty: `messages`
+    profile: str = ""  # who asks it; empty: every persona that the command names
 
 
 def prompt_request(text: str, name: str) -> PromptRequest:

@@ -18,10 +18,7 @@ _ONE = 0x3F800000
 def next_tokens(logits_BV: jax.Array, key_B: jax.Array, sampling: SamplingConfig) -> tuple[jax.Array, jax.Array]:
     """Each row's next token and its log-probability.
 
-    Args:
-        logits_BV: float32.
-        key_B: each row's key for this token; not used where the temperature is 0.
-        sampling: temperature, top_k and top_p.
+    Keys are each row's for this token; they are not used where the temperature is 0.
 
     Returns:
         tokens int32 [B]; and float32 [B], log-softmax over the whole vocabulary of the logits over the temperature (of
@@ -43,7 +40,6 @@ def among_likeliest(logits_BV: jax.Array, top_k: int, top_p: float) -> jax.Array
     """The logits, -inf for tokens that are not drawn from.
 
     Args:
-        logits_BV: float32.
         top_k: the k likeliest tokens are kept; 0: all.
         top_p: of these, the fewest likeliest ones that have this much of their probability; 1: all.
     """

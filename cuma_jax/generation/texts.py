@@ -29,51 +29,27 @@ _REPLY = "A"
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as tokens, and the profile that it is written for.
+    """A prompt as tokens, and the profile that it is written for."""
 
-    Attributes:
-        tokens: int32 [T'], the rendered chat with its generation prompt.
-        profile: row of the writer's profile vectors.
-        index: which of several replies to the same prompt and profile.
-        name: of the prompt, for errors.
-    """
-
-    tokens: np.ndarray
-    profile: int = 0
-    index: int = 0
-    name: str = "a prompt"
+    tokens: np.ndarray  # int32 [T'], the rendered chat with its generation prompt
+    profile: int = 0  # row of the writer's profile vectors
+    index: int = 0  # which of several replies to the same prompt and profile
+    name: str = "a prompt"  # for errors
 
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """One reply.
+    """One reply."""
 
-    Attributes:
-        text: without the end of turn, and without white space at its ends.
-        tokens: int32, the end of turn included.
-        logp: float32, of each token; see `Generated`.
-        stopped: whether it came to its end; otherwise it was cut at `sampling.max_new_tokens`.
-    """
-
-    text: str
-    tokens: np.ndarray
-    logp: np.ndarray
-    stopped: bool
+    text: str  # without the end of turn, and without white space at its ends
+    tokens: np.ndarray  # int32, the end of turn included
+    logp: np.ndarray  # float32, of each token; see `Generated`
+    stopped: bool  # whether it came to its end; otherwise it was cut at `sampling.max_new_tokens`
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-    """A model that writes, but for its adapters.
-
-    Attributes:
-        decoder, base, base_shardings, adapter_shardings, mesh: the model; see `make_generate`.
-        tokenizer: the model's.
-        sampling: how tokens are drawn.
-        vectors_PC: float32, profile vectors; None where no router sees them.
-        lengths: the few lengths, increasing, that prompts are padded to; a program is compiled for each one used.
-        batch_size: rows of every batch; a multiple of the mesh's data x fsdp.
-        longer: how to make room for longer prompts, for the error.
-    """
+    """A model that writes, but for its adapters; see `make_generate`."""
 
     decoder: Decoder
     base: Tree
@@ -82,10 +58,10 @@ class Writer:
     mesh: Mesh
     tokenizer: Tokenizer
     sampling: SamplingConfig
-    vectors_PC: np.ndarray | None
-    lengths: tuple[int, ...]
-    batch_size: int
-    longer: str = "add a longer bucket to data.buckets"
+    vectors_PC: np.ndarray | None  # float32, profile vectors; None where no router sees them
+    lengths: tuple[int, ...]  # increasing: what prompts are padded to; a program is compiled for each one used
+    batch_size: int  # rows of every batch; a multiple of the mesh's data x fsdp
+    longer: str = "add a longer bucket to data.buckets"  # how to make room for longer prompts, for the error
 
     @functools.cached_property
     def generate(self) -> Callable[..., Generated]:
@@ -104,12 +80,7 @@ def generate_texts(
 
     The same prompt, profile vector, index and seed get the same text, whatever else is asked for.
 
-    Args:
-        writer: the model.
-        adapters: its adapters, on the devices.
-        prompts: what is asked for; two that are alike differ in their `index`, or get the same reply.
-        seed: of all draws.
-        progress: show a bar.
+    Two prompts that are alike differ in their `index`, or get the same reply.
 
     Raises:
         CumaError: a prompt that is empty or too long; before anything is computed.
@@ -139,10 +110,6 @@ def generate_texts(
 
 def prompt_tokens(tokenizer: Tokenizer, messages: Sequence[Message]) -> np.ndarray:
     """The tokens before a reply, int32 [T]: those that training on whole conversations puts before it.
-
-    Args:
-        tokenizer: the model's.
-        messages: the turns, the user's last.
 
     Raises:
         CumaError: no user's turn at the end, an empty turn, or turns that the template refuses.

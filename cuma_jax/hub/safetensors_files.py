@@ -13,11 +13,7 @@ _DTYPES = ("F64", "F32", "F16", "BF16")
 
 
 class SafetensorsFolder:
-    """The tensors of a folder, over all its shards.
-
-    Attributes:
-        shapes: tensor name -> shape, as stored ([out, in] linears).
-    """
+    """The tensors of a folder, over all its shards, and their shapes, as stored ([out, in] linears)."""
 
     def __init__(self, folder: Path):
         """Reads the headers of every file.

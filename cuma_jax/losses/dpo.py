@@ -24,7 +24,6 @@ def dpo_sums(
         reference_B2: the same under the reference.
         count_B2: float32, numbers of these tokens.
         weight_B: weight of each pair; 0 leaves it out.
-        config: the dpo section of a run's config.
 
     Returns:
         `loss`, that of the pair and `nll` times the chosen reply's loss per token. `chosen_reward`, `rejected_reward`:

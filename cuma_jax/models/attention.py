@@ -19,15 +19,10 @@ SHARED = -1
 
 @flax.struct.dataclass
 class Segments:
-    """Several conversations in one row, which do not see each other.
+    """Several conversations in one row, which do not see each other."""
 
-    Attributes:
-        segment_BT: int32, number of the conversation that each token belongs to, 0 up; or `SHARED`.
-        position_BT: int32, each token's position in its conversation.
-    """
-
-    segment_BT: jax.Array
-    position_BT: jax.Array
+    segment_BT: jax.Array  # int32, number of the conversation that each token belongs to, 0 up; or `SHARED`
+    position_BT: jax.Array  # int32, each token's position in its conversation
 
 
 def rotary_frequencies(config: DecoderConfig) -> np.ndarray:
@@ -121,13 +116,8 @@ def cudnn_refuses(dtype: Any, head_dim: int, masked: tuple[int, ...], capability
     """Why cudnn's flash attention, forward and backward, cannot run; empty where it can.
 
     The limits are those of jax 0.10.2 (`check_is_flash_attention` of its cudnn/fused_attention_stablehlo.py), where a
-    mask becomes a bias, and cuDNN's own support matrix (SM80 or newer).
-
-    Args:
-        dtype: of queries, keys and values.
-        head_dim: width of a head.
-        masked: numbers of queries and of keys where there is a mask beside the causal one, else empty.
-        capability: see `cuda_capability`.
+    mask becomes a bias, and cuDNN's own support matrix (SM80 or newer). `masked` are the numbers of queries and of keys
+    where there is a mask beside the causal one, else empty; `capability`: see `cuda_capability`.
     """
     if capability is None:
         return "needs an NVIDIA GPU"

@@ -25,15 +25,10 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Stack:
-    """Layers that are alike.
+    """Layers that are alike."""
 
-    Attributes:
-        layer: one of them, without weights.
-        variables: `params` and `adapters` of all, stacked [L, ...], or a list with one tree per layer.
-    """
-
-    layer: Layer
-    variables: Any
+    layer: Layer  # one of them, without weights
+    variables: Any  # `params` and `adapters` of all, stacked [L, ...], or a list with one tree per layer
 
 
 class CachedDecoder:
@@ -42,8 +37,6 @@ class CachedDecoder:
     Meant to be made inside a jitted function, outside its loop.
 
     Args:
-        decoder: without dropout.
-        base, adapters: its variables.
         profile_BC: each row's profile vector, or None where no router sees it.
         slots: S, the most tokens that a row can have.
         unroll: single tokens go through layers that have arrays of their own, transposed (see `quantised.Transposed`),
@@ -114,10 +107,7 @@ class CachedDecoder:
         """Logits after one more token per row, float32 [B,V]; the cache with it; and the token's hidden states [B,D]
         below the first adapted layer (None where every layer is adapted).
 
-        Args:
-            tokens_B: int32, the new tokens.
-            position_B: int32, their positions: how many tokens the rows had, less than S.
-            caches: of each stack of layers.
+        `position_B` are the new tokens' positions: how many tokens the rows had, less than S.
         """
         at = Segments(jnp.zeros_like(tokens_B)[:, None], position_B[:, None])
         shared = (rotary_table(self.decoder.config, self.slots, at), jnp.ones_like(tokens_B, bool)[:, None])

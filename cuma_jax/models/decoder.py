@@ -46,27 +46,16 @@ def with_offset(weight: jax.Array, offset: jax.Array | None) -> jax.Array:
 
 
 class Layer(nn.Module):
-    """One pre-norm transformer layer; with `adapter`, what is trained beside it.
-
-    Attributes:
-        config: shapes of the base.
-        dtype: compute dtype, and the dtype of the frozen weights.
-        attention: kernel name for `attend`.
-        adapter: None for a layer that is only frozen.
-        router: router settings.
-        deterministic: no dropout.
-        quantize: how the linears are stored, see `ModelConfig.quantize`.
-        transposed: the linears' weights are given as [O,I], see `quantised.Transposed`; not with int8.
-    """
+    """One pre-norm transformer layer; with `adapter`, what is trained beside it."""
 
     config: DecoderConfig
-    dtype: Any
+    dtype: Any  # compute dtype, and the dtype of the frozen weights
     attention: str
-    adapter: AdapterConfig | None
+    adapter: AdapterConfig | None  # None for a layer that is only frozen
     router: RouterConfig
     deterministic: bool = True
-    quantize: str = "none"
-    transposed: bool = False
+    quantize: str = "none"  # how the linears are stored, see `ModelConfig.quantize`
+    transposed: bool = False  # the linears' weights are given as [O,I], see `quantised.Transposed`; not with int8
 
     @nn.compact
     def __call__(
@@ -172,29 +161,16 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The language model: embedding, frozen layers, adapted layers, logits where they are asked for.
-
-    Attributes:
-        config: shapes of the base.
-        adapter: what is trained in the adapted layers; None, or kind none: no layer is adapted.
-        router: router settings.
-        projection_layers, projection_dim: trainable projection of the profile vector (0: none).
-        profile_dropout: dropout on the profile vector.
-        field_dropout, field_widths: probability that a field's block of the profile vector is set to zero, and the
-            columns of each block.
-        dtype: compute dtype.
-        attention, remat, quantize: see `ModelConfig`.
-        deterministic: no dropout.
-    """
+    """The language model: embedding, frozen layers, adapted layers, logits where they are asked for."""
 
     config: DecoderConfig
-    adapter: AdapterConfig | None = None
+    adapter: AdapterConfig | None = None  # what is trained in the adapted layers; None, or kind none: none is adapted
     router: RouterConfig = dataclasses.field(default_factory=RouterConfig)
-    projection_layers: int = 0
+    projection_layers: int = 0  # of the trainable projection of the profile vector; 0: none
     projection_dim: int = 128
     profile_dropout: float = 0.0
-    field_dropout: float = 0.0
-    field_widths: tuple[int, ...] = ()
+    field_dropout: float = 0.0  # probability that a field's block of the profile vector is set to zero
+    field_widths: tuple[int, ...] = ()  # columns of each block
     dtype: Any = jnp.float32
     attention: str = "auto"
     remat: str = "none"
@@ -279,11 +255,7 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, dict[str, dict[str, RouterStats]]]:
         """Adapted layers, [B,T,D] before the final norm, and the routers' sums stacked over layers [L, ...].
 
-        Args:
-            x_BTD: from `lower`.
-            lengths_B: valid tokens of each row.
-            profile_BXC: one profile vector per row [B,C]; with `segments`, one per segment [B,G,C] where they differ.
-            segments: where several conversations share a row.
+        `profile_BXC` is one profile vector per row [B,C]; with `segments`, one per segment [B,G,C] where they differ.
         """
         if not self.n_adapted:
             return x_BTD, {}

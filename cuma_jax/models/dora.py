@@ -33,17 +33,11 @@ def relative_norm(w_IO: jax.Array, a_IR: jax.Array, b_RO: jax.Array, scale: floa
 
 
 class Dora(nn.Module):
-    """What DoRA adds to every adapted linear that reads the same input; nothing, bit for bit, while untrained.
-
-    Attributes:
-        adapter: rank, scale, dropout.
-        outputs: adapted linear -> (output width, logical axis of it).
-        input_axis: logical axis of the input width, from the base weight.
-    """
+    """What DoRA adds to every adapted linear that reads the same input; nothing, bit for bit, while untrained."""
 
     adapter: AdapterConfig
-    outputs: Mapping[str, tuple[int, str]]
-    input_axis: str
+    outputs: Mapping[str, tuple[int, str]]  # adapted linear -> (output width, logical axis of it)
+    input_axis: str  # logical axis of the input width, from the base weight
 
     @nn.compact
     def __call__(
@@ -51,10 +45,7 @@ class Dora(nn.Module):
     ) -> dict[str, jax.Array]:
         """Adapted linear -> [B,T,O] to add to its frozen output.
 
-        Args:
-            x_BTI: input of the linears, in the compute dtype.
-            frozen: adapted linear -> (its frozen weight [I,O], `x` times it [B,T,O] without the bias).
-            deterministic: no dropout.
+        `frozen` is adapted linear -> (its frozen weight [I,O], `x` times it [B,T,O] without the bias).
         """
         width, rank, scale, dtype = x_BTI.shape[-1], self.adapter.rank, lora_scale(self.adapter), x_BTI.dtype
         dropped_BTI = nn.Dropout(self.adapter.dropout, deterministic=deterministic)(x_BTI)

@@ -37,36 +37,20 @@ class Experts(nn.Module):
     """The experts of every adapted linear that reads the same input (q, k and v, for one).
 
     A starts uniform in +-1/sqrt(I) and B at zero, so an untrained adapter changes nothing, bit for bit.
-
-    Attributes:
-        adapter: experts, rank, scale, which A is shared.
-        router: router settings.
-        outputs: adapted linear -> (output width, logical axis of it).
-        input_axis: logical axis of the input width, from the base weight.
     """
 
     adapter: AdapterConfig
     router: RouterConfig
-    outputs: Mapping[str, tuple[int, str]]
-    input_axis: str
+    outputs: Mapping[str, tuple[int, str]]  # adapted linear -> (output width, logical axis of it)
+    input_axis: str  # logical axis of the input width, from the base weight
 
     @nn.compact
     def __call__(
         self, x_BTI: jax.Array, profile_BXC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
     ) -> tuple[dict[str, jax.Array], dict[str, RouterStats]]:
-        """What the experts add.
-
-        Args:
-            x_BTI: input of the linears, in the compute dtype.
-            profile_BXC: profile vectors, see `Router`, or None where the router does not see them.
-            valid_BT: bool, which tokens are not padding.
-            deterministic: no dropout.
-
-        Returns:
-            adapted linear -> [B,T,O] to add to its frozen output, and router name -> its sums.
-        """
-        adapter = self.adapter
-        scale = lora_scale(adapter)
+        """Adapted linear -> [B,T,O] to add to its frozen output, and router name -> its sums; the arguments: see
+        `Router`."""
+        adapter, scale = self.adapter, lora_scale(self.adapter)
         gates, stats = self._gates(x_BTI, profile_BXC, valid_BT, deterministic)
         width, rank = x_BTI.shape[-1], adapter.rank
         a_experts = 1 if adapter.shared_a else adapter.experts

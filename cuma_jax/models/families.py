@@ -8,11 +8,11 @@ Shapes: V vocabulary, D model width, L layers, H query heads, G key/value heads,
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cuma_jax.hub.gguf import read_fields
 from cuma_jax.hub.model_files import ModelFiles, read_config
 from cuma_jax.runtime.errors import CumaError
 
@@ -23,62 +23,37 @@ FAMILIES = ("llama", "qwen2", "qwen3")
 class RopeScaling:
     """How rotary frequencies are stretched beyond the trained context.
 
-    Attributes:
-        kind: `linear` divides every frequency by `factor`; `llama3` divides only the low ones, with a smooth step
-            between `low_freq_factor` and `high_freq_factor` (Llama 3.1 model card; `_compute_llama3_parameters`
-            in transformers).
-        factor: the stretch.
-        low_freq_factor: llama3 only; wavelengths above original_max_position / low_freq_factor are stretched.
-        high_freq_factor: llama3 only; wavelengths below original_max_position / high_freq_factor are kept.
-        original_max_position: llama3 only; the context the model was first trained on, in tokens.
+    `linear` divides every frequency by `factor`; `llama3` divides only the low ones, with a smooth step between
+    `low_freq_factor` and `high_freq_factor` (Llama 3.1 model card; `_compute_llama3_parameters` in transformers).
     """
 
     kind: Literal["linear", "llama3"]
     factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_max_position: int = 8192
+    low_freq_factor: float = 1.0  # wavelengths above original_max_position / low_freq_factor are stretched
+    high_freq_factor: float = 4.0  # wavelengths below original_max_position / high_freq_factor are kept
+    original_max_position: int = 8192  # the context the model was first trained on, in tokens
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Shapes and constants of one decoder.
-
-    Attributes:
-        vocab: rows of the embedding V.
-        width: model width D.
-        layers: number of layers L.
-        heads: query heads H.
-        kv_heads: key and value heads G; divides H.
-        head_dim: width of a head K.
-        ffn: width of the MLP F.
-        norm_eps: epsilon of every RMS norm.
-        rope_theta: base of the rotary frequencies.
-        rope_scaling: stretch of the rotary frequencies, or None.
-        qk_norm: RMS norm over each head of q and k (Qwen3).
-        qkv_bias: biases on q, k and v (Qwen2).
-        o_bias: bias on o.
-        mlp_bias: biases on gate, up and down.
-        tied: the unembedding is the embedding.
-        family: one of FAMILIES.
-    """
+    """Shapes and constants of one decoder."""
 
     vocab: int
     width: int
     layers: int
-    heads: int
-    kv_heads: int
+    heads: int  # query heads
+    kv_heads: int  # divides `heads`
     head_dim: int
     ffn: int
     norm_eps: float
-    rope_theta: float
+    rope_theta: float  # base of the rotary frequencies
     rope_scaling: RopeScaling | None = None
-    qk_norm: bool = False
-    qkv_bias: bool = False
+    qk_norm: bool = False  # RMS norm over each head of q and k (Qwen3)
+    qkv_bias: bool = False  # (Qwen2)
     o_bias: bool = False
-    mlp_bias: bool = False
-    tied: bool = False
-    family: str = "llama"
+    mlp_bias: bool = False  # on gate, up and down
+    tied: bool = False  # the unembedding is the embedding
+    family: str = "llama"  # one of FAMILIES
 
 
 SHAPES: dict[str, DecoderConfig] = {
@@ -125,15 +100,6 @@ def layer_params(config: DecoderConfig) -> int:
     return num_params(config) - config.vocab * config.width * (1 if config.tied else 2)
 
 
-def model_type(files: ModelFiles) -> str:
-    """The `model_type` of a Hugging Face folder, or the architecture of a GGUF file or a named shape."""
-    if files.kind == "random":
-        return _named_shape(files.shape).family
-    if files.kind == "gguf":
-        return str(_gguf_fields(files)["general.architecture"])
-    return str(read_config(_folder(files)).get("model_type", ""))
-
-
 def decoder_config(files: ModelFiles) -> DecoderConfig:
     """The config of the decoder in `files`.
 
@@ -141,18 +107,17 @@ def decoder_config(files: ModelFiles) -> DecoderConfig:
         CumaError: a family, a rope scaling or an attention variant that is not supported, or a missing field.
     """
     if files.kind == "random":
-        return _named_shape(files.shape)
+        if files.shape not in SHAPES:
+            raise CumaError(f"model.source random:{files.shape}: no shape of this name; there are {', '.join(SHAPES)}")
+        return SHAPES[files.shape]
+    assert files.path is not None
     if files.kind == "gguf":
-        return from_gguf_fields(_gguf_fields(files), files.source)
-    return from_hf_config(read_config(_folder(files)), files.source)
+        return from_gguf_fields(read_fields(files.path), files.source)
+    return from_hf_config(read_config(files.path), files.source)
 
 
 def from_hf_config(values: Mapping[str, Any], where: str) -> DecoderConfig:
     """A Hugging Face `config.json`, as written by transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters).
-
-    Args:
-        values: the parsed JSON.
-        where: named in errors.
 
     Raises:
         CumaError: see `decoder_config`.
@@ -233,10 +198,8 @@ def _hf_rope_scaling(rope: dict[str, Any], values: Mapping[str, Any], where: str
 def from_gguf_fields(fields: Mapping[str, Any], where: str) -> DecoderConfig:
     """GGUF metadata, with `tensor:NAME` entries for the tensors that decide the config (see `gguf.py`).
 
-    Args:
-        fields: key -> value; `tensors` is the mapping of tensor name to shape in numpy order, `rope_freqs` the
-            frequency factors [K/2] where the file has them (how GGUF writes llama3 rope scaling).
-        where: named in errors.
+    `tensors` is the mapping of tensor name to shape in numpy order, `rope_freqs` the frequency factors [K/2] where the
+    file has them (how GGUF writes llama3 rope scaling).
 
     Raises:
         CumaError: see `decoder_config`.
@@ -324,20 +287,3 @@ def _checked(config: DecoderConfig, where: str) -> DecoderConfig:
     if config.heads % config.kv_heads:
         raise CumaError(f"{where}: {config.heads} heads are not a multiple of {config.kv_heads} key/value heads")
     return config
-
-
-def _named_shape(shape: str) -> DecoderConfig:
-    if shape not in SHAPES:
-        raise CumaError(f"model.source random:{shape}: no shape of this name; there are {', '.join(SHAPES)}")
-    return SHAPES[shape]
-
-
-def _folder(files: ModelFiles) -> Path:
-    assert files.path is not None
-    return files.path
-
-
-def _gguf_fields(files: ModelFiles) -> Mapping[str, Any]:
-    from cuma_jax.hub.gguf import read_fields  # the gguf package is needed only for GGUF files
-
-    return read_fields(_folder(files))

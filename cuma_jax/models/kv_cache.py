@@ -25,18 +25,14 @@ class KVCache:
 class LayerCache:
     """One layer's view of the cache, after rotary embedding.
 
-    Attributes:
-        k, v: keys and values: the layer's [B,G,S,K], or those of a stack [L,B,G,S,K] of which it is one. Heads come
-            before slots, as the products want them.
-        position_B: int32, the slot of each row's new token; those before it hold the row's tokens, those after it
-            anything finite.
-        layer: which one of the stack; None where there is no stack.
+    Keys and values are the layer's [B,G,S,K], or those of a stack [L,B,G,S,K] of which it is one. Heads come before
+    slots, as the products want them. Slots after a row's new token hold anything finite.
     """
 
     k: jax.Array
     v: jax.Array
-    position_B: jax.Array
-    layer: jax.Array | None = None
+    position_B: jax.Array  # int32, the slot of each row's new token; those before it hold the row's tokens
+    layer: jax.Array | None = None  # which one of the stack; None where there is no stack
 
 
 def attend_to_cache(
@@ -49,11 +45,7 @@ def attend_to_cache(
     """Softmax attention of each row's next token to its prefix, the cached tokens and itself.
 
     Scores and weights are float32, their products with values in the values' dtype, as `attention.attend` has it.
-
-    Args:
-        q_B1HK, k_B1GK, v_B1GK: of the new token, after rotary embedding.
-        cache: the tokens before.
-        prefix: keys and values [P,G,K] that every token sees.
+    `prefix` are keys and values [P,G,K] that every token sees.
 
     Returns:
         [B,1,H,K], and the cached keys and values with the new ones. They are written before they are read: the other

@@ -18,23 +18,14 @@ from cuma_jax.config import RouterConfig
 
 @flax.struct.dataclass
 class RouterStats:
-    """Sums over valid tokens, from which the losses and the expert use are computed after all batches are summed.
+    """Sums over valid tokens, from which the losses and the expert use are computed after all batches are summed."""
 
-    Attributes:
-        selected_E: how many of the K selections of each token fell on each expert, over K.
-        probability_E: full-softmax probabilities (before top-K).
-        gate_E: gate weights (after top-K).
-        z: squared log-sum-exp of the logits.
-        count: number of valid tokens.
-        gate_BE: gate weights summed over the valid tokens of each sequence.
-    """
-
-    selected_E: jax.Array
-    probability_E: jax.Array
-    gate_E: jax.Array
-    z: jax.Array
-    count: jax.Array
-    gate_BE: jax.Array
+    selected_E: jax.Array  # how many of the K selections of each token fell on each expert, over K
+    probability_E: jax.Array  # full-softmax probabilities (before top-K)
+    gate_E: jax.Array  # gate weights (after top-K)
+    z: jax.Array  # squared log-sum-exp of the logits
+    count: jax.Array  # valid tokens
+    gate_BE: jax.Array  # gate weights summed over the valid tokens of each sequence
 
 
 def top_k_mask(logits_E: jax.Array, k: int) -> jax.Array:
@@ -53,12 +44,7 @@ def top_k_mask(logits_E: jax.Array, k: int) -> jax.Array:
 
 
 def gate_weights(logits_E: jax.Array, gate: str, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gate weights from router logits (float32), on the last axis.
-
-    Args:
-        logits_E: [..., E].
-        gate: one of `RouterConfig.gate`.
-        k: experts selected.
+    """Gate weights from router logits (float32), on the last axis; `gate`: see `RouterConfig.gate`.
 
     Returns:
         (gate, full softmax, selection mask), each [..., E]; the gate is exactly 0 off the selection.
@@ -94,12 +80,7 @@ def trainable(module: nn.Module, name: str, init: Callable[..., Any], shape: tup
 
 
 class ProfileProjection(nn.Module):
-    """One linear layer, or two with a ReLU between, from C to M; float32, in the 'adapters' collection.
-
-    Attributes:
-        layers: 1 or 2.
-        dim: M.
-    """
+    """One linear layer, or two with a ReLU between, from C to M; float32, in the 'adapters' collection."""
 
     layers: int
     dim: int
@@ -122,32 +103,23 @@ class Router(nn.Module):
     """`s = MLP([x ; e])`, then a gate over experts. All in float32.
 
     The first layer is split, `W1 [x ; e] = W1x x + W1e e`: the profile's part is computed once per sequence.
-
-    Attributes:
-        config: router settings.
-        experts: number of experts E.
-        input_axis: logical axis of `x`'s width, taken from the adapted linear.
     """
 
     config: RouterConfig
     experts: int
-    input_axis: str
+    input_axis: str  # logical axis of the width of `x`, taken from the adapted linear
 
     @nn.compact
     def __call__(
         self, x_BTI: jax.Array, profile_BXC: jax.Array | None, valid_BT: jax.Array, deterministic: bool
     ) -> tuple[jax.Array, RouterStats]:
-        """Gates of a batch.
+        """gate_BTE float32 (T is 1 when only the profile is seen), and the sums for the balance loss.
 
         Args:
-            x_BTI: input of the adapted linear.
-            profile_BXC: profile vectors, one per row [B,C] or one per token [B,T,C]; None where the router does not see
-                them.
+            x_BTI: input of the adapted linear, in the compute dtype.
+            profile_BXC: one vector per row [B,C] or per token [B,T,C]; None where the router does not see them.
             valid_BT: bool, which tokens are not padding.
             deterministic: no dropout.
-
-        Returns:
-            gate_BTE float32 (T is 1 when only the profile is seen) and the sums for the balance loss.
         """
         config = self.config
         sees_text, sees_profile = "hidden" in config.inputs, "profile" in config.inputs
@@ -190,13 +162,8 @@ def lookup_gate(
 ) -> tuple[jax.Array, RouterStats]:  # fmt: skip
     """The profile vectors as gates: each row's weights over experts, whoever wrote the table decides.
 
-    Args:
-        profile_BXC: one vector per row [B,E] or one per token [B,T,E], each summing to 1.
-        experts: E.
-        valid_BT: bool, which tokens are not padding.
-
-    Returns:
-        gate_BTE float32 (T is 1 for one vector per row) and its sums; the logits are the gates' logarithms.
+    Vectors are one per row [B,E] or one per token [B,T,E], each summing to 1. Returns gate_BTE float32 (T is 1 for one
+    vector per row) and its sums; the logits are the gates' logarithms.
     """
     if profile_BXC is None or profile_BXC.shape[-1] != experts:
         found = "no profile vectors" if profile_BXC is None else f"profile vectors of width {profile_BXC.shape[-1]}"

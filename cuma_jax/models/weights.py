@@ -72,10 +72,7 @@ def load_params(
     """The base's parameter tree, each shard read to its device.
 
     Args:
-        files: where the weights are; `random` draws them (`random_params`, seed 0).
-        config: the decoder's config.
         abstract: tree of jax.ShapeDtypeStruct, as `Decoder` names its 'params'; layers stacked [L, ...].
-        shardings: tree of jax.sharding.Sharding, same structure.
         n_frozen: layers below the first of `adapted_layers`.
         progress: called as tensors are read; None: a bar, where stderr is a terminal.
 
@@ -84,8 +81,7 @@ def load_params(
     """
     if files.kind == "random":
         return random_params(abstract, shardings, 0)
-    plan = _plan(abstract, n_frozen)
-    tensors = open_tensors(files, config)
+    plan, tensors = _plan(abstract, n_frozen), open_tensors(files, config.heads, config.kv_heads)
     _check(tensors, config, plan, files.source)
     return _load(tensors, abstract, shardings, plan, progress)
 
@@ -103,11 +99,7 @@ def random_params(abstract: Mapping[str, Any], shardings: Mapping[str, Any], see
 
 
 class RandomTensors:
-    """A model file that is not there: every tensor is drawn when it is read.
-
-    Attributes:
-        shapes: tensor name -> shape.
-    """
+    """A model file that is not there: every tensor is drawn when it is read."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], seed: int):
         self.shapes, self._seed = shapes, seed
@@ -147,12 +139,10 @@ def _load(
     return jax.tree.unflatten(jax.tree.structure(abstract), [arrays[path] for path in where])
 
 
-def open_tensors(files: ModelFiles, config: DecoderConfig) -> StoredTensors:
+def open_tensors(files: ModelFiles, heads: int, kv_heads: int) -> StoredTensors:
     """The tensors of a Hugging Face folder or a GGUF file, under Hugging Face names."""
     assert files.path is not None
-    if files.kind == "gguf":
-        return GGUFTensors(files.path, config.heads, config.kv_heads)
-    return SafetensorsFolder(files.path)
+    return GGUFTensors(files.path, heads, kv_heads) if files.kind == "gguf" else SafetensorsFolder(files.path)
 
 
 def fingerprint(files: ModelFiles) -> str:
@@ -171,7 +161,7 @@ def fingerprint(files: ModelFiles) -> str:
         fields = read_config(files.path)
     digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
     # No config is needed to look at stored bytes, so that this works for any family, encoders included.
-    tensors: StoredTensors = GGUFTensors(files.path, 1, 1) if files.kind == "gguf" else SafetensorsFolder(files.path)
+    tensors = open_tensors(files, 1, 1)
     for name in sorted(tensors.shapes):
         digest.update(f"{name} {tensors.shapes[name]} {tensors.dtype(name)}".encode())
         size, piece = tensors.nbytes(name), _SAMPLE_BYTES // _SAMPLE_PIECES

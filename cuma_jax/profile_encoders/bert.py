@@ -22,27 +22,16 @@ from cuma_jax.runtime.errors import CumaError
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Shape of a BERT encoder.
-
-    Attributes:
-        vocab: V, rows of the token table.
-        width: D.
-        layers: L.
-        heads: H; K is D/H.
-        ffn: F.
-        positions: S, the longest sequence the learned positions cover, in tokens.
-        types: rows of the token type table; every token here is of type 0.
-        norm_eps: added to the variance in layer norms.
-    """
+    """Shape of a BERT encoder."""
 
     vocab: int
     width: int
     layers: int
     heads: int
     ffn: int
-    positions: int
-    types: int
-    norm_eps: float
+    positions: int  # the longest sequence the learned positions cover, in tokens
+    types: int  # rows of the token type table; every token here is of type 0
+    norm_eps: float  # added to the variance in layer norms
 
 
 _CONFIG_NAMES = {
@@ -92,11 +81,7 @@ def bert_config(folder: pathlib.Path) -> BertConfig:
 
 
 class Bert(nn.Module):
-    """The encoder; `apply({'params': params}, tokens_BT, lengths_B)` gives the last layer's hidden states.
-
-    Attributes:
-        config: the shape.
-    """
+    """The encoder; `apply({'params': params}, tokens_BT, lengths_B)` gives the last layer's hidden states."""
 
     config: BertConfig
 
@@ -171,10 +156,9 @@ class _LayerNorm(nn.Module):
         return centred_BTD * jax.lax.rsqrt(variance_BT1 + self.eps) * scale_D[None, None] + bias_D[None, None]
 
 
-def _weight(module: nn.Module, name: str, shape: Any, axes: Any, init: Any = None) -> jax.Array:
+def _weight(module: nn.Module, name: str, shape: Any, axes: Any, init: Any = None) -> Any:
     init = init or nn.initializers.normal(0.02)
-    value: Any = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
-    return value
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
 
 
 # Our leaf -> the checkpoint's name (without .weight / .bias), inside encoder.layer.N.
@@ -223,23 +207,21 @@ def load_bert(folder: pathlib.Path, config: BertConfig) -> dict[str, Any]:
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise CumaError(f"{path}: {name} has shape {tensors[name].shape}; config.json asks for {shape}")
+        tensors[name] = np.asarray(tensors[name], np.float32)
 
-    def norm(name: str) -> dict[str, np.ndarray]:
-        return {"scale": _float32(tensors[f"{name}.weight"]), "bias": _float32(tensors[f"{name}.bias"])}
-
-    def dense(name: str) -> dict[str, np.ndarray]:
-        return {"kernel": _float32(tensors[f"{name}.weight"]).T, "bias": _float32(tensors[f"{name}.bias"])}
+    def module(theirs: str, norm: bool) -> dict[str, np.ndarray]:
+        weight, bias = tensors[f"{theirs}.weight"], tensors[f"{theirs}.bias"]
+        return {"scale": weight, "bias": bias} if norm else {"kernel": weight.T, "bias": bias}
 
     def stacked(ours: str, theirs: str) -> dict[str, np.ndarray]:
-        read = norm if ours.endswith("norm") else dense
-        layers = [read(f"encoder.layer.{layer}.{theirs}") for layer in range(config.layers)]
-        return {leaf: np.stack([layer[leaf] for layer in layers]) for leaf in layers[0]}
+        layers = [module(f"encoder.layer.{i}.{theirs}", ours.endswith("norm")) for i in range(config.layers)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
 
     return {
-        "tokens": _float32(tensors["embeddings.word_embeddings.weight"]),
-        "positions": _float32(tensors["embeddings.position_embeddings.weight"]),
-        "types": _float32(tensors["embeddings.token_type_embeddings.weight"]),
-        "embed_norm": norm("embeddings.LayerNorm"),
+        "tokens": tensors["embeddings.word_embeddings.weight"],
+        "positions": tensors["embeddings.position_embeddings.weight"],
+        "types": tensors["embeddings.token_type_embeddings.weight"],
+        "embed_norm": module("embeddings.LayerNorm", True),
         "layers": {ours: stacked(ours, theirs) for ours, theirs in _LAYER_NAMES.items()},
     }
 
@@ -260,7 +242,3 @@ def _expected_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
             shapes[f"encoder.layer.{layer}.{theirs}.weight"] = kernel
             shapes[f"encoder.layer.{layer}.{theirs}.bias"] = (out,)
     return shapes
-
-
-def _float32(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array, np.float32)

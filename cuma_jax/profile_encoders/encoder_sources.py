@@ -40,23 +40,13 @@ class Encodes(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """The language model itself, as a text encoder.
-
-    Attributes:
-        config: its shapes.
-        params: its 'params' tree, with `frozen_layers`, `adapted_layers` or both; it is not copied.
-        tokenizer: its tokenizer.
-        fingerprint: hash of its weights.
-        source: its name in messages.
-        dtype: compute dtype.
-        attention, quantize: see `ModelConfig`.
-    """
+    """The language model itself, as a text encoder."""
 
     config: DecoderConfig
-    params: Any
+    params: Any  # its 'params' tree, with `frozen_layers`, `adapted_layers` or both; it is not copied
     tokenizer: Encodes
-    fingerprint: str
-    source: str = "backbone"
+    fingerprint: str  # hash of its weights
+    source: str = "backbone"  # its name in messages
     dtype: Any = jnp.float32
     attention: str = "auto"
     quantize: str = "none"
@@ -65,10 +55,7 @@ class Backbone:
 def load_encoder(config: ProfileConfig, cache_dir: str = "", backbone: Backbone | None = None) -> TextEncoder:
     """The encoder that `config.encoder` names.
 
-    Args:
-        config: profile settings.
-        cache_dir: folder of downloads (`run.cache_dir`).
-        backbone: the loaded language model; needed when `config.encoder` is `backbone`.
+    `backbone` is the loaded language model; needed when `config.encoder` is `backbone`.
 
     Raises:
         CumaError: the source cannot be had, or is neither a BERT encoder nor a decoder that the project knows.
@@ -87,15 +74,13 @@ def _bert_encoder(config: ProfileConfig, folder: pathlib.Path) -> TextEncoder:
     shape = bert_config(folder)
     tokenize, pad_id = _folder_tokenizer(folder)
 
-    def hidden(params: Any, tokens_BT: jax.Array, lengths_B: jax.Array) -> jax.Array:
-        hidden_BTD: Any = Bert(shape).apply({"params": params}, tokens_BT, lengths_B)
-        return hidden_BTD
+    def hidden(params: Any, tokens_BT: jax.Array, lengths_B: jax.Array) -> Any:
+        return Bert(shape).apply({"params": params}, tokens_BT, lengths_B)
 
+    digests = (_digest(folder / name) for name in ("config.json", "tokenizer.json", "model.safetensors"))
     return TextEncoder(
         source=config.encoder,
-        fingerprint=content_key(
-            *(_digest(folder / name) for name in ("config.json", "tokenizer.json", "model.safetensors"))
-        ),
+        fingerprint=content_key(*digests),
         width=shape.width,
         pooling=config.pooling,
         max_length=config.max_length,

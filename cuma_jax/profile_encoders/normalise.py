@@ -17,18 +17,11 @@ FLOAT_NOISE = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Normaliser:
-    """`(x - mean) @ projection`, then division by the length if `l2`.
+    """`(x - mean) @ projection`, then division by the length if `l2`."""
 
-    Attributes:
-        mean_C: float64; subtracted first. Empty: nothing is subtracted.
-        projection_CK: float64. Empty: no product. One column [C, 1] of scales if `diagonal`.
-        diagonal: `projection_CK` scales each coordinate instead.
-        l2: divide each vector by its length.
-    """
-
-    mean_C: np.ndarray
-    projection_CK: np.ndarray
-    diagonal: bool = False
+    mean_C: np.ndarray  # float64; empty: nothing is subtracted
+    projection_CK: np.ndarray  # float64; empty: no product
+    diagonal: bool = False  # `projection_CK` is one column [C, 1], which scales each coordinate instead
     l2: bool = False
 
     def width(self, encoder_width: int) -> int:
@@ -54,11 +47,8 @@ def fit_normaliser(vectors_NC: np.ndarray, kind: str, components: int) -> Normal
     `whiten` is PCA: centre, rotate to the principal axes, keep the leading ones, scale each to unit (population)
     variance over the N vectors. Axes that hold no more than rounding become zero columns, so the width depends only
     on `components` and C: fewer distinct vectors than components, or none at all, is no special case.
-
-    Args:
-        vectors_NC: the training vectors, each distinct text once.
-        kind: one of `ProfileConfig.normalise`.
-        components: K, for `whiten` (at most C).
+    `kind` is one of `ProfileConfig.normalise`, `components` K for `whiten` (at most C); each distinct text stands in
+    `vectors_NC` once.
     """
     nothing = np.zeros(0), np.zeros((0, 0))
     if kind in ("none", "l2"):

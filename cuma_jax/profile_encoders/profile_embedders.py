@@ -28,24 +28,17 @@ MAX_VALUES = 1024
 class ProfileEmbedder:
     """Text to normalised vector, with the statistics fitted in training.
 
-    Attributes:
-        granularity: see `ProfileConfig`. `field` lays one block per field side by side, in the order of `fields`;
-            a field that a profile lacks is a block of zeros.
-        fields: the profile fields of the survey.
-        normalisers: one per field, or one for the whole profile.
-        encoder_info: source, fingerprint, width, pooling and longest text of the encoder it was fitted with.
-        encoder: None where no encoder is at hand; then nothing new can be embedded.
-        sentence: how a whole profile is worded.
-        derived: those of `fields` that follow from the country; a profile that lacks them gets them.
+    Granularity `field` lays one block per field side by side, in the order of `fields`; a field that a profile lacks is
+    a block of zeros.
     """
 
     granularity: str
-    fields: tuple[str, ...]
-    normalisers: dict[str, Normaliser]
-    encoder_info: dict[str, Any]
-    encoder: TextEncoder | None = None
-    sentence: Style = "natural"
-    derived: tuple[str, ...] = ()
+    fields: tuple[str, ...]  # of the survey
+    normalisers: dict[str, Normaliser]  # one per field, or one for the whole profile
+    encoder_info: dict[str, Any]  # of what it was fitted with: source, fingerprint, width, pooling, max_length
+    encoder: TextEncoder | None = None  # None where no encoder is at hand; then nothing new can be embedded
+    sentence: Style = "natural"  # how a whole profile is worded
+    derived: tuple[str, ...] = ()  # those of `fields` that follow from the country; a profile that lacks them gets them
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -53,13 +46,7 @@ class ProfileEmbedder:
         return tuple(normaliser.width(self.encoder_info["width"]) for normaliser in self.normalisers.values())
 
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
-        """Vectors of any profiles, seen before or not.
-
-        Args:
-            values: N profiles as field -> value; fields may be absent, and derived ones then follow from the country.
-
-        Returns:
-            float32 [N, M].
+        """Vectors of any profiles (field -> value), seen before or not, float32 [N, M]; fields may be absent.
 
         Raises:
             CumaError: an unknown field, no encoder at hand, or a text that is too long for it.
@@ -83,13 +70,7 @@ class ProfileEmbedder:
     def table_rows(
         self, values: Sequence[Mapping[str, str]], texts: Sequence[str], vectors_NC: np.ndarray
     ) -> np.ndarray:
-        """Table rows from encoded texts: normalised block by block, and laid side by side.
-
-        Args:
-            values: N profiles.
-            texts: distinct texts, all that `values` need.
-            vectors_NC: their vectors.
-        """
+        """Table rows from encoded texts, all that `values` need: normalised block by block, and laid side by side."""
         row = {text: number for number, text in enumerate(texts)}
         texts_N, blocks = [self.texts(profile) for profile in values], []
         for block, normaliser in self.normalisers.items():
@@ -140,18 +121,12 @@ class CategoricalEmbedder:
 
     For a lookup (`router.inputs`), the vector is the gate itself: a one for the value's expert, and 1/V for all of them
     where the value is new or absent.
-
-    Attributes:
-        fields: the profile fields of the survey.
-        values: the V training values of each field, sorted.
-        lookup: whether vectors are gates.
-        derived: those of `fields` that follow from the country; a profile that lacks them gets them.
     """
 
     fields: tuple[str, ...]
-    values: dict[str, tuple[str, ...]]
-    lookup: bool = False
-    derived: tuple[str, ...] = ()
+    values: dict[str, tuple[str, ...]]  # the V training values of each field, sorted
+    lookup: bool = False  # whether vectors are gates
+    derived: tuple[str, ...] = ()  # see `ProfileEmbedder`
 
     @property
     def widths(self) -> tuple[int, ...]:

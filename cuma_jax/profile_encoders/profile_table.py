@@ -35,19 +35,12 @@ FILE = "profile_table.npz"
 
 @dataclasses.dataclass(frozen=True)
 class ProfileTable:
-    """One vector for each distinct profile of the survey, and the means to embed others.
+    """One vector for each distinct profile of the survey, and the means to embed others."""
 
-    Attributes:
-        vectors_PM: float32 [P, M], row numbers as in `Profiles`.
-        vocab: the values of each field in the survey.
-        codes_PF: int32 [P, F], positions in `vocab`, -1 where missing.
-        embedder: embeds profiles that are not in the table.
-    """
-
-    vectors_PM: np.ndarray
-    vocab: dict[str, tuple[str, ...]]
-    codes_PF: np.ndarray
-    embedder: ProfileEmbedder | CategoricalEmbedder
+    vectors_PM: np.ndarray  # float32, row numbers as in `Profiles`
+    vocab: dict[str, tuple[str, ...]]  # the values of each field in the survey
+    codes_PF: np.ndarray  # int32, positions in `vocab`, -1 where missing
+    embedder: ProfileEmbedder | CategoricalEmbedder  # embeds profiles that are not in the table
 
     @property
     def width(self) -> int:
@@ -89,11 +82,7 @@ class ProfileTable:
 
     @classmethod
     def load(cls, folder: pathlib.Path, encoder: TextEncoder | None = None) -> "ProfileTable":
-        """Reads what `save` wrote.
-
-        Args:
-            folder: the run's folder.
-            encoder: the encoder of the run, for profiles that are not in the table.
+        """Reads what `save` wrote; `encoder` is the run's, for profiles that are not in the table.
 
         Raises:
             CumaError: no such file, a damaged one, or another encoder than the run's.
@@ -134,15 +123,9 @@ def build_profile_table(
     respondents have it, and keeps one component for every `values_per_component` of them. A field with a single
     training value tells training profiles nothing: it whitens to one column of zeros.
 
-    Args:
-        profiles: the distinct profiles of the survey.
-        train_P: bool [P]; which profiles have training answers.
-        config: profile settings.
-        encoder: from `load_encoder(config, ...)`; None for granularity `categorical`, which encodes no text.
-        cache: the configured cache folder; encoded texts are kept there by content.
-        seed: of the shuffle, for `config.shuffle`.
-        progress: report progress on stderr.
-        lookup: categorical only: vectors are gates, see `CategoricalEmbedder`.
+    `train_P` is bool [P], which profiles have training answers; `encoder` is None for granularity `categorical`, which
+    encodes no text; texts that are encoded are kept below `cache`, by content; `seed` is that of `config.shuffle`;
+    `lookup`: vectors are gates, see `CategoricalEmbedder`.
 
     Raises:
         CumaError: no profile fields, no training profile, a text too long for the encoder, a field with too many values
@@ -174,7 +157,6 @@ def _fit_texts(
     cache: str | pathlib.Path,
     progress: bool,
 ) -> tuple[ProfileEmbedder, np.ndarray]:
-    """The embedder of texts, and the vectors of all profiles."""
     embedder = ProfileEmbedder(
         config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived
     )

@@ -34,42 +34,25 @@ Hidden = Callable[[Any, jax.Array, jax.Array], jax.Array]
 class TextEncoder:
     """A frozen encoder; weights are read when the first text is encoded.
 
-    Attributes:
-        source: where it comes from, for messages.
-        fingerprint: hash of weights and tokenizer; equal fingerprints encode alike, but for rounding.
-        width: C.
-        pooling: `last`, `mean`, or `mean_padded`; the last averages padding in, up to the longest text among the
-            PADDED_BATCH texts encoded together, so a vector depends on its batch mates (as in the official code;
-            padding is on the right here, and a decoder's padding also attends to padding before it).
-        max_length: longest text in tokens that the config allows.
-        positions: longest sequence in tokens that the encoder can take; 0: no limit of its own.
-        tokenize: text -> token ids with the special tokens that the encoder was trained with.
-        pad_id: token of the padding.
-        dtype: name of the compute dtype; part of the cache key, not of what the encoder is.
-        load: gives the forward function and its weights.
+    Pooling is `last`, `mean`, or `mean_padded`; the last averages padding in, up to the longest text among the
+    PADDED_BATCH texts encoded together, so a vector depends on its batch mates (as in the official code; padding is on
+    the right here, and a decoder's padding also attends to padding before it).
     """
 
-    source: str
-    fingerprint: str
+    source: str  # where it comes from, for messages
+    fingerprint: str  # hash of weights and tokenizer; equal fingerprints encode alike, but for rounding
     width: int
     pooling: str
-    max_length: int
-    positions: int
-    tokenize: Callable[[str], list[int]]
+    max_length: int  # longest text in tokens that the config allows
+    positions: int  # longest sequence in tokens that the encoder can take; 0: no limit of its own
+    tokenize: Callable[[str], list[int]]  # with the special tokens that the encoder was trained with
     pad_id: int
-    dtype: str
-    load: Callable[[], tuple[Hidden, Any]]
+    dtype: str  # of computing; part of the cache key, not of what the encoder is
+    load: Callable[[], tuple[Hidden, Any]]  # gives the forward function and its weights
     _loaded: Any = dataclasses.field(default=None, repr=False)
 
     def encode(self, texts: Sequence[str], progress: bool = True) -> np.ndarray:
-        """Encodes texts.
-
-        Args:
-            texts: N texts.
-            progress: report rows/s and the time left on stderr.
-
-        Returns:
-            float32 [N, C], in the order of `texts`.
+        """Vectors of texts, float32 [N, C], in their order; `progress`: report rows/s and the time left on stderr.
 
         Raises:
             CumaError: a text is longer than `max_length` or `positions` (it is named), or is no token at all.

@@ -19,11 +19,7 @@ in the text (Qwen3 cuts an answer at `</think>`), and so that a text reads the s
 
 
 class Markers:
-    """Finds markers in a text and breaks them up.
-
-    Args:
-        tokens: the tokenizer's own added tokens.
-    """
+    """Finds markers in a text and breaks them up: known ones, and `tokens`, the tokenizer's own added ones."""
 
     def __init__(self, tokens: Iterable[str] = ()):
         markers = {m for m in (*KNOWN_MARKERS, *tokens) if m.strip()}

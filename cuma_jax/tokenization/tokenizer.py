@@ -36,11 +36,8 @@ _DATES = (
 class Tokenizer:
     """Text to token ids and back, with the model's chat template.
 
-    Attributes:
-        name: the source; named in errors.
-        pad_id: token for padding (lengths mask it, so any id would do).
-        end_of_turn_id: the special token that ends an assistant turn in the chat template.
-        vocab_size: number of token ids, added tokens included.
+    `end_of_turn_id` is the special token that ends an assistant turn; `vocab_size` takes in added tokens; lengths mask
+    `pad_id`, so any id would do.
     """
 
     def __init__(self, backend: Any, name: str, chat: bool = True):
@@ -122,10 +119,7 @@ class Tokenizer:
         safe = [message | {"content": self.neutralise(message["content"])} for message in messages]
         try:
             return self._backend.apply_chat_template(
-                safe,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                enable_thinking=False,
+                safe, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
             )
         except jinja2.TemplateError as error:
             roles = ", ".join(message["role"] for message in messages)
@@ -142,9 +136,6 @@ class Tokenizer:
         generation prompt. Where a template writes an earlier turn otherwise than the last one (Qwen3 opens only the
         last with an empty think block), all turns are written as the last one is. Contents lose white space at both
         ends.
-
-        Args:
-            messages: the turns, at least one of them the assistant's and not empty.
 
         Returns:
             Token ids, and bool [T]: the tokens of every assistant turn's content and of the end of the turn.
@@ -210,11 +201,9 @@ class Tokenizer:
         )
 
     def letter_ids(self, n: int, prompt: str | None = None) -> list[int]:
-        """Ids of the option letters A, B, ... as the first token of an answer.
+        """Ids of the first `n` option letters A, B, ... as the first token of an answer.
 
-        Args:
-            n: number of letters, at most 26.
-            prompt: the rendered text before the letter; None: a short question with the generation prompt.
+        `prompt` is the rendered text before the letter; None: a short question with the generation prompt.
 
         Raises:
             CumaError: a letter that is not one token of its own after the prompt.

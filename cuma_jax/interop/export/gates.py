@@ -34,13 +34,7 @@ def owners(decoder: Decoder) -> dict[str, tuple[str, str]]:
 
 
 def profile_gates(decoder: Decoder, adapters: Tree, vectors_NM: np.ndarray) -> list[Gates]:
-    """The gates of profiles under a router that sees only the profile (or a lookup), one entry per profile.
-
-    Args:
-        decoder: of the run.
-        adapters: numpy leaves.
-        vectors_NM: profile vectors.
-    """
+    """The gates of profiles under a router that sees only the profile (or a lookup), one entry per profile."""
     config = decoder.router
     assert decoder.adapter is not None
     if config.inputs == "lookup":
@@ -48,15 +42,15 @@ def profile_gates(decoder: Decoder, adapters: Tree, vectors_NM: np.ndarray) -> l
             {t: np.broadcast_to(v_E, (decoder.n_adapted, len(v_E))) for t in decoder.adapter.targets}
             for v_E in vectors_NM
         ]
-    profile_NC = jnp.asarray(vectors_NM)
+    profile_NC: Any = jnp.asarray(vectors_NM)
     if decoder.projection_layers:
         projection = ProfileProjection(decoder.projection_layers, decoder.projection_dim)
-        profile_NC = _apply(projection, adapters["projection"], profile_NC)
+        profile_NC = projection.apply({"adapters": adapters["projection"]}, profile_NC)
     router = Router(config, decoder.adapter.experts, "embed")
     nothing, valid = jnp.zeros((len(profile_NC), 1, 1)), jnp.ones((len(profile_NC), 1), bool)
 
-    def of_layer(weights: Tree) -> jax.Array:
-        return _apply(router, weights, nothing, profile_NC, valid, True)[0][:, 0]
+    def of_layer(weights: Tree) -> Any:
+        return router.apply({"adapters": weights}, nothing, profile_NC, valid, True)[0][:, 0]
 
     gate_of: dict[tuple[str, str], np.ndarray] = {}
     for group, name in owners(decoder).values():
@@ -65,17 +59,10 @@ def profile_gates(decoder: Decoder, adapters: Tree, vectors_NM: np.ndarray) -> l
     return [{t: gate_of[owner][:, n] for t, owner in owners(decoder).items()} for n in range(len(vectors_NM))]
 
 
-def _apply(module: Any, weights: Tree, *args: Any) -> Any:
-    return module.apply({"adapters": weights}, *args)
-
-
 def averaged_gates(run: Run, adapters: Tree, pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[Gates]:
     """Mean gates over the tokens of prompts (each prompt counts the same), one entry per profile.
 
-    Args:
-        run: a config made real, of a survey.
-        adapters: on the devices.
-        pairs: of each profile (its row, repeated; the questions that it is asked).
+    `pairs` are of each profile (its row, repeated; the questions that it is asked).
     """
     of_N = np.concatenate([np.full(len(questions), n) for n, (_, questions) in enumerate(pairs)])
     layout = run.prediction

@@ -15,19 +15,10 @@ from cuma_jax.runtime.files import atomic_write, cache_dir
 
 
 def export_reference(config: Config, run: pathlib.Path, which: str, dtype: str, out: pathlib.Path) -> list[str]:
-    """Writes the folder `out`; the base is not read, only its config.
+    """Writes the folder `out`, which is not there yet; returns lines to print. Of the base only its config is read.
 
     The run's table of profile vectors is copied beside the two files: its rows are what the official code is to be
     given as `demographic_embed`.
-
-    Args:
-        config, run: the run's config and folder.
-        which: checkpoint, `last` or `best`.
-        dtype: `float32` or `bfloat16`.
-        out: a folder that is not there yet.
-
-    Returns:
-        Lines to print.
 
     Raises:
         CumaError: the format cannot hold this run, or it has no checkpoint.

@@ -24,12 +24,7 @@ FILE = "parity.json"
 
 
 class Parity:
-    """Compares adapters, one profile after another; adapters of one rank share one program.
-
-    Args:
-        run: a config made real, of a survey.
-        adapters: its adapters, on the devices.
-    """
+    """Compares adapters, one profile after another; adapters of one rank share one program."""
 
     def __init__(self, run: Run, adapters: Tree):
         self._run, self._adapters = run, adapters

@@ -35,19 +35,12 @@ _REFUSED = {
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions:
-    """What is exported.
+    """What is exported."""
 
-    Attributes:
-        checkpoint: `last` or `best`.
-        dtype: `float32` or `bfloat16`.
-        profiles: see `select_profiles`.
-        questions: prompts of each profile to average gates over, and to compare on.
-    """
-
-    checkpoint: str
-    dtype: str
-    profiles: str
-    questions: int
+    checkpoint: str  # `last` or `best`
+    dtype: str  # `float32` or `bfloat16`
+    profiles: str  # see `select_profiles`
+    questions: int  # prompts of each profile to average gates over, and to compare on
 
 
 def check_peft(config: Config) -> None:
@@ -72,15 +65,7 @@ def check_peft(config: Config) -> None:
 
 
 def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, out: pathlib.Path) -> list[str]:
-    """Writes the folder `out`.
-
-    Args:
-        config, folder: the run's.
-        options: what of it.
-        out: a folder that is not there yet.
-
-    Returns:
-        Lines to print.
+    """Writes the folder `out`, which is not there yet; returns lines to print.
 
     Raises:
         CumaError: PEFT cannot hold this run, it has no checkpoint, or profiles that are not there.

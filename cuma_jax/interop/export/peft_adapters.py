@@ -26,13 +26,7 @@ Gates = Mapping[str, np.ndarray]
 
 
 def plain_adapter(adapters: Tree, adapter: AdapterConfig, layers: int) -> PeftAdapter:
-    """One expert without a router, as it is.
-
-    Args:
-        adapters: numpy leaves; of kind `lora` or `dora`.
-        adapter: settings of the run.
-        layers: of the base.
-    """
+    """One expert without a router, as it is; of kind `lora` or `dora`."""
     factors: dict[Linear, tuple[np.ndarray, np.ndarray]] = {}
     for linear, a_LIR, b_LRO in _stacks(adapters, adapter):
         a_LIR, b_LRO = a_LIR.reshape(len(a_LIR), -1, adapter.rank), b_LRO.reshape(len(b_LRO), adapter.rank, -1)
@@ -46,11 +40,7 @@ def dora_adapter(adapters: Tree, adapter: AdapterConfig, base: Tree, layers: int
 
     PEFT holds magnitudes as they are, and here they are held as their ratio to the norms of the frozen weights.
 
-    Args:
-        adapters: numpy leaves.
-        adapter: settings of the run.
-        base: the frozen weights, [in,out] linears stacked over layers; not quantised.
-        layers: of the base.
+    `base` are the frozen weights, [in,out] linears stacked over layers; not quantised.
     """
     magnitudes: dict[Linear, np.ndarray] = {}
     for linear in (t for t in MODULES if t in adapter.targets):
@@ -66,12 +56,6 @@ def folded_adapter(adapters: Tree, adapter: AdapterConfig, gates: Gates, layers:
     """The experts under fixed gates.
 
     Every linear has the same rank: where fewer experts than elsewhere have a gate, some of gate zero fill it up.
-
-    Args:
-        adapters: numpy leaves.
-        adapter: settings of the run, with its number of experts.
-        gates: by adapted linear.
-        layers: of the base.
     """
     scale = lora_scale(adapter)
     kept = max(int((gates[linear] > 0).sum(-1).max()) for linear in adapter.targets)

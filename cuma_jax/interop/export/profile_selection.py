@@ -19,28 +19,17 @@ MOST = 20
 
 @dataclasses.dataclass(frozen=True)
 class SelectedProfile:
-    """One profile to export.
+    """One profile to export."""
 
-    Attributes:
-        row: of the run's profiles; -1 where the data do not have it.
-        values: field -> value.
-        text: its sentence.
-        answers: training answers (or conversations) of people with this profile.
-    """
-
-    row: int
+    row: int  # of the run's profiles; -1 where the data do not have it
     values: dict[str, str]
-    text: str
-    answers: int
+    text: str  # its sentence
+    answers: int  # training answers (or conversations) of people with this profile
 
 
 def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
-    """The profiles that `--profiles` asks for.
-
-    Args:
-        run: a config made real.
-        wanted: a number (the most frequent ones of training), `all` (of training), or a file with one profile per line,
-            "country=Chile, sex=female"; empty: the MOST most frequent.
+    """The profiles that `--profiles` asks for: a number (the most frequent ones of training), `all` (of training), or a
+    file with one profile per line, "country=Chile, sex=female"; empty: the MOST most frequent.
 
     Raises:
         CumaError: no such file, an empty one, or a line that is not a profile of this run.
@@ -89,11 +78,6 @@ def calibration_questions(run: Run, chosen: list[SelectedProfile], most: int) ->
 
     Both are training questions that people of the profile answered (of a profile without training answers: that
     anyone did), drawn with a fixed seed.
-
-    Args:
-        run: a config made real, of a survey.
-        chosen: profiles of the data.
-        most: questions of each kind.
 
     Raises:
         CumaError: a profile that stands in the prompt and has no training answers.

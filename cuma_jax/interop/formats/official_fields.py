@@ -108,11 +108,7 @@ def flag(name: str, value: Any) -> str:
 def from_run(config: Config, shape: DecoderConfig, width: int, dtype: str) -> OfficialConfig:
     """The official settings of a run.
 
-    Args:
-        config: the run's.
-        shape: of its base.
-        width: of its profile vectors; 0 where the routers see none.
-        dtype: `float32` or `bfloat16`.
+    `width` is that of the profile vectors; 0 where the routers see none.
 
     Raises:
         CumaError: the official code cannot compute what the run's model computes; names the field.

@@ -28,27 +28,15 @@ _NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat
 
 @dataclasses.dataclass(frozen=True)
 class Official:
-    """An adapter in the official format.
-
-    Attributes:
-        config: its settings.
-        tensors: name -> tensor in torch's layout and in the stored type. Routers are named as the official code saves
-            them, wherever they were read from.
-        top: its routers stand at the top level (`router_manager.routers...`).
-    """
+    """An adapter in the official format."""
 
     config: OfficialConfig
-    tensors: Tensors
-    top: bool = False
+    tensors: Tensors  # in torch's layout and the stored type; routers as the official code names them, wherever read
+    top: bool = False  # its routers stand at the top level (`router_manager.routers...`)
 
 
 def read_official(folder: pathlib.Path, shape: DecoderConfig, source: str) -> Official:
-    """Reads a folder for a base.
-
-    Args:
-        folder: with the two files.
-        shape: of the base.
-        source: the base's `model.source`.
+    """Reads a folder for the base of this shape and `model.source`.
 
     Raises:
         CumaError: a file missing or damaged, a base that is not the adapter's, or a tensor that is missing, not known,

@@ -28,34 +28,21 @@ TOP = "router_manager."
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A piece of a leaf of the tree.
+    """A piece of a leaf of the tree."""
 
-    Attributes:
-        path: names down to the leaf.
-        leaf: the leaf's shape.
-        index: where in the leaf the piece is; what is left of it is [in, out], or [out] for a bias.
-        columns: how many input columns of the torch tensor it fills; 0 for a bias.
-    """
-
-    path: tuple[str, ...]
-    leaf: tuple[int, ...]
-    index: tuple[Any, ...]
-    columns: int
+    path: tuple[str, ...]  # names down to the leaf
+    leaf: tuple[int, ...]  # the leaf's shape
+    index: tuple[Any, ...]  # where in the leaf; what is left of it is [in, out], or [out] for a bias
+    columns: int  # how many input columns of the torch tensor it fills; 0 for a bias
 
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """One official tensor.
+    """One official tensor."""
 
-    Attributes:
-        name: as the official code saves it.
-        shape: in torch's layout.
-        parts: the pieces of our tree that it is made of, by input columns.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    name: str  # as the official code saves it
+    shape: tuple[int, ...]  # in torch's layout
+    parts: tuple[Part, ...]  # the pieces of our tree that it is made of, by input columns
 
 
 def linear_widths(shape: DecoderConfig) -> dict[str, tuple[int, int]]:
@@ -79,13 +66,7 @@ def module_name(layer: int, linear: str) -> str:
 
 
 def official_slots(adapter: AdapterConfig, router: RouterConfig, shape: DecoderConfig, width: int) -> list[Slot]:
-    """Every tensor of an adapter in the official format.
-
-    Args:
-        adapter, router: settings of the run.
-        shape: of the base.
-        width: C; 0 where the routers see no profile.
-    """
+    """Every tensor of an adapter in the official format; `width` is C, 0 where the routers see no profile."""
     slots: list[Slot] = []
     count = min(adapter.layers, shape.layers) or shape.layers
     first = shape.layers - count
@@ -169,12 +150,7 @@ def _leaf(tree: Tree, part: Part) -> np.ndarray:
 
 
 def to_tree(tensors: Mapping[str, np.ndarray], slots: list[Slot]) -> Tree:
-    """The inverse of `to_tensors`; float32 numpy leaves.
-
-    Args:
-        tensors: every tensor of `slots`, in torch's layout.
-        slots: of the tree's layout.
-    """
+    """The inverse of `to_tensors`; float32 numpy leaves."""
     tree: Tree = {}
     for slot in slots:
         value, column = np.asarray(tensors[slot.name], np.float32), 0

@@ -21,22 +21,14 @@ Linear = tuple[int, str]
 
 @dataclasses.dataclass(frozen=True)
 class PeftAdapter:
-    """One LoRA adapter.
-
-    Attributes:
-        rank, alpha: R, and what PEFT divides by it.
-        rslora: divide by the square root of the rank instead.
-        layers: of the base.
-        factors: adapted linear -> (A [R,I], B [O,R]), float32, in torch's layout.
-        magnitudes: DoRA: adapted linear -> [O] float32; empty for LoRA.
-    """
+    """One LoRA adapter."""
 
     rank: int
     alpha: float
-    rslora: bool
-    layers: int
-    factors: dict[Linear, tuple[np.ndarray, np.ndarray]]
-    magnitudes: dict[Linear, np.ndarray] = dataclasses.field(default_factory=dict)
+    rslora: bool  # divide alpha by the square root of the rank instead
+    layers: int  # of the base
+    factors: dict[Linear, tuple[np.ndarray, np.ndarray]]  # (A [R,I], B [O,R]), float32, in torch's layout
+    magnitudes: dict[Linear, np.ndarray] = dataclasses.field(default_factory=dict)  # DoRA: [O] float32
 
     def settings(self, base_model: str) -> dict[str, object]:
         """What adapter_config.json holds."""
@@ -75,13 +67,6 @@ class PeftAdapter:
 
 
 def write_peft(folder: pathlib.Path, adapter: PeftAdapter, base_model: str, dtype: str = "float32") -> None:
-    """Writes an adapter into `folder`, which is made.
-
-    Args:
-        folder: where to.
-        adapter: what.
-        base_model: name or path of the base, for PEFT to find it.
-        dtype: `float32` or `bfloat16`, of the tensors.
-    """
+    """Writes an adapter into `folder`, which is made; `base_model` is the base's name or path, for PEFT to find it."""
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder, adapter.settings(base_model), adapter.tensors(), dtype, {"format": "pt"})
