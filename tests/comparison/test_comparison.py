@@ -10,24 +10,25 @@ import signal
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import changed
 from made_up_runs import made_up_comparison, made_up_run
 
 from cuma_jax.comparison.collect import collect
 from cuma_jax.comparison.output import long_table, printed_table, write_comparison
 from cuma_jax.comparison.runner import analyze_trials, run_trials
 from cuma_jax.comparison.table import comparison_values
-from cuma_jax.comparison.trials import RECORD_FILE, all_trials, read_analysis, status
+from cuma_jax.comparison.trials import RECORD_FILE, all_trials, evaluation_key, read_analysis, status
 from cuma_jax.config import load_config
 from cuma_jax.evaluation.results import read_results
 from cuma_jax.reporting.comparison import render_comparison, write_comparison_report
+from cuma_jax.run.folder import write_config
 from cuma_jax.runtime.errors import CumaError
 
-DEBUG = load_config("debug")
-BASE = dataclasses.replace(
-    DEBUG,
-    adapter=dataclasses.replace(DEBUG.adapter, rank=8),
-    data=dataclasses.replace(DEBUG.data, questions=("invented.tea", "invented.colour")),
-    evaluation=dataclasses.replace(DEBUG.evaluation, max_profiles=60, bootstrap=60),
+BASE = changed(
+    load_config("debug"),
+    adapter={"rank": 8},
+    data={"questions": ("invented.tea", "invented.colour")},
+    evaluation={"max_profiles": 60, "bootstrap": 60},
 )
 
 
@@ -83,10 +84,9 @@ def test_other_evaluation_settings_are_scored_again_and_other_training_settings_
     comparison = copied(made, tmp_path / "c")
     trial = all_trials(comparison, ("lora",), (0,))[0]
     assert status(trial)[0] == "finished"
-    more = dataclasses.replace(BASE, evaluation=dataclasses.replace(BASE.evaluation, bootstrap=61))
+    more = changed(BASE, evaluation={"bootstrap": 61})
     assert status(all_trials(dataclasses.replace(comparison, base=more), ("lora",), (0,))[0])[0] == "stopped"
-    other = dataclasses.replace(comparison, base=dataclasses.replace(BASE, train=dataclasses.replace(
-        BASE.train, steps=41)))  # fmt: skip
+    other = dataclasses.replace(comparison, base=changed(BASE, train={"steps": 41}))
     said = []
     tally = run_trials(all_trials(other, ("lora",), (0,)), never, said.append)
     assert tally.troubled == ["lora seed 0"]
@@ -116,7 +116,7 @@ def test_a_signal_outside_training_ends_it_at_once(made, tmp_path, which):
     assert signal.getsignal(which) is before
 
 
-def test_ctrl_c_while_training_asks_training_to_stop(made, tmp_path, capsys):
+def test_ctrl_c_while_training_asks_training_to_stop(made, tmp_path):
     comparison = dataclasses.replace(made[0], dir=str(tmp_path))
     asked = []
 
@@ -189,16 +189,11 @@ def test_runs_on_other_people_or_with_other_settings_stay_out(made, tmp_path):
     def other(name, section, **fields):
         """Scores a trial with other settings, as if by hand, and records it as this comparison's own."""
         trial = trials[name]
-        config = dataclasses.replace(
-            trial.config, **{section: dataclasses.replace(getattr(trial.config, section), **fields)}
-        )
+        config = changed(trial.config, **{section: fields})
         shutil.rmtree(trial.folder)
         tally = run_trials([dataclasses.replace(trial, config=config)], made_up_run, lambda _: None)
         assert tally.finished == [name]
         record = json.loads((trial.folder / RECORD_FILE).read_text())
-        from cuma_jax.comparison.trials import evaluation_key
-        from cuma_jax.run.folder import write_config
-
         write_config(trial.folder, trial.config)
         record["evaluation"] = evaluation_key(trial.config)
         (trial.folder / RECORD_FILE).write_text(json.dumps(record))
@@ -263,8 +258,7 @@ def test_the_page_is_escaped_self_contained_and_says_what_is_missing(values, tmp
 
 
 def test_a_page_without_a_bootstrap_has_values_only(made, tmp_path):
-    base = dataclasses.replace(BASE, evaluation=dataclasses.replace(BASE.evaluation, bootstrap=0))
-    comparison = made_up_comparison(base, tmp_path)
+    comparison = made_up_comparison(changed(BASE, evaluation={"bootstrap": 0}), tmp_path)
     run_trials(all_trials(comparison, ("cuma", "flat"), (0,)), made_up_run, lambda _: None)
     values = comparison_values(comparison, collect(all_trials(comparison), "cuma"), {})
     assert row(values, "flat")["difference"]["low"] is None
