@@ -16,6 +16,7 @@ import pytest
 
 from cuma_jax.commands.command_line import parse_runs, peek
 from cuma_jax.commands.train import Options
+from cuma_jax.config.machines import MACHINES, setting_of
 from cuma_jax.runtime.clusters import parse_distributed
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -94,8 +95,6 @@ def parsed(args):
     options = peek(Options, args)
     parse_distributed(options.distributed)
     if options.machine:
-        from cuma_jax.config.machines import setting_of
-
         at = args.index("--machine")
         rest = args[:at] + args[at + 2 :]
         if not setting_of(options.machine, config_of(tuple(rest)).model.source):  # it has nothing to say of this model
@@ -234,8 +233,7 @@ def test_the_launched_command_parses(dry, args):
     assert len(found) == 1
     config, distributed, machine = parsed(found[0])
     assert (config.name, config.data.wvb, config.run.dir) == ("qwen3_8b_wvb", "/mnt/my data", "/mnt/cuma/runs/c1")
-    several = "--nodes" in args
-    assert machine == ("" if several else args[args.index("--machine") + 1] if "--machine" in args else "v6e-256")
+    assert machine == ("" if "--nodes" in args else args[args.index("--machine") + 1])
     assert distributed == ("none" if "h100" in machine else "auto")
 
 
@@ -257,8 +255,6 @@ def test_examples_in_docs_and_help(dry, words):
 
 
 def test_machines_are_those_of_training():
-    from cuma_jax.config.machines import MACHINES
-
     known = launch("tpu_vm.sh", "create", "c1", "--zone", "z", "--machine", "none").stderr.partition("one of ")[2]
     assert set(known.strip().split(", ")) == set(MACHINES)
     facts = 'source "$0"; machine_facts "$1"; echo "$KIND $SLICES $GPUS"'

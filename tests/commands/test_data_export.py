@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from made_up import odd_survey
 from preference_files import write_prism
@@ -66,15 +65,6 @@ def test_exported_answers_read_back_equal_the_survey(survey, exported, monkeypat
         assert (row["question"], row["text"], row["ordered"]) == (question.id, question.text, question.ordered)
         assert (tuple(row["options"]), tuple(row["codes"])) == (question.options, question.codes)
     assert set(tables["split"].columns) == {"kind", "id", "split"}
-
-
-def test_parquet_streams_in_row_groups_and_encodes_texts(survey, tmp_path):
-    exporting.write_parquet(tmp_path / "a.parquet", answer_chunks(survey, 500))
-    file = pq.ParquetFile(tmp_path / "a.parquet")
-    assert file.num_row_groups == -(-survey.num_answers // 500)
-    column = file.metadata.row_group(0).column(0)
-    assert "RLE_DICTIONARY" in column.encodings
-    assert file.schema_arrow.field("respondent").type.index_type == "int32"
 
 
 def test_the_quick_json_lines_are_the_slow_ones(survey, tmp_path):

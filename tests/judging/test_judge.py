@@ -1,5 +1,7 @@
 """The judge against real servers that misbehave."""
 
+import asyncio
+import concurrent.futures
 import dataclasses
 import email.utils
 import json
@@ -69,10 +71,9 @@ def test_equal_replies_tie_without_a_call_and_equal_comparisons_share_theirs(tmp
     with serving(prefers("one")) as (url, server):
         judge = judge_at(url, tmp_path)
         assert judge.requests_needed([same, *reply_pairs(1) * 5]) == 2
-        judged = judge.compare([same, *reply_pairs(1) * 5])
-        assert [j.score for j in judged] == [0.5, *[1.0] * 5]
+        tie, *others = judge.compare([same, *reply_pairs(1) * 5])
         assert len(server.requests) == 2
-    assert judged[0] == Judged((TIE, TIE), asked=False)
+    assert (tie, [j.score for j in others]) == (Judged((TIE, TIE), asked=False), [1.0] * 5)
 
 
 def test_a_cached_verdict_needs_no_server(tmp_path):
@@ -98,6 +99,7 @@ BAD = {
     "half JSON": (FINE[: len(FINE) // 2], "not JSON"),
     "cut": ((200, FINE, {"cut": len(FINE) + 50}), "no connection"),
     "no choices": (json.dumps({"choices": []}), "without choices"),
+    "not an object": ("[]", "without choices"),
     "no text": (json.dumps({"choices": [{"message": {"content": None}}]}), "without a verdict"),
     "outside the set": (says("C"), "without a verdict: 'I thought about it. Verdict: C'"),
     "429": ((429, json.dumps({"error": {"message": "slow down"}})), "429: 'slow down'"),
@@ -340,8 +342,6 @@ def test_the_key_is_sent_and_never_kept(tmp_path, caplog, capfd):
 
 def test_several_processes_may_share_the_cache(tmp_path):
     """Two judges in two threads on one folder: both get the verdicts, and every file is whole."""
-    import concurrent.futures
-
     with serving(prefers("one")) as (url, _), concurrent.futures.ThreadPoolExecutor(2) as pool:
         both = [pool.submit(lambda: judge_at(url, tmp_path).compare(reply_pairs(20))) for _ in range(2)]
         assert [j.score for done in both for j in done.result()] == [1.0] * 40
@@ -351,8 +351,6 @@ def test_several_processes_may_share_the_cache(tmp_path):
 
 
 def test_a_judge_works_inside_a_running_loop(tmp_path):
-    import asyncio
-
     async def notebook(url):
         return judge_at(url, tmp_path).compare(reply_pairs(1))
 

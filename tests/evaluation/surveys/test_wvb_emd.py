@@ -99,6 +99,7 @@ def test_emd_of_multisets_and_the_area_under_the_thresholds():
     ("rows", "message"),
     [
         ([("Q7", 7_000_002, 1)], "no value question 'Q7'"),
+        ([("Q260", 7_000_002, 1)], "no value question 'Q260'"),
         ([("Q1", 12, 1)], "not in the full table.*e.g. 12"),
         ([("Q250", 7_000_009, 1)], "have no answer to it.*e.g. 7000009"),
         ([("Q1", 7_000_002, "maybe")], "question Q1 has no SCORE that is a number"),
