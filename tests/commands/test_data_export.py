@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
-from made_up import odd_survey, write_preferences
+from made_up import odd_survey
+from preference_files import write_prism
 
 from cuma_jax.commands.data import export as exporting
 from cuma_jax.commands.data.export import answer_chunks, export, option_codes, respondent_splits
@@ -28,52 +28,43 @@ def survey():
     return odd_survey()
 
 
-def slow_answers(survey):
-    """(respondent, question, code) of every answer, by a loop."""
-    ids = survey.respondents["respondent_id"].tolist()
-    rows = []
-    for r, q, o in zip(survey.respondent_A, survey.question_A, survey.option_A, strict=True):
-        question = survey.questions[q]
-        rows.append((ids[r], question.id, question.codes[o]))
-    return rows
+@pytest.fixture(params=["parquet", "jsonl"])
+def exported(request, tmp_path):
+    """`exported(source, data)`: what was written, as tables by name, and the numbers of rows that `export` says."""
+
+    def read(path):
+        return pd.read_parquet(path) if request.param == "parquet" else pd.read_json(path, lines=True, dtype=False)
+
+    def call(source, data):
+        rows = export(source, data, tmp_path / "out", request.param)
+        tables = {path.name.removesuffix(f".{request.param}"): read(path) for path in (tmp_path / "out").iterdir()}
+        assert rows == {f"{name}.{request.param}": len(table) for name, table in tables.items()}
+        return tables
+
+    return call
 
 
-@pytest.mark.parametrize("form", ["parquet", "jsonl"])
-def test_exported_answers_read_back_equal_the_survey(survey, tmp_path, form, monkeypatch):
+def test_exported_answers_read_back_equal_the_survey(survey, exported, monkeypatch):
     monkeypatch.setattr(exporting, "CHUNK", 500)  # several row groups
-    chunks = list(answer_chunks(survey, 500))
-    assert len(chunks) > 1
-    rows = export(survey, DATA, tmp_path / "out", form)
-    read = pd.read_parquet if form == "parquet" else lambda path: pd.read_json(path, lines=True, dtype=False)
-    answers = read(tmp_path / "out" / f"answers.{form}")
+    tables = exported(survey, DATA)
+    answers = tables["answers"]
     assert list(answers.columns) == ["respondent", "question", "answer"]
     assert answers["answer"].dtype.kind == "i"
-    found = [(r, q, str(a)) for r, q, a in answers.itertuples(index=False)]
-    assert found == slow_answers(survey)
-    assert rows[f"answers.{form}"] == survey.num_answers
+    ids, slow = survey.respondents["respondent_id"].tolist(), []
+    for r, q, o in zip(survey.respondent_A, survey.question_A, survey.option_A, strict=True):
+        slow.append((ids[r], survey.questions[q].id, survey.questions[q].codes[o]))
+    assert [(r, q, str(a)) for r, q, a in answers.itertuples(index=False)] == slow
 
-    people = read(tmp_path / "out" / f"respondents.{form}")
+    people = tables["respondents"]
     assert list(people.columns) == ["respondent", "split", "weight", "psu", "country", "sex", "age"]
     np.testing.assert_allclose(people["weight"], survey.respondents["weight"], rtol=1e-9)
     for field in ("country", "sex", "age"):
         expected = survey.respondents[field].astype(object).where(survey.respondents[field].notna(), None).tolist()
         assert people[field].astype(object).where(people[field].notna(), None).tolist() == expected
-    questions = read(tmp_path / "out" / f"questions.{form}")
-    for row, question in zip(questions.to_dict("records"), survey.questions, strict=True):
+    for row, question in zip(tables["questions"].to_dict("records"), survey.questions, strict=True):
         assert (row["question"], row["text"], row["ordered"]) == (question.id, question.text, question.ordered)
         assert (tuple(row["options"]), tuple(row["codes"])) == (question.options, question.codes)
-    assert set(read(tmp_path / "out" / f"split.{form}").columns) == {"kind", "id", "split"}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(rows)
-
-
-def test_parquet_streams_in_row_groups_and_encodes_texts(survey, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "CHUNK", 500)
-    exporting.write_parquet(tmp_path / "a.parquet", answer_chunks(survey, 500))
-    file = pq.ParquetFile(tmp_path / "a.parquet")
-    assert file.num_row_groups == -(-survey.num_answers // 500)
-    column = file.metadata.row_group(0).column(0)
-    assert "RLE_DICTIONARY" in column.encodings
-    assert file.schema_arrow.field("respondent").type.index_type == "int32"
+    assert set(tables["split"].columns) == {"kind", "id", "split"}
 
 
 def test_the_quick_json_lines_are_the_slow_ones(survey, tmp_path):
@@ -122,15 +113,14 @@ def test_a_field_may_have_the_name_of_a_column(survey):
 def test_nothing_is_written_when_refused(survey, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "answers.parquet").write_text("mine")
-    (out / "notes.txt").write_text("mine too")
+    for name in ("answers.parquet", "notes.txt"):
+        (out / name).write_text("mine")
     with pytest.raises(CumaError, match=r"already holds answers\.parquet; give another folder, or add --overwrite"):
         export(survey, DATA, out)
-    assert sorted(path.name for path in out.iterdir()) == ["answers.parquet", "notes.txt"]
-    assert (out / "answers.parquet").read_text() == "mine"
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"answers.parquet": "mine", "notes.txt": "mine"}
     export(survey, DATA, out, overwrite=True)
     assert len(pd.read_parquet(out / "answers.parquet")) == survey.num_answers
-    assert (out / "notes.txt").read_text() == "mine too"
+    assert (out / "notes.txt").read_text() == "mine"
     with pytest.raises(CumaError, match="is a file"):
         export(survey, DATA, out / "notes.txt")
 
@@ -145,24 +135,11 @@ def test_an_export_that_fails_leaves_nothing_behind(survey, tmp_path, monkeypatc
     assert not (tmp_path / "out").exists()
 
 
-# Conversations
-
-
-@pytest.fixture(scope="module")
-def preferences(tmp_path_factory):
-    paths = write_preferences(tmp_path_factory.mktemp("files"))
-    data = DataConfig(source="prism", path=paths["prism"], validation_respondents=0.2)
-    return load_source(data, False, str(tmp_path_factory.mktemp("cache"))), data
-
-
-@pytest.mark.parametrize("form", ["parquet", "jsonl"])
-def test_exported_turns_give_the_conversations_and_the_pairs_back(preferences, tmp_path, form):
-    source, data = preferences
-    rows = export(source, data, tmp_path / "out", form)
-    read = pd.read_parquet if form == "parquet" else lambda path: pd.read_json(path, lines=True, dtype=False)
-    tables = {name: read(tmp_path / "out" / name) for name in rows}
-    assert {name: len(table) for name, table in tables.items()} == rows
-    turns, talks = tables[f"turns.{form}"], tables[f"conversations.{form}"]
+def test_exported_turns_give_the_conversations_and_the_pairs_back(exported, tmp_path):
+    data = DataConfig(source="prism", path=str(write_prism(tmp_path / "prism")), validation_respondents=0.2)
+    source = load_source(data, False, str(tmp_path / "cache"))
+    tables = exported(source, data)
+    turns, talks = tables["turns"], tables["conversations"]
     people = source.respondents["respondent_id"]
     assert list(talks["respondent"]) == [people[i] for i in source.conversations["person"]]
     assert list(talks["prompt"]) == [source.prompt_ids[i] for i in source.conversations["prompt"]]
@@ -176,7 +153,7 @@ def test_exported_turns_give_the_conversations_and_the_pairs_back(preferences, t
         assert messages == conversation_messages(source, n)
     texts = {(turn.conversation, turn.turn): turn.candidates for turn in turns.itertuples()}
     pairs = preference_pairs(source)
-    for n, pair in enumerate(tables[f"pairs.{form}"].itertuples()):
+    for n, pair in enumerate(tables["pairs"].itertuples()):
         candidates = texts[pair.conversation, pair.turn]
         assert (candidates[pair.chosen], candidates[pair.rejected]) == pair_messages(source, pairs, n)[1:]
         assert pair.margin == pairs.margin_P[n]

@@ -1,9 +1,7 @@
 """What `show` marks in pairs is what DPO's loss is taken on."""
 
-import dataclasses
-
-import numpy as np
 import pytest
+from conftest import changed
 from made_up import odd_survey
 from preference_files import write_community_alignment
 
@@ -42,7 +40,7 @@ def test_examples_of_pairs_are_the_rows_of_training(config, cache_folder):
             assert example.as_json()["supervised_texts"] == [text]
             assert example.as_json()["text"] == tokenizer.decode(prompt.tolist()) + text
             assert (example.tokens, example.supervised) == (len(prompt) + len(reply), len(reply))
-    long = dataclasses.replace(config, data=dataclasses.replace(config.data, max_length=20))
+    long = changed(config, data={"max_length": 20})
     assert "at most 20" in text_pair_examples(source, profiles, pairs, 0, tokenizer, long)[0].note
     plain = text_pair_examples(source, profiles, pairs, 0, None, config)
     assert [e.title.rpartition(": ")[2] for e in plain] == ["the preferred reply", "the other reply"]
@@ -63,8 +61,6 @@ def test_examples_of_survey_pairs_are_the_rows_of_training(config, cache_folder)
 
 
 def test_show_prints_both_sides(config, cache_folder):
-    config = dataclasses.replace(config, run=dataclasses.replace(config.run, cache_dir=cache_folder))
-    found = commands.show(config, examples=2, seed=1)
+    found = commands.show(changed(config, run={"cache_dir": cache_folder}), examples=2, seed=1)
     assert found.text.count("the preferred reply") == found.text.count("the other reply") == 2
-    assert len(found.facts["examples"]) == 4
-    assert np.unique([row["supervised_texts"][0] for row in found.facts["examples"]]).size == 4
+    assert len({row["supervised_texts"][0] for row in found.facts["examples"]}) == 4

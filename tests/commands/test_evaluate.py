@@ -68,9 +68,17 @@ def test_best_without_anything_to_validate_on_is_refused_before_training(debug_r
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [([], "--run is required: the folder of a run"), (["--run", "x"], "is x the folder of a run")],
+    [
+        ([], "--run is required: the folder of a run"),
+        (["--run", "x"], "is x the folder of a run"),
+        (["--run", "chain"], "Runs in it: chain/dpo, chain/sft$"),
+    ],
 )
-def test_a_run_is_required(monkeypatch, args, message):
+def test_a_run_is_required_and_the_folder_of_a_chain_names_its_stages(monkeypatch, tmp_path, args, message):
+    for stage in ("sft", "dpo"):
+        (tmp_path / "chain" / stage).mkdir(parents=True)
+        (tmp_path / "chain" / stage / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["evaluate", *args])
     with pytest.raises(CumaError, match=message):
         evaluate.main()
@@ -107,12 +115,3 @@ def test_a_machine_sets_the_mesh_and_a_batch_that_divides_and_flags_come_after_i
     check_mesh(written, mesh, shape, trains=False)
     with pytest.raises(CumaError, match=r"train\.batch_size"):
         check_mesh(written, mesh, shape)
-
-
-def test_the_folder_of_a_chain_names_its_stages(monkeypatch, tmp_path):
-    for stage in ("sft", "dpo"):
-        (tmp_path / stage).mkdir()
-        (tmp_path / stage / "config.json").write_text("{}")
-    monkeypatch.setattr(sys, "argv", ["evaluate", "--run", str(tmp_path)])
-    with pytest.raises(CumaError, match=f"Runs in it: {tmp_path}/dpo, {tmp_path}/sft$"):
-        evaluate.main()

@@ -1,5 +1,6 @@
 """`evaluate --preferences` from the command line to the report, with a judge behind a real server."""
 
+import collections
 import dataclasses
 import functools
 import json
@@ -89,9 +90,7 @@ def test_a_judge_with_position_bias_an_outage_and_no_key_anywhere(
     with serving(outage) as (url, _), pytest.raises(SystemExit) as stopped:
         run_main(command, talks.mesh, "--run", folder, "--prompts", 8, "--pairs", 4, *judged_at(url, retries=0))
     assert stopped.value.code == 2
-    said = capsys.readouterr().err
-    assert "down for repairs" in said
-    assert "Traceback" not in said
+    assert "down for repairs" in capsys.readouterr().err
     assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"], "nothing half written"
 
     with serving(lambda n, r: says("A")) as (url, server):
@@ -100,37 +99,30 @@ def test_a_judge_with_position_bias_an_outage_and_no_key_anywhere(
     win, orders = values["winrate"], values["winrate"]["orders"]
     assert win["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert 4 <= win["n"]["comparisons"] == win["n"]["ties"] <= 8
-    assert orders["first_position"]["value"] == 1.0
-    assert orders["consistent"]["value"] == 0.0
+    assert (orders["first_position"]["value"], orders["consistent"]["value"]) == (1.0, 0.0)
     assert len(server.requests) == orders["calls"]["answered"] + 2 * 4
     assert values["agreement"]["agreement"]["value"] == 0.5
     assert values["agreement"]["orders"]["first_position"]["value"] == 1.0
     assert values["judge"]["judge"] == "scripted"
-    assert values["judge"]["prompt_version"] >= 1
     assert "Which reply would this person prefer" in values["judge"]["prompt"]
     assert 0 <= values["pairs"]["splits"]["unseen_annotator"]["choice_accuracy"]["value"] <= 1
     assert {"across_profiles", "one_profile"} == set(values["distinct"]["run"])
     profiles = [row["profile"] for row in values["samples"][0]["rows"]]
     assert len(set(profiles)) == len(profiles) == 4
-    page = (folder / "report.html").read_text()
-    assert "100.0%" in page
-    assert "for the reply shown first" in page
+    assert "for the reply shown first" in (folder / "report.html").read_text()
 
     # The judge was shown the profile, the prompt, and a reply of each side in both orders.
     replies = [shown(request) for request in server.requests]
     first = values["samples"][0]["rows"][0]
-    own = [texts for texts in replies if first["run"] in (texts["reply A"], texts["reply B"])]
-    assert {(t["reply A"], t["reply B"]) for t in own} >= {
-        (first["run"], first["against"]),
-        (first["against"], first["run"]),
-    }
+    both = (first["run"], first["against"]), (first["against"], first["run"])
+    own = [texts for texts in replies if (texts["reply A"], texts["reply B"]) in both]
+    assert {texts["reply A"] for texts in own} == {first["run"], first["against"]}
     assert first["profile"] in {texts["the person who is asking"] for texts in own}
 
     assert set(server.keys) == {f"Bearer {KEY}"}
     captured = capsys.readouterr()
     assert KEY not in captured.out + captured.err
-    cache = talks.run.cache_dir
-    for place in (folder, cache):
+    for place in (folder, talks.run.cache_dir):
         found = [path for path in pathlib.Path(place).rglob("*") if path.suffix in (".json", ".html", ".jsonl")]
         assert found
         assert not [path for path in found if KEY in path.read_text()]
@@ -146,9 +138,7 @@ def test_a_run_against_another_and_without_a_judge(talks, run_on, random_adapter
     values = json.loads((folder / "preferences.json").read_text())
     assert values["winrate"] is None
     assert values["run"] != values["against"]
-    for sample in values["samples"]:
-        for row in sample["rows"]:
-            assert row["run"] == row["against"]
+    assert all(row["run"] == row["against"] for sample in values["samples"] for row in sample["rows"])
     assert "no win-rate" in capsys.readouterr().out
     with pytest.raises(CumaError, match=r"--against .* is the run itself"):
         command(talks.mesh, "--run", folder, "--against", folder)
@@ -160,28 +150,23 @@ def test_people_judge_surveys_themselves(debug_run, random_adapters, command, no
     config = changed(debug_run.config, train={"batch_size": 9}, evaluation={"splits": ("unseen_respondent",)})
     folder = save_run(debug_run, random_adapters(debug_run), tmp_path / "run")
     write_config(folder, config)
-    mesh = MeshConfig(data=2, fsdp=1, tensor=1)
-    command(mesh, "--run", folder, "--prompts", 60, "--mesh.data", 2)
+    command(MeshConfig(data=2, fsdp=1, tensor=1), "--run", folder, "--prompts", 60, "--mesh.data", 2)
     values = json.loads((folder / "preferences.json").read_text())
     assert values["judge"] == {"judge": "respondents"}
     assert values["winrate"]["n"]["comparisons"] == 60
     assert values["winrate"]["n"]["wins"] + values["winrate"]["n"]["losses"] > 0
-    seen = 0
-    for sample in values["samples"]:
-        for row in sample["rows"]:
-            ours, theirs = row["run"] == row["answer"], row["against"] == row["answer"]
-            assert row["score"] == (0.5 if ours == theirs else float(ours))
-            seen += 1
-    assert seen > 5
+    rows = [row for sample in values["samples"] for row in sample["rows"]]
+    assert len(rows) > 5
+    for row in rows:
+        ours, theirs = row["run"] == row["answer"], row["against"] == row["answer"]
+        assert row["score"] == (0.5 if ours == theirs else float(ours))
     assert not values["distinct"]
 
 
 def test_prompts_are_held_out_and_the_same_for_another_run(debug_run):
     asked, notes = held_out_prompts(debug_run, 40)
-    assert len(asked) == 40
     assert not notes
-    counts = {split: sum(a.split == split for a in asked) for split in debug_run.config.evaluation.splits}
-    assert set(counts.values()) == {20}
+    assert collections.Counter(a.split for a in asked) == dict.fromkeys(debug_run.config.evaluation.splits, 20)
     survey = debug_run.survey
     for a in asked:
         person = survey.respondents["respondent_id"][a.person]
@@ -192,10 +177,9 @@ def test_prompts_are_held_out_and_the_same_for_another_run(debug_run):
         text = debug_run.tokenizer.decode(prompt_tokens(debug_run, a).tolist())
         assert survey.questions[a.question].text in text
     assert same_for(debug_run, debug_run, asked) == asked
-    train = debug_run.split_N.copy()
-    train[:] = 0
+    in_train = dataclasses.replace(debug_run, split_N=np.zeros_like(debug_run.split_N))
     with pytest.raises(CumaError, match=r"is held out in one run, and in the other it is in train"):
-        same_for(dataclasses.replace(debug_run, split_N=train), debug_run, asked)
+        same_for(in_train, debug_run, asked)
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,9 @@ def say(saved_run, monkeypatch, capsys):
     return call
 
 
-def asked_as_in_training(run, row, who, number):
+def asked_as_in_training(run, row, number):
     """The prompt's tokens are those of a training row, up to the answer."""
+    who = parse_persona("; ".join(f"{k}: {v}" for k, v in run.profiles.values(row).items()), run.profiles, run.table)
     question, tokens = run.survey.questions[number], run.prediction.tokens
     chat = replies.chat_of(run, PromptRequest("", question=question.id), who)
     prompt = prompt_tokens(run.tokenizer, chat)
@@ -66,18 +67,15 @@ def asked_as_in_training(run, row, who, number):
 
 
 def test_shots_are_shown_as_in_training_and_a_new_person_has_some_of_their_own(debug_config, run_on):
-    config = changed(
-        debug_config, profile={"in_prompt": True, "shots": 2}, router={"inputs": "hidden"}, data={"buckets": (384,)}
-    )
-    run = run_on(config)
+    profile = {"in_prompt": True, "shots": 2}
+    run = run_on(changed(debug_config, profile=profile, router={"inputs": "hidden"}, data={"buckets": (384,)}))
     profiles, shots = run.profiles, run.prediction.tokens.shots
     for row in (0, len(profiles) // 2, len(profiles) - 1):
         # A question that is among the person's shots, which gives way, and one that is not.
         of_shots = int(shots.question_PJ[row, 0])
         others = [q for q in range(len(run.survey.questions)) if q not in shots.question_PJ[row]]
-        who = parse_persona("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, None)
         for number in (of_shots, *others[:1]):
-            chat = asked_as_in_training(run, row, who, number)
+            chat = asked_as_in_training(run, row, number)
             assert "People like this answered" in chat[0]["content"]
             assert run.survey.questions[number].text not in chat[0]["content"]
     new = parse_persona("country: Belmora", profiles, None)
@@ -87,7 +85,7 @@ def test_shots_are_shown_as_in_training_and_a_new_person_has_some_of_their_own(d
     assert system.count("; ") >= 1, said
     # A profile that only the data lack a row of is served as if they had one.
     more, row = profiles.with_person(new.values)
-    whole = build_shots(run.survey, more, run.mask("train"), 2, config.data.split_seed)
+    whole = build_shots(run.survey, more, run.mask("train"), 2, debug_config.data.split_seed)
     assert system.endswith(whole.text(row, int(whole.variant(np.array([row]), np.array([0]))[0])))
 
 
@@ -112,8 +110,7 @@ def test_prompts_times_profiles_are_answered_in_order_and_as_in_training(saved_r
     # The question's tokens are those of a training row of the same person, up to the answer.
     profiles = run.profiles
     row = next(p for p in range(len(profiles)) if profiles.values(p).get("sex") == "female")
-    who = parse_persona("; ".join(f"{k}: {v}" for k, v in profiles.values(row).items()), profiles, run.table)
-    asked_as_in_training(run, row, who, 2)
+    asked_as_in_training(run, row, 2)
     assert "as suits this user. A person from Belmora" in lines[4]["messages"][0]["content"]
 
     text, _ = say("--profile", ANNA, "--prompt", "What now?")
@@ -144,11 +141,7 @@ def test_an_unknown_person_or_question_is_one_message_with_what_is_known(saved_r
 
 @pytest.mark.parametrize(
     ("args", "message"),
-    [
-        ((), "what is asked"),
-        (("--prompt", " "), "is empty"),
-        (("--prompt", "a", "--samples", "0"), "--samples is 0"),
-    ],
+    [((), "what is asked"), (("--prompt", " "), "is empty"), (("--prompt", "a", "--samples", "0"), "--samples is 0")],
 )
 def test_bad_options_are_one_message_before_any_work(monkeypatch, tmp_path, args, message):
     write_config(tmp_path, load_config("debug"))

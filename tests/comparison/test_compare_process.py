@@ -34,11 +34,6 @@ def mine():
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 def start(folder, cache, *argv, steps=3):
     folder.mkdir(exist_ok=True)
     (folder / "mine.py").write_text(PRESET.replace("STEPS", str(steps)))
@@ -55,8 +50,8 @@ def finish(process, code):
     return out
 
 
-def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache):
-    out = finish(start(tmp_path, cache), 1)
+def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache_folder):
+    out = finish(start(tmp_path, cache_folder), 1)
     assert "[3/4] planted seed 0: refused (config field adapter.layers is 99" in out
     assert "1 of 4 trials did not end well: planted seed 0" in out
     assert out.count(": finished in") == 3
@@ -69,22 +64,22 @@ def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache):
     assert one != two
     assert "planted" in (tmp_path / "report.html").read_text()
 
-    again = finish(start(tmp_path, cache), 1)
+    again = finish(start(tmp_path, cache_folder), 1)
     assert again.count("finished already") == 3
     assert "finished in" not in again
     assert json.loads((tmp_path / "comparison.json").read_text())["splits"] == values["splits"]
-    finish(start(tmp_path, cache, "--table-only"), 0)
-    listed = finish(start(tmp_path, cache, "--list"), 0)
+    finish(start(tmp_path, cache_folder, "--table-only"), 0)
+    listed = finish(start(tmp_path, cache_folder, "--list"), 0)
     assert listed.count("finished") == 3
     assert "planted seed 0  refused" in listed
 
-    changed = finish(start(tmp_path, cache, "--only", "cuma", "--seeds", "0", steps=4), 2)
+    changed = finish(start(tmp_path, cache_folder, "--only", "cuma", "--seeds", "0", steps=4), 2)
     assert "train.steps was 3, now 4" in changed
     assert "Traceback" not in out + again + listed + changed
 
 
-def test_a_comparison_stopped_by_ctrl_c_goes_on_where_it_was(tmp_path, cache):
-    process = start(tmp_path, cache, "--only", "lora", "--seeds", "0", steps=4000)
+def test_a_comparison_stopped_by_ctrl_c_goes_on_where_it_was(tmp_path, cache_folder):
+    process = start(tmp_path, cache_folder, "--only", "lora", "--seeds", "0", steps=4000)
     folder = tmp_path / "lora" / "seed0"
     wait_for(lambda: len(metrics(folder)) >= 2, process)
     process.send_signal(signal.SIGINT)
@@ -93,12 +88,5 @@ def test_a_comparison_stopped_by_ctrl_c_goes_on_where_it_was(tmp_path, cache):
     saved = [int(path.name) for path in (folder / "checkpoints").iterdir()]
     assert saved
     assert 0 < max(saved) < 4000
-    listed = finish(start(tmp_path, cache, "--list", steps=4000), 0)
+    listed = finish(start(tmp_path, cache_folder, "--list", steps=4000), 0)
     assert re.search(r"lora seed 0 +stopped", listed)
-
-
-def test_help_and_mistakes(tmp_path, cache):
-    shown = finish(start(tmp_path, cache, "--help"), 0)
-    for word in ("--only", "--seeds", "--table-only", "--analyze", "--list", "compare_debug"):
-        assert word.replace("-only", "_only") in shown.replace("-only", "_only"), word
-    assert "error: comparison 'mine' has no variant 'x'" in finish(start(tmp_path, cache, "--only", "x"), 2)

@@ -5,8 +5,6 @@ import dataclasses
 import itertools
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT, changed
@@ -69,10 +67,7 @@ OBJECTIVES = [
     ({"data": {"task": "conversations"}}, "data.task is 'conversations'; it must be choice or auto"),
     ({"data": {"packing": True}}, "data.packing is True; it must be False: only whole conversations"),
     ({"objective": {"name": "sft"}}, "objective.aggregate is 'cell'; it must be respondent"),
-    (
-        {"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}},
-        "cross_entropy, because objective.name is",
-    ),
+    ({"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}}, "because objective.name is"),
 ]
 
 
@@ -108,10 +103,8 @@ def test_every_preset_loads_and_survives_json():
 
 
 def test_json_is_read_strictly():
-    values = to_dict(Config())
-    values["adapter"]["ranks"] = 4
     with pytest.raises(CumaError, match=r"adapter\.ranks is unknown; known here: alpha"):
-        from_dict(values)
+        from_dict({"adapter": {"ranks": 4}})
     with pytest.raises(CumaError, match="config section adapter is 3"):
         from_dict({"adapter": 3})
     with pytest.raises(CumaError, match="config section top level"):
@@ -132,11 +125,6 @@ def test_a_config_of_an_earlier_version_is_read_unless_it_asks_for_what_is_no_mo
             from_dict(values)
 
 
-def test_a_config_cannot_be_changed_in_place():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        Config().adapter.rank = 3  # type: ignore[misc]
-
-
 def test_every_field_has_a_help_text():
     for section in (value for value in vars(Config()).values() if dataclasses.is_dataclass(value)):
         tree = ast.parse((ROOT / (type(section).__module__.replace(".", "/") + ".py")).read_text())
@@ -144,8 +132,3 @@ def test_every_field_has_a_help_text():
         for field, text in itertools.pairwise([*body, None]):
             if isinstance(field, ast.AnnAssign):
                 assert isinstance(text, ast.Expr), f"{type(section).__name__}.{ast.unparse(field.target)}: no help text"
-
-
-def test_reading_a_config_imports_no_jax():
-    code = "import sys, cuma_jax.config; sys.exit('jax' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -50,10 +50,7 @@ def test_first_seeds_come_first():
         (lambda: made(variant("a/b", "cuma"), reference="a/b"), "names a folder"),
         (lambda: made(variant("cuma", "cma")), "variant cuma: method 'cma' is unknown"),
         (lambda: made(variant("cuma", trains={"steps": 1})), "variant cuma: section 'trains' is unknown"),
-        (
-            lambda: made(variant("cuma", train={"step": 1})),
-            r"variant cuma: train\.step is unknown; known there: batch_size",
-        ),
+        (lambda: made(variant("cuma", train={"step": 1})), r"variant cuma: train\.step is unknown; known there: batch"),
         (lambda: made(variant("cuma", train={"steps": -1})), r"variant cuma: config field train\.steps"),
         (lambda: made(Variant("cuma", seeds=0)), "seeds is 0"),
         (lambda: made(Variant("cuma", seeds=(1, 1))), "different seeds"),

@@ -23,8 +23,8 @@ TALK = [
         ("because\n**Verdict: tie**", "tie"),
         ("**Verdict:** A.", "A"),
         ("verdict: TIE", "tie"),
-        ("<think>First, Verdict: B</think>\nVerdict: A", "A"),
         ("<think>\nVerdict: B\n</think>\nVerdict: A", "A"),
+        ("<think>First, Verdict: B</think>\nVerdict: A", "A"),
         ("", None),
         ("A", None),
         ("Verdict: C", None),
@@ -73,9 +73,7 @@ def test_a_text_cannot_forge_a_marker():
 
 def test_texts_that_utf8_cannot_hold_are_mended():
     messages = comparison_messages("\ud800", TALK, "cut \udc3d", "fine")
-    sent = messages[1]["content"].encode("utf-8").decode("utf-8")
-    assert "cut" in sent
-    assert "fine" in sent
+    assert re.search(r"cut (.|\n)*fine", messages[1]["content"].encode("utf-8").decode("utf-8"))
 
 
 def test_the_version_changes_with_the_text():

@@ -10,7 +10,7 @@ from conftest import changed
 from cuma_jax.config import Config, MeshConfig
 from cuma_jax.config.methods import apply_method
 from cuma_jax.models.families import HUB_SHAPES, SHAPES
-from cuma_jax.planning.arithmetic import Need, memory, program_flops, useful_flops
+from cuma_jax.planning.arithmetic import memory, program_flops, useful_flops
 from cuma_jax.planning.program import build, matmul_flops
 from cuma_jax.planning.run import measure
 from cuma_jax.planning.topology import compile_program
@@ -55,21 +55,16 @@ def test_the_planned_arguments_are_those_of_training(objective, debug_config, ru
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 2, 2)])
-@pytest.mark.parametrize("method", ["cuma"])
-def test_arguments_of_the_compiled_step_are_what_arithmetic_says(method, mesh):
-    config = tiny(method, mesh=dict(zip(("data", "fsdp", "tensor"), mesh, strict=True)))
+def test_arguments_of_the_compiled_step_are_what_arithmetic_says(mesh):
+    config = tiny(mesh=dict(zip(("data", "fsdp", "tensor"), mesh, strict=True)))
     need = memory(config, TINY, config.mesh, 64, 32)
-    compiled = compile_program(build(config, TINY, make_mesh(config.mesh), 64, 32))
-    assert isinstance(need, Need)
+    program = build(config, TINY, make_mesh(config.mesh), 64, 32)
+    compiled = compile_program(program)
     # The rest: lengths, weights, targets of two rows a device, the step and the key.
-    assert (
-        need.base + need.adapters + need.tables <= compiled.arguments <= need.base + need.adapters + need.tables + 4096
-    )
+    assert 0 <= compiled.arguments - (need.base + need.adapters + need.tables) <= 4096
     assert compiled.peak >= compiled.arguments + compiled.temporaries
-    assert (
-        need.base
-        < sum(x.size * 4 for x in jax.tree.leaves(build(config, TINY, make_mesh(config.mesh), 64, 32).arguments[1]))
-    ) == (mesh != (8, 1, 1))
+    whole = sum(x.size * 4 for x in jax.tree.leaves(program.arguments[1]))
+    assert (need.base < whole) == (mesh != (8, 1, 1))
     assert any(item.kind in ("all-reduce", "reduce-scatter") for item in compiled.collectives)
     assert any(item.kind == "all-gather" for item in compiled.collectives) or mesh == (8, 1, 1)
 
@@ -107,7 +102,5 @@ def test_a_step_on_zeros_is_timed_on_what_is_here():
 
 def test_every_shipped_model_has_a_shape_without_a_network():
     assert set(HUB_SHAPES.values()) <= set(SHAPES)
-    assert (
-        dataclasses.replace(SHAPES["llama-3.3-70b"], layers=32, width=4096, heads=32, ffn=14336)
-        == SHAPES["llama-3.1-8b"]
-    )
+    smaller = dataclasses.replace(SHAPES["llama-3.3-70b"], layers=32, width=4096, heads=32, ffn=14336)
+    assert smaller == SHAPES["llama-3.1-8b"]

@@ -13,7 +13,7 @@ from cuma_jax.evaluation import Results, read_results, summary_table, write_resu
 from cuma_jax.reporting import render_report, write_report
 from cuma_jax.reporting.charts import answer_panels, distance_plot, expert_map, mean_scatters, training_plot
 from cuma_jax.reporting.measures import equity_rows, paper_rows, reliability_plot
-from cuma_jax.reporting.scales import Scale, fit, round_step
+from cuma_jax.reporting.scales import Scale, fit
 from cuma_jax.reporting.verdict import verdict
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.invented import make_invented
@@ -64,8 +64,7 @@ def test_page_is_well_formed_self_contained_and_holds_every_part(results):
     for tag, attributes in shown.tags:
         for name in ("src", "href", "srcset", "data"):
             assert attributes.get(name, "data:,").startswith("data:"), f"<{tag} {name}> leaves the page"
-    assert "@import" not in page
-    assert "url(" not in page
+    assert not re.search(r"@import|url\(", page)
     assert "default-src 'none'" in page
     for text in ("Did the model collapse?", "What people answered", "Mean answer of each country", "Which experts",
                  "Training", "All scores", "When it is sure", "Whom does it serve worst", "As the paper measures",
@@ -74,27 +73,33 @@ def test_page_is_well_formed_self_contained_and_holds_every_part(results):
     assert "gone" not in page.split("How it was measured")[1].split("Config of the run")[0]
     overall = results.values["splits"]["unseen_respondent"]["overall"]
     assert f"{overall['methods']['model']['emd']['value']:.4f}" in page
-    assert "nan" not in page.lower().replace("nanmean", "")
+    assert "nan" not in page.lower()
     assert "None" not in page
 
 
-def test_text_from_the_survey_the_config_and_the_metrics_is_escaped(results):
+def test_texts_are_escaped_and_an_unfinished_run_and_the_order_of_options_are_said(results):
     values = json.loads(json.dumps(results.values))
+    values["option_order"] = {"orders": 3, "rows": 1234, "total_variation": 0.0521, "flips": 0.123}
     for split in values["splits"].values():
+        for part in split["equity"].values():
+            part["accuracy"]["worst"]["group"] = ATTACK
+        split["equity"][ATTACK] = split["equity"].pop("sex")
         split["questions"] = {ATTACK if k == "invented.tea" else k: v for k, v in split["questions"].items()}
         for question in split["questions"].values():
             question["text"] = ATTACK
             question["options"] = [ATTACK] * len(question["options"])
-    values["about"] = {ATTACK: ATTACK}
+    about = {"checkpoint": f"last, step 20 of 40 {ATTACK}", "step": 20, "steps": 40, "unfinished": True}
+    values["about"] = about | {ATTACK: ATTACK}
     values["survey"] = ATTACK
     cells = results.per_cell.assign(group=ATTACK)
     cells["question"] = cells["question"].replace("invented.tea", ATTACK)
     metrics = [*METRICS, {"step": 40, "eval": ATTACK, "loss": 0.3}]
-    page = render_report(
-        Results(values, cells), metrics, {**CONFIG, "name": ATTACK}, experts([ATTACK, "b"]).rename(columns={0: ATTACK})
-    )
+    use = experts([ATTACK, "b"]).rename(columns={0: ATTACK})
+    page = render_report(Results(values, cells), metrics, {**CONFIG, "name": ATTACK}, use)
     assert "script" not in Page(page).names
-    assert "&lt;script&gt;" in page
+    assert "<dt>steps</dt>" not in page
+    for text in ("&lt;script&gt;", "unfinished run", "step 20 of 40", "0.052", "12.3% of"):
+        assert text in " ".join(page.split())
 
 
 def test_page_can_do_without_metrics_experts_and_intervals():
@@ -112,8 +117,6 @@ def test_report_from_the_disk_is_the_same_and_only_process_zero_writes(results, 
     path = write_report(tmp_path, read_results(tmp_path), METRICS, CONFIG)
     assert path == tmp_path / "report.html"
     assert path.read_text(encoding="utf-8") == render_report(results, METRICS, CONFIG)
-    names = ["per_cell.parquet", "report.html", "resamples.npz", "results.json"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
 @pytest.mark.parametrize(("keep", "answer"), [(0.95, "No"), (0.02, "Yes"), (0.4, "Partly")])
@@ -208,15 +211,10 @@ def test_experts_are_ordered_by_the_strongest_and_layers_averaged():
 
 
 def test_scales_hold_their_values_and_ticks_are_round():
-    assert [round_step(x) for x in (0.011, 0.2, 3, 70)] == pytest.approx([0.02, 0.2, 5, 100])
     scale = fit([0.03, 0.12], zero=True)
-    assert scale.low == 0
-    assert 0 < scale.at(0.03) < scale.at(0.12) < 100
+    assert scale.low == 0 < scale.at(0.03) < scale.at(0.12) < 100
     assert [t.text for t in Scale(0.0, 1.5).ticks(4)] == ["0.0", "0.5", "1.0", "1.5"]
-    assert Scale(0, 1).at(7.0) == 100
-    assert fit([]) == Scale(0.0, 1.0)
-    assert fit([2.0, 2.0]).at(2.0) == pytest.approx(50)
-    assert re.fullmatch(r"[\d.]+", fit([0.5, 0.5001]).ticks()[0].text)
+    assert (Scale(0, 1).at(7.0), fit([]), fit([2.0, 2.0]).at(2.0)) == (100, Scale(0.0, 1.0), pytest.approx(50))
 
 
 def test_calibration_groups_and_the_papers_figures_are_shown(results):
@@ -237,22 +235,4 @@ def test_calibration_groups_and_the_papers_figures_are_shown(results):
     assert paper["rows"][0]["values"][0] == f"{split['paper']['accuracy']:.1%}"
     page = render_report(results, METRICS, CONFIG)
     assert worst["group"] in page.split("Whom does it serve worst")[1]
-    assert "unfinished" not in page
-    assert "orders of the options" not in page
-
-
-def test_an_unfinished_run_and_the_order_of_options_are_said(results):
-    values = json.loads(json.dumps(results.values))
-    values["about"] |= {"checkpoint": f"last, step 20 of 40 {ATTACK}", "step": 20, "steps": 40, "unfinished": True}
-    values["option_order"] = {"orders": 3, "rows": 1234, "total_variation": 0.0521, "flips": 0.123}
-    for split in values["splits"].values():
-        for part in split["equity"].values():
-            part["accuracy"]["worst"]["group"] = ATTACK
-        split["equity"][ATTACK] = split["equity"].pop("sex")
-    page = render_report(Results(values, results.per_cell), METRICS, CONFIG)
-    assert "script" not in Page(page).names
-    assert "unfinished run" in page
-    assert "step 20 of 40" in page
-    assert "0.052" in page
-    assert "12.3% of" in " ".join(page.split())
-    assert "<dt>steps</dt>" not in page
+    assert not re.search("unfinished|orders of the options", page)

@@ -1,6 +1,5 @@
 """The report's part on preferences: generated text can contain anything, and an older part is replaced."""
 
-import copy
 import json
 
 import numpy as np
@@ -75,15 +74,13 @@ def test_generated_text_can_contain_anything(tmp_path):
     harmless = Page(add_preferences(tmp_path / "harmless", made_up_values("plain"), "run").read_text(encoding="utf-8"))
     assert tags == harmless.names, "an attack changes no tag"
     assert page.count(START) == page.count(END) == 1
-    for hidden in ("\u202e", "\u2066", "\x1b", "\x00"):
-        assert hidden not in page
+    assert not set("\u202e\u2066\x1b\x00") & set(page)
     assert "[U+202E]yllaer[U+202C]" in page
     assert "{{ 7 * 7 }}" in page
     assert "6,000 more characters" in page
 
 
-def test_long_texts_and_controls_are_shown_by_number():
-    assert shown("a\u202eb\n\tc") == "a[U+202E]b\n\tc"
+def test_long_texts_are_cut_and_joiners_stay():
     persian = "\u0645\u06cc\u200c\u062e\u0648"
     assert shown(persian) == persian, "joiners are part of how some scripts are written"
     assert shown("") == "(nothing)"
@@ -116,13 +113,11 @@ def test_the_headline_claims_no_more_than_the_interval(tmp_path, scores, answer)
 
 def test_a_part_takes_the_place_of_an_older_one(tmp_path):
     first = made_up_values("plain")
+    once = add_preferences(tmp_path, first, "run").read_text(encoding="utf-8")
+    other = add_preferences(tmp_path, first | {"run": "another"}, "run").read_text(encoding="utf-8")
+    assert "another" in other
+    assert "ca_dpo against" not in other
     path = add_preferences(tmp_path, first, "run")
-    once = path.read_text(encoding="utf-8")
-    second = copy.deepcopy(first) | {"run": "another"}
-    add_preferences(tmp_path, second, "run")
-    assert "another" in path.read_text(encoding="utf-8")
-    assert "ca_dpo against" not in path.read_text(encoding="utf-8")
-    add_preferences(tmp_path, first, "run")
     assert path.read_text(encoding="utf-8") == once
     path.write_text("<html><main><p>old</p></main></html>")
     add_preferences(tmp_path, first, "run")
@@ -141,7 +136,6 @@ def test_preferences_json_is_whole_and_strict(tmp_path):
     assert read_preferences(tmp_path) is None
     write_preferences(made_up_values(), tmp_path)
     values = read_preferences(tmp_path)
-    assert values["run"] == "ca_dpo"
     assert json.dumps(values["winrate"]) == json.dumps(made_up_values()["winrate"])
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_preferences({"x": float("nan")}, tmp_path)

@@ -107,19 +107,17 @@ def test_groups_of_a_survey_are_scored_against_their_own_cells():
     profiles = build_profiles(survey)
     cells = build_cells(survey, profiles)
     reward = SurveyAgreement(survey.questions, cells)
-    options = {7: [0, 1, -1, 1], 3: [2, 0, 1, 0]}
-    cell_of = {7: 11, 3: 200}
+    cell_of, option_of = {7: 11, 3: 200}, {7: np.array([0, 1, -1, 1]), 3: np.array([1, 0, 1, 0])}
     samples = [
-        Sample(group, "", (), "", profile_row=int(cells.profile_N[cell_of[group]]),
-               question=int(cells.question_N[cell_of[group]]), option=option if option < 2 else 1)
-        for group in (7, 3) for option in options[group]
+        Sample(group, "", (), "", profile_row=int(cells.profile_N[cell]), question=int(cells.question_N[cell]),
+               option=option)
+        for group, cell in cell_of.items() for option in option_of[group]
     ]  # fmt: skip
     scores = reward.score(samples)
     expected, agreement = [], []
-    for group in (7, 3):
+    for group, option_G in option_of.items():
         question = survey.questions[cells.question_N[cell_of[group]]]
         people_O = cells.target_NO[cell_of[group], : len(question.options)].astype(np.float64)
-        option_G = np.array([s.option for s in samples if s.group == group])
         expected += list(group_rewards(option_G, people_O / people_O.sum(), question.ordered))
         agreement.append(group_agreement(option_G, people_O / people_O.sum(), question.ordered))
     np.testing.assert_allclose(scores.values, expected)

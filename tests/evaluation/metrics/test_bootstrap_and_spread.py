@@ -79,14 +79,21 @@ def test_interval_covers_the_expected_emd_of_small_cells():
     assert plain_covered < covered, "if the plain percentile interval covered as well, centring would not be needed"
 
 
+def spread_of(true_CB, predicted_CB, noise=0.0, weight_C=None, question_C=None):
+    """The spread over cells, by default of one question and equal weights."""
+    cells = len(true_CB)
+    question_C = np.zeros(cells, int) if question_C is None else question_C
+    weight_C = np.ones(cells) if weight_C is None else weight_C
+    of_questions = question_matrix(question_C, question_C.max() + 1)
+    return spread(true_CB, predicted_CB, np.full((cells, 1), noise), weight_C, np.ones(cells, bool), of_questions)
+
+
 def test_spread_equals_a_slow_twin():
     rng = np.random.default_rng(3)
     question_C = np.repeat([0, 1, 2], [6, 4, 2])
     true_CB, predicted_CB = rng.random((12, 1)), rng.random((12, 1))
     weight_C = rng.integers(20, 90, 12).astype(float)
-    result = spread(
-        true_CB, predicted_CB, np.zeros((12, 1)), weight_C, np.ones(12, bool), question_matrix(question_C, 3)
-    )
+    result = spread_of(true_CB, predicted_CB, weight_C=weight_C, question_C=question_C)
     for q in (0, 1):
         of = question_C == q
         covariance = np.cov(true_CB[of, 0], predicted_CB[of, 0], aweights=weight_C[of], ddof=0)
@@ -99,15 +106,7 @@ def test_spread_equals_a_slow_twin():
 
 
 def test_a_constant_prediction_has_ratio_zero_and_no_correlation():
-    true_CB = np.random.default_rng(0).random((8, 2))
-    result = spread(
-        true_CB,
-        np.full((8, 2), 0.4),
-        np.zeros((8, 2)),
-        np.ones(8),
-        np.ones(8, bool),
-        question_matrix(np.zeros(8, int), 1),
-    )
+    result = spread_of(np.random.default_rng(0).random((8, 2)), np.full((8, 2), 0.4))
     np.testing.assert_allclose(result.ratio_QB, 0, atol=1e-7)
     assert np.isnan(result.correlation_QB).all()
 
@@ -116,10 +115,7 @@ def test_sampling_noise_is_taken_off_the_true_spread():
     rng = np.random.default_rng(4)
     truth_C = rng.normal(0.5, 0.1, 4000)
     observed_CB = (truth_C + rng.normal(0, 0.1, 4000))[:, None]
-    result = spread(
-        observed_CB, observed_CB, np.full((4000, 1), 0.01), np.ones(4000), np.ones(4000, bool),
-        question_matrix(np.zeros(4000, int), 1),
-    )  # fmt: skip
+    result = spread_of(observed_CB, observed_CB, noise=0.01)
     assert result.true_QB[0, 0] == pytest.approx(0.1 * np.sqrt(2), rel=0.05)
     assert result.corrected_QB[0, 0] == pytest.approx(0.1, rel=0.05)
     assert result.corrected_ratio_QB[0, 0] == pytest.approx(np.sqrt(2), rel=0.05)

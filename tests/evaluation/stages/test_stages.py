@@ -6,7 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import changed
+from conftest import changed, devices_of
 
 from cuma_jax.config.chain import linked
 from cuma_jax.evaluation.stages.answers import against_others
@@ -52,7 +52,6 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
     from cuma_jax.commands.train_runs import run_chain
     from cuma_jax.run.saved_adapters import read_adapters
 
-    monkeypatch.setattr("cuma_jax.run.build.make_mesh", _one_device)
     monkeypatch.setattr("cuma_jax.evaluation.stages.answers.MOST_ANSWERS", 8)
     small = changed(
         debug_config,
@@ -61,10 +60,11 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
         evaluation={"bootstrap": 20, "max_profiles": 10, "splits": ("unseen_respondent",)},
     )
     first = changed(small, objective={"name": "sft", "aggregate": "respondent"})
-    stages = linked("chain", [_named(first, "first"), _named(small, "second")])
-    assert run_chain(stages[:1]) is None  # as if it had been stopped after the first stage
-    before = (tmp_path / "first" / "results.json").stat().st_mtime_ns
-    assert run_chain(stages) is None
+    stages = linked("chain", [dataclasses.replace(c, name=n) for n, c in {"first": first, "second": small}.items()])
+    with devices_of(small.mesh):
+        assert run_chain(stages[:1]) is None  # as if it had been stopped after the first stage
+        before = (tmp_path / "first" / "results.json").stat().st_mtime_ns
+        assert run_chain(stages) is None
     said = capsys.readouterr().out
     assert "stage 1 of 2, first (objective sft)" in said
     assert "done before" in said
@@ -73,20 +73,6 @@ def test_a_chain_goes_on_where_it_was_and_scores_all_its_stages(tmp_path, debug_
     assert list(found) == ["everybody alike", "base", "first", "second"]
     config = json.loads((tmp_path / "second" / "config.json").read_text())
     assert config["adapter"]["init_from"] == str(tmp_path / "first")
-    moved = [
-        float(np.abs(a - b).max())
-        for a, b in zip(
-            *(jax.tree.leaves(read_adapters(tmp_path / s, 2).adapters) for s in ("first", "second")), strict=True
-        )
-    ]
-    assert 0 < max(moved) < 0.1  # two steps away from where the first ended, not from new adapters
-
-
-def _named(config, name):
-    return dataclasses.replace(config, name=name)
-
-
-def _one_device(config, devices=None):
-    from cuma_jax.runtime.sharding import make_mesh
-
-    return make_mesh(config, jax.devices()[:1])
+    first, second = (read_adapters(tmp_path / stage, 2).adapters for stage in ("first", "second"))
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), first, second)
+    assert 0 < max(jax.tree.leaves(moved)) < 0.1  # two steps away from where the first ended, not from new adapters

@@ -49,11 +49,7 @@ def test_mapping_back_undoes_an_order():
 
 
 def test_sensitivity_is_over_all_pairs_of_orders():
-    a, b, c = (
-        np.array([[0.6, 0.4], [0.5, 0.5]]),
-        np.array([[0.4, 0.6], [0.5, 0.5]]),
-        np.array([[0.6, 0.4], [0.2, 0.8]]),
-    )
+    a, b, c = np.array([[[0.6, 0.4], [0.5, 0.5]], [[0.4, 0.6], [0.5, 0.5]], [[0.6, 0.4], [0.2, 0.8]]])
     found = sensitivity([a, b, c])
     pairs = [total_variation(x, y).mean() for x, y in ((a, b), (a, c), (b, c))]
     assert found == {"orders": 3, "rows": 2, "total_variation": pytest.approx(np.mean(pairs)),
