@@ -52,11 +52,6 @@ def test_every_token_sees_the_prefix_and_its_own_past(segments):
     assert np.abs(expected - without).max() > 0.1
 
 
-def test_a_prefix_of_no_tokens_is_no_prefix():
-    args = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), drawn(virtual=0))
-    np.testing.assert_allclose(fast(*args), fast(*args[:3], None), atol=1e-6)
-
-
 def test_what_padding_holds_changes_no_token_before_it():
     q, k, v, prefix = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), drawn())
     wild = [x.at[:, 3:].set(1e4) for x in (q, k, v)]

@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from cuma_jax.config import AdapterConfig, Config, RouterConfig
 from cuma_jax.config.checks import TARGETS
-from cuma_jax.config.methods import METHODS, apply_method
+from cuma_jax.config.methods import apply_method
 from cuma_jax.losses.balance import balance_loss, router_sums
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES, DecoderConfig, num_params
@@ -163,20 +163,6 @@ def test_experts_on_the_top_layers_only_equal_experts_everywhere_whose_lower_one
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("remat", ["dots", "full"])
-def test_what_is_recomputed_changes_no_gradient(remat):
-    decoder, variables = make(*CUMA)
-
-    def loss(decoder, adapters):
-        out, balance = logits(decoder, {"params": variables["params"], "adapters": adapters}, tokens(), profiles())
-        return jnp.sum(jnp.sin(out)) + balance
-
-    expected = jax.grad(functools.partial(loss, decoder))(variables["adapters"])
-    found = jax.grad(functools.partial(loss, dataclasses.replace(decoder, remat=remat)))(variables["adapters"])
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), found, expected)
-
-
 def test_option_logits_are_the_logits_of_those_tokens():
     decoder, variables = make(*CUMA)
     h_BSD = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 16)), jnp.float32)
@@ -291,17 +277,6 @@ def test_parameter_counts_on_the_qwen3_8b_shape(adapter, router, expected):
     assert count(variables["params"]) == num_params(SHAPES["qwen3-8b"]) == QWEN3_8B
     assert {leaf.dtype for leaf in jax.tree.leaves(variables["adapters"])} == {jnp.dtype("float32")}
     assert {leaf.dtype for leaf in jax.tree.leaves(variables["params"])} == {jnp.dtype("bfloat16")}
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_a_setting_of_one_decoder(method):
-    config = apply_method(Config(), method)
-    adapter = dataclasses.replace(config.adapter, experts=config.adapter.experts or 5)  # 0: as wide as the profile
-    variables = abstract_variables(Decoder(SHAPE, adapter, config.router), 5)
-    leaves = {jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(variables["adapters"])}
-    assert any("router" in name for name in leaves) == (config.router.inputs not in ("none", "lookup"))
-    assert bool(leaves) == (adapter.kind != "none")
-    assert any("profile_0" in name for name in leaves) == ("profile" in config.router.inputs)
 
 
 def test_fields_are_left_out_of_profiles_whole_and_only_in_training():

@@ -113,21 +113,6 @@ def test_dense_form_equals_a_loop_over_selected_experts_in_values_and_gradients(
     assert_slopes(slow, args, grads)
 
 
-def test_an_expert_that_is_not_selected_adds_exactly_nothing():
-    module, adapters = make()
-    x_BTI, profile_BC, valid_BT = inputs()
-    args = [jnp.asarray(a, jnp.float32) for a in (x_BTI, profile_BC)]
-    adapters = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), adapters)
-    # Expert 3 is never in the top 2, whatever it holds.
-    adapters["router"]["bias_1"] = adapters["router"]["bias_1"].at[3].set(-1e4)
-    run = jax.jit(lambda adapters: module.apply({"adapters": adapters}, *args, jnp.asarray(valid_BT), True))
-    one, stats = run(adapters)
-    wild = adapters | {f"{n}_b": adapters[f"{n}_b"].at[3].set(1e6) for n in OUTPUTS}
-    two, _ = run(wild)
-    jax.tree.map(np.testing.assert_array_equal, one, two)
-    assert float(stats["router"].gate_E[3]) == 0.0
-
-
 def test_fresh_experts_add_exactly_zero_and_a_is_within_its_bound():
     module = Experts(ADAPTER, ROUTER, OUTPUTS, "embed")
     x_BTI, profile_BC, valid_BT = (jnp.asarray(a, a.dtype if a.dtype == bool else np.float32) for a in inputs())
@@ -141,17 +126,6 @@ def test_fresh_experts_add_exactly_zero_and_a_is_within_its_bound():
     assert all((np.asarray(y) == 0.0).all() for y in added.values())
     a_IER = np.asarray(variables["adapters"]["q_a"])
     assert 0.5 / np.sqrt(8) < np.abs(a_IER).max() <= 1 / np.sqrt(8)
-
-
-def test_sharing_shapes_are_what_the_settings_say():
-    for shared_a in (False, True):
-        for shared in (False, True):
-            adapter, router = variant({"shared_a": shared_a}, {"shared": shared})
-            _, adapters = make(adapter, router)
-            assert adapters["q_a"].shape == (8, 1 if shared_a else 4, 3)
-            assert adapters["v_b"].shape == (4, 3, 5)
-            routers = {name for name in adapters if name.endswith("router")}
-            assert routers == ({"router"} if shared else {"q_router", "v_router"})
 
 
 def test_dropout_is_one_mask_for_all_linears_of_an_input_scaled_and_off_in_evaluation():

@@ -51,14 +51,6 @@ def test_gate_gradient_equals_finite_differences(gate):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_double_softmax_keeps_top_two_weights_between_027_and_073():
-    logits_NE = np.random.default_rng(3).normal(size=(300, 8)).astype(np.float32) * 50
-    gate, _, mask = gate_weights(jnp.asarray(logits_NE), "double_softmax", 2)
-    chosen = np.asarray(gate)[np.asarray(mask)]
-    assert chosen.min() > 0.268
-    assert chosen.max() < 0.732
-
-
 def make(config, width=7, profile_width=5, experts=4, tokens=6):
     rng = np.random.default_rng(4)
     x_BTI = jnp.asarray(rng.normal(size=(3, tokens, width)), jnp.float32)
@@ -82,13 +74,6 @@ def test_profile_only_routing_gives_one_gate_a_sequence_that_ignores_the_text():
     # The one gate stands for every valid token in the sums.
     assert float(stats.count) == 12
     np.testing.assert_allclose(stats.gate_BE, np.asarray(gate_BTE)[:, 0] * np.array([[6], [2], [4]]), rtol=1e-6)
-
-
-def test_hidden_only_routing_ignores_the_profile():
-    router, variables, x_BTI, profile_BC, valid_BT = make(RouterConfig(inputs="hidden", hidden_dim=9))
-    assert "profile_0" not in variables["adapters"]
-    with_profile = apply(router, variables, x_BTI, profile_BC, valid_BT)[0]
-    np.testing.assert_array_equal(with_profile, apply(router, variables, x_BTI, None, valid_BT)[0])
 
 
 def test_a_router_that_sees_profiles_refuses_to_run_without_them():

@@ -12,7 +12,7 @@ from loading import abstract_params, load
 from safetensors.numpy import save_file
 
 from cuma_jax.config import AdapterConfig, MeshConfig
-from cuma_jax.hub.model_files import ModelFiles, resolve
+from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
 from cuma_jax.models.weights import fingerprint, layer_tensor, load_params, random_params, transpose_into
@@ -193,10 +193,3 @@ def test_random_weights_do_not_depend_on_mesh_or_layer_split():
     np.testing.assert_array_equal(whole["final_norm"], 1.0)
     other = random_params(*abstract_params(Decoder(TINY, AdapterConfig(layers=1))), seed=1)
     assert np.abs(np.asarray(other["embed"]) - np.asarray(whole["embed"])).max() > 0.01
-
-
-def test_a_resolved_folder_loads(tmp_path):
-    tensors = hf_tensors()
-    write(tmp_path / "m", tensors)
-    _, params = load(resolve(str(tmp_path / "m")))
-    np.testing.assert_array_equal(params["final_norm"], tensors["model.norm.weight"])
