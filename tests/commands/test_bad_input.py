@@ -158,6 +158,7 @@ def command(argv, cwd, **extra):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_real_command_says_one_thing_and_exits_with_code_two(tmp_path):
     done = command([*DEBUG, "--router.top_k", "9"], tmp_path)
     assert done.returncode == 2

@@ -153,6 +153,7 @@ def test_help_teaches_the_commands_and_every_flag(capsys):
         assert all(f"--{field.name}" in text.replace("no-", "") for field in dataclasses.fields(DataConfig))
 
 
+@pytest.mark.slow
 def test_the_real_command_writes_tables_and_the_second_time_refuses(tmp_path, capsys):
     command = [sys.executable, "-m", "cuma_jax.data", "export", "--source", "invented", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -213,8 +213,9 @@ def test_a_projection_of_the_profile_is_trained_and_equals_its_slow_twin(layers)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("layers", [0, pytest.param(1, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize("tied", [True, False])
 def test_offsets_of_full_fine_tuning_are_added_to_the_weights_and_get_their_gradients(tied, layers):
     """Values and gradients of the same weights in a plain decoder; outside the adapted layers only if all are."""
     shape = dataclasses.replace(SHAPE, tied=tied, qkv_bias=True, o_bias=True, mlp_bias=True)

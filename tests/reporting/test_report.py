@@ -116,6 +116,7 @@ def test_report_from_the_disk_is_the_same_and_only_process_zero_writes(results, 
     assert sorted(p.name for p in tmp_path.iterdir()) == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "answer"), [(0.95, "No"), (0.02, "Yes"), (0.4, "Partly")])
 def test_the_headline_follows_the_spread_ratio(keep, answer):
     assert verdict(scored(keep))["answer"] == answer

@@ -44,6 +44,7 @@ def test_the_total_is_the_loss_plus_its_share_of_balance(debug_run, whole):
     np.testing.assert_allclose(metrics["total"], metrics["loss"] + share * metrics["balance"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_question_cache_equals_the_full_computation(
     debug_config, run_on, random_adapters, loss_and_gradients, train_batches, batch, whole
 ):
