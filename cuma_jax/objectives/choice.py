@@ -13,14 +13,13 @@ from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.choice import choice_sums
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.objectives.supervised import Supervised
 from cuma_jax.run.forward import Tables, apply, hidden
-from cuma_jax.run.objective import register
+from cuma_jax.run.objective import Objective, Shapes, register
 
 Tree = Any
 
 
-class Choice(Supervised):
+class Choice(Objective):
     """Cross-entropy, or squared distance of cumulative distributions (`objective.loss`), over the letters alone."""
 
     name = "choice"
@@ -43,7 +42,7 @@ class Choice(Supervised):
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], config.objective.loss)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 
-    def batch_shapes(self, config: Config, positions: int, options: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def batch_shapes(self, config: Config, positions: int, options: int) -> Shapes:
         """The letters' tokens and the answers."""
         return {
             "option_ids": ("int32", (options,)),

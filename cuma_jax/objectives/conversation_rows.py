@@ -23,8 +23,6 @@ class ConversationLayout:
     """Whole conversations as rows.
 
     Attributes:
-        config: the run's.
-        source, profiles: the data.
         tokens: of all conversations.
         tables: per bucket, what batches index into, on the devices.
     """

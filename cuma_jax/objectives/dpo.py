@@ -19,16 +19,15 @@ from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.pair_rows import PairLayout, pair_logps_and_stats, survey_pair_layout
 from cuma_jax.objectives.reference import complete_pairs, reference_of, seen_pairs, with_reference_logps
-from cuma_jax.objectives.supervised import Supervised
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.layouts import SurveyLayout
-from cuma_jax.run.objective import Conversations, register
+from cuma_jax.run.objective import Conversations, Objective, register
 from cuma_jax.run.run import Run
 
 Tree = Any
 
 
-class Dpo(Supervised):
+class Dpo(Objective):
     """Direct preference optimisation, sigmoid or IPO (section `dpo`)."""
 
     name = "dpo"
@@ -62,9 +61,6 @@ class Dpo(Supervised):
         logp_B2, count_B2, stats = pair_logps_and_stats(decoder, base, adapters, tables, batch, key)
         sums = dpo_sums(logp_B2, batch["reference_logp"], count_B2, batch["weight"], config.dpo)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
-
-    def batch_shapes(self, config: Config, positions: int, options: int) -> None:
-        """None: not planned yet."""
 
     def prepare(self, run: Run, folder: pathlib.Path) -> Run:
         """With the reference's log-probabilities of all pairs that are drawn, where `dpo.reference_logps` is cached."""

@@ -32,8 +32,6 @@ class PairLayout:
     """Pairs of replies as rows.
 
     Attributes:
-        config: the run's.
-        source, profiles: the data.
         pairs: their tokens.
         tables: per bucket, what batches index into, on the devices.
         left_out: answers whose rows are too long, by reason; they are in no split.

@@ -43,7 +43,6 @@ class ReferencePolicy:
     """The policy that training is held to.
 
     Attributes:
-        run: a config made real.
         is_base: it is the model without adapters, and not what training starts from.
     """
 
@@ -128,8 +127,6 @@ def reply_logps(run: Run, adapters: Tree, reply_N: np.ndarray, layout: PairLayou
     """Summed log-probability of each of the replies `reply_N` in nats, float32 [N].
 
     Args:
-        run: a config made real.
-        adapters: on the devices.
         reply_N: numbers of replies.
         layout: whose replies.
         what: title of the progress bar; empty: none.

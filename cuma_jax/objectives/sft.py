@@ -16,14 +16,13 @@ from cuma_jax.losses.sft import sft_sums
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.conversation_rows import ConversationLayout
-from cuma_jax.objectives.supervised import Supervised
 from cuma_jax.run.forward import Tables, apply, hidden, label_weights
-from cuma_jax.run.objective import Conversations, register
+from cuma_jax.run.objective import Conversations, Objective, Shapes, register
 
 Tree = Any
 
 
-class Sft(Supervised):
+class Sft(Objective):
     """The answer's letter and the end of the turn, or every assistant turn of a conversation."""
 
     name = "sft"
@@ -57,9 +56,9 @@ class Sft(Supervised):
         sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 
-    def batch_shapes(self, config: Config, positions: int, options: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def batch_shapes(self, config: Config, positions: int, options: int) -> Shapes:
         """The labels; conversations have a weight for each of theirs."""
-        shapes: dict[str, tuple[str, tuple[int, ...]]] = {"labels": ("int32", (positions,))}
+        shapes: Shapes = {"labels": ("int32", (positions,))}
         return shapes if config.reads_answers else shapes | {"label_weight": ("float32", (positions,))}
 
 

@@ -101,7 +101,6 @@ def build_run(
     """Puts a run together.
 
     Args:
-        config: the resolved config.
         progress: report slow steps on stderr.
         trains: whether it will be trained on this mesh.
         devices: of the mesh; None: all.

@@ -34,8 +34,6 @@ def make_decoder(
     """The decoder of a config.
 
     Args:
-        config: the run's.
-        shape: of the base.
         deterministic: no dropout.
         experts: how many, where `adapter.experts` leaves it to the data.
         field_widths: columns of each block of a profile vector; only `profile.field_dropout` needs them.

@@ -30,7 +30,6 @@ def row_step(run: Run, question: Question, decoder: Decoder | None = None, adapt
     """`question` jitted, as `step(adapters, base, tables, batch)`; every device has the whole of what it returns.
 
     Args:
-        run: a config made real.
         question: what is asked.
         decoder, adapter_shardings: if other adapters than the run's are asked.
     """
@@ -50,9 +49,7 @@ def ask_rows(
     """Every row once, `evaluation.batch_size` at a time: (numbers of rows, what `step` says of them, numpy leaves).
 
     Args:
-        run: a config made real.
         step: from `row_step`.
-        adapters: on the devices.
         batcher: makes batches of the rows.
         tables: per bucket, what batches index into.
         what: title of the progress bar; empty: none.
@@ -75,7 +72,6 @@ def writer_of(
     """The writer of a run.
 
     Args:
-        run: a config made real.
         sampling: how tokens are drawn.
         batch_size: rows of a batch.
         lengths: that prompts are padded to; empty: the run's buckets.

@@ -46,7 +46,6 @@ def check_start(config: Config, run_dir: pathlib.Path) -> None:
     """Checks `adapter.init_from` before any long work; a run that has a checkpoint does not need it any more.
 
     Args:
-        config: the resolved config.
         run_dir: folder of the run that is about to start or go on.
 
     Raises:
@@ -71,7 +70,6 @@ def start_adapters(
     """The adapters of `adapter.init_from`, numpy leaves of the shapes `shapes`.
 
     Args:
-        config: the resolved config.
         files, shape: of the base.
         shapes: the run's adapters, abstract.
         table: the run's profile vectors, or None.

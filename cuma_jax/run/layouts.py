@@ -58,8 +58,6 @@ class SurveyLayout:
     """Answers to a survey as rows.
 
     Attributes:
-        config: the run's.
-        survey, profiles: the data.
         objective: `choice` or `sft`: what is supervised.
         tokens: the rows' token pieces.
         tables: per bucket, what batches index into, on the devices.

@@ -27,6 +27,7 @@ from cuma_jax.tokenization.tokenizer import Tokenizer
 Tree = Any
 Run = Any
 """`run.run.Run`, which has an objective."""
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,6 @@ class Conversations:
     """Preference data as they are before any weights are read.
 
     Attributes:
-        config: the run's.
-        source, profiles: the data.
         tokenizer: the base's.
         cache: the cache folder.
         progress: whether slow steps are reported on stderr.
@@ -63,49 +62,22 @@ class Steps(Protocol):
         """Means over held-out rows, `loss` in nats among them; empty without any."""
 
 
-class Objective(Protocol):
-    """What training minimises."""
+class Objective:
+    """What training minimises. What is here is right for a loss of replies that people gave; `sums` is its own."""
 
     name: str
-    answer_tokens: Literal["choice", "sft"]
+    answer_tokens: Literal["choice", "sft"] = "choice"
     """How a survey's answers are rows: up to the option's letter, or with the letter and the end of the turn."""
-    scores_pairs: bool
+    scores_pairs = False
     """Whether an evaluation also tells how often the preferred of two replies is the likelier one."""
-    pairs_replies: bool
+    pairs_replies = False
     """Whether a row is a pair of replies; `Run.training` is then a `PairLayout`."""
-    learns_answers: bool
+    learns_answers = True
     """Whether `sums` is a loss of what people answered, so that gradients of groups can be compared."""
-    reads_vocabulary: bool
+    reads_vocabulary = True
     """Whether the loss needs the logits of the whole vocabulary."""
-
-    rows_name: str
+    rows_name = "train.batch_size"
     """What `rows_per_step` is called in messages."""
-
-    def check_surroundings(self, config: Config, cache: str) -> None:
-        """Checks what lies outside of config and data, before any long work.
-
-        Raises:
-            CumaError: what cannot be had.
-        """
-
-    def rows_per_step(self, config: Config) -> int:
-        """Rows drawn for a step, over all processes."""
-
-    def updates_per_step(self, config: Config) -> int:
-        """Optimiser updates of a step."""
-
-    def survey_rows(self, layouts: Mapping[str, SurveyLayout]) -> Layout:
-        """The rows of a survey, from its answers laid out by form (`answer_tokens` and choice)."""
-
-    def conversation_tokens(self, data: Conversations) -> Any:
-        """The tokens of all rows of preference data.
-
-        Raises:
-            CumaError: rows that cannot be tokenised, or none at all.
-        """
-
-    def conversation_rows(self, data: Conversations, tokens: Any, tables: dict[int, Tables]) -> Layout:
-        """The rows of preference data; `tokens` are those of `conversation_tokens`."""
 
     def sums(
         self,
@@ -118,18 +90,48 @@ class Objective(Protocol):
         key: jax.Array | None,
     ) -> BatchSums:
         """Loss and metrics of one (micro-)batch as sums; `key` is that of dropout, None without."""
+        raise NotImplementedError(f"objective {self.name} has no loss")
 
-    def batch_shapes(
-        self, config: Config, positions: int, options: int
-    ) -> dict[str, tuple[str, tuple[int, ...]]] | None:
-        """What a batch holds for the loss, as name -> (dtype, shape of a row); None where a step is more than one
-        program, so that `plan` cannot compile it.
+    def batch_shapes(self, config: Config, positions: int, options: int) -> Shapes | None:
+        """What a batch holds for the loss, as name -> (dtype, shape of a row), for `plan`; None where that cannot
+        compile a step.
 
         Args:
-            config: the run's.
             positions: supervised positions of a row.
             options: most options of a question.
         """
+        return None
+
+    def check_surroundings(self, config: Config, cache: str) -> None:
+        """Checks what lies outside of config and data, before any long work.
+
+        Raises:
+            CumaError: what cannot be had.
+        """
+
+    def rows_per_step(self, config: Config) -> int:
+        """Rows drawn for a step, over all processes."""
+        return config.train.batch_size
+
+    def updates_per_step(self, config: Config) -> int:
+        """Optimiser updates of a step."""
+        return 1
+
+    def survey_rows(self, layouts: Mapping[str, SurveyLayout]) -> Layout:
+        """The rows of a survey, from its answers laid out by form (`answer_tokens` and choice)."""
+        return layouts[self.answer_tokens]
+
+    def conversation_tokens(self, data: Conversations) -> Any:
+        """The tokens of all rows of preference data; not asked of an objective whose rules let no conversations pass.
+
+        Raises:
+            CumaError: rows that cannot be tokenised, or none at all.
+        """
+        raise NotImplementedError(f"objective {self.name} has no rows of conversations")
+
+    def conversation_rows(self, data: Conversations, tokens: Any, tables: dict[int, Tables]) -> Layout:
+        """The rows of preference data; `tokens` are those of `conversation_tokens`."""
+        raise NotImplementedError(f"objective {self.name} has no rows of conversations")
 
     def prepare(self, run: Run, folder: pathlib.Path) -> Run:
         """The run with all that its batches hold, before training starts or goes on in `folder`.
@@ -137,15 +139,21 @@ class Objective(Protocol):
         Raises:
             CumaError: the folder's run was begun with something else.
         """
+        return run
 
     def record(self, run: Run, folder: pathlib.Path) -> None:
         """Writes into the run's folder what `prepare` checks when the run goes on."""
 
     def completer(self, run: Run) -> Callable[[Tables, Tree], Tree]:
         """`complete(tables, batch)`: a batch on the devices with what it lacks for `sums`."""
+        return lambda tables, batch: batch
 
-    def steps(self, run: Run, batches: TrainBatches, rule: Any) -> Steps:
-        """The compiled steps of a run; `rule` is a `training.step.UpdateRule`."""
+    def steps(self, run: Run, batches: TrainBatches, rule: Any) -> Steps | None:
+        """The run's steps, where they are more than one compiled program; None: `training.step.SupervisedSteps`.
+
+        `rule` is a `training.step.UpdateRule`.
+        """
+        return None
 
 
 _REGISTERED: dict[str, Objective] = {}

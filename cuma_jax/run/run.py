@@ -39,7 +39,6 @@ class Run:
     """A config made real.
 
     Attributes:
-        config: the resolved config.
         objective: what training minimises.
         mesh: the devices.
         source: the data: a survey, or preference data as conversations.

@@ -86,7 +86,6 @@ def read_adapters(run_dir: pathlib.Path, step: int, like: Tree = None, base: str
     """The adapters saved at a step, and nothing else of it.
 
     Args:
-        run_dir: folder of the run.
         step: from `find_step`.
         like: abstract arrays with their shardings, onto which they are read, on any mesh; None: into host memory.
         base: fingerprint of the base that they must belong to, where `like` is given.

@@ -25,7 +25,6 @@ class Checkpoints:
     """The checkpoints of one run: the newest `train.keep`, and the best by validation loss.
 
     Args:
-        run_dir: folder of the run.
         run: what the checkpoints belong to.
     """
 

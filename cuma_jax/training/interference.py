@@ -162,7 +162,6 @@ class Interference:
     Only inner products leave the devices.
 
     Args:
-        run: a config made real.
         probe: from `build_probe`.
         held_bytes: most bytes of gradients on the devices at a time.
     """

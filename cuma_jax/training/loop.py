@@ -34,7 +34,7 @@ from cuma_jax.training.meter import Meter
 from cuma_jax.training.metrics_log import MetricsLog, Progress
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
 from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
-from cuma_jax.training.step import TrainState, UpdateRule
+from cuma_jax.training.step import SupervisedSteps, TrainState, UpdateRule
 from cuma_jax.training.trace import StepTrace
 
 SPLIT_FILE = "split.parquet"
@@ -69,7 +69,7 @@ class Trainer:
         optimizer = make_optimizer(config.optimizer, schedule)
         shardings = state_shardings(optimizer, run.adapter_shapes, run.adapter_shardings, run.mesh)
         self.rule = UpdateRule(optimizer, schedule, shardings)
-        self.steps = objective.steps(run, self.batches, self.rule)
+        self.steps = objective.steps(run, self.batches, self.rule) or SupervisedSteps(run, self.rule)
 
     def abstract(self) -> Any:
         """Shapes and shardings of the state, for restoring."""

@@ -20,7 +20,6 @@ class MetricsLog:
     """Writes each line to every place that is switched on; on processes other than 0 it writes nothing.
 
     Args:
-        folder: the run's folder.
         config: which places.
         active: whether this process writes.
     """

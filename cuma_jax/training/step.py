@@ -174,7 +174,6 @@ class SupervisedSteps:
     """See `run.objective.Steps`.
 
     Args:
-        run: a config made real.
         rule: how gradients become updates.
     """
 

@@ -17,7 +17,6 @@ class StepTrace:
     """Traces `steps` steps into the run's folder, or as many as there are from the tenth on.
 
     Args:
-        folder: folder of the run.
         steps: steps to trace; 0: none.
         start: steps done before this process.
         progress: where to say what was written.

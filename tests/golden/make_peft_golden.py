@@ -1,6 +1,6 @@
 """Remakes tests/golden/peft: adapters exported for PEFT, and the logits that PEFT computes with them in torch.
 
-    PYTHONPATH=.:tests/formats python tests/golden/make_peft_golden.py      (needs torch, transformers and peft)
+    PYTHONPATH=.:tests/helpers python tests/golden/make_peft_golden.py      (needs torch, transformers and peft)
 
 Each folder is what `cuma_jax.export --format peft` writes for a case of tests/formats/peft_cases.py, a few kB;
 logits.npz has the logits of every case, float32. A case whose logits are not ours to 1e-4 is an error.

@@ -25,7 +25,7 @@ HEARTBEAT_S = 30
 def environment(**extra):
     """This process's environment without the settings of tests, and with the package; `extra` is added."""
     clean = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
-    return clean | {"PYTHONPATH": str(ROOT)} | extra
+    return clean | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"} | extra
 
 
 def metrics(folder):

@@ -1,13 +1,12 @@
 """GRPO as a whole: a task with a known answer, and runs that are killed and go on."""
 
 import dataclasses
-import os
 import signal
 
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, changed, devices_of
+from conftest import changed, devices_of
 from made_up import write_preferences
 from processes import finish, metrics, start
 
@@ -127,14 +126,13 @@ def of_learning(folder):
 def test_killed_in_the_middle_and_run_again_it_samples_and_learns_the_same(tmp_path):
     """Metrics and adapters, bit for bit; the reward depends on every token that was sampled."""
     cache, whole, broken = str(tmp_path / "cache"), tmp_path / "whole", tmp_path / "broken"
-    here = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    finish(start(whole, cache, *GRPO, **here))
+    finish(start(whole, cache, *GRPO))
     # It dies while a later step's replies are being rewarded: in step 3, 4 or 5, for step 4 waits for the checkpoint.
-    first = start(broken, cache, *GRPO, **here, KILLED_AFTER=str(broken / "checkpoints" / "2"))
+    first = start(broken, cache, *GRPO, KILLED_AFTER=str(broken / "checkpoints" / "2"))
     first.communicate(timeout=300)
     assert first.returncode == -signal.SIGKILL
     assert all(line["step"] < 6 for line in metrics(broken))
-    out = finish(start(broken, cache, *GRPO, **here))
+    out = finish(start(broken, cache, *GRPO))
     assert "at step 2" in out or "at step 4" in out
     lines = of_learning(whole)
     assert of_learning(broken) == lines

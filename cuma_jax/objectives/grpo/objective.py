@@ -16,18 +16,17 @@ from cuma_jax.objectives.grpo.policy import reply_sums
 from cuma_jax.objectives.grpo.prompt_rows import PromptLayout
 from cuma_jax.objectives.grpo.steps import GrpoSteps
 from cuma_jax.objectives.reference import ReferencePolicy, reference_of
-from cuma_jax.objectives.supervised import Supervised
 from cuma_jax.rewards.total import check_parts
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.layouts import SurveyLayout, plain_tables
-from cuma_jax.run.objective import Conversations, register
+from cuma_jax.run.objective import Conversations, Objective, register
 from cuma_jax.run.run import Run
 from cuma_jax.training.step import UpdateRule
 
 Tree = Any
 
 
-class Grpo(Supervised):
+class Grpo(Objective):
     """Group-relative policy optimisation (sections `grpo`, `sampling`, `reward`). Rows are prompts."""
 
     name = "grpo"
@@ -78,9 +77,6 @@ class Grpo(Supervised):
     ) -> BatchSums:
         """Of replies that are laid out for an update; see `grpo.policy.reply_sums`."""
         return reply_sums(decoder, config, base, adapters, tables, batch, key)
-
-    def batch_shapes(self, config: Config, positions: int, options: int) -> None:
-        """None: a step is sampling and updates."""
 
     def reference(self, run: Run) -> ReferencePolicy | None:
         """What the policy is held to; None where `grpo.kl` is 0."""

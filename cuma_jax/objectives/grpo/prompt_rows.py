@@ -23,8 +23,6 @@ class PromptLayout:
     """Prompts as rows.
 
     Attributes:
-        config: the run's.
-        source, profiles: the data.
         tokens: of a survey, the pieces of the objective choice; of conversations, their tokens.
         tables: per bucket, what batches index into, on the devices.
         left_out: answers whose rows are too long, by reason; they are in no split.

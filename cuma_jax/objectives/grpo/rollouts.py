@@ -80,7 +80,6 @@ class Rollouts:
     """Writes and scores.
 
     Args:
-        run: a config made real.
         reward: what a reply is worth.
     """
 

@@ -36,7 +36,6 @@ class GrpoSteps:
     """See `run.objective.Steps`.
 
     Args:
-        run: a config made real.
         batches: of prompts to train on.
         rule: how gradients become updates.
         reference: what the policy is held to; None: nothing.
