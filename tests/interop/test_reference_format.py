@@ -205,6 +205,7 @@ def test_gradients_of_the_total_loss_equal_the_official_ones(which):
         assert np.linalg.norm(found[tensor] - expected) <= 1e-4 * np.linalg.norm(expected) + 1e-7, tensor
 
 
+@pytest.mark.slow
 @CASES
 def test_three_steps_of_adamw_equal_the_official_ones(which):
     """Learning rate 2e-3, weight decay 0.01, gradients clipped to norm 1: losses before each step, and the norms."""

@@ -206,13 +206,3 @@ def test_a_run_is_not_resumed_with_another_storage(debug_config, tmp_path):
     write_config(tmp_path, config)
     with pytest.raises(CumaError, match=re.escape("model.quantize was 'none', now 'int8'")):
         open_run(changed(config, model={"quantize": "int8"}))
-
-
-def test_weights_that_are_trained_are_not_quantised(debug_config):
-    with pytest.raises(CumaError, match=r"model\.quantize is 'int8'; it must be none, because adapter\.kind is full"):
-        changed(
-            debug_config,
-            model={"quantize": "int8"},
-            adapter={"kind": "full", "experts": 1},
-            router={"inputs": "none", "top_k": 1},
-        )

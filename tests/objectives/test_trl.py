@@ -98,7 +98,10 @@ def compare(name, case, golden):
     np.testing.assert_allclose(slope_D, expected_D, rtol=2e-4, atol=2e-5 * np.abs(expected_D).max())
 
 
-@pytest.mark.parametrize("case", [*maker.DPO, *maker.GRPO])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=() if c in ("sigmoid", "grpo") else pytest.mark.slow) for c in (*maker.DPO, *maker.GRPO)],
+)
 @pytest.mark.parametrize("name", maker.MODELS)
 def test_a_loss_and_its_gradient_equal_the_golden_ones(name, case):
     # These are TRL's numbers: a change here is a mistake. tests/golden/make_trl_golden.py remakes them.

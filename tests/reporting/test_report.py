@@ -119,6 +119,7 @@ def test_report_from_the_disk_is_the_same_and_only_process_zero_writes(results, 
     assert path.read_text(encoding="utf-8") == render_report(results, METRICS, CONFIG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "answer"), [(0.95, "No"), (0.02, "Yes"), (0.4, "Partly")])
 def test_the_headline_follows_the_spread_ratio(keep, answer):
     assert verdict(scored(keep))["answer"] == answer

@@ -28,15 +28,10 @@ def test_the_learning_rate_peaks_after_warmup_and_ends_near_zero(kind, steps):
         np.testing.assert_allclose(float(schedule(steps)), 0, atol=1e-8)
 
 
-def test_without_warmup_the_first_step_has_the_peak():
-    for steps in (1, 2, 10):
-        schedule = make_schedule(OptimizerConfig(learning_rate=0.1, warmup=0.0), steps)
-        np.testing.assert_allclose(float(schedule(0)), 0.1, rtol=1e-6)
-
-
-def test_a_warmup_of_one_step_starts_at_the_peak():
-    schedule = make_schedule(OptimizerConfig(learning_rate=0.1, warmup=0.1), 10)
-    np.testing.assert_allclose([float(schedule(0)), float(schedule(1))], 0.1, rtol=1e-6)
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 1), (0.0, 2), (0.0, 10), (0.1, 10)])
+def test_without_warmup_or_with_one_step_of_it_the_first_step_has_the_peak(warmup, steps):
+    schedule = make_schedule(OptimizerConfig(learning_rate=0.1, warmup=warmup), steps)
+    np.testing.assert_allclose(float(schedule(0)), 0.1, rtol=1e-6)
 
 
 def first_update(config, grad):

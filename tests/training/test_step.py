@@ -38,18 +38,13 @@ def test_micro_batches_match_full_batch(debug_run, random_adapters, loss_and_gra
     jax.tree.map(close, grads, whole[1])
 
 
-def test_every_adapter_gets_a_gradient(whole):
-    for path, grad in jax.tree_util.tree_leaves_with_path(whole[1]):
-        assert np.isfinite(grad).all()
-        assert np.abs(grad).max() > 0, jax.tree_util.keystr(path)
-
-
 def test_the_total_is_the_loss_plus_its_share_of_balance(debug_run, whole):
     metrics, share = whole[0], debug_run.config.objective.balance
     assert share > 0
     np.testing.assert_allclose(metrics["total"], metrics["loss"] + share * metrics["balance"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_question_cache_equals_the_full_computation(
     debug_config, run_on, random_adapters, loss_and_gradients, train_batches, batch, whole
 ):
