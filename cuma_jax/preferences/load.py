@@ -29,8 +29,7 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
     Raises:
         CumaError: the source is no preference data, or cannot be read.
     """
-    key, read = _prepare(data, cache_dir)
-    folder = _folder(data, key, cache_dir)
+    folder, read = _prepare(data, cache_dir)
     if folder.exists():
         return store.load_saved_preferences(folder)
     preferences = read()
@@ -40,15 +39,13 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
 
 def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path:
     """Where `load_preferences` keeps what `data` names, whether it is there yet or not."""
-    return _folder(data, _prepare(data, cache_dir)[0], cache_dir)
+    return _prepare(data, cache_dir)[0]
 
 
-def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path:
-    return cache_folder(cache_dir) / "preferences" / f"{data.source}-{content_key(key, data.bad_rows, store.VERSION)}"
-
-
-def _prepare(data: DataConfig, cache_dir: str) -> tuple[str, Callable[[], Preferences]]:
+def _prepare(data: DataConfig, cache_dir: str) -> tuple[pathlib.Path, Callable[[], Preferences]]:
     if data.source not in SOURCES:
         raise CumaError(f"data.source {data.source!r} is no preference data; those are {', '.join(SOURCES)}")
     module = importlib.import_module(f"cuma_jax.preferences.sources.{data.source}")
-    return module.prepare(data, str(cache_folder(cache_dir) / "datasets"))
+    key, read = module.prepare(data, str(cache_folder(cache_dir) / "datasets"))
+    name = f"{data.source}-{content_key(key, data.bad_rows, store.VERSION)}"
+    return cache_folder(cache_dir) / "preferences" / name, read

@@ -95,7 +95,7 @@ def build_turns(raw: RawTurns, num_conversations: int, skipped: dict[str, int]) 
     count_skipped(skipped, LIKE_CHOSEN, (repeat_X & like_chosen_X).sum())
     count_skipped(skipped, ALIKE, (repeat_X & ~like_chosen_X).sum())
     keep_X &= keep_T[raw.turn_X]
-    return _table(raw, prompt_T, text_X, keep_T, keep_X, chosen_X, kept_C), kept_C
+    return _table(raw, prompt_T, text_X, keep_T, keep_X, chosen_X), kept_C
 
 
 def _distinct(raw: RawTurns, text_X: pa.Array, filled_X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,13 +118,7 @@ def _distinct(raw: RawTurns, text_X: pa.Array, filled_X: np.ndarray) -> tuple[np
 
 
 def _table(
-    raw: RawTurns,
-    prompt_T: pa.Array,
-    text_X: pa.Array,
-    keep_T: np.ndarray,
-    keep_X: np.ndarray,
-    chosen_X: np.ndarray,
-    kept_C: np.ndarray,
+    raw: RawTurns, prompt_T: pa.Array, text_X: pa.Array, keep_T: np.ndarray, keep_X: np.ndarray, chosen_X: np.ndarray
 ) -> pa.Table:
     rows_X = np.flatnonzero(keep_X)
     count_T = np.bincount(raw.turn_X[rows_X], minlength=len(keep_T))[keep_T]
@@ -135,7 +129,7 @@ def _table(
         scores = pa.nulls(len(count_T), TURNS_SCHEMA.field("scores").type)
     else:
         scores = pa.ListArray.from_arrays(pa.array(offsets), pa.array(raw.score_X[rows_X].astype(np.float32)))
-    conversation_T = (np.cumsum(kept_C) - 1)[raw.conversation_T[keep_T]]
+    _, conversation_T = np.unique(raw.conversation_T[keep_T], return_inverse=True)
     columns = {
         "conversation": pa.array(conversation_T.astype(np.int32)),
         "turn": pa.array(raw.turn_T[keep_T].astype(np.int8)),

@@ -4,6 +4,7 @@ Legend: R respondents.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -48,9 +49,7 @@ def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
             )
     values = source.respondents[list(fields)]
     texts = values.astype(object).where(values.notna(), MISSING).astype(str)
-    label_R = texts.iloc[:, 0]
-    for field in fields[1:]:
-        label_R = label_R + " / " + texts[field]
+    label_R = functools.reduce(lambda joined, field: joined + " / " + texts[field], fields[1:], texts[fields[0]])
     group_R, names = pd.factorize(label_R, sort=True)
     known_R = values.notna().all(axis=1).to_numpy()
     return Groups(tuple(str(name) for name in names), group_R.astype(np.int64), known_R)

@@ -75,7 +75,6 @@ class _Choice:
         self._taken: set[int] = set()
 
     def take(self, value: int) -> None:
-        """Takes a value out."""
         self._left_I[self._item_M[self._value_M == value]] -= 1
         self._taken.add(value)
 

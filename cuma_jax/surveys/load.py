@@ -39,8 +39,7 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
     Raises:
         CumaError: the source cannot be read, or a question pattern matches nothing.
     """
-    key, read = _prepare(data)
-    folder = _folder(data, key, cache_dir)
+    folder, read = _prepare(data, cache_dir)
     if folder is not None and folder.exists():
         survey = store.load_saved_survey(folder)
     else:
@@ -52,17 +51,14 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
 
 def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path | None:
     """Where `load_survey` keeps what `data` names, whether it is there yet or not; None: it keeps nothing."""
-    return _folder(data, _prepare(data)[0], cache_dir)
+    return _prepare(data, cache_dir)[0]
 
 
-def _folder(data: DataConfig, key: str, cache_dir: str) -> pathlib.Path | None:
-    return cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}" if key else None
-
-
-def _prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
+def _prepare(data: DataConfig, cache_dir: str) -> tuple[pathlib.Path | None, Callable[[], Survey]]:
     if data.source not in SOURCES:
         raise CumaError(f"data.source {data.source!r} is preference data, not a survey")
-    return importlib.import_module(f"cuma_jax.surveys.sources.{SOURCES[data.source]}").prepare(data)
+    key, read = importlib.import_module(f"cuma_jax.surveys.sources.{SOURCES[data.source]}").prepare(data)
+    return cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}" if key else None, read
 
 
 def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:

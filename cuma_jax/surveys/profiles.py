@@ -55,7 +55,6 @@ class Profiles:
         codes_PF: int32 [P, F]; position in the field's vocab, -1 where the value is missing. Rows are distinct
             and sorted, so they do not depend on the order of the respondents.
         profile_R: int32 [R]; the row of `codes_PF` of each respondent.
-        sentence: the style of the sentences that describe them (`profile.sentence`).
         derived: those of `fields` that come from the country's name; a person's sentence leaves them out.
     """
 

@@ -96,7 +96,7 @@ def kind_splits(units: Units, data: DataConfig) -> list[KindSplit]:
         data.held_out_field: lambda: _held_values(units, data, values),
         units.item: lambda: _held_items(units, data),
         units.person: lambda: _split_persons(units, data),
-        "conversation": lambda: _held_conversations(units, data),
+        "conversation": lambda: _held_conversations(units.conversation_ids or [], data),
     }
     return _validation_below_items([KindSplit(kind, ids, split_of[kind](), unit_N) for kind, ids, unit_N in kinds])
 
@@ -141,9 +141,9 @@ def held_out_countries(survey: Survey, data: DataConfig) -> tuple[str, ...]:
 
 
 def _split_persons(units: Units, data: DataConfig) -> np.ndarray:
-    unseen, validation = data.unseen_respondents, data.validation_respondents
-    if data.validation_countries > 0:
-        validation = 0.0  # validation is countries', then
+    unseen = data.unseen_respondents
+    # Where countries are held out for validation, it is theirs.
+    validation = 0.0 if data.validation_countries > 0 else data.validation_respondents
     if unseen + validation >= 1:
         raise CumaError(
             f"data.unseen_respondents + data.validation_respondents is {unseen + validation:g}; they must add up to "
@@ -178,11 +178,8 @@ def _held_items(units: Units, data: DataConfig) -> np.ndarray:
     return split_I
 
 
-def _held_conversations(units: Units, data: DataConfig) -> np.ndarray:
-    assert units.conversation_ids is not None
-    held_N = np.zeros(len(units), bool)
-    if data.unseen_conversations > 0:
-        held_N = hash_shares(units.conversation_ids, data.split_seed, "conversation") < data.unseen_conversations
+def _held_conversations(ids: Sequence[str], data: DataConfig) -> np.ndarray:
+    held_N = hash_shares(ids, data.split_seed, "conversation") < data.unseen_conversations
     return np.where(held_N, SPLITS.index("unseen_conversation"), TRAIN).astype(np.int8)
 
 
@@ -212,14 +209,13 @@ def _from_file(path: pathlib.Path, units: Units, kinds: list[tuple[str, Sequence
     parts = []
     for kind, ids, unit_N in kinds:
         rows = table[table["kind"] == kind]
-        number = {name: SPLITS.index(split) for name, split in zip(rows["id"].astype(str), rows["split"], strict=True)}
+        number = dict(zip(rows["id"].astype(str), rows["split"].map(SPLITS.index), strict=True))
         if kind == units.person and (lacking := [i for i in ids if i not in number]):
             raise CumaError(
                 f"data.split {path}: {len(lacking)} of {len(ids)} {kind}s of {units.name!r} are not in it, e.g. "
                 f"{lacking[0]!r}; was it made from another version of the data?"
             )
-        split_U = np.array([number.get(name, TRAIN) for name in ids], np.int8)
-        parts.append(KindSplit(kind, ids, split_U, unit_N))
+        parts.append(KindSplit(kind, ids, np.array([number.get(name, TRAIN) for name in ids], np.int8), unit_N))
     return parts
 
 
@@ -238,10 +234,9 @@ def _check_not_empty(units: Units, data: DataConfig, split_N: np.ndarray) -> Non
             "data.unseen_conversations", units.conversation_ids is not None and data.unseen_conversations > 0
         ),
     }  # fmt: skip
-    count_S = np.bincount(split_N, minlength=len(SPLITS))
     rows = "answers" if units.conversation_ids is None else "conversations"
     for split, (field, wanted) in asked.items():
-        if wanted and count_S[SPLITS.index(split)] == 0:
+        if wanted and not (split_N == SPLITS.index(split)).any():
             raise CumaError(
                 f"the {split} split of survey {units.name!r} is empty ({len(units)} {rows} in all); "
                 f"change {field}, or keep more questions (data.questions)"

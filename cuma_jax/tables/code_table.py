@@ -26,10 +26,12 @@ _LARGEST = 2**53  # above it a float64 does not hold every whole number
 class CodeTable:
     """A csv or tsv (plain, gzip, or the only csv in a zip) of codes; `skipped` counts what was left out, by reason."""
 
-    def __init__(self, path: pathlib.Path, delimiter: str, advice: str, bad_rows: str = "error") -> None:
+    def __init__(
+        self, path: pathlib.Path, delimiter: str, advice: str, bad_rows: str = "error", skipped: dict | None = None
+    ) -> None:
         """`advice`: how to get a good file; `bad_rows`: stop at a bad row or value, or leave it out and count it."""
         self.path, self._skip = path, bad_rows == "skip"
-        self.skipped: dict[str, int] = {}
+        self.skipped = {} if skipped is None else skipped
         encoding = f"it may be {{}}: save the file as UTF-8, or {advice}"
         ragged = f"is the file cut short? Correct it, set data.bad_rows to skip, or {advice}"
         advices = dict.fromkeys(("again", "damaged", "columns", "delimiter"), advice)

@@ -6,7 +6,7 @@ Shapes: N rows of the source, C conversations kept.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -179,9 +179,7 @@ def _raw_turns(
 ) -> raw_turns.RawTurns:
     """The four turns of each row, those that are missing too; candidates in the order a, b, c, d."""
     num_rows, num_turns = len(table), len(TURN_NAMES)
-    prompts = [_column(table, f"{turn}_turn_prompt", where) for turn in TURN_NAMES]
-    answers = [_column(table, f"{turn}_turn_{name}", where) for turn in TURN_NAMES for name in RESPONSES]
-    preferred_T = _rows_first([_column(table, f"{turn}_turn_preferred_response", where) for turn in TURN_NAMES])
+    prompt_T, preferred_T = (_rows_first(table, [part], where) for part in ("prompt", "preferred_response"))
     preferred_T = pc.utf8_lower(pc.utf8_trim_whitespace(preferred_T))
     position_T = pc.index_in(preferred_T, pa.array(RESPONSES, pa.large_string())).fill_null(-1).to_numpy()
     said_T = pc.fill_null(pc.not_equal(preferred_T, ""), False).to_numpy(zero_copy_only=False)
@@ -197,21 +195,18 @@ def _raw_turns(
     return raw_turns.RawTurns(
         conversation_T=np.repeat(np.arange(num_rows), num_turns),
         turn_T=np.tile(np.arange(num_turns), num_rows),
-        prompt_T=_rows_first(prompts),
+        prompt_T=prompt_T,
         turn_X=np.repeat(np.arange(num_rows * num_turns), len(RESPONSES)),
-        text_X=_rows_first(answers),
+        text_X=_rows_first(table, RESPONSES, where),
         chosen_X=choice_X == np.repeat(position_T, len(RESPONSES)),
     )
 
 
-def _column(table: pa.Table, name: str, where: object) -> pa.Array:
-    return texts.joined(texts.text_column(table, name, where))
-
-
-def _rows_first(columns: list[pa.Array]) -> pa.Array:
-    """Columns of N values each as one array: the first row's values, the second row's, ..."""
-    size = len(columns[0])
-    order = np.arange(len(columns) * size).reshape(len(columns), size).T.ravel()
+def _rows_first(table: pa.Table, parts: Sequence[str], where: object) -> pa.Array:
+    """These parts of the four turns as one array: the first row's values, the second row's, ..."""
+    names = [f"{turn}_turn_{part}" for turn in TURN_NAMES for part in parts]
+    columns = [texts.joined(texts.text_column(table, name, where)) for name in names]
+    order = np.arange(len(columns) * len(table)).reshape(len(columns), len(table)).T.ravel()
     return pa.concat_arrays(columns).take(pa.array(order))
 
 

@@ -17,34 +17,18 @@ SEXES = ("female", "male")
 AGES = ("18-34", "35-54", "55 and over")
 RESPONDENTS_PER_COUNTRY = 60
 
-_SOURCE = "invented (not real answers)"
+
+def _question(name: str, text: str, *options: str, ordered: bool = True) -> Question:
+    codes = tuple(str(number) for number in range(1, len(options) + 1))
+    return Question(f"invented.{name}", text, options, codes, ordered, "invented (not real answers)")
+
+
 QUESTIONS = (
-    Question("invented.tea", "Do you prefer tea to coffee?", ("Yes", "No"), ("1", "2"), source=_SOURCE),
-    Question(
-        "invented.trains", "Should there be more trains?", ("More", "As now", "Fewer"), ("1", "2", "3"), source=_SOURCE
-    ),
-    Question(
-        "invented.rain",
-        "How do you like rain?",
-        ("Very much", "A little", "Not much", "Not at all"),
-        ("1", "2", "3", "4"),
-        source=_SOURCE,
-    ),
-    Question(
-        "invented.music",
-        "How often do you sing?",
-        ("Daily", "Weekly", "Monthly", "Yearly", "Never"),
-        ("1", "2", "3", "4", "5"),
-        source=_SOURCE,
-    ),
-    Question(
-        "invented.colour",
-        "Which colour do you like best?",
-        ("Red", "Green", "Blue"),
-        ("1", "2", "3"),
-        ordered=False,
-        source=_SOURCE,
-    ),
+    _question("tea", "Do you prefer tea to coffee?", "Yes", "No"),
+    _question("trains", "Should there be more trains?", "More", "As now", "Fewer"),
+    _question("rain", "How do you like rain?", "Very much", "A little", "Not much", "Not at all"),
+    _question("music", "How often do you sing?", "Daily", "Weekly", "Monthly", "Yearly", "Never"),
+    _question("colour", "Which colour do you like best?", "Red", "Green", "Blue", ordered=False),
 )
 
 
@@ -69,15 +53,11 @@ def make_invented(seed: int = 0) -> Survey:
     rng = np.random.default_rng([seed, 2])
     country_R = np.repeat(np.arange(len(COUNTRIES)), RESPONDENTS_PER_COUNTRY)
     num_respondents = len(country_R)
-    respondents = pd.DataFrame(
-        {
-            "respondent_id": [f"invented.{i:04d}" for i in range(num_respondents)],
-            "weight": np.ones(num_respondents),
-            "country": pd.Categorical.from_codes(country_R, categories=list(COUNTRIES)),
-            "sex": pd.Categorical.from_codes(rng.integers(len(SEXES), size=num_respondents), categories=list(SEXES)),
-            "age": pd.Categorical.from_codes(rng.integers(len(AGES), size=num_respondents), categories=list(AGES)),
-        }
-    )
+    ids = [f"invented.{i:04d}" for i in range(num_respondents)]
+    respondents = pd.DataFrame({"respondent_id": ids, "weight": np.ones(num_respondents)})
+    respondents["country"] = pd.Categorical.from_codes(country_R, list(COUNTRIES))
+    for field, values in (("sex", SEXES), ("age", AGES)):
+        respondents[field] = pd.Categorical.from_codes(rng.integers(len(values), size=num_respondents), list(values))
     cumulative_RQO = planted_distribution(seed)[country_R].cumsum(axis=-1)
     draw_RQ = rng.random((num_respondents, len(QUESTIONS)))
     option_RQ = (draw_RQ[..., None] >= cumulative_RQO).sum(axis=-1)

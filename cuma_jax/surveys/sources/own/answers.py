@@ -96,15 +96,11 @@ def _asked(table: TextTable, name: str, asked: Column, spec: Spec, sink: Sink) -
 
 def _options(question: QuestionSpec, spec: Spec, values: Sequence[str]) -> np.ndarray:
     """int8 [V]: the option that each value stands for, -1 for no answer, -2 for an unknown code."""
-    position = {code: i for i, code in enumerate(question.codes)}
+    position: dict[str | None, int] = {code: i for i, code in enumerate(question.codes)}
     missing = spec.missing | question.missing
-    option_V = np.full(len(values), _UNKNOWN, np.int8)
-    for v, value in enumerate(values):
-        if UNREADABLE in value or find_code(value, missing) is not None:
-            option_V[v] = _MISSING
-        elif (code := find_code(value, position)) is not None:
-            option_V[v] = position[code]
-    return option_V
+    blank_V = [UNREADABLE in value or find_code(value, missing) is not None for value in values]
+    option_V = [position.get(find_code(value, question.codes), _UNKNOWN) for value in values]
+    return np.where(blank_V, _MISSING, option_V).astype(np.int8)
 
 
 def _report(

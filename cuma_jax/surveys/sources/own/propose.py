@@ -50,11 +50,8 @@ def propose_yaml(path: pathlib.Path | str) -> str:
         f"name: {_quoted(path.name.split('.')[0])}",
         f"answers: {_quoted(path.name)}",
     ]
-    lines += (
-        [f"delimiter: {'tab' if delimiter == chr(9) else _quoted(delimiter)}"]
-        if delimiter != usual_delimiter(path)
-        else []
-    )
+    if delimiter != usual_delimiter(path):
+        lines.append(f"delimiter: {'tab' if delimiter == chr(9) else _quoted(delimiter)}")
     lines += [f"encoding: {encoding}"] if encoding != "utf-8" else []
     return "\n".join([*lines, *_columns(table)]) + "\n"
 
@@ -65,8 +62,7 @@ def _columns(table: TextTable) -> list[str]:
         if found := next((name for name in names if name.lower() in known), None):
             roles[role] = found
     long = {"question", "answer"} <= set(roles)
-    if not long:
-        roles = {role: name for role, name in roles.items() if role not in ("question", "answer")}
+    roles = {role: name for role, name in roles.items() if long or role not in ("question", "answer")}
     roles.setdefault("respondent", next((n for n in names if len(table.columns[n].values) >= len(table)), names[0]))
     rest = [name for name in names if name not in roles.values()]
     profile = [name for name in rest if any(_PROFILE.fullmatch(w) for w in [name, *re.split(r"[\W_]+", name)])]

@@ -14,13 +14,13 @@ MAX_BYTES = 20_000_000
 
 
 class Text(str):
-    """A scalar, as written, and the line it is in (`null`, `~` and nothing are the empty text)."""
+    """A scalar, as written, and the line it is in, from 1 (`null`, `~` and nothing are the empty text)."""
 
     line: int
 
     @classmethod
     def at(cls, value: str, line: int) -> "Text":
-        """`value` at `line` (from 1)."""
+        """`value` at `line`."""
         text = cls(value)
         text.line = line
         return text
@@ -65,10 +65,10 @@ def read_yaml(path: pathlib.Path, problems: Problems) -> Value | None:
         problems.error(path, mark.line + 1 if mark else None, None, f"is not valid YAML: {what}", hint)
     except yaml.YAMLError as error:
         problems.error(path, None, None, f"is not valid YAML: {' '.join(str(error).split())}")
-    except RecursionError:
-        problems.error(path, None, None, "is nested too deeply or within itself", "see docs/my_survey.md")
-    except ValueError as error:
-        problems.error(path, None, None, str(error), "see docs/my_survey.md")
+    except (RecursionError, ValueError) as error:
+        deep = isinstance(error, RecursionError)
+        message = "is nested too deeply or within itself" if deep else str(error)
+        problems.error(path, None, None, message, "see docs/my_survey.md")
     return None
 
 

@@ -134,9 +134,8 @@ def needed_path(data: DataConfig, field: str) -> pathlib.Path:
 def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: str) -> pathlib.Path:
     """The first of `root/folder/name` that is a file; a CumaError with `advice` where none is."""
     candidates = [root / folder / name for folder in folders]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    if found := next((candidate for candidate in candidates if candidate.is_file()), None):
+        return found
     raise CumaError(f"data.wvb {str(root)!r}: {name} not found; looked for {', '.join(map(str, candidates))}; {advice}")
 
 
@@ -235,13 +234,10 @@ def build_questions(book: Codebook, wording: str, option_texts: str) -> tuple[Qu
         if not choices or not book.codebook[q].get("question"):
             raise CumaError(f"{file} has no question {q} with text and choices, which question_metadata.json lists")
         text = clean_text(book.codebook[q]["question"] if wording == "label" else book.metadata[q]["question"])
-        if option_texts == "reference":
-            texts = {int(code): clean_text(name) for code, name in choices.items() if int(code) >= 0}
-            codes = sorted(texts)
-        else:
-            low, high = book.scale(q)
-            texts = {code: clean_text(name) for code, name in adjusted_texts(choices, book.recodes.get(q, {})).items()}
-            codes = list(range(low, high + 1))
+        recode = {} if option_texts == "reference" else book.recodes.get(q, {})
+        texts = {code: clean_text(name) for code, name in adjusted_texts(choices, recode).items()}
+        low, high = book.scale(q)
+        codes = sorted(texts) if option_texts == "reference" else list(range(low, high + 1))
         if lacking := [str(code) for code in codes if not texts.get(code)]:
             raise CumaError(
                 f"{file}: question {q} has no text for codes {', '.join(lacking)} of its scale {codes[0]}..{codes[-1]}"

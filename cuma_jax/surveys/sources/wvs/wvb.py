@@ -25,7 +25,6 @@ from cuma_jax.surveys.sources.wvs.codebook import Codebook, find_file, needed_pa
 from cuma_jax.surveys.sources.wvs.coded_survey import DESIGN, OFFICIAL, Coded, Texts, interview_blocks, scale_codes
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
-from cuma_jax.tables.problems import count_skipped
 
 VERSION = "1"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -110,13 +109,12 @@ def _read_values(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Interviews [R], and the codes (int16 [R]; -1: no answer) of each value question."""
-    table = CodeTable(file, "\t", _MAKE, bad_rows)
+    table = CodeTable(file, "\t", _MAKE, bad_rows, skipped)
     interviews, parts = [], {q: list[np.ndarray]() for q in book.values}
     for block, row_N, interview_N in interview_blocks(table, book.values):
         for q in book.values:
             parts[q].append(scale_codes(table, book, q, block[q], row_N, interview_N, {}, _HINT))
         interviews.append(interview_N)
-    _add(skipped, table.skipped)
     interview_R = np.concatenate(interviews)
     known_R = interview_R != MISSING
     return interview_R[known_R], {q: np.concatenate(parts.pop(q))[known_R] for q in book.values}
@@ -126,7 +124,7 @@ def _read_respondents(
     file: pathlib.Path, book: Codebook, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, pa.Array]]:
     """Interviews [R], and the texts of each demographic column."""
-    table = CodeTable(file, "\t", _MAKE, bad_rows)
+    table = CodeTable(file, "\t", _MAKE, bad_rows, skipped)
     interviews, parts = [], {c: list[pa.Array]() for c in book.demographics}
     # The repeated interview is counted once, in the table of values.
     for block, _, interview_N in interview_blocks(table, book.demographics, text=True, count=False):
@@ -134,7 +132,6 @@ def _read_respondents(
         for c in book.demographics:
             parts[c].append(block[c].filter(known))
         interviews.append(interview_N[interview_N != MISSING])
-    _add(skipped, table.skipped)
     return np.concatenate(interviews), {c: pa.concat_arrays(parts.pop(c)) for c in book.demographics}
 
 
@@ -147,12 +144,11 @@ def _join_design(
     raw: pathlib.Path, interview_R: np.ndarray, bad_rows: str, skipped: dict[str, int]
 ) -> tuple[np.ndarray, dict[str, Texts]]:
     """Weight, stratum and psu of each interview, from the raw csv."""
-    table, design = CodeTable(raw, ",", wvs7.ADVICE, bad_rows), coded_survey.Design()
+    table, design = CodeTable(raw, ",", wvs7.ADVICE, bad_rows, skipped), coded_survey.Design()
     parts = []
     for block, row_N, interview_N in interview_blocks(table, ["B_COUNTRY"], DESIGN, count=False):
         design.add(table, block, row_N, interview_N)
         parts.append(interview_N)
-    _add(skipped, table.skipped)
     weight, texts = design.finish()
     raw_interviews = np.concatenate(parts)
     order = np.argsort(raw_interviews, kind="stable")
@@ -168,8 +164,3 @@ def _join_design(
         raise CumaError(f"{raw} has interview {interview_R[twice_R][0]} more than once; remove the copies")
     row_R = order[place_R]
     return weight[row_R], {name: (code_R[row_R], names) for name, (code_R, names) in texts.items()}
-
-
-def _add(skipped: dict[str, int], more: dict[str, int]) -> None:
-    for reason, number in more.items():
-        count_skipped(skipped, reason, number)
