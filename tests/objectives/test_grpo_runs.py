@@ -37,7 +37,7 @@ def opposite(debug_config):
         adapter={"targets": ("q", "k", "v", "o", "gate", "up", "down"), "layers": 0, "rank": 8},
         router={"inputs": "profile"},
         optimizer={"learning_rate": 1e-2, "schedule": "constant"},
-        train={"steps": 40, "batch_size": 48, "eval_every": 0, "eval_batches": 0, "save_every": 0, "log_every": 10},
+        train={"steps": 30, "batch_size": 48, "eval_every": 0, "eval_batches": 0, "save_every": 0, "log_every": 10},
     )
 
 
