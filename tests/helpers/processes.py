@@ -55,11 +55,10 @@ def wait_for(condition, *processes, said=None):
         time.sleep(0.02)
 
 
-def start(folder, cache, *argv, **extra):
-    """A training process in `folder`; `extra` is added to its environment."""
+def start(folder, cache):
+    """A training process in `folder`."""
     command = [sys.executable, "-m", "cuma_jax.train", *DEBUG, "--run.dir", str(folder), "--run.cache_dir", cache]
-    return subprocess.Popen([*command, *argv], env=environment(**extra), stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True)  # fmt: skip
+    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finish(process):

@@ -1,9 +1,5 @@
 """Rewards that a user could write, for tests: named in `reward.function`."""
 
-import os
-import pathlib
-import signal
-
 
 def nan(samples):
     """No reward at all."""
@@ -16,11 +12,5 @@ def parity(samples):
 
 
 def token(samples):
-    """Something about what was sampled, so that a run depends on it.
-
-    With KILLED_AFTER in the environment the process is killed at once when that folder is there: a checkpoint that is
-    whole has its name.
-    """
-    if "KILLED_AFTER" in os.environ and pathlib.Path(os.environ["KILLED_AFTER"]).is_dir():
-        os.kill(os.getpid(), signal.SIGKILL)
+    """Something about what was sampled, so that a run depends on it."""
     return [float(sum(s.tokens) % 7) for s in samples]

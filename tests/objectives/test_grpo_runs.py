@@ -1,19 +1,17 @@
-"""GRPO as a whole: a task with a known answer, and runs that are killed and go on."""
+"""GRPO as a whole: a task with a known answer, and a run that goes on."""
 
 import dataclasses
-import signal
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from conftest import changed, devices_of
+from conftest import changed
 from made_up import write_preferences
-from processes import finish, metrics, start
+from processes import metrics
 
-from cuma_jax.run.build import build_run
 from cuma_jax.run.forward import hidden
 from cuma_jax.run.rows import rows_of
-from cuma_jax.run.saved_adapters import read_adapters
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training.loop import train
 
@@ -39,14 +37,13 @@ def opposite(debug_config):
         adapter={"targets": ("q", "k", "v", "o", "gate", "up", "down"), "layers": 0, "rank": 8},
         router={"inputs": "profile"},
         optimizer={"learning_rate": 1e-2, "schedule": "constant"},
-        train={"steps": 40, "batch_size": 48, "eval_every": 0, "eval_batches": 0, "save_every": 0, "log_every": 10},
+        train={"steps": 30, "batch_size": 48, "eval_every": 0, "eval_batches": 0, "save_every": 0, "log_every": 10},
     )
 
 
-def accuracy(config, folder):
+def accuracy(run_on, config, folder):
     """Of women and of men: the share whose own kind of reply is likelier than the other, and its mean probability."""
-    with devices_of(config.mesh):
-        run = build_run(config, progress=False)
+    run = run_on(config)
     adapters = train(run, folder).state.adapters
     prompts = rows_of(run, "train")
     batch = prompts.batch(np.arange(len(prompts)), 0)
@@ -70,21 +67,21 @@ def accuracy(config, folder):
             (("women", woman_B), ("men", ~woman_B))}  # fmt: skip
 
 
-def test_groups_with_opposite_preferences_are_both_served_by_cuma(opposite, tmp_path):
-    found = accuracy(opposite, tmp_path / "run")
+def test_groups_with_opposite_preferences_are_both_served_by_cuma(opposite, run_on, tmp_path):
+    found = accuracy(run_on, opposite, tmp_path / "run")
     for share, probability in found.values():
         assert share >= 0.95
         assert probability > 0.6
 
 
-def test_plain_lora_cannot_serve_both(opposite, tmp_path):
+def test_plain_lora_cannot_serve_both(opposite, run_on, tmp_path):
     adapter = dataclasses.replace(opposite.adapter, experts=1)
     router = dataclasses.replace(opposite.router, inputs="none", top_k=1)
-    found = accuracy(dataclasses.replace(opposite, adapter=adapter, router=router), tmp_path / "run")
+    found = accuracy(run_on, dataclasses.replace(opposite, adapter=adapter, router=router), tmp_path / "run")
     assert np.mean([share for share, _ in found.values()]) <= 0.6
 
 
-def test_conversations_are_replied_to_and_their_people_scored(debug_config, tmp_path):
+def test_conversations_are_replied_to_and_their_people_scored(debug_config, run_on, tmp_path):
     """Long replies, one a row; several updates; validation by the reward of replies to held-out prompts."""
     path = write_preferences(tmp_path)["prism"]
     config = changed(
@@ -98,8 +95,7 @@ def test_conversations_are_replied_to_and_their_people_scored(debug_config, tmp_
         reward={"function": "reward_cases:token"},
         train={"steps": 2, "batch_size": 8, "micro_batches": 2, "eval_every": 2, "eval_batches": 1, "log_every": 1},
     )  # fmt: skip
-    with devices_of(config.mesh):
-        run = build_run(config, progress=False)
+    run = run_on(config)
     train(run, tmp_path / "run")
     first, second, validation = metrics(tmp_path / "run")
     assert first["length"] == pytest.approx(8.0, abs=2)
@@ -107,12 +103,6 @@ def test_conversations_are_replied_to_and_their_people_scored(debug_config, tmp_
     assert 0 <= first["reward"] <= 6
     assert 0 <= validation["reward"] == -validation["loss"]
     assert sum(second[f"time_{part}"] for part in ("sampling", "rewards", "update", "rest")) == pytest.approx(1.0)
-
-
-GRPO = ["--objective.name", "grpo", "--grpo.samples", "4", "--grpo.updates", "2", "--grpo.kl", "0.05",
-        "--sampling.max_new_tokens", "4", "--reward.function", "reward_cases:token", "--train.batch_size", "8",
-        "--train.steps", "6", "--train.save_every", "2", "--train.eval_every", "3", "--train.eval_batches", "1",
-        "--evaluation.no-after_training"]  # fmt: skip
 
 
 def of_learning(folder):
@@ -123,21 +113,23 @@ def of_learning(folder):
     ]
 
 
-def test_killed_in_the_middle_and_run_again_it_samples_and_learns_the_same(tmp_path):
+def test_gone_on_with_from_an_earlier_checkpoint_it_samples_and_learns_the_same(debug_config, run_on, tmp_path):
     """Metrics and adapters, bit for bit; the reward depends on every token that was sampled."""
-    cache, whole, broken = str(tmp_path / "cache"), tmp_path / "whole", tmp_path / "broken"
-    finish(start(whole, cache, *GRPO))
-    # It dies while a later step's replies are being rewarded: in step 3, 4 or 5, for step 4 waits for the checkpoint.
-    first = start(broken, cache, *GRPO, KILLED_AFTER=str(broken / "checkpoints" / "2"))
-    first.communicate(timeout=300)
-    assert first.returncode == -signal.SIGKILL
-    assert all(line["step"] < 6 for line in metrics(broken))
-    out = finish(start(broken, cache, *GRPO))
-    assert "at step 2" in out or "at step 4" in out
+    config = changed(
+        debug_config,
+        objective={"name": "grpo"},
+        grpo={"samples": 4, "updates": 2, "kl": 0.05},
+        sampling={"max_new_tokens": 4},
+        reward={"function": "reward_cases:token"},
+        train={"steps": 6, "batch_size": 8, "save_every": 2, "eval_every": 3, "eval_batches": 1},
+    )
+    run, whole = run_on(config), tmp_path / "whole"
+    expected = train(run, whole).state
+    broken = shutil.copytree(whole, tmp_path / "broken")
+    for step in (4, 6):
+        shutil.rmtree(broken / "checkpoints" / str(step))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(train(run, broken).state), jax.device_get(expected))
     lines = of_learning(whole)
     assert of_learning(broken) == lines
     assert len({line["reward"] for line in lines if "eval" not in line}) > 3
     assert {"kl", "clipped", "entropy", "length", "reward"} <= lines[0].keys()
-    one, other = read_adapters(whole, 6), read_adapters(broken, 6)
-    assert one.step == other.step == 6
-    jax.tree.map(np.testing.assert_array_equal, one.adapters, other.adapters)

@@ -75,7 +75,7 @@ def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_
     config = conversations(
         source,
         data={"packing": packing, "buckets": (768,) if packing else (384,)},
-        train={"steps": 10, "batch_size": 4, "eval_every": 10, "eval_batches": 1, "save_every": 10},
+        train={"steps": 6, "batch_size": 4, "eval_every": 6, "eval_batches": 1, "save_every": 6},
         optimizer={"learning_rate": 1e-2},
         profile={"in_prompt": packing},
         run={"dir": str(tmp_path / "run")},
