@@ -26,7 +26,7 @@ def conflict(run: Run, adapters: Tree, rows: int) -> tuple[dict[str, Any] | None
     if not any(np.prod(leaf.shape) for leaf in jax.tree.leaves(run.adapter_shapes)):
         return None, nothing, "nothing is trained, so there are no gradients to compare"
     if not run.objective.learns_answers:
-        reason = f"gradients are compared of losses of people's answers, which {run.objective.name} does not have"
+        reason = f"gradients are compared of losses of people's answers, which {run.objective} does not have"
         return None, nothing, reason
     probe = build_probe(run, rows)
     if probe is None:

@@ -67,7 +67,7 @@ def run_chain(configs: tuple[Config, ...]) -> Config | None:
     """Runs the stages that are not done yet, then scores all of them on the same people; the stage that was stopped."""
     folders = [open_run(config) for config in configs]  # what does not belong there is found before the first stage
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True), start=1):
-        title = f"stage {number} of {len(configs)}, {config.name} (objective {config.objective.name}), in {folder}"
+        title = f"stage {number} of {len(configs)}, {config.name} (objective {objective_of(config)}), in {folder}"
         if is_scored(folder):
             _say(f"\n== {title}: done before")
             continue
@@ -97,7 +97,7 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
         return
     folder = folders[-1].parent
     write_text(folder / STAGES_FILE, json.dumps(scores.values | {"winrate": won}, indent=1) + "\n")
-    names = [(config.name, config.objective.name) for config in configs]
+    names = [(config.name, str(objective_of(config))) for config in configs]
     page = write_stages_page(folder, folder.name, scores, names, about_run(last))
     further = f"win-rate: python -m cuma_jax.evaluate --run {folders[-1]} --preferences"
     if won is not None:

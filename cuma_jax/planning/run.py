@@ -75,7 +75,7 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     objective = objective_of(config)
     if objective.batch_shapes(config, 1, 1) is None:
         raise CumaError(
-            f"the objective is {objective.name!r}; plan plans choice and sft only. A step of dpo "
+            f"the objective is {objective}; plan plans choice and sft only. A step of dpo "
             "takes twice the rows of one of sft (plan that, with train.batch_size doubled); grpo writes replies, too"
         )
     target = resolved(target)

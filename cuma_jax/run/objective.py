@@ -79,6 +79,9 @@ class Objective:
     rows_name = "train.batch_size"
     """What `rows_per_step` is called in messages."""
 
+    def __str__(self) -> str:
+        return self.name
+
     def sums(
         self,
         decoder: Decoder,
