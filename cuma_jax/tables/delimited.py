@@ -108,10 +108,10 @@ class Delimited:
                 null_values=list(nulls),
                 strings_can_be_null=bool(nulls),
             )
+            parse = pa.csv.ParseOptions(
+                delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
+            )
             try:
-                parse = pa.csv.ParseOptions(
-                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
-                )
                 reader = pa.csv.open_csv(counted, read, parse, convert)
                 for batch in reader:
                     self.num_rows += batch.num_rows
@@ -122,7 +122,7 @@ class Delimited:
             finally:
                 quotes, lines = counted.quotes, counted.lines
                 held = weakref.ref(counted), weakref.ref(on_ragged)
-                del counted, reader, on_ragged
+                del counted, reader, parse, on_ragged
                 _wait_until_released(held)
             if self.stopped and not isinstance(fault, (pa.ArrowException, ValueError)):
                 raise fault
