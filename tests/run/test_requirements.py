@@ -9,9 +9,11 @@ from conftest import changed
 
 from cuma_jax.config.methods import apply_method
 from cuma_jax.run import build as build_module
-from cuma_jax.run.build import check_needs
+from cuma_jax.run.build import build_run, check_needs
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.invented import make_invented
+
+ONE = jax.devices()[:1]
 
 
 @pytest.fixture
@@ -39,21 +41,21 @@ def test_persona_methods_need_somebody(debug_config, method):
     check_needs(apply_method(debug_config, "mixlora"), without("country", "sex", "age"))
 
 
-def test_a_source_without_fields_is_found_before_the_weights(debug_config, run_on, no_weights, monkeypatch):
+def test_a_source_without_fields_is_found_before_the_weights(debug_config, no_weights, monkeypatch):
     monkeypatch.setattr(build_module, "load_source", lambda *_: without("country", "sex", "age"))
     with pytest.raises(CumaError, match="no profile fields"):
-        run_on(changed(apply_method(debug_config, "persona"), data={"unseen_countries": 0.0}))
+        build_run(changed(apply_method(debug_config, "persona"), data={"unseen_countries": 0.0}), devices=ONE)
 
 
-def test_a_lookup_needs_its_field_and_two_values(debug_config, run_on, no_weights, monkeypatch):
+def test_a_lookup_needs_its_field_and_two_values(debug_config, no_weights, monkeypatch):
     config = apply_method(debug_config, "per_country")
     with monkeypatch.context() as patch:
         patch.setattr(build_module, "load_source", lambda *_: without("country"))
         with pytest.raises(CumaError, match=r"method per_country .*'invented' has no such field \(it has: sex, age\)"):
-            run_on(config)
+            build_run(config, devices=ONE)
     others = tuple(make_invented().respondents["country"].cat.categories[1:])
     with pytest.raises(CumaError, match=r"method per_country .*training has only 'Ardenia'; it needs at least two"):
-        run_on(changed(config, data={"held_out_countries": others, "validation_respondents": 0.3}))
+        build_run(changed(config, data={"held_out_countries": others, "validation_respondents": 0.3}), devices=ONE)
 
 
 def test_a_lookup_has_an_expert_for_each_country_of_training(debug_config, run_on):
