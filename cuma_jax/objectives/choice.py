@@ -12,8 +12,7 @@ from cuma_jax.config import Config
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.choice import choice_sums
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.models.decoder import Decoder
-from cuma_jax.run.forward import Tables, apply, hidden
+from cuma_jax.run.forward import Model, apply, hidden
 from cuma_jax.run.objective import Objective, Shapes, register
 
 Tree = Any
@@ -25,20 +24,10 @@ class Choice(Objective):
     name = "choice"
     reads_vocabulary = False
 
-    def sums(
-        self,
-        decoder: Decoder,
-        config: Config,
-        base: Tree,
-        adapters: Tree,
-        tables: Tables,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None,
-    ) -> BatchSums:
+    def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.choice.choice_sums`; `batch` is of `data.batches.Batcher`."""
-        h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
-        variables = {"params": base, "adapters": adapters}
-        logits_BO = apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
+        h_BSD, stats = hidden(*model, batch, key)
+        logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], config.objective.loss)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 

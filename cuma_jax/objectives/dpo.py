@@ -16,10 +16,9 @@ from cuma_jax.data.tokenise import tokenise_pairs
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.dpo import dpo_sums
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.pair_rows import PairLayout, pair_logps_and_stats, survey_pair_layout
 from cuma_jax.objectives.reference import complete_pairs, reference_of, seen_pairs, with_reference_logps
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.layouts import SurveyLayout
 from cuma_jax.run.objective import Conversations, Objective, register
 from cuma_jax.run.run import Run
@@ -47,18 +46,9 @@ class Dpo(Objective):
         """One pair a row."""
         return PairLayout(data.config, data.source, data.profiles, tokens, tables, {})
 
-    def sums(
-        self,
-        decoder: Decoder,
-        config: Config,
-        base: Tree,
-        adapters: Tree,
-        tables: Tables,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None,
-    ) -> BatchSums:
+    def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.dpo.dpo_sums`; `batch` is of `data.pairs.PairBatcher`, completed."""
-        logp_B2, count_B2, stats = pair_logps_and_stats(decoder, base, adapters, tables, batch, key)
+        logp_B2, count_B2, stats = pair_logps_and_stats(*model, batch, key)
         sums = dpo_sums(logp_B2, batch["reference_logp"], count_B2, batch["weight"], config.dpo)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 

@@ -14,9 +14,8 @@ from cuma_jax.data.tokenise import conversation_tokens
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.sft import sft_sums
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.conversation_rows import ConversationLayout
-from cuma_jax.run.forward import Tables, apply, hidden, label_weights
+from cuma_jax.run.forward import Model, Tables, apply, hidden, label_weights
 from cuma_jax.run.objective import Conversations, Objective, Shapes, register
 
 Tree = Any
@@ -40,19 +39,10 @@ class Sft(Objective):
         """One conversation a row, or several with `data.packing`."""
         return ConversationLayout(data.config, data.source, data.profiles, tokens, tables)
 
-    def sums(
-        self,
-        decoder: Decoder,
-        config: Config,
-        base: Tree,
-        adapters: Tree,
-        tables: Tables,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None,
-    ) -> BatchSums:
+    def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.sft.sft_sums`; `batch` is of `data.batches.Batcher` or `data.conversations`."""
-        h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
-        unembed_VD = apply(decoder, "unembedding", {"params": base, "adapters": adapters})
+        h_BSD, stats = hidden(*model, batch, key)
+        unembed_VD = apply(model.decoder, "unembedding", model.variables)
         sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 

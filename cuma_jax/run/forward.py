@@ -4,7 +4,7 @@ Shapes: B rows, T tokens, D model width, P profiles, C profile width, M template
 E experts.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -30,6 +30,26 @@ class Tables:
 
     profile_PC: jax.Array | None = None
     hidden_MTD: jax.Array | None = None
+
+
+class Model(NamedTuple):
+    """What a batch is put to.
+
+    Attributes:
+        decoder: the module; with dropout on in training.
+        base, adapters: its variables.
+        tables: what the batch indexes into.
+    """
+
+    decoder: Decoder
+    base: Tree
+    adapters: Tree
+    tables: Tables
+
+    @property
+    def variables(self) -> Tree:
+        """As the decoder takes them."""
+        return {"params": self.base, "adapters": self.adapters}
 
 
 def apply(decoder: Decoder, method: str, *args: Any, **kwargs: Any) -> Any:

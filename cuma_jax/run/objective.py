@@ -17,9 +17,8 @@ from cuma_jax.config import Config
 from cuma_jax.data.batches import Batch
 from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.models.decoder import Decoder
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.layouts import Layout, SurveyLayout
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.tokenization.tokenizer import Tokenizer
@@ -82,16 +81,7 @@ class Objective:
     def __str__(self) -> str:
         return self.name
 
-    def sums(
-        self,
-        decoder: Decoder,
-        config: Config,
-        base: Tree,
-        adapters: Tree,
-        tables: Tables,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None,
-    ) -> BatchSums:
+    def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """Loss and metrics of one (micro-)batch as sums; `key` is that of dropout, None without."""
         raise NotImplementedError(f"objective {self.name} has no loss")
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from cuma_jax.data.batches import Batch, SurveyBatcher
 from cuma_jax.data.pipeline import Batcher, padded_batch
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
@@ -174,7 +174,7 @@ class Interference:
 
         def add(total: Tree, adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> Tree:
             def loss(adapters: Tree) -> jax.Array:
-                sums = a.objective.sums(a.decoder, a.config, base, adapters, tables, batch, None)
+                sums = a.objective.sums(a.config, Model(a.decoder, base, adapters, tables), batch, None)
                 return sums.objective["loss"].total
 
             return jax.tree.map(jnp.add, total, jax.grad(loss)(adapters))

@@ -5,7 +5,6 @@ micro-batches, so they are summed in one differentiable scan whose body is recom
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from cuma_jax.data.batches import Batch
 from cuma_jax.losses.balance import balance_loss, router_z_loss
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.rows import validation_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.sharding import batch_sharding, put_batch, replicated
@@ -91,7 +90,10 @@ def loss_of_batch(
     `sums_of` gives the sums of a part.
     """
     parts = config.train.micro_batches
-    run = functools.partial(sums_of, decoder, config)
+
+    def run(base: Tree, adapters: Tree, tables: Tables, rows: Tree, key: jax.Array) -> BatchSums:
+        return sums_of(config, Model(decoder, base, adapters, tables), rows, key)
+
     if parts == 1:
         sums = run(base, adapters, tables, batch, key)
     else:
@@ -163,7 +165,7 @@ def make_eval_step(
     """`step(adapters, base, tables, batch) -> BatchSums`, jitted, without dropout."""
 
     def step(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> BatchSums:
-        return sums_of(decoder, config, base, adapters, tables, batch, None)
+        return sums_of(config, Model(decoder, base, adapters, tables), batch, None)
 
     whole = replicated(mesh)
     shardings = (adapter_shardings, base_shardings, whole, batch_sharding(mesh))

@@ -29,10 +29,9 @@ class Brier(Choice):
 
     name = "brier"
 
-    def sums(self, decoder, config, base, adapters, tables, batch, key):
-        h_BSD, stats = hidden(decoder, base, adapters, tables, batch, key)
-        variables = {"params": base, "adapters": adapters}
-        logits_BO = apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
+    def sums(self, config, model, batch, key):
+        h_BSD, stats = hidden(*model, batch, key)
+        logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
         mask_BO = option_mask(batch["options"], logits_BO.shape[1])
         probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
         loss_B = jnp.sum((probs_BO - batch["target"]) ** 2, axis=1)

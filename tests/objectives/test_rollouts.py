@@ -13,6 +13,7 @@ from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.objectives.grpo.policy import reply_logps, reply_sums
 from cuma_jax.objectives.grpo.rollouts import Rewarded, Rollouts, distinct_texts
 from cuma_jax.rewards import Scores
+from cuma_jax.run.forward import Model
 from cuma_jax.run.rows import rows_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
@@ -139,7 +140,7 @@ def laid_out(rollouts, written, each, monkeypatch):
 def test_log_probabilities_of_an_update_are_those_of_the_writer(run, rollouts, written, each, monkeypatch):
     """With a cache or without, each reply in a row of its own or all of a group behind one prompt."""
     rows, adapters = laid_out(rollouts, written, each, monkeypatch), written[2]
-    step = jax.jit(functools.partial(reply_logps, run.decoder, TEMPERATURE))
+    step = jax.jit(lambda *parts: reply_logps(TEMPERATURE, Model(run.decoder, *parts[:3]), parts[3]))
     with jax.set_mesh(run.mesh):
         placed = put_batch(rows, run.mesh)
         logp, _ = step(run.base, adapters, run.training.tables[0], placed)
@@ -164,7 +165,7 @@ def test_replies_that_share_a_row_have_the_loss_and_gradient_of_rows_of_their_ow
         config = changed(run.config, grpo={"kl": 0.1})
 
         def loss(adapters, base, tables, batch, config=config):
-            return reply_sums(run.decoder, config, base, adapters, tables, batch, None).objective["loss"].mean()
+            return reply_sums(config, Model(run.decoder, base, adapters, tables), batch, None).objective["loss"].mean()
 
         with jax.set_mesh(run.mesh):
             placed = put_batch(rows, run.mesh)

@@ -22,7 +22,7 @@ from cuma_jax.objectives import reference
 from cuma_jax.objectives.pair_rows import pair_logps
 from cuma_jax.objectives.reference import REFERENCE_FILE, complete_pairs, reference_of, seen_pairs, with_reference_logps
 from cuma_jax.run.folder import read_metrics, write_config
-from cuma_jax.run.forward import hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.init_adapters import check_start
 from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
@@ -115,9 +115,8 @@ def test_loss_and_gradients_of_a_batch_equal_the_slow_twin(run, random_adapters,
     given = {name: jnp.asarray(value) for name, value in batch.items()}
 
     def fast(adapters):
-        sums = run.objective.sums(
-            run.decoder, config, run.base, adapters, run.training.tables[0], given, None
-        ).objective
+        model = Model(run.decoder, run.base, adapters, run.training.tables[0])
+        sums = run.objective.sums(config, model, given, None).objective
         return sums["loss"].mean(), {name: s.mean() for name, s in sums.items()}
 
     (value, metrics), grads = jax.jit(jax.value_and_grad(fast, has_aux=True))(adapters)
@@ -149,9 +148,10 @@ def test_routers_are_balanced_over_both_sides_as_over_single_rows(run, random_ad
     singles = ReplyBatcher(pairs.replies, pairs.reply_P2[index_N].ravel(), Buckets((96,)))
     rows = singles.batch(np.arange(2 * SIZE), 0)
     as_sft = changed(run.config, objective={"name": "sft"})
+    model = Model(run.decoder, run.base, adapters, run.training.tables[0])
     found = [
-        jax.jit(functools.partial(objective_of(config).sums, run.decoder, config))(
-            run.base, adapters, run.training.tables[0], {k: jnp.asarray(v) for k, v in b.items()}, None
+        jax.jit(lambda b, config=config: objective_of(config).sums(config, model, b, None))(
+            {k: jnp.asarray(v) for k, v in b.items()}
         )
         for config, b in ((run.config, batch), (as_sft, rows))
     ]

@@ -16,7 +16,7 @@ from cuma_jax.config import Config, DpoConfig, GrpoConfig, ObjectiveConfig, Rewa
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.objectives.dpo import Dpo
 from cuma_jax.objectives.grpo.policy import reply_sums
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -89,7 +89,7 @@ def compare(name, case, golden):
     @jax.jit
     @jax.value_and_grad
     def loss(base):
-        return sums_of(decoder, config, base, {}, Tables(), batch, None).objective["loss"].mean()
+        return sums_of(config, Model(decoder, base, {}, Tables()), batch, None).objective["loss"].mean()
 
     value, slope = loss(base)
     np.testing.assert_allclose(value, golden[f"{case}/loss"], rtol=2e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import changed
 
+from cuma_jax.run.forward import Model
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training.interference import Interference, build_probe, choose_groups, measure, while_training
@@ -107,7 +108,9 @@ def test_cosines_equal_those_of_jax_grad_and_numpy(debug_run, random_adapters, t
     @jax.jit
     def grad(adapters, tables, batch):
         return jax.grad(
-            lambda x: a.objective.sums(a.decoder, a.config, a.base, x, tables, batch, None).objective["loss"].mean()
+            lambda x: (
+                a.objective.sums(a.config, Model(a.decoder, a.base, x, tables), batch, None).objective["loss"].mean()
+            )
         )(adapters)
 
     halves = []

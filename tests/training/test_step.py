@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import changed
 
+from cuma_jax.run.forward import Model
 from cuma_jax.run.layouts import kept_rows
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
@@ -107,7 +108,7 @@ def test_dropout_is_drawn_anew_for_each_step_and_micro_batch_and_is_off_in_evalu
 
     @functools.partial(jax.jit, static_argnums=0)
     def summed(decoder, key):
-        return run.objective.sums(decoder, config, run.base, adapters, tables, batch, key)
+        return run.objective.sums(config, Model(decoder, run.base, adapters, tables), batch, key)
 
     def loss(decoder, key):
         return float(summed(decoder, key).objective["loss"].mean())
@@ -126,7 +127,7 @@ def test_padding_rows_weigh_nothing(debug_run, random_adapters, batch):
     adapters, tables = random_adapters(debug_run), debug_run.training.tables[bucket]
     config = debug_run.config
     summed = jax.jit(
-        lambda b: debug_run.objective.sums(debug_run.decoder, config, debug_run.base, adapters, tables, b, None)
+        lambda b: debug_run.objective.sums(config, Model(debug_run.decoder, debug_run.base, adapters, tables), b, None)
     )
     one, two = (summed({k: jnp.asarray(v) for k, v in b.items()}) for b in (light, other))
     assert float(one.objective["loss"].count) == 10

@@ -11,13 +11,12 @@ from cuma_jax.data.conversations import ConversationTokens
 from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.data.tokenise import conversation_tokens
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.models.decoder import Decoder
 from cuma_jax.objectives.grpo.policy import reply_sums
 from cuma_jax.objectives.grpo.prompt_rows import PromptLayout
 from cuma_jax.objectives.grpo.steps import GrpoSteps
 from cuma_jax.objectives.reference import ReferencePolicy, reference_of
 from cuma_jax.rewards.total import check_parts
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.layouts import SurveyLayout, plain_tables
 from cuma_jax.run.objective import Conversations, Objective, register
 from cuma_jax.run.run import Run
@@ -65,18 +64,9 @@ class Grpo(Objective):
         """The opening prompts of conversations."""
         return PromptLayout(data.config, data.source, data.profiles, tokens, tables, {})
 
-    def sums(
-        self,
-        decoder: Decoder,
-        config: Config,
-        base: Tree,
-        adapters: Tree,
-        tables: Tables,
-        batch: dict[str, jax.Array],
-        key: jax.Array | None,
-    ) -> BatchSums:
+    def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """Of replies that are laid out for an update; see `grpo.policy.reply_sums`."""
-        return reply_sums(decoder, config, base, adapters, tables, batch, key)
+        return reply_sums(config, model, batch, key)
 
     def reference(self, run: Run) -> ReferencePolicy | None:
         """What the policy is held to; None where `grpo.kl` is 0."""

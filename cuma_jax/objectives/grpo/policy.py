@@ -19,7 +19,7 @@ from cuma_jax.losses.grpo import group_advantages, grpo_sums
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.run.forward import Tables, hidden
+from cuma_jax.run.forward import Model, Tables, apply, hidden
 from cuma_jax.runtime.sharding import batch_sharding, replicated
 from cuma_jax.training.step import TrainState, UpdateRule, in_parts, loss_of_batch
 
@@ -27,32 +27,18 @@ Tree = Any
 
 
 def reply_logps(
-    decoder: Decoder,
-    temperature: float,
-    base: Tree,
-    adapters: Tree,
-    tables: Tables,
-    batch: dict[str, jax.Array],
-    key: jax.Array | None = None,
+    temperature: float, model: Model, batch: dict[str, jax.Array], key: jax.Array | None = None
 ) -> tuple[jax.Array, Tree]:
     """Log-probability in nats of every token of the replies, float32 [R,n,S], and the routers' statistics."""
-    h_RXD, stats = hidden(decoder, base, adapters, tables, batch, key)
-    unembed_VD: Any = decoder.apply({"params": base, "adapters": adapters}, method="unembedding")
+    h_RXD, stats = hidden(*model, batch, key)
+    unembed_VD = apply(model.decoder, "unembedding", model.variables)
     loss_RX, _ = linear_cross_entropy(h_RXD / temperature, unembed_VD, batch["labels"])
     return -loss_RX.reshape(batch["old_logp"].shape), stats
 
 
-def reply_sums(
-    decoder: Decoder,
-    config: Config,
-    base: Tree,
-    adapters: Tree,
-    tables: Tables,
-    batch: dict[str, jax.Array],
-    key: jax.Array | None,
-) -> BatchSums:
+def reply_sums(config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
     """The sums of one (micro-)batch of replies; see `grpo.rollouts` for its arrays."""
-    logp_RnS, stats = reply_logps(decoder, config.sampling.temperature, base, adapters, tables, batch, key)
+    logp_RnS, stats = reply_logps(config.sampling.temperature, model, batch, key)
     longest = logp_RnS.shape[-1]
     reference = batch.get("reference_logp")
     sums = grpo_sums(
@@ -96,7 +82,7 @@ def make_update(
             batch["below"] = below[batch.pop("source")]
         if grpo.kl:
             batch["reference_logp"] = in_parts(
-                lambda part: reply_logps(decoder, config.sampling.temperature, base, reference, tables, part)[0],
+                lambda part: reply_logps(config.sampling.temperature, Model(decoder, base, reference, tables), part)[0],
                 batch,
                 config.train.micro_batches,
             )
