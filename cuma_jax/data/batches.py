@@ -172,12 +172,12 @@ class SurveyBatcher:
         rows: Rows,
         tokens: SurveyTokens,
         sizes_Q: Sequence[int],
-        objective: str,
+        form: str,
         buckets: Buckets,
         max_length: int,
         cache: HiddenCache | None,
     ):
-        self.tokens, self.objective, self.buckets = tokens, objective, buckets
+        self.tokens, self.form, self.buckets = tokens, form, buckets
         self._sizes_Q = np.asarray(sizes_Q, np.int32)
         fitting_rows(tokens, rows.profile_N, rows.question_N, rows.option_N, buckets.limit(max_length), "error")
         length_N = tokens.lengths(rows.profile_N, tokens.template_QO[rows.question_N, rows.option_N])
@@ -194,7 +194,7 @@ class SurveyBatcher:
         template_B = tokens.template_QO[question_B, option_B]
         batch = survey_rows(tokens, self._cache, profile_B, template_B, self.buckets.lengths[bucket])
         batch |= {"profile": profile_B.astype(np.int32), "weight": row_weights(len(index_B), real)}
-        if self.objective == "sft":
+        if self.form == "sft":
             batch["labels"] = tokens.labels_MS[template_B]
             return batch
         batch["option_ids"] = tokens.option_ids_QO[question_B]

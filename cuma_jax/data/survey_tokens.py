@@ -107,7 +107,7 @@ def build_survey_tokens(
     questions: Sequence[Question],
     profiles: Profiles | None,
     tokenizer: Tokenizer,
-    objective: str,
+    form: str,
     shots: Shots | None = None,
 ) -> SurveyTokens:
     """Renders and tokenises every piece once; with `profiles` these are in the prompt, and `shots` after them.
@@ -141,7 +141,7 @@ def build_survey_tokens(
         size = len(question.options)
         option_ids_QO[i, :size] = letters[i]
         body = prompts[i][head:]
-        if objective == "choice":
+        if form == "choice":
             template_QO[i] = len(templates)
             templates.append(body)
             labels.append([int(option_ids_QO[i, 0])])

@@ -79,7 +79,7 @@ class PairLayout:
 def survey_pair_layout(layout: SurveyLayout) -> PairLayout:
     """The pairs of a survey whose answers `layout` lays out as for the objective sft."""
     seed = layout.config.data.split_seed  # runs of another training seed compare the same options
-    pairs = build_survey_pairs(layout.survey, layout.profiles, layout.tokens, seed, layout.kept)
+    pairs = build_survey_pairs(layout.survey, layout.profiles, layout.tokens, seed, layout.cache)
     return PairLayout(layout.config, layout.survey, layout.profiles, pairs, layout.tables, layout.left_out)
 
 

@@ -58,26 +58,26 @@ class SurveyLayout:
     """Answers to a survey as rows.
 
     Attributes:
-        objective: `choice` or `sft`: what is supervised.
+        form: how an answer is written, `choice` or `sft` (`Objective.answer_tokens`).
         tokens: the rows' token pieces.
         tables: per bucket, what batches index into, on the devices.
-        kept: where the hidden states of texts are kept, for batches that name them instead of holding tokens.
+        cache: where the hidden states of texts are kept, for batches that name them instead of holding tokens.
         left_out: answers whose rows are too long, by reason; they are in no split.
     """
 
     config: Config
     survey: Survey
     profiles: Profiles
-    objective: str
+    form: str
     tokens: SurveyTokens
     tables: dict[int, Tables]
-    kept: HiddenCache | None
+    cache: HiddenCache | None
     left_out: dict[str, int]
 
     @property
     def cached(self) -> bool:
         """Whether hidden states are kept."""
-        return self.kept is not None
+        return self.cache is not None
 
     @property
     def by_question(self) -> bool:
@@ -92,7 +92,7 @@ class SurveyLayout:
     def batcher(self, rows: Rows) -> SurveyBatcher:
         """`rows` as batches."""
         data, buckets = self.config.data, Buckets(self.config.data.buckets)
-        return SurveyBatcher(rows, self.tokens, self.sizes_Q, self.objective, buckets, data.max_length, self.kept)
+        return SurveyBatcher(rows, self.tokens, self.sizes_Q, self.form, buckets, data.max_length, self.cache)
 
     def training_rows(self, mask_A: np.ndarray) -> SurveyBatcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
@@ -120,7 +120,7 @@ def plain_tables(config: Config, vectors_PM: jax.Array | None) -> dict[int, Tabl
 
 def survey_layout(
     config: Config,
-    objective: str,
+    form: str,
     tokens: SurveyTokens,
     survey: Survey,
     profiles: Profiles,
@@ -133,24 +133,24 @@ def survey_layout(
     pairs: bool = False,
 ) -> SurveyLayout:
     """The layout of a survey, its question table filled where one is used; `pairs`: for an objective of pairs."""
-    kept = kept_rows(config, decoder, tokens, survey, profiles, pairs)
+    cache = hidden_cache(config, decoder, tokens, survey, profiles, pairs)
     tables = plain_tables(config, vectors_PM)
-    if kept is not None:
+    if cache is not None:
         lengths = config.data.buckets
         lower = jax.jit(
             lambda base, tokens_BT: decoder.apply({"params": base}, tokens_BT, method="lower"),
             in_shardings=(base_shardings, replicated(mesh)),
             out_shardings=replicated(mesh),
         )
-        fill = functools.partial(_hidden_table, tokens, kept, lower=functools.partial(lower, base), mesh=mesh)
+        fill = functools.partial(_hidden_table, tokens, cache, lower=functools.partial(lower, base), mesh=mesh)
         tables = {
-            int(b): Tables(vectors_PM, fill(np.flatnonzero(kept.bucket_K == b), lengths[b]))
-            for b in np.unique(kept.bucket_K[kept.bucket_K >= 0])
+            int(b): Tables(vectors_PM, fill(np.flatnonzero(cache.bucket_K == b), lengths[b]))
+            for b in np.unique(cache.bucket_K[cache.bucket_K >= 0])
         }
-    return SurveyLayout(config, survey, profiles, objective, tokens, tables, kept, left_out)
+    return SurveyLayout(config, survey, profiles, form, tokens, tables, cache, left_out)
 
 
-def kept_rows(
+def hidden_cache(
     config: Config, decoder: Decoder, tokens: SurveyTokens, survey: Survey, profiles: Profiles, pairs: bool = False
 ) -> HiddenCache | None:
     """The texts whose hidden states below the first adapted layer are kept; None where they are not.
@@ -171,15 +171,15 @@ def kept_rows(
     if not decoder.n_adapted or len(profiles) > most:
         return None
     template_A = tokens.template_QO[survey.question_A, survey.option_A]
-    kept = plan_hidden_cache(tokens, buckets, longest, profiles.profile_R[survey.respondent_A], template_A)
-    width_K = np.array(buckets.lengths)[kept.bucket_K]
+    cache = plan_hidden_cache(tokens, buckets, longest, profiles.profile_R[survey.respondent_A], template_A)
+    width_K = np.array(buckets.lengths)[cache.bucket_K]
     size = int(width_K.sum()) * decoder.config.width * jnp.dtype(decoder.dtype).itemsize
-    return kept if len(width_K) <= most and size <= _TABLE_BYTES else None
+    return cache if len(width_K) <= most and size <= _TABLE_BYTES else None
 
 
 def _hidden_table(
     tokens: SurveyTokens,
-    kept: HiddenCache,
+    cache: HiddenCache,
     members: np.ndarray,
     width: int,
     lower: Callable[[jax.Array], jax.Array],
@@ -189,7 +189,7 @@ def _hidden_table(
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     chunk = ways * max(_CHUNK // ways, 1)
     padded_K = np.resize(members, -(-len(members) // chunk) * chunk)
-    tokens_KT = tokens.fill(kept.profile_K[padded_K], kept.template_K[padded_K], width)
+    tokens_KT = tokens.fill(cache.profile_K[padded_K], cache.template_K[padded_K], width)
     whole = replicated(mesh)
     with jax.set_mesh(mesh):
         parts = [lower(put_whole(t, mesh)) for t in np.split(tokens_KT, len(padded_K) // chunk)]

@@ -9,7 +9,7 @@ import pytest
 from conftest import changed
 
 from cuma_jax.run.forward import Model
-from cuma_jax.run.layouts import kept_rows
+from cuma_jax.run.layouts import hidden_cache
 
 close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6)
 
@@ -78,14 +78,14 @@ def test_texts_with_profiles_are_kept_too(debug_config, run_on, random_adapters,
         np.testing.assert_allclose(other[0][name], value, rtol=1e-5, err_msg=name)
     jax.tree.map(close, other[1], one[1])
     few = changed(config, train={"steps": 1})
-    assert kept_rows(few, kept.decoder, kept.training.tokens, kept.survey, kept.profiles) is None
+    assert hidden_cache(few, kept.decoder, kept.training.tokens, kept.survey, kept.profiles) is None
 
 
 def test_question_cache_is_used_exactly_where_it_is_exact(debug_run, debug_config):
     a = debug_run
 
     def used(config, decoder=a.decoder):
-        return kept_rows(config, decoder, a.training.tokens, a.survey, a.profiles) is not None
+        return hidden_cache(config, decoder, a.training.tokens, a.survey, a.profiles) is not None
 
     assert used(debug_config)
     assert debug_run.training.cached
