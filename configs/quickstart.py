@@ -18,8 +18,8 @@ def quickstart() -> Config:
     """SmolLM2-135M-Instruct learns how people of 97 countries answered real value surveys, on a laptop CPU.
 
     Command: python -m cuma_jax.train
-    Hardware: 2 CPU cores, 3 GB of memory, about 200 MB of downloads the first time. Time: 5 minutes.
-    Expected, held-out respondents by country: immigration EMD 0.033 (pooled 0.088), spread ratio 0.89 (docs/index.md).
+    Hardware: 2 CPU cores, 3 GB of memory, about 200 MB of downloads the first time. Time: 3 to 5 minutes.
+    Expected, held-out respondents by country: immigration EMD 0.03 (pooled 0.088), spread 0.9 to 1.0 (docs/index.md).
     """
     return Config(
         name="quickstart",
