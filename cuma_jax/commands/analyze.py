@@ -3,9 +3,11 @@
 import dataclasses
 import pathlib
 import sys
+from typing import Annotated
 
-from cuma_jax.commands.command_line import EvaluationSections, SavedRun, check_at_least, joined, parse_saved_run
+from cuma_jax.commands.command_line import EvaluationSections, SavedRun, joined, parse_saved_run
 from cuma_jax.config import Config
+from cuma_jax.config.fields import Range
 
 ROWS = 32
 _HELP = """Did the model collapse, do groups conflict, do groups that answer alike route alike? Of a finished or
@@ -16,12 +18,8 @@ interrupted run of a survey; writes analysis.json, analysis/*.parquet and analys
 class Options(SavedRun):
     """Which run is analysed, and how closely."""
 
-    rows: int = ROWS
+    rows: Annotated[int, Range(4, 10**6)] = ROWS
     """Training rows of each group whose gradients are compared."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(self, 4, "rows")
 
 
 def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> None:

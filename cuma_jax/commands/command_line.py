@@ -10,26 +10,31 @@ Nothing here imports jax: `--help` answers at once, and reads no run.
 import contextlib
 import dataclasses
 import pathlib
+import typing
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from tyro.conf import UseAppendAction
 
-from cuma_jax.config import Config, EvaluationConfig, MeshConfig
+from cuma_jax.config import Config, DataConfig, EvaluationConfig, MeshConfig
 from cuma_jax.config.chain import Chain, linked
+from cuma_jax.config.fields import Line, Place, check_places, check_values, shown
 from cuma_jax.config.machines import MACHINES, apply_machine
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.config.presets import DEFAULT_PRESET, load_config, load_runs, presets
 from cuma_jax.runtime.errors import CumaError
 
 T = TypeVar("T")
+TEXT = Line(longest=10**6, lines=True)
+"""What people write, prompts and profiles; no control characters but those that break lines."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Distributed:
     """How the processes of a run find each other."""
 
-    distributed: str = "auto"
+    distributed: Annotated[str, Line()] = "auto"
     """auto, none or HOST:PORT,N,I. auto: as JAX does on a TPU pod, under srun or mpirun, or in a Kubernetes Job, and
     one process everywhere else; none: one process; HOST:PORT,N,I: process I of N, counted from 0, which listens there.
     One that dies ends the others within $CUMA_JAX_HEARTBEAT seconds (100). See docs/distributed.md."""
@@ -39,12 +44,12 @@ class Distributed:
 class Preset:
     """Where the settings of a run start; every field of the config overrides them."""
 
-    config: str = DEFAULT_PRESET
+    config: Annotated[str, Line()] = DEFAULT_PRESET
     """A preset's name, a .py file with a function of the file's name that returns a Config (or a Chain of them), or the
     config.json of a run."""
-    method: str = ""
+    method: Annotated[str, Line()] = ""
     """Sets the adapter, router and objective fields that make the method."""
-    machine: str = ""
+    machine: Annotated[str, Line()] = ""
     """Sets mesh, batch, micro-batches and memory settings for the shipped WorldValuesBench presets there, and divides
     the steps by as much as the batch grows (docs/plan.md)."""
 
@@ -53,7 +58,7 @@ class Preset:
 class RunFolder:
     """Which run."""
 
-    run: str = ""
+    run: Annotated[str, Place("folder")] = ""
     """Folder of the run (required)."""
 
     def __post_init__(self) -> None:
@@ -74,7 +79,7 @@ class SavedRun(Distributed, RunFolder):
 class UsedRun(SavedRun):
     """A run that is used, perhaps on another machine than it was trained on."""
 
-    machine: str = ""
+    machine: Annotated[str, Line()] = ""
     """As in training: sets the mesh, and the batch of prediction so that it divides."""
 
 
@@ -90,12 +95,29 @@ S = TypeVar("S", bound=SavedRun)
 P = TypeVar("P", bound=Preset)
 
 
-def check_at_least(options: Any, least: int, *names: str) -> None:
-    """Raises a `CumaError` for a number of a dataclass of options that is less than `least`; None is left alone."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise CumaError(f"--{name} is {value}; it must be at least {least}")
+def _check_words(argv: Sequence[str]) -> None:
+    """Before it is parsed: raises a `CumaError` for words that are no text."""
+    for word in argv:
+        if allowed := TEXT.problem(word):
+            raise CumaError(f"the command line has {shown(word)}; it must be {allowed}")
+
+
+def _check_each_once(argv: Sequence[str], repeated: Sequence[str]) -> None:
+    """Raises a `CumaError` for a flag that is there twice: all but the last would be ignored. Of `repeated` each
+    counts."""
+    seen: dict[str, str] = {}
+    for word in argv:
+        if word == "--":
+            break
+        flag = word.partition("=")[0]
+        if not flag.startswith("--"):
+            continue
+        above, dot, last = flag[2:].replace("-", "_").rpartition(".")
+        name = above + dot + last.removeprefix("no_")
+        if name in seen and name not in repeated:
+            twice = "there twice" if seen[name] == flag else f"there beside {seen[name]}"
+            raise CumaError(f"{flag} is {twice}; give it once (a flag of several values takes them all: --flag A B)")
+        seen[name] = flag
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
@@ -105,7 +127,9 @@ def asks_for_help(argv: Sequence[str]) -> bool:
 
 def peek(options: type[T], argv: Sequence[str]) -> T:
     """The options of one dataclass; all others are left to who parses them. Raises what `parse` does."""
+    _check_words(argv)
     found, _ = tyro.cli(options, args=argv, use_underscores=True, add_help=False, return_unknown_args=True)
+    check_values(found, "--")
     return found
 
 
@@ -118,6 +142,8 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
         SystemExit: --help; or an unknown flag or a value of another type, with code 2.
         CumaError: whatever a dataclass refuses.
     """
+    _check_words(argv)
+    _check_each_once(argv, [name for part in parts for name in _repeated(part)])
     fields: list[Any] = []
     for number, part in enumerate(parts):
         default = dataclasses.field() if isinstance(part, type) else dataclasses.field(default=part)
@@ -130,17 +156,30 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
         args=argv,
         use_underscores=True,
     )
-    return tuple(getattr(line, name) for name, *_ in fields)
+    found = tuple(getattr(line, name) for name, *_ in fields)
+    for part in found:
+        if not isinstance(part, Config):  # which is checked wherever it is made
+            check_values(part, "--")
+            if not isinstance(part, DataConfig):  # of which a source uses some
+                check_places(part, "--")
+    return found
+
+
+def _repeated(part: Any) -> list[str]:
+    """The flags of a dataclass, or of an instance, that may be given several times."""
+    hints = typing.get_type_hints(part if isinstance(part, type) else type(part), include_extras=True)
+    return [name for name, hint in hints.items() if UseAppendAction in getattr(hint, "__metadata__", ())]
 
 
 def parse_runs(
     program: str, description: str, argv: Sequence[str], options: type[P], chains: bool = True
 ) -> tuple[P, tuple[Config, ...]]:
-    """The options of a line about new runs, and the configs: of one run, or (if the command takes `chains`) of the
-    stages of a chain, where every flag holds for every stage. See `parse`.
+    """The options of a line about new runs, and the configs: of one run, or of the stages of a chain, where every flag
+    holds for every stage. Without `chains` nothing is read or written, and there is no chain. See `parse`.
 
     Raises:
-        CumaError: a bad preset, method, machine or value; a chain where none is wanted.
+        CumaError: a bad preset, method, machine or value; files or folders that are not there, or of the other kind; a
+            chain where none is wanted.
     """
     start = peek(_Start, argv)
     preset = load_runs(start.config) if chains else load_config(start.config)
@@ -149,7 +188,20 @@ def parse_runs(
     text = "\n\n".join([description, *(f"{kind}: {', '.join(known)}." for kind, known in names)])
     lines = [parse(program, text, argv, options, start.of(stage)) for stage in stages]
     configs = tuple(config for _, config in lines)
-    return lines[0][0], linked(preset.name, configs) if isinstance(preset, Chain) else configs
+    if chains:
+        check_data_places(configs[0].data, "config field data.")
+        check_places(configs[0].adapter, "config field adapter.")
+    if isinstance(preset, Chain):
+        configs = linked(preset.name, configs)
+    for config in configs if chains else ():
+        where = config.run if config.run.dir else dataclasses.replace(config.run, dir=f"runs/{config.name}")
+        check_places(where, "config field run.")
+    return lines[0][0], configs
+
+
+def check_data_places(data: DataConfig, prefix: str) -> None:
+    """Raises a `CumaError` where a path that the source reads is not there, or not what it must be."""
+    check_places(data, prefix, data.unread)
 
 
 def parse_saved_run(

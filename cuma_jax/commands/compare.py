@@ -6,11 +6,12 @@ import os
 import pathlib
 import platform
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cuma_jax import __version__
 from cuma_jax.commands.command_line import parse
 from cuma_jax.config.comparison import Comparison
+from cuma_jax.config.fields import SEED, Line, Place
 from cuma_jax.config.presets import comparisons, load_comparison
 
 if TYPE_CHECKING:  # imported where they are used: `--help` must not wait for jax
@@ -27,13 +28,13 @@ after an interruption, and runs only what was added to the preset. A trial that 
 class Options:
     """What the command line may say."""
 
-    config: str = ""
+    config: Annotated[str, Line()] = ""
     """A comparison's preset: a name, or a .py file with a function of the file's name that returns a Comparison."""
-    dir: str = ""
+    dir: Annotated[str, Place("new folder")] = ""
     """Folder of the comparison; empty: the preset's, else runs/<name>."""
-    only: tuple[str, ...] = ()
+    only: Annotated[tuple[str, ...], Line()] = ()
     """Run these variants only; the table shows all that is there."""
-    seeds: tuple[int, ...] = ()
+    seeds: Annotated[tuple[int, ...], SEED] = ()
     """Run these seeds only."""
     table_only: bool = False
     """Run nothing; write the table and the page of what is there."""

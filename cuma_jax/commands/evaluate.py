@@ -4,19 +4,19 @@ import dataclasses
 import json
 import pathlib
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
 from cuma_jax.commands.command_line import (
     EvaluationSections,
     UsedRun,
     asks_for_help,
-    check_at_least,
     joined,
     parse,
     parse_saved_run,
     peek,
 )
 from cuma_jax.config import JudgeConfig, SamplingConfig
+from cuma_jax.config.fields import Place, Range
 from cuma_jax.runtime.errors import CumaError
 
 _HELP = """Scores a trained run on held-out answers; writes results.json, per_cell.parquet and report.html.
@@ -35,17 +35,12 @@ class PreferenceOptions(UsedRun):
     preferences: bool = False
     """Who is preferred: this run's replies or another side's. The options below, --sampling.* and --judge.* go with
     it."""
-    against: str = "base"
+    against: Annotated[str, Place("folder", words=("base",))] = "base"
     """The other side: base, the model without adapters, or another run's folder."""
-    prompts: int | None = None
+    prompts: Annotated[int | None, Range(1, 10**6)] = None
     """Prompts that are judged (default: 100; 400 where respondents judge)."""
-    pairs: int = 50
+    pairs: Annotated[int, Range(0, 10**6)] = 50
     """Pairs that people judged, on which the judge is compared with them."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(self, 1, "prompts")
-        check_at_least(self, 0, "pairs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +55,13 @@ class PreferenceSections(EvaluationSections):
 class PaperOptions:
     """Without a run: WorldValuesBench's own figure for a file of predictions."""
 
-    paper_metrics: str = ""
+    paper_metrics: Annotated[str, Place("file")] = ""
     """Without a run: a tsv or csv with the columns QUESTION_ID, PARTICIPANT_ID, SCORE. The options below go with it."""
     source: Literal["wvb"] = "wvb"
     """Whose figure: the only one that is published so."""
-    wvb: str = ""
+    wvb: Annotated[str, Place("folder")] = ""
     """Your checkout of WorldValuesBench with its generated tables."""
-    out: str = ""
+    out: Annotated[str, Place("new file")] = ""
     """Where to write {question: EMD}; without it, it is printed."""
 
 

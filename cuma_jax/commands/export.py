@@ -2,9 +2,10 @@
 
 import dataclasses
 import sys
-from typing import Literal
+from typing import Annotated, Literal
 
-from cuma_jax.commands.command_line import RunFolder, check_at_least, parse
+from cuma_jax.commands.command_line import RunFolder, parse
+from cuma_jax.config.fields import Line, Place, Range
 from cuma_jax.runtime.errors import CumaError
 
 _HELP = """Writes the adapters of a run for other programs.
@@ -22,22 +23,21 @@ class Options(RunFolder):
 
     format: Literal["reference", "peft"]
     """reference: the official code's; peft: Hugging Face PEFT's."""
-    out: str
+    out: Annotated[str, Place("new folder")]
     """Folder to write; it must not be there yet."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the tensors. The official code wants that of the base."""
     checkpoint: Literal["last", "best"] = "last"
     """The newest checkpoint, or the one with the lowest validation loss."""
-    profiles: str = ""
+    profiles: Annotated[str, Line()] = ""
     """peft, with a router that reads the profile: a number (the most frequent profiles of training), all, or a file
     with one profile a line, such as: country=Chile, sex=female; empty: the 20 most frequent."""
-    questions: int = 32
+    questions: Annotated[int, Range(1, 10**6)] = 32
     """peft, with a router: training questions of each profile that gates are averaged over, at most; as many others
     are compared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, 1, "questions")
         if self.profiles and self.format == "reference":
             raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
 

@@ -3,11 +3,13 @@
 import dataclasses
 import pathlib
 import sys
+from typing import Annotated
 
 from tyro.conf import UseAppendAction
 
-from cuma_jax.commands.command_line import UsedRun, check_at_least, joined, parse_saved_run
+from cuma_jax.commands.command_line import TEXT, UsedRun, joined, parse_saved_run
 from cuma_jax.config import Config, MeshConfig, SamplingConfig
+from cuma_jax.config.fields import TOKENS, Line, Place, Range
 from cuma_jax.runtime.errors import CumaError
 
 _HELP = """Writes a reply to every prompt, for every profile. The same prompt, profile, seed and sample get the same
@@ -18,29 +20,28 @@ text, whatever else is asked for at the same time."""
 class Options(UsedRun):
     """What is asked, and by whom."""
 
-    profile: UseAppendAction[tuple[str, ...]] = ()
+    profile: Annotated[UseAppendAction[tuple[str, ...]], TEXT] = ()
     """Who asks: "country: Japan; age: 30-39", or "country=Japan, age=30-39". Needed where the run sees profiles."""
-    prompt: UseAppendAction[tuple[str, ...]] = ()
+    prompt: Annotated[UseAppendAction[tuple[str, ...]], TEXT] = ()
     """What is asked."""
-    question: UseAppendAction[tuple[str, ...]] = ()
+    question: Annotated[UseAppendAction[tuple[str, ...]], Line()] = ()
     """Id of a question of the run's survey, worded as in training."""
-    file: UseAppendAction[tuple[str, ...]] = ()
+    file: Annotated[UseAppendAction[tuple[str, ...]], Place("file")] = ()
     """Prompts of a .jsonl file, one a line: {"prompt": "..."}, {"messages": [...]} or {"question": "ID"}; with
     {"profile": "..."} a line is asked by that person alone."""
-    samples: int = 1
+    samples: Annotated[int, Range(1, 10**5)] = 1
     """Replies to each."""
     base: bool = False
     """Without what was trained."""
     json: bool = False
     """One JSON object a line instead of text."""
-    max_prompt: int | None = None
+    max_prompt: Annotated[int | None, TOKENS] = None
     """Room for prompts of this many tokens (default: the longest of the run's data.buckets)."""
-    batch_size: int = 8
+    batch_size: Annotated[int, Range(1, 65536)] = 8
     """Replies written at once, rounded up so that they divide over the mesh."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(self, 1, "samples", "max_prompt", "batch_size")
         if not (self.prompt or self.question or self.file):
             raise CumaError("what is asked? give --prompt TEXT, --question ID or --file prompts.jsonl")
 

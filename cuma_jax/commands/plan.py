@@ -5,8 +5,10 @@ import functools
 import json
 import pathlib
 import sys
+from typing import Annotated
 
-from cuma_jax.commands.command_line import Preset, check_at_least, parse_runs
+from cuma_jax.commands.command_line import Preset, parse_runs
+from cuma_jax.config.fields import TOKENS, Line, Place, Range
 
 _HELP = """Plans a run without running it: does it fit, which mesh, what travels between chips, how fast could it be.
 A TPU slice needs no TPU: the real train step is compiled for it (pip install 'cuma_jax[plan]'; a minute or two). GPUs
@@ -22,29 +24,26 @@ _FIXING = ("--mesh.", "--train.batch_size", "--train.micro_batches")
 class Options(Preset):
     """What is planned, and for what."""
 
-    topology: str = ""
+    topology: Annotated[str, Line()] = ""
     """A TPU slice: v5e:4x4, v5e:16x16, v6e:16x16, v5p:2x4x4, v4:2x2x4 ..."""
-    slices: int = 1
+    slices: Annotated[int, Range(1, 1024)] = 1
     """Several of these slices."""
-    gpu: str = ""
+    gpu: Annotated[str, Line()] = ""
     """h100, h200, a100, rtx4090, rtx3090 or l4."""
-    gpus: int | None = None
+    gpus: Annotated[int | None, Range(1, 65536)] = None
     """How many (default: 1)."""
     search: bool = False
     """Try every mesh, number of micro-batches and remat that divides; compile the best until one fits."""
-    length: int | None = None
+    length: Annotated[int | None, TOKENS] = None
     """Tokens a row (default: the longest bucket, or data.max_length)."""
-    profiles: int = 65536
+    profiles: Annotated[int, Range(1, 10**8)] = 65536
     """Rows of the table of profile vectors."""
     full: bool = False
     """Compile with the compiler's whole effort, as training does (four times as long)."""
     compile: bool = True
     """Without it: shapes and arithmetic only, in seconds."""
-    json: str = ""
+    json: Annotated[str, Place("new file")] = ""
     """A file to write everything to as JSON."""
-
-    def __post_init__(self) -> None:
-        check_at_least(self, 1, "slices", "gpus", "length", "profiles")
 
 
 def main() -> None:

@@ -1,58 +1,17 @@
 """What a config may hold: every rule about its fields, alone and together. No jax, and no import of `config`."""
 
 import dataclasses
-import typing
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
+from cuma_jax.config.fields import check_types, check_values
 from cuma_jax.config.objective_rules import check_objective, require
 from cuma_jax.runtime.errors import CumaError
 
+_FIELD = "config field "
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
-_POSITIVE = {
-    "adapter": ("rank", "alpha", "prefix_length"),
-    "router": ("top_k", "layers", "hidden_dim", "temperature"),
-    "profile": ("components", "values_per_component", "projection_dim", "max_length"),
-    "data": ("max_length",),
-    "optimizer": ("learning_rate", "router_rate"),
-    "train": ("batch_size", "micro_batches", "log_every", "keep"),
-    "evaluation": ("max_profiles", "min_cell", "option_orders", "batch_size"),
-    "mesh": ("fsdp", "tensor"),
-    "dpo": ("beta", "min_margin"),
-    "grpo": ("updates", "clip"),
-    "sampling": ("max_new_tokens",),
-    "judge": ("concurrency", "timeout", "max_tokens"),
-}
-_NOT_NEGATIVE = {
-    "adapter": ("experts", "layers"),
-    "router": ("profile_scale",),
-    "profile": ("projection_layers", "shots"),
-    "data": ("question_power", "group_power", "questions_per_batch"),
-    "objective": ("balance", "z_loss"),
-    "optimizer": ("weight_decay", "clip"),
-    "train": ("steps", "epochs", "eval_every", "eval_batches", "save_every", "interference_every"),
-    "run": ("trace_steps",),
-    "evaluation": ("bootstrap",),
-    "mesh": ("data",),
-    "dpo": ("nll",),
-    "grpo": ("clip_high", "kl"),
-    "sampling": ("temperature", "top_k"),
-    "reward": ("survey", "judge"),
-    "judge": ("requests_per_minute", "max_requests", "retries"),
-}
-_SHARE = {
-    "adapter": ("dropout",),
-    "router": ("dropout",),
-    "profile": ("dropout", "field_dropout"),
-    "data": ("unseen_respondents", "validation_respondents", "unseen_countries", "unseen_questions",
-             "unseen_conversations", "validation_countries"),
-    "optimizer": ("warmup", "b1", "b2"),
-    "dpo": ("label_smoothing",),
-    "reward": ("max_failed",),
-    "judge": ("max_failed",),
-}  # fmt: skip
 SPLITS = ("train", "validation", "test", "probe", "unseen_respondent", "unseen_country", "unseen_question",
           "unseen_annotator", "unseen_prompt", "unseen_conversation")  # fmt: skip
 """Every split that an answer or a conversation may be in."""
@@ -81,7 +40,6 @@ def _first_unknown(values: tuple[str, ...], known: tuple[str, ...]) -> str:
 
 
 RULES = (
-    Rule("name", "a name that is not empty", lambda c: bool(c.name)),
     Rule("data.buckets", "at least one length", lambda c: bool(c.data.buckets)),
     Rule("data.buckets", "increasing positive lengths",
          lambda c: list(c.data.buckets) == sorted(set(c.data.buckets)) and c.data.buckets[0] > 0),
@@ -113,7 +71,6 @@ RULES = (
          lambda c: c.model.attention != "cudnn", when=lambda c: c.model.dtype == "float32"),
     Rule("model.quantize", "none, because adapter.kind is full (it trains the weights themselves, which int8 cannot "
          "follow)", lambda c: c.model.quantize == "none", when=lambda c: c.adapter.kind == "full"),
-    Rule("profile.projection_layers", "0, 1 or 2", lambda c: c.profile.projection_layers <= 2),
     Rule("profile.shots", "0 unless profile.in_prompt is set (the answers are written after the profile)",
          lambda c: c.profile.shots == 0, when=lambda c: not c.profile.in_prompt),
     Rule("train.batch_size", "a multiple of train.micro_batches, which is {train.micro_batches}",
@@ -122,7 +79,6 @@ RULES = (
     Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
          shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
     # Preferences.
-    Rule("sampling.top_p", "above 0 and at most 1", lambda c: 0 < c.sampling.top_p <= 1),
     Rule("dpo.label_smoothing", "0, because dpo.loss is ipo", lambda c: c.dpo.label_smoothing == 0,
          when=lambda c: c.dpo.loss == "ipo"),
     Rule("dpo.label_smoothing", "below 0.5 (at half, nothing is said)", lambda c: c.dpo.label_smoothing < 0.5),
@@ -135,11 +91,11 @@ RULES = (
 
 def validate(config: Any) -> None:
     """Raises a `CumaError` for the first field that is wrong, by itself or beside others, and what it may be."""
+    check_types(config, _FIELD)
     for section in dataclasses.fields(config):
-        value = getattr(config, section.name)
-        if dataclasses.is_dataclass(value):
-            _validate_types(section.name, value)
-    _validate_ranges(config)
+        if dataclasses.is_dataclass(value := getattr(config, section.name)):
+            check_types(value, f"{_FIELD}{section.name}.")
+    check_values(config, _FIELD)
     for rule in RULES:
         if rule.when(config) and not rule.holds(config):
             value = rule.shown(config) if rule.shown else _value(config, rule.field)
@@ -168,35 +124,3 @@ def check_judge_url(url: str) -> None:
 def _value(config: Any, field: str) -> Any:
     section, _, name = field.rpartition(".")
     return getattr(getattr(config, section) if section else config, name)
-
-
-def _validate_types(name: str, section: Any) -> None:
-    hints = typing.get_type_hints(type(section))
-    for field in dataclasses.fields(section):
-        value, hint = getattr(section, field.name), hints[field.name]
-        item, *_ = arguments = typing.get_args(hint) or (None,)
-        if typing.get_origin(hint) is Literal:
-            ok, allowed = value in arguments, f"one of {', '.join(arguments)}"
-        elif typing.get_origin(item) is Literal:
-            names = typing.get_args(item)
-            ok, allowed = isinstance(value, tuple) and set(value) <= set(names), f"a list of {', '.join(names)}"
-        elif item:
-            ok = isinstance(value, tuple) and all(isinstance(v, item) for v in value)
-            allowed = f"a list of {item.__name__}"
-        elif hint is float:
-            ok, allowed = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
-        else:
-            ok = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-            allowed = f"of type {hint.__name__}"
-        require(ok, f"{name}.{field.name}", value, allowed)
-
-
-def _validate_ranges(config: Any) -> None:
-    for table, ok, allowed in (
-        (_POSITIVE, lambda v: v > 0, "positive"),
-        (_NOT_NEGATIVE, lambda v: v >= 0, "zero or more"),
-        (_SHARE, lambda v: 0 <= v < 1, "at least 0 and below 1"),
-    ):
-        for field in (f"{section}.{name}" for section, names in table.items() for name in names):
-            value = _value(config, field)
-            require(ok(value), field, value, allowed)

@@ -1,10 +1,14 @@
 """The data section of a config: which survey or conversations, how they are split, drawn and rendered."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from cuma_jax.config.fields import SEED, SHARE, TOKENS, Line, Place, Range
 
 CONVERSATIONS = ("community_alignment", "prism")
 """Sources of conversations in which people preferred a response."""
+
+_PLACES = {"wvs7": ("raw", "wvb"), "wvb": ("raw", "wvb"), "open_values": (), "invented": ()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,16 +20,16 @@ class DataConfig:
     ] = "open_values"
     """What is read: open_values (public teaching tables), wvs7 (raw World Values Survey wave 7), wvb (WorldValuesBench
     tables), global_opinions, csv (a survey of your own), community_alignment, prism, invented (a small made-up one)."""
-    path: str = ""
+    path: Annotated[str, Place("file or folder")] = ""
     """csv: the survey's YAML file. global_opinions, community_alignment, prism: a file or folder (csv, tsv, parquet,
     jsonl, jsonl.gz, arrow); empty: from the Hugging Face hub."""
-    raw: str = ""
+    raw: Annotated[str, Place("file")] = ""
     """wvs7: the raw csv (v5.0 or v6.0). wvb: the same file, if its weights and sampling units are to be joined."""
-    wvb: str = ""
+    wvb: Annotated[str, Place("folder")] = ""
     """wvs7 and wvb: your checkout of WorldValuesBench (codebook, metadata; for wvb its tables as well)."""
-    revision: str = ""
+    revision: Annotated[str, Line()] = ""
     """Hub data: commit hash or tag; empty: the one this version was written against."""
-    subset: str = ""
+    subset: Annotated[str, Line()] = ""
     """Hub data with several forms, e.g. community_alignment `v1.0/full`; empty: the newest."""
     wording: Literal["label", "natural"] = "label"
     """wvs7 and wvb: question texts from the codebook's labels (paper) or written out (question_metadata)."""
@@ -36,49 +40,54 @@ class DataConfig:
     task: Literal["auto", "conversations", "choice"] = "auto"
     """Preference data: train on whole conversations, or on which response a person preferred; auto: conversations
     for the objective sft, choice for the objective choice."""
-    questions: tuple[str, ...] = ()
+    questions: Annotated[tuple[str, ...], Line()] = ()
     """Question ids to keep; empty: all. A trailing * matches a prefix."""
-    split: str = "hash"
+    split: Annotated[str, Place("file", words=("hash", "official"))] = "hash"
     """How rows are held out: hash (by the shares below), official (the split that the source ships), or a file of ids
     that `python -m cuma_jax.data export` wrote (split.parquet)."""
-    unseen_respondents: float = 0.1
+    unseen_respondents: Annotated[float, SHARE] = 0.1
     """Share of respondents (annotators, in preference data) held out from training."""
-    validation_respondents: float = 0.05
+    validation_respondents: Annotated[float, SHARE] = 0.05
     """Share of respondents (annotators) held out for validation while training."""
-    validation_countries: float = 0.0
+    validation_countries: Annotated[float, SHARE] = 0.0
     """Share of countries held out for validation while training, besides those of `unseen_countries`: the best
     checkpoint is then the one that serves countries it was not trained on."""
-    unseen_countries: float = 0.1
+    unseen_countries: Annotated[float, SHARE] = 0.1
     """Share of countries held out from training (never one that is the only country of a question)."""
-    unseen_questions: float = 0.0
+    unseen_questions: Annotated[float, SHARE] = 0.0
     """Share of questions (opening prompts, in preference data) held out from training."""
-    unseen_conversations: float = 0.0
+    unseen_conversations: Annotated[float, SHARE] = 0.0
     """Share of conversations held out from training (preference data)."""
-    held_out_field: str = "country"
+    held_out_field: Annotated[str, Line()] = "country"
     """The profile field whose values `unseen_countries` and `held_out_countries` hold out."""
-    held_out_countries: tuple[str, ...] = ()
+    held_out_countries: Annotated[tuple[str, ...], Line()] = ()
     """Countries (values of `held_out_field`) to hold out by name, instead of by share."""
-    split_seed: int = 0
+    split_seed: Annotated[int, SEED] = 0
     """Seed of the hash that splits."""
     order: Literal["weighted", "epochs"] = "weighted"
     """weighted: rows are drawn with replacement, by the masses below; epochs: every row once, shuffled, then again."""
-    question_power: float = 0.5
+    question_power: Annotated[float, Range(0, 10)] = 0.5
     """How often a question is drawn: its number of training answers to this power (0: all questions alike)."""
     sample_weights: bool = False
     """Draw a respondent's rows by the survey weight as well (aggregate respondent; cells use weights always)."""
-    group_by: str = ""
+    group_by: Annotated[str, Line()] = ""
     """A profile field whose groups are balanced by `group_power`; empty: none."""
-    group_power: float = 1.0
+    group_power: Annotated[float, Range(0, 10)] = 1.0
     """How often a group is drawn: its share of the rows to this power (1: as it is; 0: all groups alike)."""
-    questions_per_batch: int = 0
+    questions_per_batch: Annotated[int, Range(0, 2**20)] = 0
     """Survey rows of order weighted: how many different questions share a batch, so that many profiles meet over one
     question; 0: every row draws its own."""
-    buckets: tuple[int, ...] = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
+    buckets: Annotated[tuple[int, ...], TOKENS] = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)
     """Sequence lengths in tokens; a row takes the shortest that holds it."""
-    max_length: int = 1024
+    max_length: Annotated[int, TOKENS] = 1024
     """Longest rendered row in tokens."""
     too_long: Literal["error", "skip"] = "error"
     """A longer row: stop and name it, or leave it out and count it. Text is never cut in the middle; a conversation
     loses its last turns first, and is too long only if its first turn is."""
     packing: bool = False
     """Conversations: put several into one row of the longest bucket; they do not see each other."""
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """The paths that `source` does not read."""
+        return tuple(name for name in ("path", "raw", "wvb") if name not in _PLACES.get(self.source, ("path",)))

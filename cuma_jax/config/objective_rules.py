@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cuma_jax.config.data import CONVERSATIONS
+from cuma_jax.config.fields import shown
 from cuma_jax.runtime.errors import CumaError
 
 FIELD = "objective.name"
@@ -16,7 +17,7 @@ FIELD = "objective.name"
 def require(ok: bool, field: str, value: object, allowed: str) -> None:
     """Raises a `CumaError` that names the field, its value and what it must be, unless `ok`."""
     if not ok:
-        raise CumaError(f"config field {field} is {value!r}; it must be {allowed}")
+        raise CumaError(f"config field {field} is {shown(value)}; it must be {allowed}")
 
 
 @dataclasses.dataclass(frozen=True)

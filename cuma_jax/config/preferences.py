@@ -1,22 +1,24 @@
 """Sections of a config about preferences: pairs (DPO), sampling and rewards (GRPO), and who judges."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from cuma_jax.config.fields import NONE_OR_MORE, SEED, SHARE, TOKENS, WEIGHT, Line, Range
 
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
     """How text is written: by `generate`, in the rollouts of GRPO, and for judged win-rates."""
 
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(1e-3, 1000, or_zero=True)] = 1.0
     """Logits are divided by this; 0: always the likeliest token (greedy)."""
-    top_k: int = 0
+    top_k: Annotated[int, Range(0, 2**20)] = 0
     """Draw from the k likeliest tokens only; 0: from all."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Range(0, 1, above=True)] = 1.0
     """Draw from the fewest likeliest tokens that have this much probability together; 1: from all."""
-    max_new_tokens: int = 256
+    max_new_tokens: Annotated[int, TOKENS] = 256
     """Longest reply in tokens, its end of turn included; a longer one is cut there."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of `generate` and of replies for win-rates (GRPO draws from train.seed)."""
 
 
@@ -24,14 +26,14 @@ class SamplingConfig:
 class DpoConfig:
     """Objective dpo: pairs of replies, one preferred to the other by the person who is asking."""
 
-    beta: float = 0.1
+    beta: Annotated[float, Range(1e-6, 1000)] = 0.1
     """How strongly the policy is held to the reference."""
     loss: Literal["sigmoid", "ipo"] = "sigmoid"
     """sigmoid: DPO (Rafailov et al., 2023); ipo: squared distance of the margin from 1 / (2 beta) (Azar et al., 2023),
     with log-probabilities averaged over tokens."""
-    label_smoothing: float = 0.0
+    label_smoothing: Annotated[float, SHARE] = 0.0
     """sigmoid only: the assumed share of pairs whose sides are swapped (conservative DPO)."""
-    nll: float = 0.0
+    nll: Annotated[float, WEIGHT] = 0.0
     """Weight of the chosen reply's own loss in nats a token, added to that of the pair (RPO; Pang et al., 2024)."""
     reference: Literal["start", "base"] = "start"
     """start: the adapters that training starts from (`adapter.init_from`; without it the base); base: the model
@@ -39,7 +41,7 @@ class DpoConfig:
     reference_logps: Literal["cached", "in_step"] = "cached"
     """cached: the reference's log-probabilities of all pairs are computed once, before training, and kept in the
     cache; in_step: in every step, with a second set of adapters in memory."""
-    min_margin: float = 1.0
+    min_margin: Annotated[float, Range(0, 10**6, above=True)] = 1.0
     """Sources with scores: pairs whose scores differ by less are left out and counted."""
 
 
@@ -47,15 +49,15 @@ class DpoConfig:
 class GrpoConfig:
     """Objective grpo: replies to one prompt by one person, weighed against each other by their rewards."""
 
-    samples: int = 8
+    samples: Annotated[int, Range(1, 4096)] = 8
     """Replies G to each prompt; train.batch_size is replies a step, so its multiple."""
-    updates: int = 1
+    updates: Annotated[int, Range(1, 1000)] = 1
     """Optimiser updates on each step's replies; each sees all of them once."""
-    clip: float = 0.2
+    clip: Annotated[float, Range(0, 10, above=True)] = 0.2
     """The ratio of new to old probability is clipped to 1 - clip ... 1 + clip_high."""
-    clip_high: float = 0.0
+    clip_high: Annotated[float, Range(0, 10)] = 0.0
     """Upper clip, if another than `clip`; 0: the same."""
-    kl: float = 0.0
+    kl: Annotated[float, WEIGHT] = 0.0
     """Weight of the KL divergence from the policy that training starts from (`adapter.init_from`; without it the
     base), in nats a token."""
     advantage: Literal["normalised", "unbiased"] = "normalised"
@@ -68,14 +70,14 @@ class GrpoConfig:
 class RewardConfig:
     """What GRPO rewards: a weighted sum; a weight of 0 leaves a part out."""
 
-    survey: float = 0.0
+    survey: Annotated[float, WEIGHT] = 0.0
     """Weight of agreement with how people with this profile answered (surveys; needs no judge)."""
-    judge: float = 0.0
+    judge: Annotated[float, WEIGHT] = 0.0
     """Weight of the judge's verdict on the reply beside the one that the person preferred (preference data)."""
-    function: str = ""
+    function: Annotated[str, Line()] = ""
     """A function of your own, `package.module:name`: takes a list of `cuma_jax.rewards.Sample`, returns a number for
     each, which is added with weight 1."""
-    max_failed: float = 0.1
+    max_failed: Annotated[float, SHARE] = 0.1
     """Replies without a reward (the judge failed for good) are left out and counted; training stops when more than
     this share of a step's replies have none."""
 
@@ -84,23 +86,23 @@ class RewardConfig:
 class JudgeConfig:
     """A judge behind any OpenAI-compatible /v1/chat/completions endpoint. Processes of one run share its limits."""
 
-    url: str = ""
+    url: Annotated[str, Line()] = ""
     """Base URL, e.g. https://api.example.com/v1 or http://localhost:8000/v1; empty: no judge."""
-    model: str = ""
+    model: Annotated[str, Line()] = ""
     """The model's name there."""
-    key_env: str = "OPENAI_API_KEY"
+    key_env: Annotated[str, Line()] = "OPENAI_API_KEY"
     """Environment variable that holds the key; empty: the endpoint needs none. The key is never written anywhere."""
-    concurrency: int = 8
+    concurrency: Annotated[int, Range(1, 1024)] = 8
     """Requests under way at once."""
-    requests_per_minute: int = 0
+    requests_per_minute: Annotated[int, Range(0, 10**6)] = 0
     """Most requests sent in a minute; 0: no limit."""
-    max_requests: int = 0
+    max_requests: Annotated[int, NONE_OR_MORE] = 0
     """Most requests of one command (answers from the cache do not count); 0: no limit."""
-    timeout: float = 60.0
+    timeout: Annotated[float, Range(0.1, 86400)] = 60.0
     """Seconds until a request is given up and tried again."""
-    retries: int = 5
+    retries: Annotated[int, Range(0, 100)] = 5
     """Further tries of a request that failed in a way that may pass (time-out, 429, 5xx, no verdict)."""
-    max_tokens: int = 256
+    max_tokens: Annotated[int, TOKENS] = 256
     """Longest answer of the judge in tokens."""
-    max_failed: float = 0.1
+    max_failed: Annotated[float, SHARE] = 0.1
     """Win-rates: the evaluation stops when more than this share of comparisons failed for good."""

@@ -6,10 +6,11 @@ A preset in `configs/*.py` is a function returning a `Config`. Every field can b
 
 import dataclasses
 import typing
-from typing import Any
+from typing import Annotated, Any
 
 from cuma_jax.config.checks import validate
 from cuma_jax.config.data import CONVERSATIONS, DataConfig
+from cuma_jax.config.fields import Name, shown
 from cuma_jax.config.model import AdapterConfig, ModelConfig, ProfileConfig, RouterConfig
 from cuma_jax.config.objective_rules import reads_choices
 from cuma_jax.config.preferences import DpoConfig, GrpoConfig, JudgeConfig, RewardConfig, SamplingConfig
@@ -33,7 +34,7 @@ difference to what was learned."""
 class Config:
     """One run of cuma_jax."""
 
-    name: str = "run"
+    name: Annotated[str, Name()] = "run"
     """Name of the run; the default folder is runs/<name>."""
     model: ModelConfig = ModelConfig()
     adapter: AdapterConfig = AdapterConfig()
@@ -84,17 +85,18 @@ def _from_dict(cls: type, values: dict[str, Any], prefix: str) -> Any:
     hints, known = typing.get_type_hints(cls), {f.name for f in dataclasses.fields(cls)}
     kwargs: dict[str, Any] = {}
     if not isinstance(values, dict):
-        raise CumaError(f"config section {prefix.rstrip('.') or 'top level'} is {values!r}; it must be an object")
+        raise CumaError(f"config section {prefix.rstrip('.') or 'top level'} is {shown(values)}; it must be an object")
     for key, value in values.items():
         if (name := f"{prefix}{key}") in RETIRED:
             if RETIRED[name] not in (ANY, value):
                 raise CumaError(
-                    f"config field {name} is retired: {value!r} is no more what is done, but {RETIRED[name]!r}. Take "
-                    "the field out of the file, or use the version of cuma_jax that wrote it"
+                    f"config field {name} is retired: {shown(value)} is no more what is done, but {RETIRED[name]!r}. "
+                    "Take the field out of the file, or use the version of cuma_jax that wrote it"
                 )
             continue
         if key not in known:
-            raise CumaError(f"config field {prefix}{key} is unknown; known here: {', '.join(sorted(known))}")
+            name = f"{prefix}{shown(key)[1:-1]}"
+            raise CumaError(f"config field {name} is unknown; known here: {', '.join(sorted(known))}")
         hint = hints[key]
         if dataclasses.is_dataclass(hint):
             value = _from_dict(typing.cast(type, hint), value, f"{prefix}{key}.")

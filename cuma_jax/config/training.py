@@ -1,25 +1,27 @@
 """Sections of a config about training and scoring: objective, optimiser, loop, evaluation, devices, folder."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
+
+from cuma_jax.config.fields import COUNT, NONE_OR_MORE, ROWS, SEED, SHARE, WEIGHT, Line, Place, Range
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
     """What training minimises."""
 
-    name: str = "choice"
+    name: Annotated[str, Line()] = "choice"
     """choice: cross-entropy over the option letters; sft: cross-entropy over the answer's tokens; dpo: pairs of a
     preferred and another reply (section `dpo`); grpo: replies of its own, weighed by rewards (section `grpo`)."""
     aggregate: Literal["cell", "respondent"] = "cell"
     """cell: the answers of all respondents with one profile, as a distribution; respondent: one answer a row."""
     loss: Literal["cross_entropy", "emd"] = "cross_entropy"
     """choice only; emd is the squared difference of cumulative distributions on ordered options."""
-    balance: float = 0.01
+    balance: Annotated[float, WEIGHT] = 0.01
     """Coefficient of the load-balancing loss."""
     balance_form: Literal["switch", "reference"] = "switch"
     """switch: mean gate probability before top-K, mean over routers; reference: after top-K, summed."""
-    z_loss: float = 0.0
+    z_loss: Annotated[float, WEIGHT] = 0.0
     """Coefficient of the router z-loss."""
 
 
@@ -27,21 +29,21 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """AdamW."""
 
-    learning_rate: float = 3e-3
+    learning_rate: Annotated[float, Range(1e-12, 100)] = 3e-3
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """After warm-up: cosine or linear to zero at the last step, or constant."""
-    warmup: float = 0.03
+    warmup: Annotated[float, SHARE] = 0.03
     """Warm-up as a share of all steps."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, WEIGHT] = 0.0
     """Decoupled weight decay."""
-    clip: float = 1.0
+    clip: Annotated[float, Range(1e-6, 10**6, or_zero=True)] = 1.0
     """Clip the adapters' global gradient norm; 0 switches it off."""
-    router_rate: float = 1.0
+    router_rate: Annotated[float, Range(1e-6, 10**6)] = 1.0
     """Learning rate of routers and profile projection, as a multiple of `learning_rate`."""
-    b1: float = 0.9
+    b1: Annotated[float, SHARE] = 0.9
     """Adam's first-moment decay."""
-    b2: float = 0.999
+    b2: Annotated[float, SHARE] = 0.999
     """Adam's second-moment decay."""
 
 
@@ -49,27 +51,27 @@ class OptimizerConfig:
 class TrainConfig:
     """The loop."""
 
-    steps: int = 300
+    steps: Annotated[int, NONE_OR_MORE] = 300
     """Optimiser steps; 0: as many as `epochs` need."""
-    epochs: float = 0.0
+    epochs: Annotated[float, Range(0, 10**6)] = 0.0
     """Passes over the training rows; used when steps is 0."""
-    batch_size: int = 16
+    batch_size: Annotated[int, ROWS] = 16
     """Rows a step, over all devices and micro-batches."""
-    micro_batches: int = 1
+    micro_batches: Annotated[int, ROWS] = 1
     """Gradient accumulation: the batch is run in this many parts."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of initialisation, data order and dropout."""
-    log_every: int = 5
+    log_every: Annotated[int, COUNT] = 5
     """Steps between logged metrics."""
-    eval_every: int = 100
+    eval_every: Annotated[int, NONE_OR_MORE] = 100
     """Steps between validations; 0: only at the end."""
-    eval_batches: int = 8
+    eval_batches: Annotated[int, NONE_OR_MORE] = 8
     """Batches of each validation."""
-    save_every: int = 50
+    save_every: Annotated[int, NONE_OR_MORE] = 50
     """Steps between checkpoints; 0: only at the end."""
-    keep: int = 2
+    keep: Annotated[int, Range(1, 10000)] = 2
     """Newest checkpoints kept, beside the best."""
-    interference_every: int = 0
+    interference_every: Annotated[int, NONE_OR_MORE] = 0
     """Steps between measurements of how the gradients of groups of people agree (`python -m cuma_jax.analyze` shows
     them); 0: never."""
     question_cache: Literal["auto", "off"] = "auto"
@@ -81,24 +83,24 @@ class TrainConfig:
 class EvaluationConfig:
     """What is scored, and how."""
 
-    splits: tuple[str, ...] = ("unseen_respondent", "unseen_country")
+    splits: Annotated[tuple[str, ...], Line()] = ("unseen_respondent", "unseen_country")
     """Splits to score; any of train, validation, test, probe, unseen_respondent, unseen_country, unseen_question,
     unseen_annotator, unseen_prompt, unseen_conversation. Those the data do not have are an error."""
-    group_by: tuple[str, ...] = ("country",)
+    group_by: Annotated[tuple[str, ...], Line()] = ("country",)
     """Profile fields whose values make the groups of a (group, question) cell."""
-    max_profiles: int = 400
+    max_profiles: Annotated[int, COUNT] = 400
     """Most distinct profiles predicted per question and split; more are sampled (by hash) and reported."""
-    min_cell: int = 20
+    min_cell: Annotated[int, COUNT] = 20
     """Smallest number of answers in a reported cell."""
-    bootstrap: int = 1000
+    bootstrap: Annotated[int, Range(2, 10**5)] = 1000
     """Bootstrap resamples of respondents."""
-    option_orders: int = 1
+    option_orders: Annotated[int, Range(1, 1000)] = 1
     """Orders of the options that predictions are averaged over: 1: as listed; 2: also reversed; more: random ones."""
     checkpoint: Literal["last", "best"] = "last"
     """Which checkpoint is scored: the newest, or the one with the lowest validation loss."""
-    batch_size: int = 64
+    batch_size: Annotated[int, ROWS] = 64
     """Rows a step of prediction."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the bootstrap and the sampling."""
     after_training: bool = True
     """Evaluate at the end of `train`."""
@@ -108,11 +110,11 @@ class EvaluationConfig:
 class MeshConfig:
     """Devices in a (data, fsdp, tensor) grid. 0 for data: all remaining devices."""
 
-    data: int = 0
+    data: Annotated[int, Range(0, 65536)] = 0
     """Copies of the model; each takes a share of the batch."""
-    fsdp: int = 1
+    fsdp: Annotated[int, Range(1, 65536)] = 1
     """Ways the weights are split; each also takes a share of the batch."""
-    tensor: int = 1
+    tensor: Annotated[int, Range(1, 65536)] = 1
     """Ways each matrix product is split (heads, MLP columns, vocabulary)."""
 
 
@@ -120,14 +122,14 @@ class MeshConfig:
 class RunConfig:
     """Where a run lives and what it writes."""
 
-    dir: str = ""
+    dir: Annotated[str, Place("new folder")] = ""
     """Folder of the run; empty: runs/<config name>. A run that is there goes on from its newest checkpoint."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
-    trace_steps: int = 0
+    trace_steps: Annotated[int, Range(0, 10000)] = 0
     """Record this many steps with JAX's profiler, from the tenth on, in the run's folder (`trace/`, for Perfetto or
     xprof)."""
-    wandb: str = ""
+    wandb: Annotated[str, Line()] = ""
     """Weights & Biases project; empty: off."""
-    cache_dir: str = ""
+    cache_dir: Annotated[str, Place("new folder")] = ""
     """Downloads, profile tables, compiled programs; empty: $CUMA_JAX_CACHE or ~/.cache/cuma_jax."""

@@ -24,8 +24,8 @@ BAD = [
     ("adapter", "rank", 2.5, "of type int"),
     ("adapter", "rank", True, "of type int"),
     ("optimizer", "learning_rate", "fast", "a number"),
-    ("optimizer", "learning_rate", 0.0, "positive"),
-    ("adapter", "layers", -1, "zero or more"),
+    ("optimizer", "learning_rate", 0.0, "at least 1e-12 and at most 100"),
+    ("adapter", "layers", -1, "at least 0 and at most 4096"),
     ("data", "unseen_respondents", 1.0, "at least 0 and below 1"),
 ]
 LOOKUP = {
@@ -52,12 +52,10 @@ BROKEN = [
     ({"adapter": {"kind": "dora"}}, "router.inputs is 'hidden+profile'; it must be none, because adapter.kind is dora"),
     ({"model": {"attention": "cudnn", "dtype": "float32"}}, "model.attention is 'cudnn'; it must be auto or xla"),
     (ONE | {"adapter": {"experts": 1, "kind": "full"}, "model": {"quantize": "int8"}}, "it must be none, because adap"),
-    ({"profile": {"projection_layers": 3}}, "profile.projection_layers is 3; it must be 0, 1 or 2"),
     ({"profile": {"shots": 2}}, "profile.shots is 2; it must be 0 unless profile.in_prompt is set"),
     ({"train": {"micro_batches": 3}}, "train.batch_size is 16; it must be a multiple of train.micro_batches, which"),
     ({"train": {"steps": 0}}, "train.steps is 0; it must be a positive number, or train.epochs > 0"),
     ({"evaluation": {"splits": ("tset",)}}, "evaluation.splits is 'tset'; it must be one of train, validation"),
-    ({"sampling": {"top_p": 0.0}}, "sampling.top_p is 0.0; it must be above 0 and at most 1"),
     ({"dpo": {"label_smoothing": 0.1, "loss": "ipo"}}, "dpo.label_smoothing is 0.1; it must be 0, because dpo.loss"),
     ({"dpo": {"label_smoothing": 0.5}}, "dpo.label_smoothing is 0.5; it must be below 0.5"),
     ({"judge": {"url": "http://localhost:8000/v1"}}, "judge.model is ''; it must be the name of a model at judge.url"),
@@ -86,9 +84,7 @@ def test_fields_that_do_not_go_together_are_refused(sections, message):
 
 
 def test_every_rule_is_broken_by_a_case():
-    with pytest.raises(CumaError, match="config field name is ''; it must be a name that is not empty"):
-        Config(name="")
-    assert len(BROKEN) == len(RULES) - 1
+    assert len(BROKEN) == len(RULES)
     for sections in (LOOKUP, ONE):  # what the cases start from holds
         changed(Config(), **sections)
 

@@ -5,14 +5,15 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from cuma_jax.commands import command_line
-from cuma_jax.commands.command_line import check_at_least, peek
+from cuma_jax.commands.command_line import peek
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
+from cuma_jax.config.fields import SEED, Line, Place, Range
 from cuma_jax.config.presets import presets
 from cuma_jax.runtime.errors import CumaError
 
@@ -32,12 +33,12 @@ shows what each command prints."""
 class Options:
     """Options of every command."""
 
-    file: tyro.conf.Positional[str] = ""
+    file: Annotated[tyro.conf.Positional[str], Place("file")] = ""
     """The YAML file of a survey of your own: short for --source csv --path FILE.yaml."""
-    config: str = ""
+    config: Annotated[str, Line()] = ""
     """A preset's name, a .py file, or the config.json of a run: where the flags below start, and how examples are
     rendered; empty: the defaults of every field."""
-    cache_dir: str = ""
+    cache_dir: Annotated[str, Place("new folder")] = ""
     """Where parsed sources are kept; empty: $CUMA_JAX_CACHE or ~/.cache/cuma_jax."""
     json: bool = False
     """Print one JSON object instead of text."""
@@ -47,11 +48,11 @@ class Options:
 class ShowOptions(Options):
     """Options of `show`."""
 
-    examples: int = 5
+    examples: Annotated[int, Range(0, 10**5)] = 5
     """Rows to print as the model sees them."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Which rows: another seed draws others."""
-    model: str = ""
+    model: Annotated[str, Place("model")] = ""
     """Model whose tokenizer and chat template render the examples; empty: the config's."""
     objective: Literal["", "choice", "sft", "dpo"] = ""
     """What is supervised: the option letter; the letter and the end of the turn; or both replies of a pair. Empty: the
@@ -59,15 +60,12 @@ class ShowOptions(Options):
     in_prompt: bool = False
     """Write the profile in the system message, as profile.in_prompt does."""
 
-    def __post_init__(self) -> None:
-        check_at_least(self, 0, "examples")
-
 
 @dataclasses.dataclass(frozen=True)
 class ExportOptions(Options):
     """Options of `export`."""
 
-    out: str = ""
+    out: Annotated[str, Place("new folder")] = ""
     """Folder to write to (required)."""
     format: Literal["parquet", "jsonl"] = "parquet"
     """Parquet, or one JSON object a line."""
@@ -132,7 +130,10 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
     description = f"{text}\n\nPresets: {', '.join(presets())}."
     options, section = command_line.parse(f"data {command}", description, args, kind, data)
     if options.file:
+        if start.path or start.source not in ("", "csv"):
+            raise CumaError(f"{options.file} is short for --source csv --path {options.file}; leave these two out")
         section = dataclasses.replace(section, source="csv", path=options.file)
+    command_line.check_data_places(section, "--")
     return command, _configure(config, section, options), options
 
 

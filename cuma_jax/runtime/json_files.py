@@ -1,0 +1,44 @@
+"""The one reader of JSON files that a user may have edited. No numpy: `config` reads presets with it."""
+
+import json
+import pathlib
+from typing import Any
+
+from cuma_jax.runtime.errors import CumaError
+
+LONGEST_JSON = 64 << 20
+"""Bytes of a JSON file that is read whole."""
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """The value of a JSON file; each name of an object once.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        CumaError: what is there cannot be read, or is no JSON.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LONGEST_JSON + 1)
+        if len(text) > LONGEST_JSON:
+            raise ValueError(f"it has more than {LONGEST_JSON >> 20} MB")
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_each_once)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CumaError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise CumaError(f"{path} is not valid JSON: byte {error.start + 1} is no UTF-8 text") from None
+    except RecursionError:
+        raise CumaError(f"{path} is not valid JSON: it is nested too deeply") from None
+    except ValueError as error:
+        raise CumaError(f"{path} is not valid JSON ({str(error)[:200]})") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the name {name[:80]!r} is there twice")
+        found[name] = value
+    return found
