@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 import platform
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -55,7 +56,7 @@ def write_all(comparison: Comparison) -> None:
     from cuma_jax.reporting.comparison import write_comparison_report
 
     about = {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},
     }
@@ -86,11 +87,11 @@ def main() -> None:
     text = f"{_HELP}\nPresets: {', '.join(comparisons())}."
     (options,) = parse("compare", text, sys.argv[1:], Options)
     comparison = load_comparison(options.config)
-    if options.dir:
-        comparison = dataclasses.replace(comparison, dir=options.dir)
     from cuma_jax.comparison.runner import analyze_trials, run_trials
     from cuma_jax.comparison.trials import all_trials, status
+    from cuma_jax.run.folder import local_folder
 
+    comparison = dataclasses.replace(comparison, dir=str(local_folder(options.dir or comparison.folder, "--dir")))
     trials = all_trials(comparison, options.only, options.seeds)
     if options.list:
         width = max(len(trial.name) for trial in trials)

@@ -5,7 +5,7 @@ import sys
 from typing import Annotated, Literal
 
 from cuma_jax.commands.command_line import RunFolder, parse
-from cuma_jax.config.fields import Line, Place, Range
+from cuma_jax.config.fields import Line, Place, Range, shown
 from cuma_jax.runtime.errors import CumaError
 
 _HELP = """Writes the adapters of a run for other programs.
@@ -38,6 +38,11 @@ class Options(RunFolder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.profiles.isdecimal():
+            if not 1 <= int(self.profiles[:12]) <= 10**9:
+                raise CumaError(f"--profiles is {shown(self.profiles)}; it must be at least 1, all, or a file")
+        elif found := Place("file", words=("all",)).trouble(self.profiles):
+            raise CumaError(f"--profiles {shown(self.profiles)} {found}; give a number, all, or a file of profiles")
         if self.profiles and self.format == "reference":
             raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
 

@@ -14,6 +14,7 @@ from cuma_jax.evaluation.preferences.results import preferences_lines, write_pre
 from cuma_jax.evaluation.preferences.row_scores import preferences_table
 from cuma_jax.evaluation.results import summary_table
 from cuma_jax.evaluation.run import about_run, evaluate_run
+from cuma_jax.evaluation.surveys.grouping import select_answers
 from cuma_jax.judging import Judge
 from cuma_jax.reporting import add_preferences, write_report
 from cuma_jax.run.build import build_run
@@ -25,6 +26,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import process_index
+from cuma_jax.surveys.survey import Survey
 
 BASE = "base"
 
@@ -39,6 +41,12 @@ def check_checkpoint(run: Run) -> None:
             "out for it (data.validation_respondents, data.validation_countries; train.eval_batches above 0), or "
             "set it to last"
         )
+
+
+def check_cells(run: Run) -> None:
+    """Before any training: a `CumaError` where what is held out of a survey could not be scored after it."""
+    if isinstance(run.source, Survey):
+        select_answers(run.source, run.profiles, run.split_N, run.config.evaluation)
 
 
 def build_saved(config: Config) -> Run:

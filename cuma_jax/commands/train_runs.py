@@ -2,10 +2,11 @@
 
 import json
 import pathlib
+import shlex
 
 import jax
 
-from cuma_jax.commands.score_run import check_checkpoint, score
+from cuma_jax.commands.score_run import check_cells, check_checkpoint, score
 from cuma_jax.config import Config
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
 from cuma_jax.evaluation.preferences.replies import Side
@@ -53,6 +54,8 @@ def train_run(config: Config) -> bool:
         _ = run.start  # profile vectors that do not fit it are found before anything is written
     if config.evaluation.after_training:
         check_checkpoint(run)
+        if not has_checkpoint(folder):
+            check_cells(run)
     trained = train(run, folder)
     if trained.finished and config.evaluation.after_training:
         steps = int(jax.device_get(trained.state.step))
@@ -99,7 +102,7 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
     write_text(folder / STAGES_FILE, json.dumps(scores.values | {"winrate": won}, indent=1) + "\n")
     names = [(config.name, str(objective_of(config))) for config in configs]
     page = write_stages_page(folder, folder.name, scores, names, about_run(last))
-    further = f"win-rate: python -m cuma_jax.evaluate --run {folders[-1]} --preferences"
+    further = f"win-rate: python -m cuma_jax.evaluate --run {shlex.quote(str(folders[-1]))} --preferences"
     if won is not None:
         page, further = add_preferences(folder, won, folder.name), preferences_lines(won)
     print(f"\n{stages_table(scores)}\n\n{further}\n\nreport: {page.resolve()}")

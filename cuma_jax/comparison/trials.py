@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import typing
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from cuma_jax.evaluation.results import RESULTS_FILE, SCHEMA
 from cuma_jax.run.folder import CONFIG_FILE, open_run, read_metrics
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.json_files import read_json
 
 RECORD_FILE = "cell.json"
 Status = Literal["finished", "stopped", "missing", "refused", "failed", "other settings"]
@@ -58,26 +60,29 @@ def status(trial: Trial) -> tuple[Status, str]:
         return ("stopped" if (trial.folder / CONFIG_FILE).exists() else "missing"), ""
     if record["status"] != "finished":
         return record["status"], record.get("error", "")
-    same = record["results"] == file_key(trial.folder / RESULTS_FILE)
+    same = record.get("results") == file_key(trial.folder / RESULTS_FILE)
     return ("finished", "") if same else ("stopped", "results.json is not the one that this comparison wrote")
 
 
 def read_record(trial: Trial) -> dict[str, Any] | None:
-    """What was noted at the end of the trial's last run; None where it never ended."""
-    return _read(trial.folder / RECORD_FILE)
+    """What was noted at the end of the trial's last run; None where it never ended, or the note is damaged."""
+    record = _read(trial.folder / RECORD_FILE) or {}
+    known = record.get("status") in typing.get_args(Status) and isinstance(record.get("seconds"), int | float)
+    return record if known else None
 
 
 def read_analysis(trial: Trial) -> dict[str, Any] | None:
     """What `python -m cuma_jax.analyze` found of the trial; None where it was not run, or of an earlier checkpoint."""
     found, record = _read(trial.folder / ANALYSIS_FILE), read_record(trial)
-    return found if found and record and found["step"] == record.get("steps") else None
+    return found if found and record and found.get("step") == record.get("steps") else None
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found = read_json(path)
+    except (FileNotFoundError, CumaError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def write_record(trial: Trial, outcome: Status, seconds: float, **more: Any) -> dict[str, Any]:

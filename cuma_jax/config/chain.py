@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from cuma_jax.config.fields import Name, shown
 from cuma_jax.config.schema import Config
 from cuma_jax.runtime.errors import CumaError
 
@@ -15,6 +16,10 @@ class Chain:
     stages: tuple[Config, ...]
 
     def __post_init__(self) -> None:
+        if allowed := Name().problem(self.name) if isinstance(self.name, str) else "a text":
+            raise CumaError(f"the name of a chain is {shown(self.name)}; it must be {allowed}")
+        if not isinstance(self.stages, tuple) or not all(isinstance(stage, Config) for stage in self.stages):
+            raise CumaError(f"chain {self.name!r}: stages must be a tuple of Config")
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise CumaError(f"chain {self.name!r} has the stages {names}; it needs at least one, each of another name")

@@ -76,6 +76,8 @@ RULES = (
     Rule("train.batch_size", "a multiple of train.micro_batches, which is {train.micro_batches}",
          lambda c: c.train.batch_size % c.train.micro_batches == 0),
     Rule("train.steps", "a positive number, or train.epochs > 0", lambda c: c.train.steps > 0 or c.train.epochs > 0),
+    Rule("evaluation.splits", f"at least one of {', '.join(SPLITS)}", lambda c: bool(c.evaluation.splits)),
+    Rule("evaluation.splits", "no repeats", lambda c: len(set(c.evaluation.splits)) == len(c.evaluation.splits)),
     Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
          shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
     # Preferences.

@@ -18,11 +18,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cuma_jax.config.fields import shown
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.config.schema import Config
 from cuma_jax.runtime.errors import CumaError
 
 Seeds = int | tuple[int, ...]
+MOST_SEEDS = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -109,10 +111,11 @@ class Comparison:
     def seeds_of(self, v: Variant) -> tuple[int, ...]:
         """The seeds of a variant; a `CumaError` where there is none, one twice, or one below zero."""
         given = self.seeds if v.seeds is None else v.seeds
-        seeds = tuple(range(given)) if isinstance(given, int) else tuple(given)
+        many = given > MOST_SEEDS if isinstance(given, int) else len(given) > MOST_SEEDS
+        seeds = () if many else tuple(range(given)) if isinstance(given, int) else tuple(given)
         if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
-            raise CumaError(f"comparison {self.name!r}, variant {v.name}: seeds is {given!r}; "
-                            "it must be a number of at least 1, or a tuple of different seeds")  # fmt: skip
+            raise CumaError(f"comparison {self.name!r}, variant {v.name}: seeds is {shown(given)}; it must be a number "
+                            f"from 1 to {MOST_SEEDS}, or a tuple of as many different seeds")  # fmt: skip
         return seeds
 
     def config(self, v: Variant, seed: int) -> Config:

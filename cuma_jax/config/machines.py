@@ -15,6 +15,7 @@ How the meshes were chosen is in docs/plan.md. Rows are split over data x fsdp, 
 """
 
 import dataclasses
+import shlex
 from typing import Any, Literal
 
 from cuma_jax.config.schema import Config
@@ -117,7 +118,8 @@ def apply_machine(config: Config, name: str, source: str = "") -> Config:
         target = f"--topology {MACHINES[name].topology}" if MACHINES[name].topology else f"--gpu {MACHINES[name].gpu}"
         raise CumaError(
             f"--machine {name} has no settings for the model {source!r}; it has them for {known}. Leave --machine out "
-            f"and let the planner find a mesh: python -m cuma_jax.plan --model.source {source} {target} --search"
+            f"and let the planner find a mesh: python -m cuma_jax.plan --model.source {shlex.quote(source)} {target} "
+            "--search"
         )
     mesh, grown = mesh_of(name, setting), setting.batch / config.train.batch_size
 

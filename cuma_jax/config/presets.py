@@ -51,9 +51,7 @@ def load_runs(source: str) -> Config | Chain:
     """As `load_config`, and the chain of a preset that trains in stages."""
     path = _find(source)
     if path.suffix == ".json":
-        if not (values := read_json(path)):
-            raise CumaError(f"--config {source} is empty: no field is set in it; give the config.json of a run")
-        return from_dict(values)
+        return from_dict(read_json(path))
     found = load_preset(source)
     if not isinstance(found, Config | Chain):
         hint = ""

@@ -78,6 +78,8 @@ def from_dict(values: dict[str, Any]) -> Config:
     Raises:
         CumaError: an unknown field, a value the field does not allow, or a retired one that is obeyed no more.
     """
+    if values == {}:
+        raise CumaError("the config is empty: no field is set in it; give the config.json of a run")
     return _from_dict(Config, values, "")
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ def evaluate_run(
 def about_run(config: Config) -> dict[str, Any]:
     """The command of this process, the model, the machine and versions, as results and pages name them."""
     return {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "model": config.model.source,
         "machine": f"{platform.system()} {platform.machine()}, {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"cuma_jax": __version__, "jax": jax.__version__, "python": platform.python_version()},

@@ -26,6 +26,7 @@ from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import check_divisible, make_mesh, put_whole, tree_shardings
+from cuma_jax.surveys.groups import check_group_fields
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey, other_fields
@@ -120,6 +121,8 @@ def build_run(
 
     source = load_source(config.data, config.reads_choices, cache, config.profile.derived)
     check_needs(config, source)
+    if trains and config.evaluation.after_training and (config.evaluation.group_by or isinstance(source, Survey)):
+        check_group_fields(source, config.evaluation.group_by)  # what would stop the scoring after it
     units = source_units(source)
     profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     split_N = split_rows(units, config.data)

@@ -11,6 +11,7 @@ from typing import Any
 from cuma_jax.config import Config, from_dict, to_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.json_files import read_json
 from cuma_jax.runtime.processes import barrier, decide, gather, process_count, process_index
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
@@ -94,13 +95,11 @@ def read_config(folder: pathlib.Path) -> Config:
     """
     path = folder / CONFIG_FILE
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return from_dict(read_json(path, "put the file back from a copy, or train anew in another folder"))
     except FileNotFoundError:
         stages = [str(inner.parent) for inner in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
         hint = f" Runs in it: {', '.join(stages)}" if stages else ""
         raise CumaError(f"{path} does not exist; is {folder} the folder of a run?{hint}") from None
-    except json.JSONDecodeError as error:
-        raise CumaError(f"{path} is not valid JSON ({error})") from None
 
 
 def open_run(config: Config) -> pathlib.Path:

@@ -10,13 +10,14 @@ LONGEST_JSON = 64 << 20
 """Bytes of a JSON file that is read whole."""
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """The value of a JSON file; each name of an object once.
+def read_json(path: pathlib.Path, advice: str = "") -> Any:
+    """The value of a JSON file; each name of an object once. `advice` says what to do where it is none.
 
     Raises:
         FileNotFoundError: nothing is there.
         CumaError: what is there cannot be read, or is no JSON.
     """
+    advice = advice and f"; {advice}"
     try:
         with path.open("rb") as file:
             text = file.read(LONGEST_JSON + 1)
@@ -28,11 +29,11 @@ def read_json(path: pathlib.Path) -> Any:
     except OSError as error:
         raise CumaError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise CumaError(f"{path} is not valid JSON: byte {error.start + 1} is no UTF-8 text") from None
+        raise CumaError(f"{path} is not valid JSON: byte {error.start + 1} is no UTF-8 text{advice}") from None
     except RecursionError:
-        raise CumaError(f"{path} is not valid JSON: it is nested too deeply") from None
+        raise CumaError(f"{path} is not valid JSON: it is nested too deeply{advice}") from None
     except ValueError as error:
-        raise CumaError(f"{path} is not valid JSON ({str(error)[:200]})") from None
+        raise CumaError(f"{path} is not valid JSON ({str(error)[:200]}){advice}") from None
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

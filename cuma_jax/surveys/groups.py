@@ -32,12 +32,8 @@ class Groups:
     known_R: np.ndarray
 
 
-def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
-    """Groups the respondents by `fields`.
-
-    Raises:
-        CumaError: no field, or one that the survey's respondents do not have.
-    """
+def check_group_fields(source: HasRespondents, fields: tuple[str, ...]) -> None:
+    """Raises what `build_groups` does."""
     if not fields:
         raise CumaError("config field evaluation.group_by is empty; name at least one profile field, e.g. country")
     known = [c for c in source.respondents.columns if c not in ("respondent_id", "weight")]
@@ -47,6 +43,15 @@ def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
                 f"config field evaluation.group_by names {field!r}, which survey {source.name!r} does not have; "
                 f"it has {', '.join(known)}"
             )
+
+
+def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
+    """Groups the respondents by `fields`.
+
+    Raises:
+        CumaError: no field, or one that the survey's respondents do not have.
+    """
+    check_group_fields(source, fields)
     values = source.respondents[list(fields)]
     texts = values.astype(object).where(values.notna(), MISSING).astype(str)
     label_R = functools.reduce(lambda joined, field: joined + " / " + texts[field], fields[1:], texts[fields[0]])

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shlex
 from collections.abc import Iterator
 
 import jax
@@ -52,7 +53,7 @@ class StepTrace:
             jax.profiler.stop_trace()
             self._progress.say(
                 f"trace of steps {self._first} to {self._done} in {self._folder}: open its perfetto_trace.json.gz at "
-                f"https://ui.perfetto.dev, or: pip install xprof; xprof --logdir {self._folder}"
+                f"https://ui.perfetto.dev, or: pip install xprof; xprof --logdir {shlex.quote(str(self._folder))}"
             )
         elif self._done < self._first:
             self._progress.say(

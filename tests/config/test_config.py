@@ -4,7 +4,9 @@ import ast
 import dataclasses
 import itertools
 import json
+import math
 import re
+import typing
 
 import pytest
 from conftest import ROOT, changed
@@ -12,6 +14,7 @@ from conftest import ROOT, changed
 from cuma_jax.config import Config, from_dict, to_dict
 from cuma_jax.config.chain import Chain
 from cuma_jax.config.checks import RULES
+from cuma_jax.config.fields import Line, Name, Place, Range, declared
 from cuma_jax.config.presets import load_runs, presets
 from cuma_jax.config.schema import ANY, RETIRED
 from cuma_jax.runtime.errors import CumaError
@@ -55,6 +58,8 @@ BROKEN = [
     ({"profile": {"shots": 2}}, "profile.shots is 2; it must be 0 unless profile.in_prompt is set"),
     ({"train": {"micro_batches": 3}}, "train.batch_size is 16; it must be a multiple of train.micro_batches, which"),
     ({"train": {"steps": 0}}, "train.steps is 0; it must be a positive number, or train.epochs > 0"),
+    ({"evaluation": {"splits": ()}}, "evaluation.splits is (); it must be at least one of train, validation"),
+    ({"evaluation": {"splits": ("test", "test")}}, "splits is ('test', 'test'); it must be no repeats"),
     ({"evaluation": {"splits": ("tset",)}}, "evaluation.splits is 'tset'; it must be one of train, validation"),
     ({"dpo": {"label_smoothing": 0.1, "loss": "ipo"}}, "dpo.label_smoothing is 0.1; it must be 0, because dpo.loss"),
     ({"dpo": {"label_smoothing": 0.5}}, "dpo.label_smoothing is 0.5; it must be below 0.5"),
@@ -119,6 +124,73 @@ def test_a_config_of_an_earlier_version_is_read_unless_it_asks_for_what_is_no_mo
     else:
         with pytest.raises(CumaError, match=rf"{name} is retired: 0.5 is no more .* 1.0. Take the field out"):
             from_dict(values)
+
+
+RANGES = [
+    ("adapter", "rank", 10**9, "at least 1 and at most 16384"),
+    ("train", "epochs", math.inf, "at least 0 and at most 1000000"),
+    ("train", "seed", -1, "at least 0 and at most 4294967295"),
+    ("train", "seed", 2**32, "at least 0 and at most 4294967295"),
+    ("evaluation", "bootstrap", 1, "at least 2 and at most 100000"),
+    ("evaluation", "bootstrap", 10**9, "at least 2 and at most 100000"),
+    ("data", "question_power", 1e300, "at least 0 and at most 10"),
+    ("data", "buckets", (64, 2**30), "at least 1 and at most 1048576"),
+    ("optimizer", "clip", math.inf, "0, or at least 1e-06 and at most 1000000"),
+    ("sampling", "temperature", 1e-30, "0, or at least 0.001 and at most 1000"),
+    ("sampling", "top_p", 0.0, "above 0 and at most 1"),
+    ("reward", "survey", math.nan, "at least 0 and at most 1000"),
+]
+PLACES = {
+    "~nobody-of-that-name/x": "it must be a path; this machine knows no home of ~nobody-of-that-name",
+    "x/" + "y" * 256: "it must be a path of names of at most 255 bytes each",
+    "é/" * 1400: "it must be a path of at most 4000 bytes",
+    "a\nb": "it must be one line of text, without control characters or broken bytes (here U+000A)",
+    "a\0b": "broken bytes (here U+0000)",
+    "\udc80": "broken bytes (here U+DC80)",
+}
+
+
+def test_every_number_has_a_range_and_every_text_a_kind():
+    for section in (Config(), *(value for value in vars(Config()).values() if dataclasses.is_dataclass(value))):
+        for name, (hint, kind) in declared(type(section)).items():
+            inner = [hint, *typing.get_args(hint)]
+            wanted = Range if {int, float} & set(inner) else Line | Name | Place if str in inner else type(None)
+            assert isinstance(kind, wanted), f"{type(section).__name__}.{name}: no range or kind is declared"
+
+
+@pytest.mark.parametrize(("section", "field", "value", "allowed"), RANGES)
+def test_a_number_out_of_its_range_is_refused_with_the_limit(section, field, value, allowed):
+    with pytest.raises(CumaError, match=re.escape(f"config field {section}.{field} is ")) as caught:
+        changed(Config(), **{section: {field: value}})
+    assert str(caught.value).endswith(f"; it must be {allowed}")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, -(10**5000)], ids=range(5))
+def test_no_number_may_be_endless(value):
+    for section in (value for value in vars(Config()).values() if dataclasses.is_dataclass(value)):
+        for name, (hint, kind) in declared(type(section)).items():
+            if isinstance(kind, Range):
+                with pytest.raises(CumaError, match=f"{name} is"):
+                    changed(Config(), **{_section(section): {name: (value,) if "tuple" in str(hint) else value}})
+
+
+def _section(section):
+    return next(name for name, value in vars(Config()).items() if value == section)
+
+
+@pytest.mark.parametrize(("value", "message"), PLACES.items(), ids=range(len(PLACES)))
+def test_a_path_that_no_disk_can_have_is_refused(value, message):
+    for section, field in (("run", "dir"), ("data", "path"), ("adapter", "init_from"), ("model", "source")):
+        with pytest.raises(CumaError, match=f"config field {section}.{field} is .*{re.escape(message)}"):
+            changed(Config(), **{section: {field: value}})
+
+
+@pytest.mark.parametrize("name", ["", " ", "../../x", "/x", "a/../b", "..", "a//b", "~/x", "a\\b", "a\nb", "x" * 256])
+def test_a_run_has_the_name_of_a_folder_in_runs(name):
+    with pytest.raises(CumaError, match="config field name is"):
+        Config(name=name)
+    assert Config(name="lora, seed 0 / zu\u0308rich").name == "lora, seed 0 / zu\u0308rich"
 
 
 def test_every_field_has_a_help_text():

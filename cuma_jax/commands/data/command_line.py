@@ -123,6 +123,11 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
         raise CumaError(f"unknown command {command!r}; it must be one of {', '.join(_COMMANDS)} (--help explains them)")
     kind, text = _COMMANDS[command]
     start = peek(_Start, args)
+    before = ["", *args]
+    if "--config=" in args or any(
+        not word and (before[i] == "--config" or not before[i].startswith("--")) for i, word in enumerate(args)
+    ):
+        raise CumaError("FILE or --config is empty (a variable that is not set?); leave it out, or give a value")
     config = load_config(start.config) if start.config else Config()
     data = config.data
     if command == "check" and start.path and not (start.source or start.config):

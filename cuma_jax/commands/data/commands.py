@@ -15,6 +15,7 @@ from cuma_jax.commands.data.export import check_folder, export, file_names
 from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_facts
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
+from cuma_jax.config.fields import Name
 from cuma_jax.data.load import load_source, source_units
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
@@ -145,8 +146,9 @@ def check(config: Config) -> Result:
     lines.append(f"no {'error' if facts.get('warnings') else 'problem'} found: {found}")
     if data.source == "csv":
         lines[-1] += "; train with"
-        name = shlex.quote(data.path)
-        lines.append(f"  python -m cuma_jax.train --config my_survey --data.path {name} --run.dir runs/{source.name}")
+        where = "runs/mine" if Name().problem(source.name) else f"runs/{source.name}"
+        line = ["python", "-m", "cuma_jax.train", "--config", "my_survey", "--data.path", data.path, "--run.dir", where]
+        lines.append(f"  {shlex.join(line)}")
     return Result("\n".join(lines), facts)
 
 

@@ -37,7 +37,7 @@ def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
     profiles = run.profiles
     row_N = profiles.profile_R[run.units.person_N[run.mask("train")]]
     count_P = np.bincount(row_N, minlength=len(profiles))
-    if not wanted or wanted.isdigit() or wanted == "all":
+    if not wanted or wanted.isdecimal() or wanted == "all":
         most = len(profiles) if wanted == "all" else int(wanted or MOST)
         if most == 0:
             raise CumaError("--profiles is 0; it must be at least 1, all, or a file")

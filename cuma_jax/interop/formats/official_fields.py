@@ -1,6 +1,7 @@
 """The official settings in terms of a run's config, both ways."""
 
 import dataclasses
+import shlex
 from typing import Any
 
 from cuma_jax.config import AdapterConfig, Config, RouterConfig
@@ -99,10 +100,8 @@ def flag(name: str, value: Any) -> str:
     if isinstance(value, bool):
         section, _, field = name.partition(".")
         return f"--{name}" if value else f"--{section}.no_{field}"
-    text = (
-        " ".join(map(str, value)) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else value
-    )
-    return f"--{name} {text}"
+    values = value if isinstance(value, tuple) else (value,)
+    return shlex.join([f"--{name}", *(repr(v) if isinstance(v, float) else str(v) for v in values)])
 
 
 def from_run(config: Config, shape: DecoderConfig, width: int, dtype: str) -> OfficialConfig:

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import shlex
 
 from cuma_jax.surveys.prompts import LETTERS
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
@@ -91,7 +92,8 @@ def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
     if not path.is_file():
         problems.error(path, None, None, "there is no such file", "name the YAML file that describes the survey")
     elif not beside.is_file():
-        hint = f"write {beside} (docs/my_survey.md); `python -m cuma_jax.data check {path}` proposes one"
+        check = f"python -m cuma_jax.data check {shlex.quote(str(path))}"
+        hint = f"write {beside} (docs/my_survey.md); `{check}` proposes one"
         problems.error(path, None, None, "this is no YAML file, and there is no survey.yaml beside it", hint)
     elif spec := read_spec(beside, problems):
         if path.resolve() in (file.resolve() for file in spec.files):
