@@ -2,6 +2,7 @@
 
 import math
 
+from cuma_jax.config.fields import COUNT
 from cuma_jax.data.pipeline import Batcher, TrainBatches, epoch_steps
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
@@ -27,7 +28,12 @@ def total_steps(run: Run, batcher: Batcher) -> int:
         return 0
     exact = run.config.data.order == "epochs"
     one_pass = epoch_steps(batcher, size) if exact else len(batcher) / size
-    return train.steps or max(math.ceil(train.epochs * one_pass), 1)
+    steps = train.steps or max(math.ceil(train.epochs * one_pass), 1)
+    if steps > COUNT.high:
+        raise CumaError(
+            f"config field train.epochs is {train.epochs}: {steps} steps; they must be at most {COUNT.high}"
+        )
+    return steps
 
 
 def training_source(run: Run) -> TrainBatches:

@@ -66,6 +66,13 @@ def test_best_without_anything_to_validate_on_is_refused_before_training(debug_r
         score_run.check_checkpoint(asking("best", eval_batches=0))
 
 
+def test_cells_that_could_not_be_scored_are_refused_before_training(debug_run):
+    score_run.check_cells(debug_run)
+    config = changed(debug_run.config, evaluation={"min_cell": 10**6})
+    with pytest.raises(CumaError, match=r"no cell of country x question with at least 1000000 answers"):
+        score_run.check_cells(dataclasses.replace(debug_run, config=config))
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

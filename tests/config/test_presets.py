@@ -56,6 +56,80 @@ def test_a_file_that_is_no_config_is_one_message(tmp_path, content, name, messag
         parse("--config", str(tmp_path / name))
 
 
+def test_a_shipped_preset_is_meant_by_its_name_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "debug").write_text("a file of that name")
+    assert parse("--config", "debug") == load_config("debug")
+    for path in (str(tmp_path / "debug.py"), "debug.py", "configs/debug.py", "/nonexistent/dir/debug.py"):
+        with pytest.raises(CumaError, match=r"no such file, nor a preset; did you mean the preset debug "):
+            parse("--config", path)
+    (tmp_path / "debug.py").write_text("from cuma_jax.config import Config\ndef debug(): return Config(name='mine')")
+    assert parse("--config", "debug.py").name == "mine"
+    with pytest.raises(CumaError, match=r"is a folder; give a \.py file"):
+        parse("--config", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "said"),
+    [
+        ("def own():\n    x = 1\n    return 1 / 0", 3, "ZeroDivisionError: division by zero\n  return 1 / 0"),
+        ("def own():\n    return (1,", 2, "'(' was never closed\n  return (1,"),
+        (
+            "from cuma_jax.config import *\ndef own():\n    return Config(name='..')",
+            3,
+            "config field name is '..'; it m",
+        ),
+        ("from cuma_jax.config import *\n\nload_config('nowhere')", 3, "--config nowhere: no such file"),
+        ("raise SystemExit('no')", 1, "SystemExit: no\n  raise"),
+    ],
+)
+def test_what_goes_wrong_in_a_preset_is_told_with_its_own_line(tmp_path, code, line, said):
+    (tmp_path / "own.py").write_text(code)
+    with pytest.raises(CumaError) as caught:
+        parse("--config", str(tmp_path / "own.py"))
+    assert str(caught.value).startswith(f"--config {tmp_path / 'own.py'}, line {line}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--adapter.rank", "4", "--adapter.rank=5"), "--adapter.rank is there twice"),
+        (("--run.tensorboard", "--run.no-tensorboard"), "--run.no-tensorboard is there beside --run.tensorboard"),
+        (("--data.split_seed", "4", "--data.split-seed", "4"), "--data.split-seed is there beside --data.split_seed"),
+        (("--config", "debug"), "--config is there twice"),
+    ],
+)
+def test_a_flag_is_given_once(argv, message):
+    with pytest.raises(CumaError, match=message):
+        parse("--config", "debug", *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--run.dir", "a_file"), "run.dir 'a_file' is a file; give a folder"),
+        (("--run.dir", "a_file/x/y"), "run.dir 'a_file/x/y' lies in a_file, which is a file"),
+        (("--run.cache_dir", "a_file"), "run.cache_dir 'a_file' is a file; give a folder"),
+        (("--name", "x"), "run.dir 'runs/x' lies in runs, which is a file"),
+        (("--adapter.init_from", "nowhere"), "adapter.init_from 'nowhere' is not there"),
+        (("--adapter.init_from", "a_file"), "adapter.init_from 'a_file' is a file; give a folder"),
+        (("--data.split", "a_folder"), "data.split 'a_folder' is a folder; give a file"),
+        (("--data.source", "csv", "--data.path", "nowhere"), "data.path 'nowhere' is not there"),
+        (("--data.source", "wvb", "--data.wvb", "a_file"), "data.wvb 'a_file' is a file; give a folder"),
+        (("--data.source", "wvs7", "--data.raw", "a_folder"), "data.raw 'a_folder' is a folder; give a file"),
+    ],
+)
+def test_a_path_of_the_wrong_kind_is_found_before_anything_is_read(tmp_path, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_folder").mkdir()
+    for name in ("a_file", "runs"):
+        (tmp_path / name).write_text("x")
+    argv = argv if argv[0] in ("--name", "--run.dir") else (*argv, "--run.dir", "new")
+    with pytest.raises(CumaError, match=f"config field {message}"):
+        parse_runs("train", "", ["--config", "debug", *argv], Options)
+    assert parse("--config", "debug", "--data.source", "csv", "--data.path", "nowhere")  # as `plan` does: it reads none
+
+
 @pytest.mark.parametrize(
     "argv",
     [("--adapter.ranks", "4"), ("--adapter.rank", "four"), ("--router.gate", "hard"), ("--method", "--adapter.rank")],

@@ -24,6 +24,22 @@ def no_weights(monkeypatch):
     monkeypatch.setattr(build_module, "load_params", fail)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (("planet",), "evaluation.group_by names 'planet', which survey 'invented' does not have; it has country, sex"),
+        ((), "evaluation.group_by is empty"),
+    ],
+)
+def test_a_field_to_group_by_is_looked_for_before_weights_are_read(debug_config, no_weights, fields, message):
+    config = changed(debug_config, evaluation={"group_by": fields})
+    with pytest.raises(CumaError, match=message):
+        build_run(config, progress=False, devices=ONE)
+    for saved in (config, changed(config, evaluation={"after_training": False})):  # what is not scored may be used
+        with pytest.raises(AssertionError, match="the weights were read"):
+            build_run(saved, progress=False, devices=ONE, trains=saved is not config)
+
+
 def without(*fields):
     survey = make_invented()
     kept = tuple(f for f in survey.profile_fields if f not in fields)

@@ -101,7 +101,12 @@ def flag(name: str, value: Any) -> str:
         section, _, field = name.partition(".")
         return f"--{name}" if value else f"--{section}.no_{field}"
     values = value if isinstance(value, tuple) else (value,)
-    return shlex.join([f"--{name}", *(repr(v) if isinstance(v, float) else str(v) for v in values)])
+    return shlex.join([f"--{name}", *map(_word, values)])
+
+
+def _word(value: Any) -> str:
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value) if isinstance(value, float) and float(short) != value else short
 
 
 def from_run(config: Config, shape: DecoderConfig, width: int, dtype: str) -> OfficialConfig:
