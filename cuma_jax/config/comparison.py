@@ -140,10 +140,7 @@ class Comparison:
 
     def trials(self, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> Iterator[tuple[Variant, int]]:
         """(variant, seed) of every run (with `names` or `seeds`: of these only), first seeds first, so that early on
-        every variant has been tried.
-
-        Raises:
-            CumaError: an unknown variant, or nothing left.
+        every variant has been tried. A `CumaError` for an unknown variant, or where nothing is left.
         """
         known = [v.name for v in self.variants]
         if wrong := [name for name in names if name not in known]:

@@ -61,10 +61,8 @@ def conversation_messages(prefs: Preferences, n: int) -> list[Message]:
 def preference_pairs(prefs: Preferences, min_margin: float = MIN_MARGIN) -> Pairs:
     """The chosen response of every turn against each other candidate of that turn, in the order of turns.
 
-    Pairs whose scores differ by less than `min_margin` are left out and counted; without scores it does nothing.
-
-    Raises:
-        CumaError: `min_margin` is not positive: a tie prefers nothing.
+    Pairs whose scores differ by less than `min_margin` are left out and counted; without scores it does nothing. A
+    `CumaError` where it is not positive: a tie prefers nothing.
     """
     if not min_margin > 0:
         raise CumaError(f"min_margin is {min_margin}; it must be positive, because ties were broken at random")

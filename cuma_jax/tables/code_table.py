@@ -80,10 +80,8 @@ class CodeTable:
         return np.where(good_N, np.where(good_N, value_N, 0).astype(np.int64), MISSING)
 
     def weights(self, column: str, texts: pa.StringArray, row_N: np.ndarray, interview_N: np.ndarray) -> np.ndarray:
-        """Values as weights, float64 [N]; nan where there is none of zero or more, when bad ones are skipped.
-
-        Raises:
-            CumaError: a value is blank, negative or not a number.
+        """Values as weights, float64 [N]; one that is blank, negative or no number is a `CumaError`, or nan when bad
+        ones are skipped.
         """
         value_N, bad_N = _floats(texts)
         bad_N |= ~(np.isfinite(value_N) & (value_N >= 0))
@@ -100,11 +98,7 @@ class CodeTable:
         why: str,
         interview_N: np.ndarray | None = None,
     ) -> None:
-        """Bad values of a block: an error that names the first, or a count.
-
-        Raises:
-            CumaError: unless bad ones are skipped.
-        """
+        """Bad values of a block: counted where bad ones are skipped, else a `CumaError` that names the first."""
         if self._skip:
             return count_skipped(self.skipped, f"{column}: value that {why}", bad_N.sum())
         first = int(np.argmax(bad_N))

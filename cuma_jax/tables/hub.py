@@ -45,8 +45,7 @@ def hub_table(
 def newest_revision(name: str) -> str:
     """The hash of the newest commit of a data set on the hub, asked for once; says on stderr which it is.
 
-    Raises:
-        CumaError: the hub does not answer.
+    A `CumaError` where the hub does not answer.
     """
     import huggingface_hub
 

@@ -55,11 +55,7 @@ def _read_one(path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[s
 
 
 def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:
-    """The files that `read_table` would read, in order.
-
-    Raises:
-        CumaError: there is nothing to read, or it is of no format or of several.
-    """
+    """The files that `read_table` would read, in order; a `CumaError` for none, for no known format, or for several."""
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         reader_of(path, Strict())

@@ -104,8 +104,7 @@ def pair_keys(profiles: Profiles, cells: SplitCells) -> np.ndarray:
 def select_answers(survey: Survey, profiles: Profiles, split_A: np.ndarray, config: EvaluationConfig) -> Selection:
     """Selects what is scored of every split of `config.splits`; `split_A` is the position in `SPLITS` of each answer.
 
-    Raises:
-        CumaError: an empty split, an unknown field to group by, or no cell large enough.
+    A `CumaError` for an empty split, an unknown field to group by, or no cell large enough.
     """
     groups, whole = build_groups(survey, config.group_by), whole_profiles(survey, profiles)
     masks = {name: split_A == SPLITS.index(name) for name in config.splits}

@@ -64,8 +64,7 @@ class ScoreFile:
 def read_score_file(path: pathlib.Path) -> ScoreFile:
     """Reads a tsv (or csv: the separator is what the header has) with the columns `COLUMNS`.
 
-    Raises:
-        CumaError: no such file, no rows, a column that is missing, or a row without question or participant.
+    A `CumaError` for no such file, no rows, a column that is missing, or a row without question or participant.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:

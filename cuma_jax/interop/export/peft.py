@@ -44,11 +44,7 @@ class ExportOptions:
 
 
 def check_peft(config: Config) -> None:
-    """Checks that PEFT can hold a run.
-
-    Raises:
-        CumaError: it cannot; says why.
-    """
+    """Raises a `CumaError`, which says why, where PEFT cannot hold a run."""
     kind, inputs = config.adapter.kind, config.router.inputs
     if kind in _REFUSED:
         raise CumaError(f"a run of adapter.kind {kind} cannot be a PEFT LoRA adapter: {_REFUSED[kind]}")
@@ -67,8 +63,7 @@ def check_peft(config: Config) -> None:
 def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, out: pathlib.Path) -> list[str]:
     """Writes the folder `out`, which is not there yet; returns lines to print.
 
-    Raises:
-        CumaError: PEFT cannot hold this run, it has no checkpoint, or profiles that are not there.
+    A `CumaError` where PEFT cannot hold this run, it has no checkpoint, or profiles are not there.
     """
     check_peft(config)
     saved = read_adapters(folder, find_step(folder, options.checkpoint)[0])

@@ -163,11 +163,7 @@ def probe_file(wvb: pathlib.Path) -> pathlib.Path | None:
 
 
 def read_codebook(wvb: pathlib.Path) -> Codebook:
-    """Reads the three JSON files of a checkout.
-
-    Raises:
-        CumaError: one is missing, is not JSON, or has not the expected form.
-    """
+    """The three JSON files of a checkout; a `CumaError` where one is missing, no JSON, or not of the expected form."""
     files = json_files(wvb)
     metadata, codebook, adjustment = (_read_json(files[name]) for name in _JSON)
     try:

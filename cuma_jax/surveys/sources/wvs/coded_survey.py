@@ -157,8 +157,7 @@ def build_run(
 ) -> Survey:
     """The Survey: respondents by interview id, answers by question and then respondent.
 
-    Raises:
-        CumaError: a repeated interview, worthless weights, or a fault of the codebook.
+    A `CumaError` for a repeated interview, worthless weights, or a fault of the codebook.
     """
     questions = build_questions(book, wording, option_texts)
     skipped = coded.skipped
