@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.evaluation.metrics.bootstrap import centre, drawn_with_replacement, with_interval
+from cuma_jax.evaluation.metrics.bootstrap import centre, with_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ def mean_of_questions(point_Q: np.ndarray, resampled_QB: np.ndarray) -> tuple[fl
 
 
 def seed_draws(name: str, seeds: int, resamples: int) -> np.ndarray:
-    """Which seeds are drawn in every resample, int [B, S]; it depends on the variant's name, not on the others."""
-    return drawn_with_replacement(seeds, resamples, (zlib.crc32(name.encode()), seeds))
+    """Which seeds are drawn in every resample, int64 [B, S]; it depends on the variant's name, not on the others."""
+    return np.random.default_rng([zlib.crc32(name.encode()), seeds]).integers(0, seeds, size=(resamples, seeds))
 
 
 def over_seeds(point_S: np.ndarray, resampled_SB: np.ndarray, pick_BS: np.ndarray, questions: int) -> Estimate:

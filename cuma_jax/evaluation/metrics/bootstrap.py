@@ -5,10 +5,10 @@ Two kinds of draws, for two sizes of sample:
 - `poisson_weights`: for the hundreds of clusters of people (respondents, sampling units, annotators) or prompts that an
   evaluation has. The draws of one cluster do not depend on the others, which makes them fast and lets runs be compared
   as pairs. Their intervals are `centred_interval`.
-- `multinomial_counts` and, as numbers of what is drawn, `drawn_with_replacement`: for a handful of groups or training
-  seeds, where the number drawn must be the number there is.
+- `multinomial_counts`: for a handful of groups, where the number drawn must be the number there is (so it is with
+  training seeds, in `comparison.statistics.seed_draws`).
 
-Legend: K clusters, G groups, S things, B resamples, N anything listed.
+Legend: K clusters, G groups, B resamples, N anything listed.
 """
 
 import math
@@ -46,11 +46,6 @@ def poisson_weights(clusters: int, resamples: int, seed: tuple[int, ...], chunk:
 def multinomial_counts(groups: int, resamples: int, seed: tuple[int, ...]) -> np.ndarray:
     """How often each group is drawn, int64 [resamples, groups]; every resample has as many as there are."""
     return np.random.default_rng(list(seed)).multinomial(groups, np.full(groups, 1 / groups), resamples)
-
-
-def drawn_with_replacement(things: int, resamples: int, seed: tuple[int, ...]) -> np.ndarray:
-    """Which of some things are drawn, int64 [resamples, things]."""
-    return np.random.default_rng(list(seed)).integers(0, things, size=(resamples, things))
 
 
 def resampled(

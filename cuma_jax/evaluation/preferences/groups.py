@@ -24,9 +24,7 @@ def check_groups(source: Survey | Preferences, fields: tuple[str, ...]) -> None:
             )
 
 
-def group_columns(
-    source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]
-) -> dict[str, np.ndarray]:  # fmt: skip
+def group_columns(source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The value of each field for each row's person; `person_N`: row of `respondents`."""
     columns = {field: source.respondents[field].astype("object") for field in fields}
     return {field: column.where(column.notna(), MISSING).to_numpy()[person_N] for field, column in columns.items()}

@@ -75,7 +75,7 @@ def calibration_questions(run: Run, chosen: list[SelectedProfile], most: int) ->
     """Of each profile, the questions to calibrate on and those to check on, disjoint where there are two or more.
 
     Both are training questions that people of the profile answered (of a profile without training answers: that
-    anyone did), drawn with a fixed seed. A `CumaError` for a profile that stands in the prompt and has none.
+    anyone did), drawn with a fixed seed. A `CumaError` for a profile in the prompt that has no training answers.
     """
     survey, train_A = run.survey, run.mask("train")
     row_A, question_A = run.profiles.profile_R[survey.respondent_A[train_A]], survey.question_A[train_A]
