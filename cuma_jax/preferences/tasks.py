@@ -111,10 +111,8 @@ def choice_survey(prefs: Preferences) -> Survey:
 
     A question is an opening prompt with its candidates; the same prompt with the same candidates is one question,
     whoever was asked and in whatever order they were shown. Options stand in the order of a hash of their texts, so
-    that their place says nothing. A person may have answered a question more than once.
-
-    Returns:
-        A survey of the same people; `Question.ordered` is False. Ids do not depend on the rest of the data.
+    that their place says nothing; `Question.ordered` is False. Ids do not depend on the rest of the data. A person may
+    have answered a question more than once.
     """
     chosen_T = prefs.turns["chosen"].to_numpy()
     rows = np.flatnonzero((prefs.turns["turn"].to_numpy() == 0) & (chosen_T >= 0))

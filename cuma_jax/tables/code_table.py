@@ -43,10 +43,8 @@ class CodeTable:
     ) -> Iterator[tuple[int, dict[str, pa.StringArray]]]:
         """The named columns as strings (null where blank): (number of rows before the block, {name: [N]}).
 
-        `optional` columns are read if they are there; with `text` only an empty value is blank, else also NA and nan.
-
-        Raises:
-            CumaError: the file cannot be read as a table with these columns.
+        `optional` columns are read if they are there; with `text` only an empty value is blank, else also NA and nan. A
+        `CumaError` where the file cannot be read as a table with these columns.
         """
         source = self._source
         columns = [*needed, *(name for name in optional if name in source.header)]
@@ -66,10 +64,8 @@ class CodeTable:
     ) -> np.ndarray:
         """Values as whole numbers, int64 [N]; MISSING where blank (and where bad, when bad ones are skipped).
 
-        `texts` [N] are as `blocks` gives them; `row_N` (number in the file, from 0) and `interview_N` for messages.
-
-        Raises:
-            CumaError: a value is not a whole number.
+        `texts` [N] are as `blocks` gives them; `row_N` (number in the file, from 0) and `interview_N` for messages. A
+        `CumaError` where a value is not a whole number.
         """
         value_N, bad_N = _floats(texts)
         known_N = ~np.isnan(value_N)

@@ -126,9 +126,7 @@ def build_split_cells(
     Where a question has more than `config.max_profiles` distinct profiles, those with the lowest hash of (seed, field
     values) stay: the same people for every question, whatever the order of the rows. They are counted and sampled by
     `whole` (from `whole_profiles`), so that runs whose models are told different fields are scored on the same people.
-
-    Raises:
-        CumaError: the split has no answers, or no cell is large enough, or a weight is not a positive number.
+    A `CumaError` where the split has no answers, no cell is large enough, or a weight is not a positive number.
     """
     index_A = np.flatnonzero(mask_A)
     if len(index_A) == 0:
