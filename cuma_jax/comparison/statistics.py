@@ -1,10 +1,8 @@
 """Metrics of a variant over its seeds, and of two variants as pairs.
 
 Every run resamples the same respondents (resamples.npz), so column b of two runs is one draw of people. A variant's
-interval adds to that the luck of training: in every column its seeds are drawn anew, with replacement. Drawing S seeds
-with replacement shows (S - 1) / S of the variance between them, a third of it missing with three; the draws' deviations
-are therefore widened by the root of S / (S - 1) (the rescaled bootstrap of Rao and Wu 1988). With one seed the interval
-is that of the respondents alone.
+interval adds to that the luck of training: in every column its seeds are drawn anew, with replacement, and the draws'
+deviations widened as docs/comparison.md says (the rescaled bootstrap of Rao and Wu 1988).
 
 Legend: S seeds, Q questions, B resamples.
 """

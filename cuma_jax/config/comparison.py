@@ -1,16 +1,7 @@
 """What a comparison is: variants of one base config, each run with several seeds.
 
-A preset in `configs/compare_*.py` is a function of the file's name that returns a `Comparison`:
-
-    def compare_mine() -> Comparison:
-        return Comparison(
-            name="mine",
-            base=load_config("quickstart"),
-            variants=(
-                *by_method("lora", "cuma", seeds=3),
-                variant("cuma_rank_4", "cuma", title="CuMA, rank 4", adapter={"rank": 4}),
-            ),
-        )
+A preset in `configs/compare_*.py` is a function of the file's name that returns a `Comparison`; docs/comparison.md has
+one.
 """
 
 import dataclasses

@@ -50,12 +50,7 @@ class Pairs:
 def conversation_messages(prefs: Preferences, n: int) -> list[Message]:
     """Conversation `n`: user and assistant in turn, the assistant with the response that was chosen."""
     first = prefs.first_turn_C
-    messages: list[Message] = []
-    for turn in _rows(prefs, first[n], first[n + 1]):
-        messages.append({"role": "user", "content": turn["prompt"]})
-        if turn["chosen"] >= 0:
-            messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
-    return messages
+    return _messages(_rows(prefs, first[n], first[n + 1]))
 
 
 def preference_pairs(prefs: Preferences, min_margin: float = MIN_MARGIN) -> Pairs:
@@ -93,13 +88,18 @@ def pair_messages(prefs: Preferences, pairs: Pairs, n: int) -> tuple[list[Messag
     row = int(pairs.turn_P[n])
     conversation = prefs.turns["conversation"][row].as_py()
     turns = _rows(prefs, prefs.first_turn_C[conversation], row + 1)
-    messages: list[Message] = []
-    for turn in turns[:-1]:
-        messages.append({"role": "user", "content": turn["prompt"]})
-        messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
-    messages.append({"role": "user", "content": turns[-1]["prompt"]})
+    messages = [*_messages(turns[:-1]), {"role": "user", "content": turns[-1]["prompt"]}]
     candidates = turns[-1]["candidates"]
     return messages, candidates[pairs.chosen_P[n]], candidates[pairs.rejected_P[n]]
+
+
+def _messages(turns: list[dict]) -> list[Message]:
+    messages: list[Message] = []
+    for turn in turns:
+        messages.append({"role": "user", "content": turn["prompt"]})
+        if turn["chosen"] >= 0:
+            messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
+    return messages
 
 
 def _rows(prefs: Preferences, start: int, stop: int) -> list[dict]:

@@ -58,9 +58,8 @@ def resampled(
 ) -> dict[str, np.ndarray]:
     """Metrics [..., B] in every resample of the Poisson bootstrap.
 
-    Args:
-        metrics: from copies of each cluster, float32 [clusters, some resamples], to metrics [..., as many].
-        at_once: most resamples that `metrics` is given, to bound its memory; None: `chunk`.
+    `metrics` is from copies of each cluster, float32 [clusters, some resamples], to metrics [..., as many]; it is given
+    `at_once` resamples at most (None: `chunk`), to bound its memory.
     """
     width = at_once or chunk
     parts = [

@@ -1,7 +1,7 @@
 """How sure we may be that a model would serve *other* groups: the groups are resampled, not their respondents.
 
 The bootstrap over respondents holds the groups fixed: with thousands of answers a group its intervals are narrow even
-where half of the groups are served worse. Of countries that training never saw, the question is the next country.
+where half of the groups are served worse. docs/evaluation.md has more ("Would it serve other groups?").
 
 Legend: G groups, Q questions, B resamples.
 """

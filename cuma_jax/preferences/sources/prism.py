@@ -72,19 +72,14 @@ def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Prefere
 def read_prism(
     path: str = "", revision: str = "", bad_rows: Literal["error", "skip"] = "error", cache_dir: str | None = None
 ) -> Preferences:
-    """Reads the survey and the conversations.
+    """Reads the survey and the conversations; people are those of the survey who have a conversation, and `scores` has
+    one score a candidate. A `CumaError` where a file cannot be read or lacks columns, or nothing in it can be used.
 
     Args:
         path: a folder with survey.jsonl and conversations.jsonl (or .parquet, .arrow, or folders of these names);
             empty: from the hub.
         revision: the hub's commit; empty: `HUB_REVISION`.
         bad_rows: stop at a conversation that cannot be right, or leave it out and count it.
-
-    Returns:
-        People are those of the survey who have a conversation. `scores` has one score a candidate.
-
-    Raises:
-        CumaError: a file cannot be read or lacks columns, or nothing in it can be used.
     """
     skipped: dict[str, int] = {}
     tables, places = {}, {}
