@@ -31,7 +31,7 @@ METHODS = ("model", *BASELINES)
 PERSONAL = tuple(method for method in METHODS if method not in MARGINALS)
 """Methods that predict by profile; the others predict one distribution a cell."""
 METRICS = ("emd", "js", "tv", "nll", "brier", "accuracy", "ece", "spread_ratio", "correlation")
-"""Scores of each method; see `evaluation.scores`."""
+"""Scores of each method; docs/evaluation.md says what they are."""
 BINS = 10
 """Bins of equal width, of the likeliest option's probability, of the expected calibration error."""
 _SCORES = ("nll", "accuracy", "brier")  # of single answers

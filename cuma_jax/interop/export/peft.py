@@ -87,7 +87,7 @@ def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOption
     if saved.base != run.fingerprint:
         raise CumaError(
             f"the checkpoint was trained on another base model (fingerprint {saved.base[:12]}) than model.source "
-            f"{config.model.source} is now ({run.fingerprint[:12]})"
+            f"{run.config.model.source} is now ({run.fingerprint[:12]})"
         )
     asks = isinstance(run.source, Survey)
     if reads_text and not asks:
