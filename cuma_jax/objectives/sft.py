@@ -29,9 +29,7 @@ class Sft(Objective):
 
     def conversation_tokens(self, data: Conversations) -> ConversationTokens:
         """Of whole conversations."""
-        return conversation_tokens(
-            data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress
-        )  # fmt: skip
+        return conversation_tokens(data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress)
 
     def conversation_rows(
         self, data: Conversations, tokens: ConversationTokens, tables: dict[int, Tables]

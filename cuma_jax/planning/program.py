@@ -79,7 +79,7 @@ def variables_of(config: Config) -> Config:
     adapter = dataclasses.replace(config.adapter, init_from="")
     return Config(
         model=model, adapter=adapter, router=config.router, profile=config.profile, objective=config.objective
-    )  # fmt: skip
+    )
 
 
 def _experts(config: Config) -> int:

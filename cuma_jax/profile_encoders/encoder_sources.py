@@ -131,9 +131,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
 
 
 def _backbone_encoder(config: ProfileConfig, backbone: Backbone) -> TextEncoder:
-    base = Decoder(
-        backbone.config, dtype=backbone.dtype, attention=backbone.attention, quantize=backbone.quantize
-    )  # fmt: skip
+    base = Decoder(backbone.config, dtype=backbone.dtype, attention=backbone.attention, quantize=backbone.quantize)
     stored = "" if backbone.quantize == "none" else f" in {backbone.quantize}"  # vectors of another storage differ
     hidden = functools.partial(_decoder_hidden, base)
     return TextEncoder(

@@ -50,9 +50,7 @@ class Grpo(Objective):
         answers = layouts["choice"]
         vectors_PM = next(iter(answers.tables.values())).profile_PC
         tables = plain_tables(answers.config, vectors_PM)
-        return PromptLayout(
-            answers.config, answers.survey, answers.profiles, answers.tokens, tables, answers.left_out
-        )  # fmt: skip
+        return PromptLayout(answers.config, answers.survey, answers.profiles, answers.tokens, tables, answers.left_out)
 
     def conversation_tokens(self, data: Conversations) -> ConversationTokens:
         """Of whole conversations."""

@@ -127,9 +127,7 @@ class _HeldOutAnswers:
         assert run.prediction is not None
         for index_N, bucket, batch in self._batches:
             tables = run.prediction.tables[bucket]
-            probs_NO, _ = jax.device_get(
-                self._step(adapters, run.base, tables, put_batch(batch, run.mesh))
-            )  # fmt: skip
+            probs_NO, _ = jax.device_get(self._step(adapters, run.base, tables, put_batch(batch, run.mesh)))
             found += [self._scores(n, p_O) for n, p_O in zip(index_N.tolist(), probs_NO, strict=False)]
         return dict(zip(("loss", "agreement", "accuracy"), np.mean(found, axis=0).tolist(), strict=True))
 
