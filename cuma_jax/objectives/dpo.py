@@ -48,7 +48,7 @@ class Dpo(Objective):
 
     def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.dpo.dpo_sums`; `batch` is of `data.pairs.PairBatcher`, completed."""
-        logp_B2, count_B2, stats = pair_logps_and_stats(*model, batch, key)
+        logp_B2, count_B2, stats = pair_logps_and_stats(model, batch, key)
         sums = dpo_sums(logp_B2, batch["reference_logp"], count_B2, batch["weight"], config.dpo)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 

@@ -22,7 +22,7 @@ from cuma_jax.data.batches import Buckets
 from cuma_jax.data.pairs import PairBatcher
 from cuma_jax.data.reply_tokens import ReplyBatcher
 from cuma_jax.objectives.pair_rows import PairLayout, pair_logps
-from cuma_jax.run.forward import Tables, row_losses
+from cuma_jax.run.forward import Model, Tables, row_losses
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.rows import training_source, validation_source
 from cuma_jax.run.run import Run
@@ -151,7 +151,8 @@ def complete_pairs(run: Run, reference: ReferencePolicy) -> Callable[[Tables, Tr
             return reference.adapters()
 
     def logps(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> jax.Array:
-        return in_parts(lambda rows: pair_logps(run.decoder, base, adapters, tables, rows)[0], batch, parts)
+        model = Model(run.decoder, base, adapters, tables)
+        return in_parts(lambda rows: pair_logps(model, rows)[0], batch, parts)
 
     rows = batch_sharding(run.mesh)
     step = jax.jit(

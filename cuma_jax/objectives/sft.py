@@ -39,7 +39,7 @@ class Sft(Objective):
 
     def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.sft.sft_sums`; `batch` is of `data.batches.Batcher` or `data.conversations`."""
-        h_BSD, stats = hidden(*model, batch, key)
+        h_BSD, stats = hidden(model, batch, key)
         unembed_VD = apply(model.decoder, "unembedding", model.variables)
         sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))

@@ -10,7 +10,7 @@ from conftest import changed
 from made_up import write_preferences
 from processes import metrics
 
-from cuma_jax.run.forward import hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.rows import rows_of
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training.loop import train
@@ -51,7 +51,7 @@ def accuracy(run_on, config, folder):
     batch["positions"] = batch["lengths"][:, None] - 1
 
     def probabilities(base, adapters, tables, batch):
-        h_B1D, _ = hidden(run.decoder, base, adapters, tables, batch, None)
+        h_B1D, _ = hidden(Model(run.decoder, base, adapters, tables), batch, None)
         logits_B1V = run.decoder.apply({"params": base, "adapters": adapters}, h_B1D, method="logits")
         return jax.nn.softmax(logits_B1V[:, 0])
 

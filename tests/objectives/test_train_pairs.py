@@ -95,7 +95,7 @@ def slow_logps(run, adapters, batch):
     def one(adapters, row):
         variables = {"params": run.base, "adapters": adapters}
         unembed_VD = run.decoder.apply(variables, method="unembedding")
-        h_BSD, _ = hidden(run.decoder, run.base, adapters, run.training.tables[0], row, None)
+        h_BSD, _ = hidden(Model(run.decoder, run.base, adapters, run.training.tables[0]), row, None)
         logp_SV = jax.nn.log_softmax(jnp.einsum("sd,vd->sv", h_BSD[0], unembed_VD), axis=-1)
         picked_S = jnp.take_along_axis(logp_SV, row["labels"][0][:, None], axis=1)[:, 0]
         return jnp.sum(picked_S * row["label_weight"][0])
@@ -233,9 +233,8 @@ def test_cached_and_in_step_references_are_the_same_numbers(run, begun_from, ran
         found[which] = batch["reference_logp"]
         adapters = random_adapters(run, 7) if which == "start" else run.identity_adapters(0)
         with jax.set_mesh(a.mesh):
-            expected, _ = jax.jit(functools.partial(pair_logps, a.decoder))(
-                a.base, adapters, a.training.tables[bucket], placed
-            )
+            model = Model(a.decoder, a.base, adapters, a.training.tables[bucket])
+            expected, _ = jax.jit(functools.partial(pair_logps, model))(placed)
         np.testing.assert_allclose(batch["reference_logp"], expected, rtol=1e-5)
         again = with_reference_logps(a, reference_of(a), seen_pairs(a))
         np.testing.assert_array_equal(again.training.reference_X, cached.training.reference_X)

@@ -16,7 +16,7 @@ from cuma_jax.interop.formats.official_tensors import GROUPS
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.experts import router_names
 from cuma_jax.models.router import ProfileProjection, Router
-from cuma_jax.run.forward import Tables, hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.run import Run
 
@@ -76,11 +76,9 @@ def averaged_gates(run: Run, adapters: Tree, rows: Sequence[int], questions: Seq
     return [{t: sums[owner][n] / counts[n] for t, owner in owners(run.decoder).items()} for n in range(len(rows))]
 
 
-def _mean_gates(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> dict[tuple[str, str], jax.Array]:
+def _mean_gates(model: Model, batch: dict[str, jax.Array]) -> dict[tuple[str, str], jax.Array]:
     """Mean gates over each row's tokens [B,L,E], by group and router."""
-    _, stats = hidden(decoder, base, adapters, tables, batch, None)
+    _, stats = hidden(model, batch, None)
     length_B11 = batch["lengths"][:, None, None]
     return {
         (group, name): jnp.swapaxes(s.gate_BE, 0, 1) / length_B11

@@ -30,7 +30,7 @@ def reply_logps(
     temperature: float, model: Model, batch: dict[str, jax.Array], key: jax.Array | None = None
 ) -> tuple[jax.Array, Tree]:
     """Log-probability in nats of every token of the replies, float32 [R,n,S], and the routers' statistics."""
-    h_RXD, stats = hidden(*model, batch, key)
+    h_RXD, stats = hidden(model, batch, key)
     unembed_VD = apply(model.decoder, "unembedding", model.variables)
     loss_RX, _ = linear_cross_entropy(h_RXD / temperature, unembed_VD, batch["labels"])
     return -loss_RX.reshape(batch["old_logp"].shape), stats

@@ -16,7 +16,7 @@ from preference_files import write_community_alignment
 from cuma_jax.evaluation.preferences.pair_scores import pair_frame, pair_layout, pair_metrics
 from cuma_jax.evaluation.stages.scores import score_stages, stages_table
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
-from cuma_jax.run.forward import hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.runtime.errors import CumaError
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def slow_scorer(a, models, told):
     def logp_of(adapters, tokens_BT, length_B, profile_B, first, last):
         batch = {"tokens": tokens_BT, "lengths": length_B, "profile": profile_B}
         batch["positions"] = jnp.arange(96)[None]
-        h_BSD, _ = hidden(a.decoder, a.base, adapters, a.training.tables[0], batch, None)
+        h_BSD, _ = hidden(Model(a.decoder, a.base, adapters, a.training.tables[0]), batch, None)
         unembed_VD = a.decoder.apply({"params": a.base, "adapters": adapters}, method="unembedding")
         logp_SV = jax.nn.log_softmax(jnp.einsum("sd,vd->sv", h_BSD[0], unembed_VD), axis=-1)
         next_S = jnp.append(tokens_BT[0, 1:], 0)
