@@ -38,7 +38,7 @@ from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
 from cuma_jax.surveys.groups import build_groups
-from cuma_jax.training.interference_metrics import Grams, summaries
+from cuma_jax.training.interference_metrics import Grams
 
 Tree = Any
 MOST_GROUPS, MOST_QUESTIONS = 16, 8
@@ -237,11 +237,6 @@ def while_training(run: Run) -> Interference | None:
             "evaluation.min_cell, or group by another field (evaluation.group_by)"
         )
     return Interference(run, probe)
-
-
-def measure(interference: Interference, adapters: Tree) -> dict[str, Any]:
-    """The figures of one measurement, as plain values for a line of metrics.jsonl; see `summaries`."""
-    return summaries(interference(adapters))
 
 
 def _block_of(path: tuple[Any, ...]) -> str:

@@ -4,6 +4,7 @@ Shapes: N rows, O options.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -87,16 +88,9 @@ class GrpoSteps:
         return self._validate(adapters)
 
 
-class _NoRows:
-    """Nothing is held out."""
-
-    def __call__(self, adapters: Tree) -> dict[str, float]:
-        return {}
-
-
-def _validation(run: Run, rollouts: Rollouts) -> "_NoRows | _HeldOutAnswers | _HeldOutReplies":
+def _validation(run: Run, rollouts: Rollouts) -> Callable[[Tree], dict[str, float]]:
     if not run.mask("validation").any() or not run.config.train.eval_batches:
-        return _NoRows()
+        return lambda adapters: {}
     if isinstance(run.source, Survey) and run.config.reward.survey:
         return _HeldOutAnswers(run)
     return _HeldOutReplies(run, rollouts)
