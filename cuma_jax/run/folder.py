@@ -11,7 +11,7 @@ from typing import Any
 from cuma_jax.config import Config, from_dict, to_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
-from cuma_jax.runtime.processes import barrier, decide, gather, process_count, process_index
+from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
 _SEEN_S = 20.0
@@ -114,7 +114,7 @@ def open_run(config: Config) -> pathlib.Path:
         raise CumaError(f"run.dir {folder} is a file; give a folder")
     if not (folder / CONFIG_FILE).exists():
         return folder
-    old, new = _flat(to_dict(read_config(folder))), _flat(to_dict(config))
+    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (read_config(folder), config))
     changed = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in new if old.get(k) != new[k] and not _is_free(k)]
     if changed:
         raise CumaError(
@@ -155,13 +155,3 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def _is_free(name: str) -> bool:
     return any(name == free or (free.endswith(".") and name.startswith(free)) for free in _FREE)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat
