@@ -48,11 +48,8 @@ def reply_sums(config: Config, model: Model, batch: dict[str, jax.Array], key: j
         batch["advantage"].reshape(-1),
         batch["label_weight"].reshape(-1, longest),
         batch["valid"].reshape(-1),
-        clip=config.grpo.clip,
-        clip_high=config.grpo.clip_high,
-        kl=config.grpo.kl,
-        form=config.grpo.advantage,
-        longest=config.sampling.max_new_tokens,
+        config.grpo,
+        config.sampling.max_new_tokens,
     )
     return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 
