@@ -19,7 +19,7 @@ from cuma_jax.data.sampling import answer_rows, conversation_masses, describe_sa
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Model, Tables, apply, hidden
-from cuma_jax.run.layouts import SurveyLayout, drawing_of
+from cuma_jax.run.layouts import SurveyLayout
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 
@@ -59,7 +59,7 @@ class PairLayout:
 
     def training_rows(self, mask_N: np.ndarray) -> PairBatcher:
         """The pairs of the answers or conversations that `mask_N` selects."""
-        row_P, drawing = self.pairs.row_P, drawing_of(self.config)
+        row_P, drawing = self.pairs.row_P, self.config.data
         index_N = np.flatnonzero(mask_N[row_P])
         if isinstance(self.source, Survey):
             with_pair_A = np.zeros(len(mask_N), bool)
