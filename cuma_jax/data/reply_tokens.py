@@ -81,11 +81,7 @@ class TextReplyTokens:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "TextReplyTokens":
-        """Reads what `save` wrote.
-
-        Raises:
-            CumaError: the file is damaged.
-        """
+        """Reads what `save` wrote; a `CumaError` for a damaged file."""
         arrays: dict[str, Any] = cached_arrays(path)
         return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
 

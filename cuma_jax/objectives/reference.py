@@ -124,12 +124,9 @@ def with_reference_logps(run: Run, reference: ReferencePolicy, pair_N: np.ndarra
 
 
 def reply_logps(run: Run, adapters: Tree, reply_N: np.ndarray, layout: PairLayout, what: str = "") -> np.ndarray:
-    """Summed log-probability of each of the replies `reply_N` in nats, float32 [N].
+    """Summed log-probability in nats of each of `layout`'s replies `reply_N` (their numbers), float32 [N].
 
-    Args:
-        reply_N: numbers of replies.
-        layout: whose replies.
-        what: title of the progress bar; empty: none.
+    `what`: title of the progress bar; empty: none.
     """
     batcher = ReplyBatcher(layout.pairs.replies, reply_N, Buckets(run.config.data.buckets))
     logp_N = np.zeros(len(reply_N), np.float32)

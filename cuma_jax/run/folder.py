@@ -26,20 +26,12 @@ _FREE = (
 
 
 def run_dir(config: Config) -> pathlib.Path:
-    """Folder of the run: `run.dir`, or runs/<name>.
-
-    Raises:
-        CumaError: an address of a bucket.
-    """
+    """Folder of the run: `run.dir`, or runs/<name>; a `CumaError` for an address of a bucket."""
     return local_folder(config.run.dir or f"runs/{config.name}", "run.dir")
 
 
 def local_folder(name: str, option: str) -> pathlib.Path:
-    """The folder that an option names.
-
-    Raises:
-        CumaError: an address of a bucket.
-    """
+    """The folder that an option names; a `CumaError` for an address of a bucket."""
     if "://" in name:
         raise CumaError(
             f"{option} is {name!r}; it must be a folder. Mount the bucket (for gs://: gcsfuse) and give the folder "
@@ -87,11 +79,7 @@ def _named(numbers: list[int]) -> str:
 
 
 def read_config(folder: pathlib.Path) -> Config:
-    """The resolved config that was saved with a run.
-
-    Raises:
-        CumaError: no run there, or a damaged file.
-    """
+    """The resolved config that was saved with a run; a `CumaError` where there is none, or a damaged file."""
     path = folder / CONFIG_FILE
     try:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))

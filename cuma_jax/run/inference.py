@@ -45,11 +45,8 @@ def ask_rows(
 ) -> Iterator[tuple[np.ndarray, Tree]]:
     """Every row once, `evaluation.batch_size` at a time: (numbers of rows, what `step` says of them, numpy leaves).
 
-    Args:
-        step: from `row_step`.
-        batcher: makes batches of the rows.
-        tables: per bucket, what batches index into.
-        what: title of the progress bar; empty: none.
+    `step` is from `row_step`; `tables` has, per bucket, what batches index into; `what`: title of the progress bar, or
+    empty for none.
     """
     a, size = run, run.config.evaluation.batch_size
     # Where there is no terminal, a line every so often instead of a bar that redraws itself.
@@ -69,8 +66,6 @@ def writer_of(
     """The writer of a run.
 
     Args:
-        sampling: how tokens are drawn.
-        batch_size: rows of a batch.
         lengths: that prompts are padded to; empty: the run's buckets.
         longer: how to make room for longer prompts, for the error; empty: the run's buckets.
 

@@ -159,11 +159,7 @@ def _batches(run: Run, batcher: Batcher, index: np.ndarray) -> list[tuple[int, B
 class Interference:
     """Measures adapters on a probe: `interference(adapters) -> Grams`. All processes call it.
 
-    Only inner products leave the devices.
-
-    Args:
-        probe: from `build_probe`.
-        held_bytes: most bytes of gradients on the devices at a time.
+    Only inner products leave the devices, and at most `held_bytes` of gradients are on them at a time.
     """
 
     def __init__(self, run: Run, probe: Probe, held_bytes: int = HELD_BYTES):

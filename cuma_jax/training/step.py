@@ -161,11 +161,7 @@ def make_train_step(
 
 
 class SupervisedSteps:
-    """See `run.objective.Steps`.
-
-    Args:
-        rule: how gradients become updates.
-    """
+    """See `run.objective.Steps`."""
 
     synchronous = False
 
