@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -42,12 +42,14 @@ def load_params(
     abstract: Mapping[str, Any],
     shardings: Mapping[str, Any],
     n_frozen: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """The base's parameter tree, each shard read to its device; with a bar, where stderr is a terminal.
+    """The base's parameter tree, each shard read to its device.
 
     Args:
         abstract: tree of jax.ShapeDtypeStruct, as `Decoder` names its 'params'; layers stacked [L, ...].
         n_frozen: layers below the first of `adapted_layers`.
+        progress: called with (tensors read, tensors to read); None: a bar, where stderr is a terminal.
 
     Raises:
         CumaError: missing and unexpected tensors (all of them, in one message), wrong shapes, truncated files.
@@ -56,7 +58,7 @@ def load_params(
         return random_params(abstract, shardings, 0)
     plan, tensors = _plan(abstract, n_frozen), open_tensors(files, config.heads, config.kv_heads)
     _check(tensors, config, plan, files.source)
-    return _load(tensors, abstract, shardings, plan)
+    return _load(tensors, abstract, shardings, plan, progress)
 
 
 def random_params(abstract: Mapping[str, Any], shardings: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -92,11 +94,15 @@ Tensors = RandomTensors | GGUFTensors | SafetensorsFolder
 
 
 def _load(
-    tensors: Tensors, abstract: Mapping[str, Any], shardings: Mapping[str, Any], plan: "list[_Leaf]"
+    tensors: Tensors,
+    abstract: Mapping[str, Any],
+    shardings: Mapping[str, Any],
+    plan: "list[_Leaf]",
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    total, arrays = sum(len(leaf.names) for leaf in plan), {}
+    total, done, arrays = sum(len(leaf.names) for leaf in plan), 0, {}
     where = {_path(entries): s for entries, s in jax.tree_util.tree_flatten_with_path(shardings)[0]}
-    quiet = True if jax.process_index() else None  # None: quiet unless stderr is a terminal
+    quiet = True if progress is not None or jax.process_index() else None  # None: quiet unless stderr is a terminal
     with tqdm.tqdm(total=total, desc="weights", unit="tensor", delay=2, leave=False, disable=quiet) as bar:
         for leaf in plan:
             if leaf.dtype == jnp.int8:
@@ -104,7 +110,10 @@ def _load(
                 arrays[leaf.path], arrays[scale] = _load_int8(tensors, leaf, where[leaf.path], where[scale])
             else:
                 arrays[leaf.path] = _load_leaf(tensors, leaf, where[leaf.path])
+            done += len(leaf.names)
             bar.update(len(leaf.names))
+            if progress is not None:
+                progress(done, total)
     return jax.tree.unflatten(jax.tree.structure(abstract), [arrays[path] for path in where])
 
 
