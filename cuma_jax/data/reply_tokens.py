@@ -111,8 +111,8 @@ class SurveyReplyTokens:
         return np.full(len(self.profile_X), self.pieces.supervised)
 
     def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
-        """See `TextReplyTokens`; template int32 [N] for tokens with a cache, and always `SurveyTokens.supervised`
-        positions."""
+        """See `TextReplyTokens`; with a cache, template int32 [N] instead of tokens. There are always
+        `SurveyTokens.supervised` positions."""
         profile_N, template_N = self.profile_X[reply_N], self.template_X[reply_N]
         return survey_rows(self.pieces, self.cache, profile_N, template_N, length) | {
             "labels": self.pieces.labels_MS[template_N],

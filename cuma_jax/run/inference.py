@@ -22,7 +22,7 @@ from cuma_jax.runtime.sharding import batch_sharding, check_divisible, local_row
 
 Tree = Any
 Question = Callable[[Model, dict[str, jax.Array]], Tree]
-"""What is asked of a batch: `question(model, batch)`; see `forward`, where leaves are [B, ...]."""
+"""What is asked of a batch: `question(model, batch)`, for `ask_rows` with leaves [B, ...]; see `forward`."""
 Step = Callable[[Tree, Tree, Tables, Tree], Tree]
 
 
