@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import changed
-from preference_files import write_community_alignment
+from preference_files import of_conversations, write_community_alignment
 
 from cuma_jax.evaluation.preferences.pair_scores import pair_frame, pair_layout, pair_metrics
 from cuma_jax.evaluation.stages.scores import score_stages, stages_table
@@ -26,17 +26,8 @@ pytestmark = pytest.mark.slow
 def run(debug_config, run_on, tmp_path_factory):
     """Sft on whole conversations; pairs of long ones are left out."""
     path = write_community_alignment(tmp_path_factory.mktemp("scores") / "ca.jsonl", 40, 12)
-    config = changed(
-        debug_config,
-        adapter={"layers": 1},
-        data={
-            "source": "community_alignment", "path": str(path), "buckets": (96,), "max_length": 96,
-            "too_long": "skip", "unseen_countries": 0.0, "unseen_respondents": 0.15, "validation_respondents": 0.0,
-        },
-        objective={"name": "sft", "aggregate": "respondent"},
-        evaluation={"splits": ("unseen_annotator",), "min_cell": 3, "batch_size": 8},
-    )  # fmt: skip
-    return run_on(config)
+    data = {"buckets": (96,), "max_length": 96, "too_long": "skip", "validation_respondents": 0.0}
+    return run_on(changed(of_conversations(debug_config, path, "sft", **data), adapter={"layers": 1}))
 
 
 def slow_scorer(a, models, told):
