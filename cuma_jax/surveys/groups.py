@@ -46,11 +46,7 @@ def check_group_fields(source: HasRespondents, fields: tuple[str, ...]) -> None:
 
 
 def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
-    """Groups the respondents by `fields`.
-
-    Raises:
-        CumaError: no field, or one that the survey's respondents do not have.
-    """
+    """Groups the respondents by `fields`; a `CumaError` for no field, or one that the respondents do not have."""
     check_group_fields(source, fields)
     values = source.respondents[list(fields)]
     texts = values.astype(object).where(values.notna(), MISSING).astype(str)
