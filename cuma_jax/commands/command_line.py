@@ -191,9 +191,9 @@ def parse_runs(
         check_places(configs[0].adapter, "config field adapter.")
     if isinstance(preset, Chain):
         configs = linked(preset.name, configs)
-    for config in configs if chains else ():
+    for config in configs:
         where = config.run if config.run.dir else dataclasses.replace(config.run, dir=f"runs/{config.name}")
-        check_places(where, "config field run.")
+        check_places(where, "config field run.", () if chains else ("dir",))
     return lines[0][0], configs
 
 

@@ -123,8 +123,9 @@ class Place:
 
 
 def _too_long(path: str) -> str:
-    if path.startswith("~") and os.path.expanduser(path) == path:
-        return f"a path; this machine knows no home of {path.split('/')[0]} (./{path} is a file of that name)"
+    home = path.split("/")[0]
+    if home.startswith("~") and not os.path.isdir(os.path.expanduser(home)):
+        return f"a path; this machine has no home of {home} (./{path} is a file of that name)"
     if len(os.fsencode(path)) > LONGEST_PATH:
         return f"a path of at most {LONGEST_PATH} bytes"
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.split("/")):

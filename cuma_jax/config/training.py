@@ -65,7 +65,7 @@ class TrainConfig:
     """Steps between logged metrics."""
     eval_every: Annotated[int, NONE_OR_MORE] = 100
     """Steps between validations; 0: only at the end."""
-    eval_batches: Annotated[int, NONE_OR_MORE] = 8
+    eval_batches: Annotated[int, Range(0, 10**5)] = 8
     """Batches of each validation."""
     save_every: Annotated[int, NONE_OR_MORE] = 50
     """Steps between checkpoints; 0: only at the end."""

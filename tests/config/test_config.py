@@ -144,7 +144,7 @@ RANGES = [
     ("reward", "survey", math.nan, "at least 0 and at most 1000"),
 ]
 PLACES = {
-    "~nobody-of-that-name/x": "it must be a path; this machine knows no home of ~nobody-of-that-name",
+    "~nobody-of-that-name/x": "it must be a path; this machine has no home of ~nobody-of-that-name",
     "x/" + "y" * 256: "it must be a path of names of at most 255 bytes each",
     "é/" * 1400: "it must be a path of at most 4000 bytes",
     "a\nb": "it must be one line of text, without control characters or broken bytes (here U+000A)",
