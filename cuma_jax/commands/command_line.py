@@ -58,7 +58,7 @@ class Preset:
 class RunFolder:
     """Which run."""
 
-    run: Annotated[str, Place("folder")] = ""
+    run: Annotated[str, Place("run")] = ""
     """Folder of the run (required)."""
 
     def __post_init__(self) -> None:
@@ -158,10 +158,9 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
     )
     found = tuple(getattr(line, name) for name, *_ in fields)
     for part in found:
-        if not isinstance(part, Config):  # which is checked wherever it is made
+        if not isinstance(part, Config | DataConfig):  # a config is checked wherever it is made
             check_values(part, "--")
-            if not isinstance(part, DataConfig):  # of which a source uses some
-                check_places(part, "--")
+            check_places(part, "--")
     return found
 
 

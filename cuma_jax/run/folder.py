@@ -83,11 +83,15 @@ def read_config(folder: pathlib.Path) -> Config:
     """The resolved config that was saved with a run; a `CumaError` where there is none, or a damaged file."""
     path = folder / CONFIG_FILE
     try:
-        return from_dict(read_json(path, "put the file back from a copy, or train anew in another folder"))
+        values = read_json(path, "put the file back from a copy, or train anew in another folder")
     except FileNotFoundError:
         stages = [str(inner.parent) for inner in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
         hint = f" Runs in it: {', '.join(stages)}" if stages else ""
         raise CumaError(f"{path} does not exist; is {folder} the folder of a run?{hint}") from None
+    try:
+        return from_dict(values)
+    except CumaError as error:
+        raise CumaError(f"{path}: {error}") from None
 
 
 def open_run(config: Config) -> pathlib.Path:

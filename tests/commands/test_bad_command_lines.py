@@ -66,7 +66,8 @@ WRONG_KIND = {
     "file or folder": ["nowhere", "a_file/x"],
     "new folder": ["a_file", "a_file/x", "a_file/x/y"],
     "new file": ["a_folder", "a_file/x"],
-    "model": [],
+    "run": ["a_file", "a_file/x"],
+    "any": [],
 }
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from cuma_jax.commands import command_line
-from cuma_jax.commands.command_line import peek
+from cuma_jax.commands.command_line import check_data_places, peek
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
 from cuma_jax.config.fields import SEED, Line, Place, Range
@@ -33,7 +33,7 @@ shows what each command prints."""
 class Options:
     """Options of every command."""
 
-    file: Annotated[tyro.conf.Positional[str], Place("file")] = ""
+    file: Annotated[tyro.conf.Positional[str], Place("any")] = ""
     """The YAML file of a survey of your own: short for --source csv --path FILE.yaml."""
     config: Annotated[str, Line()] = ""
     """A preset's name, a .py file, or the config.json of a run: where the flags below start, and how examples are
@@ -52,7 +52,7 @@ class ShowOptions(Options):
     """Rows to print as the model sees them."""
     seed: Annotated[int, SEED] = 0
     """Which rows: another seed draws others."""
-    model: Annotated[str, Place("model")] = ""
+    model: Annotated[str, Place("any")] = ""
     """Model whose tokenizer and chat template render the examples; empty: the config's."""
     objective: Literal["", "choice", "sft", "dpo"] = ""
     """What is supervised: the option letter; the letter and the end of the turn; or both replies of a pair. Empty: the
@@ -138,7 +138,6 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
         if start.path or start.source not in ("", "csv"):
             raise CumaError(f"{options.file} is short for --source csv --path {options.file}; leave these two out")
         section = dataclasses.replace(section, source="csv", path=options.file)
-    command_line.check_data_places(section, "--")
     return command, _configure(config, section, options), options
 
 
@@ -166,6 +165,7 @@ def _configure(config: Config, data: DataConfig, options: Options) -> Config:
 def main(argv: Sequence[str] | None = None) -> None:
     """Parses and runs one command."""
     command, config, options = parse(sys.argv[1:] if argv is None else argv)
+    check_data_places(config.data, "--")
     # Imported here: `--help` and a bad flag must not wait for pandas and Arrow.
     from cuma_jax.commands.data import commands
 
