@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cuma_jax.commands.command_line import Preset, parse_runs
 from cuma_jax.config.fields import TOKENS, Line, Place, Range
+from cuma_jax.runtime.errors import CumaError
 
 _HELP = """Plans a run without running it: does it fit, which mesh, what travels between chips, how fast could it be.
 A TPU slice needs no TPU: the real train step is compiled for it (pip install 'cuma_jax[plan]'; a minute or two). GPUs
@@ -44,6 +45,12 @@ class Options(Preset):
     """Without it: shapes and arithmetic only, in seconds."""
     json: Annotated[str, Place("new file")] = ""
     """A file to write everything to as JSON."""
+
+    def __post_init__(self) -> None:
+        if self.slices > 1 and not self.topology:
+            raise CumaError(f"--slices is {self.slices}, which goes with --topology: how many of these slices")
+        if self.gpus is not None and not self.gpu:
+            raise CumaError(f"--gpus is {self.gpus}, which goes with --gpu: how many of these")
 
 
 def main() -> None:

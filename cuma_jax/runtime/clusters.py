@@ -35,7 +35,7 @@ def parse_distributed(value: str) -> "Processes | str":
     """`auto`, `none`, or the processes of HOST:PORT,N,I; a `CumaError` for anything else."""
     if value in ("auto", "none"):
         return value
-    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s,:]+):(\d{1,5}),(\d+),(\d+)", value)
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s,:]+):(\d{1,5}),(\d{1,6}),(\d{1,6})", value)
     if match is None:
         raise CumaError(
             f"--distributed is {value!r}; it must be auto, none or HOST:PORT,N,I, e.g. 10.0.0.1:1234,4,0 for the first "

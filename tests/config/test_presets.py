@@ -192,6 +192,23 @@ def test_ctrl_c_exits_with_code_130(capsys):
     assert "run the same command again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 177900284664 bytes.\n  at x"),
+     RuntimeError("INTERNAL: CUDA_ERROR_OUT_OF_MEMORY: out of memory")],
+)  # fmt: skip
+def test_too_little_memory_is_one_message(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_main(main)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("error: there is not enough memory (")
+    with pytest.raises(RuntimeError, match="ours"):
+        run_main(lambda: (_ for _ in ()).throw(RuntimeError("a bug of ours")))
+
+
 CHAIN = """
 import dataclasses
 from cuma_jax.config import Config
