@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Annotated, Literal
 
-from cuma_jax.config.fields import SEED, SHARE, TOKENS, Line, Place, Range
+from cuma_jax.config.fields import SHARE, TOKENS, Line, Place, Range
 
 CONVERSATIONS = ("community_alignment", "prism")
 """Sources of conversations in which people preferred a response."""
@@ -62,7 +62,7 @@ class DataConfig:
     """The profile field whose values `unseen_countries` and `held_out_countries` hold out."""
     held_out_countries: Annotated[tuple[str, ...], Line()] = ()
     """Countries (values of `held_out_field`) to hold out by name, instead of by share."""
-    split_seed: Annotated[int, SEED] = 0
+    split_seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     """Seed of the hash that splits."""
     order: Literal["weighted", "epochs"] = "weighted"
     """weighted: rows are drawn with replacement, by the masses below; epochs: every row once, shuffled, then again."""

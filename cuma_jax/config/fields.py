@@ -82,7 +82,7 @@ class Name:
             return "a name that is not empty"
         if "\\" in value or value.startswith("~") or any(part in ("", ".", "..") for part in value.split("/")):
             return "a name of a folder inside runs/, without .. and \\ (--run.dir is for any other place)"
-        return Line().problem(value) or _too_long(value)
+        return Line().problem(value) or _path_problem(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Place:
 
     def problem(self, value: str) -> str:
         """As `Range.problem`, by the text alone: this machine's disk is not asked."""
-        return Line().problem(value) or _too_long(value)
+        return Line().problem(value) or _path_problem(value)
 
     def trouble(self, value: str) -> str:
         """What is wrong with what is on this machine's disk; empty where nothing is."""
@@ -123,7 +123,7 @@ class Place:
         return "is a file; give a folder" if self.what in ("folder", "run") and not path.is_dir() else ""
 
 
-def _too_long(path: str) -> str:
+def _path_problem(path: str) -> str:
     home = path.split("/")[0]
     if home.startswith("~") and not os.path.isdir(os.path.expanduser(home)):
         return f"a path; this machine has no home of {home} (./{path} is a file of that name)"

@@ -93,7 +93,7 @@ class EvaluationConfig:
     min_cell: Annotated[int, COUNT] = 20
     """Smallest number of answers in a reported cell."""
     bootstrap: Annotated[int, Range(2, 10**5)] = 1000
-    """Bootstrap resamples of respondents."""
+    """Bootstrap resamples of respondents, from which intervals come; at least 2."""
     option_orders: Annotated[int, Range(1, 1000)] = 1
     """Orders of the options that predictions are averaged over: 1: as listed; 2: also reversed; more: random ones."""
     checkpoint: Literal["last", "best"] = "last"

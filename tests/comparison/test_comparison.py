@@ -90,6 +90,18 @@ def test_other_evaluation_settings_are_scored_again_and_other_training_settings_
     assert status(trial)[0] == "stopped"
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"[]", b"{}", b'{"status": 3, "seconds": 1}', b"[" * 100_000], ids=range(6)
+)
+def test_a_damaged_record_counts_as_none(made, tmp_path, content):
+    comparison = copied(made, tmp_path / "c")
+    trial = all_trials(comparison, ("lora",), (0,))[0]
+    for name in (RECORD_FILE, "analysis.json"):
+        (trial.folder / name).write_bytes(content)
+    assert status(trial) == ("stopped", "")
+    assert read_analysis(trial) is None
+
+
 @pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_outside_training_ends_it_at_once(made, tmp_path, which):
     comparison = dataclasses.replace(made[0], dir=str(tmp_path))
