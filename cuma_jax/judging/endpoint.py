@@ -57,8 +57,8 @@ class Spent:
 class Endpoint:
     """Sends chat requests; safe to use from several calls of one event loop.
 
-    A `CumaError` for no URL, a secret in the config, no key where one is needed, proxies that cannot be used, or a budget
-    that leaves a process without any request.
+    A `CumaError` for no URL, a secret in the config, no key where one is needed, proxies that cannot be used, or a
+    budget that leaves a process without any request.
 
     Args:
         backoff: seconds before the first further try; doubled with each, up to a minute.

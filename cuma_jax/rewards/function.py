@@ -100,7 +100,7 @@ def _told(error: BaseException, call: object = None) -> str:
         if frame.filename != __file__ and "importlib" not in frame.filename
     ]
     own = [frame for frame in frames if frame.filename == getattr(getattr(call, "__code__", None), "co_filename", "")]
-    at = (own or frames or [None])[-1]
+    at = next(reversed(own or frames), None)
     told = f"{type(error).__name__}: {text[:500]}"
     return f"{told} ({at.filename}, line {at.lineno})" if at and not isinstance(error, SyntaxError) else told
 
