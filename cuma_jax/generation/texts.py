@@ -108,7 +108,7 @@ def generate_texts(
                         raise
                     raise CumaError(
                         f"not enough memory for {size} replies at once to prompts of up to {length:,} tokens; shorten "
-                        "the prompts, or write fewer at once (generate: --batch_size; evaluate: --evaluation.batch_size)"
+                        "them, or write fewer at once (generate: --batch_size; evaluate: --evaluation.batch_size)"
                     ) from None
                 for row, n in enumerate(numbers):
                     replies[n] = _reply(writer.tokenizer, out, row)

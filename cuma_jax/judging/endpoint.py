@@ -74,7 +74,7 @@ class Endpoint:
         self._config, self._backoff = config, backoff
         self._key = Key(config.key_env)
         for field in ("url", "model"):
-            if self._key.hidden(getattr(config, field)) != getattr(config, field):
+            if self._key.is_in(getattr(config, field)):
                 raise CumaError(
                     f"config field judge.{field} holds the key in {config.key_env}; leave it out there: the field is "
                     "written into the run's folder"
@@ -157,7 +157,7 @@ class Endpoint:
                 shown = {"role": "assistant", "content": answer.text[-_KEPT:] or "(nothing)"}
                 asked = [*messages, shown, {"role": "user", "content": reminder}]
                 words = f": {self._key.line(answer.text, tail=True)!r}" if answer.text.strip() else ""
-                raise _MayPass((answer.fault or "an answer without a verdict") + words)
+                raise _MayPass(self._key.line(answer.fault or "an answer without a verdict") + words)
             except _MayPass as error:
                 failure = error
         without = ", ".join(_CALLED[name] for name in sorted(self._refuses)) if not self._answered else ""

@@ -13,10 +13,9 @@ from cuma_jax.runtime.errors import CumaError
 HIDDEN = "(not shown: it repeats the key)"
 _READ, _SHOWN = 4000, 200
 """Characters of a server's text that are looked at, and shown."""
-_LONG = 12
-"""Letters and digits of a key that is looked for in disguise; a shorter one (EMPTY, none) is no secret."""
-_PIECE = 6
-"""Letters and digits in a row that are taken for a piece of the key."""
+_SECRET, _LONG, _PIECE = 8, 12, 6
+"""Letters and digits of a key that is looked for in disguise, as a whole and in pieces, and of such a piece. A shorter
+one (EMPTY, ollama) is no secret."""
 _ESCAPE = re.compile(r"\\(?:u|x|U000)([0-9a-fA-F]{2,5})")
 _TAG = re.compile(r"<[^<>]*>")
 
@@ -31,17 +30,21 @@ class Key:
     def __init__(self, name: str):
         self.value = _read(name)
         plain = _letters(self.value)
+        self._plain = plain if len(plain) >= _SECRET else ""
+        self._width = _PIECE if len(plain) >= _LONG else len(plain)
         forms = [plain, _letters(self.value.encode().hex())]
         # Where a text begins within a group of three bytes decides its base64; what its neighbours change is cut off.
         forms += [_letters(base64.b64encode(b"\0" * n + self.value.encode()).decode()[4:-4]) for n in range(3)]
         forms += [form[::-1] for form in forms]
-        self._pieces = frozenset(
-            form[i : i + _PIECE] for form in forms for i in range(len(form) - _PIECE + 1) if len(plain) >= _LONG
-        )
+        self._pieces = frozenset(piece for form in forms for piece in self._cut(form)) if self._plain else frozenset()
+
+    def is_in(self, text: str) -> bool:
+        """Whether the whole key is in a text, in whatever capitals."""
+        return bool(self._plain) and self._plain in _letters(text)
 
     def replaced(self, text: str) -> str:
         """`text` with [key] for the key, where it stands as it is."""
-        if not self.value:
+        if len(self.value) < 4:
             return text
         return text.replace(self.value, "[key]").replace(json.dumps(self.value)[1:-1], "[key]")
 
@@ -64,8 +67,10 @@ class Key:
         return self.hidden(flat)
 
     def _has_piece(self, text: str) -> bool:
-        letters = _letters(text)
-        return any(letters[i : i + _PIECE] in self._pieces for i in range(len(letters) - _PIECE + 1))
+        return not self._pieces.isdisjoint(self._cut(_letters(text)))
+
+    def _cut(self, letters: str) -> list[str]:
+        return [letters[i : i + self._width] for i in range(len(letters) - self._width + 1)]
 
 
 def _read(name: str) -> str:

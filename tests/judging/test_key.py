@@ -94,7 +94,13 @@ def test_a_disguised_key_is_not_shown(how):
     assert key.line("This model's maximum context length is 4096 tokens.").startswith("This model's maximum")
 
 
-def test_a_word_that_is_no_secret_hides_nothing(monkeypatch):
+def test_a_word_that_is_no_secret_hides_nothing(monkeypatch, tmp_path):
+    for word in ("x", "llama", "local-llama-server"):
+        monkeypatch.setenv("TEST_JUDGE_KEY", word)
+        judge_at("http://localhost:1/llama-server/v1", tmp_path, model="llama-4-maverick-x")
+    monkeypatch.setenv("TEST_JUDGE_KEY", "ab-cd-ef-gh")
+    assert Key("TEST_JUDGE_KEY").line("it is H.G.F.E.D.C.B.A") == HIDDEN
+    assert Key("TEST_JUDGE_KEY").line("it is abcdef") == "it is abcdef"
     monkeypatch.setenv("TEST_JUDGE_KEY", "ollama")
     assert Key("TEST_JUDGE_KEY").line("try pulling it with Ollama") == "try pulling it with Ollama"
     assert Key("").line("x" * 300 + "\nend", tail=True) == "... " + "x" * 196 + " end"
@@ -105,7 +111,8 @@ def test_a_server_that_repeats_the_key_in_disguise(tmp_path, status, capfd):
     def script(number, request):
         echo = list(DISGUISES.values())[number % len(DISGUISES)]
         if status == 200:
-            return json.dumps({"choices": [{"message": {"content": f"{echo}\nVerdict: A"}}]})
+            typed = [{"type": echo}, {"type": "text", "text": "" if number % 2 else f"{echo}\nVerdict: A"}]
+            return json.dumps({"choices": [{"finish_reason": echo, "message": {"content": typed}}]})
         return status, json.dumps({"error": {"message": f"wrong: {echo}", "param": echo, "code": echo}})
 
     reasons = []

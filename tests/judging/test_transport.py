@@ -98,5 +98,5 @@ def test_a_proxy_that_cannot_be_used_is_one_message_before_anything_is_asked(
     assert name.upper() in str(caught.value)
     assert "secret" not in str(caught.value)
     judge_at("http://127.0.0.1:1/v1", tmp_path)  # this machine needs no proxy
-    monkeypatch.setenv(name, "" if name == "SSL_CERT_FILE" else "http://proxy.example.com:3128")  # as the hint says
+    monkeypatch.setenv(name, "http://proxy.example.com:3128" if name.upper()[-6:] == "_PROXY" else "")  # as it says
     judge_at("https://api.example.com/v1", tmp_path)
