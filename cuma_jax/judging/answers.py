@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 _MOST_TOKENS = 1 << 40
+_WORDS = ("text", "output_text", "refusal")
+"""Kinds of parts that are words."""
 _CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
 _NOT_TAKEN = re.compile(
     r"unsupport|(?:not|n't|no longer)(?: be)? support|not (?:allow|permit|accept|enabled|available|recogni|valid)"
@@ -58,7 +60,7 @@ def read_answer(content: bytes, max_tokens: int) -> Answer:
         )
     elif isinstance(refusal, str) and refusal.strip():
         fault = "the judge refused"
-    elif not text.strip() and (thought := _thought(message) or ", ".join(sorted(kinds))):
+    elif not text.strip() and (thought := _thought(message) or ", ".join(sorted(kinds - set(_WORDS)))):
         fault = f"an answer without text, only {thought}"
     elif not text.strip() and isinstance(why, str) and why != "stop":
         fault = f"an answer without text (finish_reason {why[:40]})"
@@ -127,7 +129,7 @@ def _text(content: Any) -> tuple[str, set[str]]:
             continue
         kinds.add(kind[:40])
         words = fields.get("refusal" if kind == "refusal" else "text")
-        if kind in ("text", "output_text", "refusal") and isinstance(words, str):
+        if kind in _WORDS and isinstance(words, str):
             said.append(words)
     return "\n".join(said), kinds
 

@@ -157,7 +157,8 @@ class Endpoint:
                 shown = {"role": "assistant", "content": answer.text[-_KEPT:] or "(nothing)"}
                 asked = [*messages, shown, {"role": "user", "content": reminder}]
                 words = f": {self._key.line(answer.text, tail=True)!r}" if answer.text.strip() else ""
-                raise _MayPass(self._key.line(answer.fault or "an answer without a verdict") + words)
+                without = "an answer without a verdict" if words else "an empty answer, without a verdict"
+                raise _MayPass(self._key.line(answer.fault or without) + words)
             except _MayPass as error:
                 failure = error
         without = ", ".join(_CALLED[name] for name in sorted(self._refuses)) if not self._answered else ""

@@ -56,6 +56,7 @@ CUT = "the answer was cut at judge.max_tokens (256) {} (finish_reason length; a 
         (body([THOUGHT]), "an answer without text, only thinking"),
         (body(None, "tool_calls"), "an answer without text (finish_reason tool_calls)"),
         (body(None, ["length"], refusal=["x"]), ""),
+        (body([part("")]), ""),
     ],
 )
 def test_why_an_answer_is_no_verdict(content, fault):
