@@ -66,13 +66,11 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
         if line.strip():
             try:
                 found.append(_request(json.loads(line), f"--file {path}, line {number}"))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", error)
                 raise CumaError(
-                    f'--file {path}, line {number} is not JSON ({error.msg}); write {{"prompt": "..."}} on a line'
+                    f'--file {path}, line {number} is not JSON ({reason}); write {{"prompt": "..."}} on a line'
                 ) from None
-            except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
-                why = "nested too deep" if isinstance(error, RecursionError) else str(error).partition(";")[0]
-                raise CumaError(f"--file {path}, line {number} cannot be read ({why})") from None
     if not found:
         raise CumaError(f'--file {path} holds no prompt; write one a line: {{"prompt": "..."}}')
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from cuma_jax.evaluation.preferences.results import damaged, read_preferences
+from cuma_jax.evaluation.preferences.results import PREFERENCES_FILE, read_preferences
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
     answer_panels,
@@ -64,7 +64,11 @@ def write_report(
         try:
             text = with_part(make_environment(), text, values)
         except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
-            raise damaged(run_dir, error) from None
+            why = " ".join(str(error).split())[:200]
+            raise CumaError(
+                f"{run_dir / PREFERENCES_FILE} is damaged and cannot be read ({why}); delete it, and run evaluate "
+                "--preferences again"
+            ) from None
     write_text(path, text)
     return path
 

@@ -42,8 +42,8 @@ def test_a_file_of_prompts_holds_strings_prompts_turns_and_questions(tmp_path):
         ('{"question": ""}', "line 2: the id of the question is empty"),
         ('{"prompt": "half \\ud83d"}', r"line 2: its character 6 is none \('\\ud83d'"),
         ('{"messages": [{"role": "user", "content": "\\udc00"}]}', "line 2: its character 1 is none"),
-        ("[" * 100_000, r"line 2 cannot be read \(nested too deep\)"),
-        ("9" * 5000, r"line 2 cannot be read \(Exceeds the limit"),
+        ("[" * 100_000, r"line 2 is not JSON \(maximum recursion"),
+        ("9" * 5000, r"line 2 is not JSON \(Exceeds the limit"),
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named(tmp_path, line, message):

