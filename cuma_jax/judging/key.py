@@ -101,4 +101,4 @@ def _unescaped(text: str) -> list[str]:
         text = html.unescape(unquote_plus(text))
         text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
         found += [text, _TAG.sub("", text)]
-    return found
+    return list(dict.fromkeys(found))
