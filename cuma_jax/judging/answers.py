@@ -10,11 +10,11 @@ _WORDS = ("text", "output_text", "refusal")
 """Kinds of parts that are words."""
 _CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
 _NOT_TAKEN = re.compile(
-    r"unsupport|(?:not|n't|no longer)(?: be)? support|not (?:allow|permit|accept|enabled|available|recogni|valid)"
-    r"|deprecat|incompatib|unrecogni|unknown|unexpected|extra_|extra (?:input|field)|forbid|removed"
+    r"unsupport|(?:not|n't|no longer)(?: be)? support|not (?:a )?(?:allow|permit|accept|enabled|available|recogni|valid)"
+    r"|deprecat|incompatib|unrecogni|unknown|unexpected|extra_|extra (?:input|field)|forbid|removed|disabled"
 )
-_NOT_THIS_VALUE = re.compile(r"must be|only|default|support|invalid")
-_NO_SYSTEM = re.compile(r"must alternate|only user and assistant roles")
+_NOT_THIS_VALUE = re.compile(r"must be|should|has to|cannot|only|default|support|invalid")
+_NO_SYSTEM = re.compile(r"must alternate|only user\b.{0,40}\broles\b")
 _SYSTEM = re.compile(r"\b(?:system|developer)\b.{0,40}\b(?:role|message|instruction|prompt)|"
                      r"\brole\b.{0,40}\b(?:system|developer)\b")  # fmt: skip
 
@@ -91,7 +91,8 @@ def refused_parameters(content: bytes) -> frozenset[str]:
             refused.add("temperature")
         if "max_tokens" in about and (not_taken or "max_completion_tokens" in text):
             refused.add("max_tokens")
-        if _NO_SYSTEM.search(text) or (not_taken and (_SYSTEM.search(text) or re.match(r"messages\b.*\brole$", place))):
+        of_a_role = re.match(r"messages\b.*\brole$", place)
+        if of_a_role or _NO_SYSTEM.search(text) or (not_taken and _SYSTEM.search(text)):
             refused.add("system")
     return frozenset(refused)
 

@@ -16,7 +16,7 @@ _READ, _SHOWN = 4000, 200
 _SECRET, _LONG, _PIECE = 8, 12, 6
 """Letters and digits of a key that is looked for in disguise, as a whole and in pieces, and of such a piece. A shorter
 one (EMPTY, ollama) is no secret."""
-_ESCAPE = re.compile(r"\\(?:u|x|U000)([0-9a-fA-F]{2,5})")
+_ESCAPE = re.compile(r"\\(?:U0000([0-9a-fA-F]{4})|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2}))")
 _TAG = re.compile(r"<[^<>]*>")
 
 
@@ -99,6 +99,6 @@ def _unescaped(text: str) -> list[str]:
     found = [text]
     for _ in range(3):
         text = html.unescape(unquote_plus(text))
-        text = _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+        text = _ESCAPE.sub(lambda match: chr(int(match[match.lastindex or 1], 16)), text)
         found += [text, _TAG.sub("", text)]
     return list(dict.fromkeys(found))

@@ -77,6 +77,8 @@ DISGUISES = {
     "html": "".join(f"&#{ord(char)};" for char in KEY),
     "tags": "<b>".join(KEY),
     "json": "".join(f"\\u{ord(char):04x}" for char in KEY),
+    "json now and then": "".join(f"\\u{ord(c):04X}" if n % 3 else c for n, c in enumerate(KEY)),
+    "bytes": "".join(f"\\x{ord(char):02x}" for char in KEY),
     "wide": "".join(chr(ord(char) + 0xFEE0) for char in KEY),
     "base64": base64.b64encode(f"Bearer {KEY}".encode()).decode(),
     "hexadecimal": KEY.encode().hex(),
