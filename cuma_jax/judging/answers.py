@@ -10,7 +10,7 @@ _WORDS = ("text", "output_text", "refusal")
 """Kinds of parts that are words."""
 _CUT = ("length", "max_tokens", "model_length", "max_output_tokens")
 _NOT_TAKEN = re.compile(
-    r"unsupport|(?:not|n't|no longer)(?: be)? support|not (?:a )?(?:allow|permit|accept|enabled|available|recogni|valid)"
+    r"unsupport|(?:not|n't|longer)(?: be)? support|not (?:a )?(?:allow|permit|accept|enabled|available|recogni|valid)"
     r"|deprecat|incompatib|unrecogni|unknown|unexpected|extra_|extra (?:input|field)|forbid|removed|disabled"
 )
 _NOT_THIS_VALUE = re.compile(r"must be|should|has to|cannot|only|default|support|invalid")
