@@ -19,7 +19,7 @@ from tyro.conf import UseAppendAction
 
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, MeshConfig
 from cuma_jax.config.chain import Chain, linked
-from cuma_jax.config.fields import Line, Place, check_places, check_values, shown
+from cuma_jax.config.fields import Line, Place, check_places, check_values
 from cuma_jax.config.machines import MACHINES, apply_machine
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.config.presets import DEFAULT_PRESET, load_config, load_runs, presets
@@ -97,9 +97,9 @@ P = TypeVar("P", bound=Preset)
 
 def _check_words(argv: Sequence[str]) -> None:
     """Before it is parsed: raises a `CumaError` for words that are no text."""
-    for word in argv:
+    for number, word in enumerate(argv, start=1):  # which is not shown: it may hold a key
         if allowed := TEXT.problem(word):
-            raise CumaError(f"the command line has {shown(word)}; it must be {allowed}")
+            raise CumaError(f"argument {number} of the command line must be {allowed}")
 
 
 def _check_each_once(argv: Sequence[str], repeated: Sequence[str]) -> None:

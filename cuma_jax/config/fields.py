@@ -56,10 +56,11 @@ WEIGHT = Range(0, 1000)
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A text of one line. `lines`: several are as good."""
+    """A text of one line. `lines`: several are as good; `secret`: it may be one, and is never shown."""
 
     longest: int = 4000
     lines: bool = False
+    secret: bool = False
 
     def problem(self, value: str) -> str:
         """As `Range.problem`."""
@@ -150,7 +151,7 @@ def declared(section: Any) -> dict[str, tuple[Any, Kind | None]]:
 
 def check_types(section: Any, prefix: str) -> None:
     """Raises a `CumaError` for the first field of another type than it is declared; `prefix` is before its name."""
-    for name, (hint, _) in declared(typing.cast(Any, type(section))).items():
+    for name, (hint, kind) in declared(typing.cast(Any, type(section))).items():
         value = getattr(section, name)
         item, *_ = arguments = typing.get_args(hint) or (None,)
         if dataclasses.is_dataclass(hint):
@@ -170,7 +171,7 @@ def check_types(section: Any, prefix: str) -> None:
             ok = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
             allowed = f"of type {hint.__name__}"
         if not ok:
-            raise CumaError(f"{prefix}{name} is {shown(value)}; it must be {allowed}")
+            raise CumaError(f"{prefix}{name} is {shown(value, kind)}; it must be {allowed}")
 
 
 MOST_VALUES = 10_000
@@ -185,7 +186,7 @@ def check_values(section: Any, prefix: str) -> None:
             raise CumaError(f"{prefix}{name} has {len(values)} values; it must be at most {MOST_VALUES}")
         for one in values:
             if allowed := kind.problem(one):
-                raise CumaError(f"{prefix}{name} is {shown(one)}; it must be {allowed}")
+                raise CumaError(f"{prefix}{name} is {shown(one, kind)}; it must be {allowed}")
 
 
 def check_places(section: Any, prefix: str, skip: tuple[str, ...] = ()) -> None:
@@ -206,8 +207,10 @@ def _values(section: Any, above: str = "") -> Iterator[tuple[str, Any, Kind]]:
             yield f"{above}{name}", value, kind
 
 
-def shown(value: Any) -> str:
-    """A value for a message: short, whatever it is."""
+def shown(value: Any, kind: Kind | None = None) -> str:
+    """A value for a message: short, whatever it is; not what may be a secret."""
+    if isinstance(kind, Line) and kind.secret:
+        return "something else (not shown: it may be a secret)"
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of more than 4,300 digits, lists in lists in lists

@@ -86,12 +86,13 @@ class RewardConfig:
 class JudgeConfig:
     """A judge behind any OpenAI-compatible /v1/chat/completions endpoint. Processes of one run share its limits."""
 
-    url: Annotated[str, Line()] = ""
+    url: Annotated[str, Line(secret=True)] = ""
     """Base URL, e.g. https://api.example.com/v1 or http://localhost:8000/v1; empty: no judge."""
     model: Annotated[str, Line()] = ""
     """The model's name there."""
-    key_env: Annotated[str, Line()] = "OPENAI_API_KEY"
-    """Environment variable that holds the key; empty: the endpoint needs none. The key is never written anywhere."""
+    key_env: Annotated[str, Line(secret=True)] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key, never the key itself, which is written nowhere; empty: the
+    endpoint needs none."""
     concurrency: Annotated[int, Range(1, 1024)] = 8
     """Requests under way at once."""
     requests_per_minute: Annotated[int, Range(0, 10**6)] = 0

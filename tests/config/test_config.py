@@ -189,6 +189,14 @@ def test_a_path_that_no_disk_can_have_is_refused(value, message):
             changed(Config(), **{section: {field: value}})
 
 
+@pytest.mark.parametrize("value", ["sk-abc\n", "sk-abc" * 1000, ["sk-abc"], "sk-abc\0"])
+@pytest.mark.parametrize("field", ["key_env", "url"])
+def test_what_may_be_a_key_is_not_shown(field, value):
+    with pytest.raises(CumaError, match=rf"judge\.{field} is something else \(not shown") as caught:
+        changed(Config(), judge={field: value})
+    assert "sk-abc" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["", " ", "../../x", "/x", "a/../b", "..", "a//b", "~/x", "a\\b", "a\nb", "x" * 256])
 def test_a_run_has_the_name_of_a_folder_in_runs(name):
     with pytest.raises(CumaError, match="config field name is"):
