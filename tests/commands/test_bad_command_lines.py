@@ -246,6 +246,7 @@ PRESETS = TEXTS | st.sampled_from(
 ).map(str.encode)
 
 
+@pytest.mark.slow
 @given(bad_lines())
 @settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_bad_command_line_is_refused(refuse, case):
