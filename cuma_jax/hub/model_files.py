@@ -121,9 +121,10 @@ def weight_files(folder: Path) -> list[Path]:
 def read_index(index: Path) -> dict[str, str]:
     """Tensor name -> shard file name, from `model.safetensors.index.json`."""
     weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not names or not all(isinstance(name, str) and 0 < len(name.encode()) < 256 for name in names):
         raise CumaError(f"{index} is not a safetensors index (weight_map: tensor name -> file name); fetch it again")
-    return {name: Path(file).name for name, file in weight_map.items()}
+    return {name: Path(file).name for name, file in dict(weight_map).items()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

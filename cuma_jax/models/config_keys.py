@@ -39,7 +39,8 @@ _HF = {
 }  # fmt: skip
 
 # How it was trained, how text is drawn from it by default, where it came from, and how transformers runs it.
-_NO_EFFECT = """\
+NO_EFFECT = tuple(
+    """
     architectures attention_dropout hidden_dropout embd_pdrop initializer_range use_cache torch_dtype dtype
     transformers_version _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset
     attn_implementation _flash_attn_2_enabled use_flash_attention_2 bos_token_id pad_token_id sep_token_id unk_token_id
@@ -52,9 +53,10 @@ _NO_EFFECT = """\
     encoder_no_repeat_ngram_size bad_words_ids num_return_sequences decoder_start_token_id forced_bos_token_id
     forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens
     renormalize_logits classifier_dropout keys_to_ignore_at_inference summary_type tokenizer_padding_side padding_side
-"""
+    """.split()  # noqa: SIM905
+)
 
-_HF_KNOWN = _HF | dict.fromkeys(_NO_EFFECT.split(), ANY)
+_HF_KNOWN = _HF | dict.fromkeys(NO_EFFECT, ANY)
 
 _GGUF = {
     "embedding_length": COUNT, "block_count": COUNT, "feed_forward_length": COUNT, "attention.head_count": COUNT,

@@ -220,7 +220,7 @@ def from_gguf_fields(fields: Mapping[str, Any], where: str) -> DecoderConfig:
 
     tensors: Mapping[str, Any] = fields["tensors"]
     check_gguf_keys(fields, family, where)
-    if "token_embd.weight" not in tensors:
+    if len(tensors.get("token_embd.weight", ())) != 2:
         raise CumaError(f"{where}: the GGUF file has no token_embd.weight; it is not a complete decoder")
     width, heads = need("embedding_length"), need("attention.head_count")
     head_dim = fields.get(f"{family}.attention.key_length") or _divided(width, heads, where)
@@ -274,6 +274,8 @@ def _gguf_rope_scaling(
     found = fields.get("rope_freqs")
     if found is None:
         return None
+    if len(found) != head_dim // 2:
+        raise CumaError(f"{where}: rope_freqs.weight has {len(found)} numbers, and heads {head_dim // 2} frequencies")
     # GGUF stores llama3 scaling only as its result, one divisor per frequency. Every released Llama 3.x has low 1,
     # high 4 and original context 8192; the largest divisor is the factor. Anything else is refused, not guessed.
     scaling = RopeScaling("llama3", float(np.max(found)))

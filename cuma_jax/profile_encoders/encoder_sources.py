@@ -113,7 +113,8 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), nn.unbox(abstract))
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:1]), ("device",))
         here = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        params = load_params(files, shape, abstract, jax.tree.map(lambda _: here, abstract), shape.layers)
+        headless = dataclasses.replace(shape, tied=False)  # whatever head the file has is none of an encoder's
+        params = load_params(files, headless, abstract, jax.tree.map(lambda _: here, abstract), shape.layers)
         return functools.partial(_decoder_hidden, Decoder(shape, dtype=dtype)), params
 
     return TextEncoder(

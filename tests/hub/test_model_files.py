@@ -127,9 +127,16 @@ def test_shards_come_from_the_index_and_missing_ones_are_named(tmp_path):
         weight_files(tmp_path)
     (tmp_path / "model-2.safetensors").touch()
     assert [path.name for path in weight_files(tmp_path)] == ["model-1.safetensors", "model-2.safetensors"]
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(CumaError, match="not a safetensors index"):
-        weight_files(tmp_path)
+    for text in (
+        "{}",
+        "[]",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        f'{{"weight_map": {{"a": "{"x" * 300}"}}}}',
+    ):
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(CumaError, match=r"not a safetensors index|holds a list"):
+            weight_files(tmp_path)
     (tmp_path / "model.safetensors.index.json").unlink()
     with pytest.raises(CumaError, match="several safetensors files"):
         weight_files(tmp_path)

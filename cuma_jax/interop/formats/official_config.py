@@ -5,12 +5,12 @@ that are absent their defaults; what it saves leaves `lambda_lm` out.
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import typing
 from typing import Any
 
+from cuma_jax.hub.schema import read_json
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.runtime.errors import CumaError
 
@@ -76,14 +76,10 @@ def read_config(folder: pathlib.Path) -> OfficialConfig:
         CumaError: no such file, not an official config, an unknown field, or a value that is not allowed.
     """
     path = folder / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CumaError(f"{path} does not exist; an adapter in the official format has it") from None
-    except ValueError as error:
-        raise CumaError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("peft_type", "CuMA") != "CuMA":
-        kind = values.get("peft_type") if isinstance(values, dict) else type(values).__name__
+    if not path.is_file():
+        raise CumaError(f"{path} does not exist; an adapter in the official format has it")
+    values = read_json(path)
+    if (kind := values.get("peft_type", "CuMA")) != "CuMA":
         raise CumaError(f"{path} is not the config of a CuMA adapter: peft_type is {kind!r}, it must be 'CuMA'")
     known = [field.name for field in dataclasses.fields(OfficialConfig)]
     if unknown := [name for name in values if name not in known]:

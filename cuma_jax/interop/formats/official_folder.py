@@ -12,9 +12,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import safetensors
 from safetensors.numpy import save
 
+from cuma_jax.hub.safetensors_files import open_safetensors
 from cuma_jax.interop.formats.official_config import CONFIG_FILE, OfficialConfig, check_base, read_config
 from cuma_jax.interop.formats.official_fields import configs_of, run_fields
 from cuma_jax.interop.formats.official_tensors import TOP, Slot, Tensors, official_slots
@@ -49,17 +49,14 @@ def read_official(folder: pathlib.Path, shape: DecoderConfig, source: str) -> Of
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise CumaError(f"{path} does not exist; an adapter in the official format has it")
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            stored = list(file.keys())
-            names = _canonical(stored, slots)
-            _check_names(path, names, slots)
-            for slot in slots:
-                here = file.get_slice(names[slot.name])
-                _check_tensor(path, names[slot.name], here.get_dtype(), tuple(here.get_shape()), slot, config)
-            tensors = {slot.name: file.get_tensor(names[slot.name]) for slot in slots}
-    except safetensors.SafetensorError as error:
-        raise CumaError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from None
+    parts = open_safetensors(path)
+    stored = list(parts)
+    names = _canonical(stored, slots)
+    _check_names(path, names, slots)
+    for slot in slots:
+        here = parts[names[slot.name]]
+        _check_tensor(path, names[slot.name], here.get_dtype(), tuple(here.get_shape()), slot, config)
+    tensors = {slot.name: parts[names[slot.name]][...] for slot in slots}
     for name, value in tensors.items():
         if not np.isfinite(value.astype(np.float32)).all():
             raise CumaError(f"{path}: tensor {names[name]} holds numbers that are not finite; save the adapter again")
