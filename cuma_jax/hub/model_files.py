@@ -121,10 +121,10 @@ def weight_files(folder: Path) -> list[Path]:
 def read_index(index: Path) -> dict[str, str]:
     """Tensor name -> shard file name, from `model.safetensors.index.json`."""
     weight_map = read_json(index).get("weight_map")
-    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not names or not all(isinstance(name, str) and 0 < len(name.encode()) < 256 for name in names):
+    names = weight_map if isinstance(weight_map, dict) else {}
+    if not names or not all(isinstance(name, str) and 0 < len(name.encode()) < 256 for name in names.values()):
         raise CumaError(f"{index} is not a safetensors index (weight_map: tensor name -> file name); fetch it again")
-    return {name: Path(file).name for name, file in dict(weight_map).items()}
+    return {name: Path(file).name for name, file in names.items()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ depends on it: what it leaves out, and where it marks a turn by plain words, is 
 import datetime
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from cuma_jax.runtime.errors import CumaError
@@ -72,12 +72,15 @@ class ChatTemplate:
         """
         self._backend, self.text, self._name = backend, template, name
         self.sample, self.dropped = "", frozenset[str]()
+        self._thought = ("", "")  # how a generation prompt ends that opens a thought, and how it ends here
         self._parts: list[tuple[str, str]] = []  # role of a turn of the sample, and what stands after what it says
         for chat in (_CHAT, _CHAT[1:]):  # not every template takes a system message
             try:
-                self.sample = self._within_bounds(lambda chat=chat: self.render(chat, True))
+                text = self._within_bounds(chat)
             except _RefusedError:
                 continue
+            self._thought = _thought(text.rpartition(_CHAT[-1]["content"])[2])
+            self.sample = text.removesuffix(self._thought[0]) + self._thought[1]
             found = [self.sample.casefold().find(turn["content"].casefold()) for turn in chat]
             self.dropped = frozenset(turn["role"] for turn, at in zip(chat, found, strict=True) if at < 0)
             ends = [at + len(turn["content"]) for turn, at in zip(chat, found, strict=True)]
@@ -105,7 +108,10 @@ class ChatTemplate:
         except Exception as error:  # whatever a template does wrong: divide by zero, include a file, call itself
             roles, reason = ", ".join(message["role"] for message in messages), str(error) or type(error).__name__
             raise _RefusedError(f"the chat template of {self._name} refuses the turns ({roles}): {reason}") from error
-        return _close_thought(text, messages[-1]["content"]) if add_generation_prompt and messages else text
+        opened, closed = self._thought
+        return (
+            text.removesuffix(opened) + closed if add_generation_prompt and opened and text.endswith(opened) else text
+        )
 
     def check(self, messages: Sequence[Message]) -> None:
         """Checks that the template writes what these turns say.
@@ -140,7 +146,7 @@ class ChatTemplate:
             words += lines
         return tuple(dict.fromkeys(words)) if forgeable else ()
 
-    def _within_bounds(self, render: Callable[[], str]) -> str:
+    def _within_bounds(self, chat: Sequence[Message]) -> str:
         left, before = _MOST_LINES, sys.gettrace()
 
         def count(frame: Any, event: str, arg: Any) -> Any:
@@ -152,7 +158,7 @@ class ChatTemplate:
 
         sys.settrace(count)
         try:
-            return render()
+            return self.render(chat, True)
         finally:
             sys.settrace(before)
 
@@ -161,11 +167,10 @@ class _RefusedError(CumaError):
     """The template does not take these turns."""
 
 
-def _close_thought(text: str, last: str) -> str:
-    """`text`, whose generation prompt may open a thought; only what follows the `last` message is looked at."""
-    tail = text.rpartition(last.strip())[2] if last.strip() else text
-    if not (match := _THOUGHT.search(tail)):
-        return text
-    opening = match[0].removesuffix(match[2])
-    closing = opening[0] + "/" + opening[1:]
-    return text.rstrip() + ("\n" if match[2].strip() else "\n\n") + closing + "\n\n"
+def _thought(prompt: str) -> tuple[str, str]:
+    """The end of a generation prompt that opens a thought, from the mark on; and the same with the thought closed."""
+    if not (match := _THOUGHT.search(prompt)):
+        return "", ""
+    mark = match[0].removesuffix(match[2])
+    within = f"{match[2].rstrip()}\n" if match[2].strip() else "\n\n"
+    return match[0], f"{mark}{within}{mark[0]}/{mark[1:]}\n\n"

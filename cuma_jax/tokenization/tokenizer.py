@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cuma_jax.hub.end_tokens import end_token_ids
 from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
@@ -27,12 +28,14 @@ _PROBE = "Zebra"
 class Tokenizer:
     """Text to token ids and back, with the model's chat template.
 
-    `end_of_turn_id` is the special token that ends an assistant turn; `vocab_size` takes in added tokens; lengths mask
-    `pad_id`, so any id would do.
+    `end_of_turn_id` is the special token that ends an assistant turn, `end_ids` are all that end a reply; `vocab_size`
+    takes in added tokens; lengths mask `pad_id`, so any id would do.
     """
 
-    def __init__(self, backend: Any, name: str, chat: bool = True):
+    def __init__(self, backend: Any, name: str, chat: bool = True, ends: Iterable[int] = ()):
         """Wraps a transformers tokenizer; `chat` False is for text encoders, which need no chat template.
+
+        `ends`: ids that end a reply beside the end of a turn.
 
         Raises:
             CumaError: no chat template, or a template that ends a turn without a special token.
@@ -59,6 +62,7 @@ class Tokenizer:
             added[i].normalized for i in self._marker_ids
         )
         self.end_of_turn_id: int = self._find_end_of_turn() if chat else int(backend.eos_token_id or 0)
+        self.end_ids = tuple(dict.fromkeys((self.end_of_turn_id, *ends)))
         if self._template is not None:
             self._markers = Markers((*self._added, *self._template.plain_words(self._markers)))
         self.pad_id: int = self.end_of_turn_id if backend.pad_token_id is None else int(backend.pad_token_id)
@@ -236,10 +240,12 @@ class Tokenizer:
         )
 
 
-def load_tokenizer(files: ModelFiles, chat: bool = True) -> Tokenizer:
+def load_tokenizer(files: ModelFiles, chat: bool = True, model: ModelFiles | None = None) -> Tokenizer:
     """The tokenizer of a model; `chat` False accepts one without a chat template (for text encoders).
+
+    `model` says which tokens end a reply, where its files are not those of the tokenizer.
 
     Raises:
         CumaError: tokenizer files missing or unreadable, an unknown GGUF pre-tokenizer, or no chat template.
     """
-    return Tokenizer(load_backend(files), files.source, chat)
+    return Tokenizer(load_backend(files), files.source, chat, end_token_ids(model or files) if chat else ())
