@@ -128,11 +128,7 @@ def read_index(index: Path) -> dict[str, str]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a Hugging Face folder.
-
-    Raises:
-        CumaError: there is none, or it is not JSON.
-    """
+    """The config.json of a Hugging Face folder; a `CumaError` where there is none, or it is not JSON."""
     path = folder / "config.json"
     if not path.is_file():
         raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder")
