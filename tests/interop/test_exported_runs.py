@@ -107,6 +107,7 @@ def test_one_adapter_a_profile_is_exact(method, sections, rank, runs, tmp_path, 
     assert "3 adapters of step 0" in text
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["gates"] == "exact"
+    assert (manifest["base_in_torch"], manifest["differs"], manifest["dtype"]) == (None, [], "float32")
     assert [p["rank"] for p in manifest["profiles"]] == [rank] * 3
     answers = [p["training_answers"] for p in manifest["profiles"]]
     assert answers == sorted(answers, reverse=True)
@@ -118,6 +119,24 @@ def test_one_adapter_a_profile_is_exact(method, sections, rank, runs, tmp_path, 
     for entry in manifest["profiles"]:
         settings = json.loads((tmp_path / "out" / entry["folder"] / "adapter_config.json").read_text())
         assert (settings["r"], settings["lora_alpha"], settings["layers_to_transform"]) == (rank, rank, [2, 3])
+
+
+@pytest.mark.slow
+def test_a_profile_in_other_capitals_is_the_same_adapter_and_an_unknown_one_is_said(
+    runs, tmp_path, capsys, monkeypatch
+):
+    run, _, folder = runs("cuma_profile")
+    monkeypatch.setattr(exporting_peft, "build_run", lambda config: run)
+    country = run.profiles.values(0)["country"]
+    people = tmp_path / "people.txt"
+    people.write_text(f"\ufeffcountry={country}\nCountry: {country.upper()}\ncountry={country}x\n", encoding="utf-8")
+    out, args = tmp_path / "out", ("--format", "peft", "--dtype", "bfloat16", "--profiles", str(people))
+    text = exported(folder, out, capsys, monkeypatch, *args)
+    one, two, three = ((out / f"profile_{n}" / "adapter_model.safetensors").read_bytes() for n in range(3))
+    assert one == two != three
+    assert f"line 3: nobody in the data has country '{country}x'; it is read as text (known: {country}" in text
+    assert "it is not the run's function exactly: rounding moved its numbers by up to 0.00" in text
+    assert "rounding" in json.loads((out / "manifest.json").read_text())["differs"][0]
 
 
 @pytest.mark.slow
@@ -134,6 +153,9 @@ def test_full_cuma_is_averaged_and_says_how_far_off_it_is(runs, tmp_path, capsys
     assert 1 <= report["overall"]["pairs"] <= 2
     assert 0 < report["overall"]["kl_mean"] < 1
     assert "all pairs" in text
+    (tmp_path / "people.txt").write_bytes("country=Perú\n".encode("latin-1"))
+    with pytest.raises(CumaError, match=r"--profiles .*people\.txt is not UTF-8 text \(line 1\)"):
+        exported(folder, tmp_path / "other", capsys, monkeypatch, *args)
     (tmp_path / "people.txt").write_text("country=Nowhere\n")
     with pytest.raises(CumaError, match="nobody like"):
         exported(folder, tmp_path / "other", capsys, monkeypatch, *args)

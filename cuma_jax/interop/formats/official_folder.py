@@ -23,7 +23,7 @@ from cuma_jax.runtime.errors import CumaError
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 _STORED = {"float32": "F32", "bfloat16": "BF16"}
-_NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+NUMPY_TYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write_files(
     metadata: dict[str, str] | None = None,
 ) -> None:
     """An adapter's settings and its tensors, cast to `dtype`, as the two files that this format and PEFT's have."""
-    stored = {name: np.ascontiguousarray(value, _NUMPY[dtype]) for name, value in tensors.items()}
+    stored = {name: np.ascontiguousarray(value, NUMPY_TYPES[dtype]) for name, value in tensors.items()}
     # `save_file` would make a file that nobody but its owner may read.
     (folder / WEIGHTS_FILE).write_bytes(save(stored, metadata))
     (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
