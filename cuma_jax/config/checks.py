@@ -118,7 +118,8 @@ RULES = (
          lambda c: c.profile.shots == 0, when=lambda c: not c.profile.in_prompt),
     Rule("train.batch_size", "a multiple of train.micro_batches, which is {train.micro_batches}",
          lambda c: c.train.batch_size % c.train.micro_batches == 0),
-    Rule("train.steps", "a positive number, or train.epochs > 0", lambda c: c.train.steps > 0 or c.train.epochs > 0),
+    Rule("train.steps", "a positive number, or train.epochs > 0 (0 of both: adapter.init_from as it is, not trained)",
+         lambda c: c.train.steps > 0 or c.train.epochs > 0 or bool(c.adapter.init_from)),
     Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
          shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
     # Preferences.

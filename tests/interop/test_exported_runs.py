@@ -19,8 +19,9 @@ from cuma_jax.interop.formats.official_folder import read_official
 from cuma_jax.models.families import SHAPES
 from cuma_jax.run.folder import write_config
 from cuma_jax.run.init_adapters import check_start
+from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.training.loop import Trainer
+from cuma_jax.training.loop import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,14 @@ def test_the_official_format_and_back(runs, tmp_path, capsys, monkeypatch):
         check_start(config, tmp_path / "new")
         begun = Trainer(dataclasses.replace(run, config=config)).fresh().adapters
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(begun), jax.device_get(adapters))
+    # Without any training: its own checkpoint holds them as they are.
+    still = changed(config, train={"steps": 0})
+    trained = train(dataclasses.replace(run, config=still), tmp_path / "still")
+    saved = read_adapters(tmp_path / "still", find_step(tmp_path / "still", "last")[0])
+    assert (trained.finished, saved.step) == (True, 0)
+    jax.tree.map(np.testing.assert_array_equal, saved.adapters, jax.device_get(adapters))
+    with pytest.raises(CumaError, match=r"train\.steps is 0; it must be a positive number, or train\.epochs > 0"):
+        changed(still, adapter={"init_from": ""})
     with pytest.raises(CumaError, match=r"add: --adapter\.rank 4$"):
         check_start(changed(config, adapter={"rank": 8}), tmp_path / "new")
     with pytest.raises(CumaError, match="another base model"):
@@ -226,3 +235,18 @@ def test_init_from_says_what_it_is_not(tmp_path):
     assert SHAPES["tiny"].width == 32
     with pytest.raises(CumaError, match="another base: its hidden_size is 64"):
         check_start(debug("reference", adapter={"init_from": str(golden)}), tmp_path / "run")
+
+
+def test_all_that_an_official_adapter_asks_for_is_one_message(tmp_path):
+    golden = ROOT / "tests" / "golden" / "reference" / "adapter_qwen3_r8_script"
+    flags = "--adapter.rank 8 --adapter.shared_a --adapter.layers 0 --router.gate double_softmax"
+    start, width = {"init_from": str(golden)}, r"profile vectors of width 32, demographic_embed_dim\)"
+    with pytest.raises(
+        CumaError, match=rf"another base: .*\(base_qwen3\) as model.source\. And .*{width}.*add: {flags}$"
+    ):
+        check_start(debug("cuma", adapter=start), tmp_path / "run")
+    base = {"source": str(golden.parent / "base_qwen3")}
+    with pytest.raises(CumaError, match=rf"^config field adapter.init_from: the adapters in .*{width}.*add: {flags}$"):
+        check_start(debug("cuma", adapter=start, model=base), tmp_path / "run")
+    followed = start | {"rank": 8, "shared_a": True, "layers": 0}
+    check_start(debug("cuma", adapter=followed, model=base, router={"gate": "double_softmax"}), tmp_path / "run")

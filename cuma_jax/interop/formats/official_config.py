@@ -158,22 +158,25 @@ def adapted_layers(config: OfficialConfig, shape: DecoderConfig, where: str) -> 
     return found[first], shape.layers - first
 
 
-def check_base(config: OfficialConfig, shape: DecoderConfig, source: str, where: str) -> None:
-    """A `CumaError` unless the adapter was trained on this base, as far as its config says: family, width and name."""
+def base_difference(config: OfficialConfig, shape: DecoderConfig, source: str) -> str:
+    """How this base is another one than the adapter's, as far as its config says (family, width, name), and what to do;
+    empty where it is not."""
     for name, there, here in (
         ("model_type", config.model_type, shape.family),
         ("hidden_size", config.hidden_size, shape.width),
     ):
         if there is not None and there != here:
-            raise CumaError(
-                f"{where} belongs to another base: its {name} is {there}, that of model.source {source} is {here}; "
-                f"give the base it was trained on{f' ({config.base_model})' if config.base_model else ''}"
+            whose = f" ({config.base_model})" if config.base_model else ""
+            return (
+                f"belongs to another base: its {name} is {there}, that of model.source {source} is {here}; give the "
+                f"base it was trained on{whose} as model.source"
             )
     if config.base_model and not _same_name(config.base_model, source):
-        raise CumaError(
-            f"{where} belongs to the base {config.base_model!r}, but model.source is {source!r}; give that base. If "
-            f"the two are the same model under two names, write {source!r} as base_model in {CONFIG_FILE}"
+        return (
+            f"belongs to the base {config.base_model!r}, but model.source is {source!r}; give that base. If the two "
+            f"are the same model under two names, write {source!r} as base_model in {CONFIG_FILE}"
         )
+    return ""
 
 
 def _same_name(one: str, two: str) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from cuma_jax.hub.safetensors_files import open_safetensors
-from cuma_jax.interop.formats.official_config import CONFIG_FILE, OfficialConfig, check_base, read_config
+from cuma_jax.interop.formats.official_config import CONFIG_FILE, OfficialConfig, base_difference, read_config
 from cuma_jax.interop.formats.official_fields import configs_of, run_fields
 from cuma_jax.interop.formats.official_tensors import TOP, Slot, Tensors, official_slots
 from cuma_jax.models.families import DecoderConfig
@@ -42,7 +42,8 @@ def read_official(folder: pathlib.Path, shape: DecoderConfig, source: str) -> Of
     known, or of another shape or type than the config says.
     """
     config = read_config(folder)
-    check_base(config, shape, source, str(folder))
+    if difference := base_difference(config, shape, source):
+        raise CumaError(f"{folder} {difference}")
     adapter, router = configs_of(run_fields(config, shape, str(folder / CONFIG_FILE)))
     slots = official_slots(adapter, router, shape, config.demographic_embed_dim)
     path = folder / WEIGHTS_FILE
