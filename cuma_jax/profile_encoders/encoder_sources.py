@@ -91,7 +91,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         # The encoder's own special tokens matter: Qwen3-Embedding's vector is that of the end token it appends.
         tokenize, pad_id = _folder_tokenizer(files.path)
         digest = _digest(files.path / "tokenizer.json")
-        positions = read_config(files.path).get("max_position_embeddings", 0)
+        positions = read_config(files.path).get("max_position_embeddings") or 0
     else:
         tokenizer = load_tokenizer(files, chat=False)
         tokenize, pad_id = tokenizer.encode, tokenizer.pad_id

@@ -35,7 +35,7 @@ _ROLES = {
 _GGUF_LISTS = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges")
 _GGUF = {
     "tokenizer.ggml.tokens": TEXTS, "tokenizer.ggml.merges": TEXTS, "tokenizer.chat_template": TEXT,
-    "tokenizer.ggml.token_type": IDS, **dict.fromkeys(_ROLES.values(), ID),
+    "tokenizer.ggml.pre": TEXT, "tokenizer.ggml.token_type": IDS, **dict.fromkeys(_ROLES.values(), ID),
 }  # fmt: skip
 _AGAIN = "fetch the file again, or give another tokenizer with --model.tokenizer"
 
@@ -118,12 +118,15 @@ def _gguf_backend(path: Path, name: str) -> Any:
     tokens, types, merges = (fields[key] for key in _GGUF_LISTS)
     merges = [tuple(merge.split(" ")) for merge in merges]
     ids = {role: fields[key] for role, key in _ROLES.items() if key in fields}
-    agree = len(types) == len(tokens) and all(len(pair) == 2 for pair in merges)
+    vocab = {token: i for i, token in enumerate(tokens)}
+    agree = len(types) == len(tokens) == len(vocab) and all(len(pair) == 2 for pair in merges)
     if not agree or max(ids.values(), default=0) >= len(tokens):
         raise CumaError(f"{name}: the GGUF tokenizer's lists of tokens, types, merges and ids do not agree; {_AGAIN}")
     regex, ignore_merges, nfc = PRE_TOKENIZERS[pre]
-    vocab = {token: i for i, token in enumerate(tokens)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
+    try:
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CumaError(f"{name}: the GGUF tokenizer cannot be rebuilt ({error}); {_AGAIN}") from None
     if nfc:
         tokenizer.normalizer = tokenizers.normalizers.NFC()
     first = (

