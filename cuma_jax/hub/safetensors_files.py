@@ -24,7 +24,9 @@ def open_safetensors(path: Path) -> dict[str, Any]:
         file: Any = safetensors.safe_open(path, "numpy")
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise CumaError(f"{path} is truncated or not a safetensors file ({error}); delete it and fetch it again") from None
+        raise CumaError(
+            f"{path} is truncated or not a safetensors file ({error}); delete it and fetch it again"
+        ) from None
     for name, part in slices.items():
         if part.get_dtype() not in _DTYPES + _OTHERS:
             raise _unsupported(path, name, part.get_dtype())

@@ -32,6 +32,7 @@ def _number(value: Any) -> bool:
 
 
 COUNT = Kind("a whole number of 1 or more", _whole)
+LAYERS = Kind("a whole number from 1 to 1000", lambda value: _whole(value) and value <= 1000)
 NUMBER = Kind("a positive number", _number)
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("a text", lambda value: isinstance(value, str))

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cuma_jax.hub.schema import ANY, COUNT, FLAG, IDS, NUMBER, OFF, ONE, TABLE, TEXT, TEXTS, check_fields, only
+from cuma_jax.hub.schema import ANY, COUNT, FLAG, IDS, LAYERS, NUMBER, OFF, ONE, TABLE, TEXT, TEXTS, check_fields, only
 
 _SUPPORTED = (
     "Supported are llama, qwen2 and qwen3 with full causal attention, full rotary embedding, SiLU and unquantised "
@@ -24,7 +24,7 @@ ROPE_SCALINGS = {
 
 _HF = {
     "model_type": TEXT, "vocab_size": COUNT, "hidden_size": COUNT, "intermediate_size": COUNT,
-    "num_hidden_layers": COUNT, "num_attention_heads": COUNT, "num_key_value_heads": COUNT, "head_dim": COUNT,
+    "num_hidden_layers": LAYERS, "num_attention_heads": COUNT, "num_key_value_heads": COUNT, "head_dim": COUNT,
     "rms_norm_eps": NUMBER, "rope_theta": NUMBER, "rope_scaling": TABLE, "rope_parameters": TABLE,
     "attention_bias": FLAG, "mlp_bias": FLAG, "tie_word_embeddings": FLAG, "eos_token_id": IDS,
     "max_position_embeddings": COUNT, "original_max_position_embeddings": COUNT, "layer_types": TEXTS,
@@ -59,7 +59,7 @@ NO_EFFECT = tuple(
 _HF_KNOWN = _HF | dict.fromkeys(NO_EFFECT, ANY)
 
 _GGUF = {
-    "embedding_length": COUNT, "block_count": COUNT, "feed_forward_length": COUNT, "attention.head_count": COUNT,
+    "embedding_length": COUNT, "block_count": LAYERS, "feed_forward_length": COUNT, "attention.head_count": COUNT,
     "attention.head_count_kv": COUNT, "attention.layer_norm_rms_epsilon": NUMBER, "attention.key_length": COUNT,
     "attention.value_length": COUNT, "rope.freq_base": NUMBER, "rope.dimension_count": COUNT,
     "rope.scaling.type": TEXT, "rope.scaling.factor": NUMBER, "rope.scale_linear": NUMBER,

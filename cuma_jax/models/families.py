@@ -274,8 +274,8 @@ def _gguf_rope_scaling(
     found = fields.get("rope_freqs")
     if found is None:
         return None
-    if len(found) != head_dim // 2:
-        raise CumaError(f"{where}: rope_freqs.weight has {len(found)} numbers, and heads {head_dim // 2} frequencies")
+    if len(found) != head_dim // 2 or not np.all(found > 0):
+        raise CumaError(f"{where}: rope_freqs.weight must be {head_dim // 2} positive numbers, and is {found[:8]}")
     # GGUF stores llama3 scaling only as its result, one divisor per frequency. Every released Llama 3.x has low 1,
     # high 4 and original context 8192; the largest divisor is the factor. Anything else is refused, not guessed.
     scaling = RopeScaling("llama3", float(np.max(found)))

@@ -17,7 +17,7 @@ import numpy as np
 
 from cuma_jax.hub.model_files import read_config
 from cuma_jax.hub.safetensors_files import open_safetensors
-from cuma_jax.hub.schema import ANY, COUNT, NUMBER, OFF, check_fields, only
+from cuma_jax.hub.schema import ANY, COUNT, LAYERS, NUMBER, OFF, check_fields, only
 from cuma_jax.models.config_keys import NO_EFFECT
 from cuma_jax.runtime.errors import CumaError
 
@@ -51,7 +51,8 @@ _KNOWN = {
     **dict.fromkeys(("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"), ANY),
     **dict.fromkeys(("pooler_size_per_head", "pooler_type"), ANY),
     **dict.fromkeys((*_CONFIG_NAMES.values(), "type_vocab_size"), COUNT),
-    "model_type": only("bert"), "hidden_act": only("gelu"), "position_embedding_type": only("absolute"),
+    "num_hidden_layers": LAYERS, "model_type": only("bert"), "hidden_act": only("gelu"),
+    "position_embedding_type": only("absolute"),
     "layer_norm_eps": NUMBER, "is_decoder": OFF, "add_cross_attention": OFF, "is_encoder_decoder": OFF,
     "pruned_heads": OFF, "auto_map": only({}), "quantization_config": OFF, "tie_word_embeddings": ANY,
     "tie_encoder_decoder": OFF, "cross_attention_hidden_size": OFF, "eos_token_id": ANY,

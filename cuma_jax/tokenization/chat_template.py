@@ -113,13 +113,19 @@ class ChatTemplate:
             text.removesuffix(opened) + closed if add_generation_prompt and opened and text.endswith(opened) else text
         )
 
-    def check(self, messages: Sequence[Message]) -> None:
-        """Checks that the template writes what these turns say.
+    def check(self, messages: Sequence[Message], text: str) -> None:
+        """Checks that `text`, which the template made of these turns, says what they say; all of it, of who is asked.
 
         Raises:
             CumaError: it leaves one out.
         """
-        if lost := [message["role"] for message in messages if message["role"] in self.dropped]:
+        lost = [
+            message["role"]
+            for message in messages
+            if message["role"] in self.dropped
+            or (message["role"] == "system" and not _within(message["content"].strip(), text))
+        ]
+        if lost:
             who = "the system message, and with it who is asked," if lost[0] == "system" else f"what the {lost[0]} says"
             raise CumaError(f"the chat template of {self._name} leaves out {who}: the model would not see it; {_OTHER}")
 
@@ -161,6 +167,11 @@ class ChatTemplate:
             return self.render(chat, True)
         finally:
             sys.settrace(before)
+
+
+def _within(part: str, text: str) -> bool:
+    """Whether a text holds another, in whatever capitals and with whatever white space."""
+    return part in text or "".join(part.casefold().split()) in "".join(text.casefold().split())
 
 
 class _RefusedError(CumaError):

@@ -116,9 +116,10 @@ class Tokenizer:
             CumaError: the template refuses these messages, or leaves one out.
         """
         assert self._template is not None, "a text encoder's tokenizer renders no chats"
-        self._template.check(messages)
         safe = [message | {"content": self.neutralise(message["content"])} for message in messages]
-        return self._template.render(safe, add_generation_prompt)
+        text = self._template.render(safe, add_generation_prompt)
+        self._template.check(safe, text)
+        return text
 
     def encode_chat(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[int]:
         """Token ids of the rendered chat."""

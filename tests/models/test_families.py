@@ -102,6 +102,11 @@ def test_llama3_divisors_equal_the_branches_of_the_model_card():
         ),
         (LLAMA, {"sliding_window": 4096}, "sliding_window is 4096"),
         (LLAMA, {"num_attention_heads": 0}, "num_attention_heads is 0; it must be a whole number of 1 or more"),
+        (
+            LLAMA,
+            {"num_hidden_layers": 10**9},
+            "num_hidden_layers is 1000000000; it must be a whole number from 1 to 1000",
+        ),
         (LLAMA, {"hidden_size": 4096.0}, "hidden_size is 4096.0; it must be a whole number"),
         (LLAMA, {"rms_norm_eps": float("nan")}, "rms_norm_eps is nan; it must be a positive number"),
         (LLAMA, {"rope_theta": True}, "rope_theta is True; it must be a positive number"),

@@ -77,6 +77,15 @@ def test_a_template_that_drops_a_message_is_named():
             written(drops.replace("+ '<|im_end|>\n' }}", "+ '<|im_end|>\n' }}{% endif %}")).render(CHAT, True)
 
 
+def test_a_system_message_that_is_cut_is_named():
+    tokenizer = written(CHATML.replace("message['content']", "message['content'][:9]"))
+    with pytest.raises(CumaError, match="leaves out the system message, and with it who is asked"):
+        tokenizer.render(CHAT)
+    assert tokenizer.render([CHAT[0] | {"content": " short "}, CHAT[1]])
+    spaced = written(CHATML.replace("message['content']", "message['content'].split() | join(' ')"))
+    assert "A person from Chile" in spaced.render([CHAT[0] | {"content": "A  person\nfrom Chile"}, CHAT[1]])
+
+
 def test_words_that_open_a_turn_are_broken_up_in_what_people_wrote():
     tokenizer = written(VICUNA)
     assert tokenizer.render(CHAT, True) == "<s>A person from Chile. USER: thin high? ASSISTANT:"
