@@ -56,7 +56,7 @@ def check_fields(values: Mapping[str, Any], known: Mapping[str, Kind], where: st
 
     Raises:
         CumaError: fields of another kind than `known` says, or that are not in it, in one message. It ends with what is
-            `supported`; where a field is not known, with the `remedy` if that field has no effect.
+            `supported`; where a field is not known, with the `remedy` (of KEY) if that field has no effect.
     """
     given = {name: value for name, value in values.items() if value is not None}
     unknown = [name for name in given if name not in known]
@@ -67,10 +67,10 @@ def check_fields(values: Mapping[str, Any], known: Mapping[str, Kind], where: st
     ] + [f"{name} (here {_shown(given[name])}) is not known" for name in unknown]
     if wrong:
         more = f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
-        advice = (
-            f" If you are sure that {unknown[0]} does not change what the model computes, {remedy}" if unknown else ""
-        )
-        raise CumaError(f"{where}: {'; '.join(wrong[:_LISTED])}{more}. {supported}{advice}")
+        if unknown:
+            remedy = remedy.replace("KEY", unknown[0])
+            supported += f" If you are sure that {unknown[0]} does not change what the model computes, {remedy}"
+        raise CumaError(f"{where}: {'; '.join(wrong[:_LISTED])}{more}. {supported}")
 
 
 def read_json(path: Path, advice: str = "fetch it again") -> dict[str, Any]:

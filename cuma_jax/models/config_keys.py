@@ -13,7 +13,7 @@ _SUPPORTED = (
     "safetensors (or GGUF)."
 )
 _HF_REMEDY = "take it out of config.json"
-_GGUF_REMEDY = "write the file without it: gguf-new-metadata --remove-metadata KEY IN.gguf OUT.gguf"
+_GGUF_REMEDY = "write the file without it: gguf-new-metadata --force --remove-metadata KEY IN.gguf OUT.gguf"
 
 ROPE_SCALINGS = {
     "default": (),

@@ -1,12 +1,14 @@
 """GGUF: dequantised values, undone rope permutation, and the real SmolLM2."""
 
 import struct
+import sys
 
 import gguf
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gguf.scripts import gguf_new_metadata
 from loading import load
 
 from cuma_jax.hub.gguf import open_gguf
@@ -140,6 +142,25 @@ def test_a_part_of_a_split_file_says_how_to_merge_it(tmp_path):
         CumaError, match=r"is part 2 of 3 .*--merge '.*/my model-00001-of-00003.gguf' '.*/my model-merg"
     ):
         decoder_config(ModelFiles("gguf", named, str(named)))
+
+
+def test_a_key_that_is_not_known_is_refused_and_the_advice_works(tmp_path, monkeypatch):
+    begin = gguf.GGUFWriter.write_header_to_file
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            gguf.GGUFWriter,
+            "write_header_to_file",
+            lambda writer: [writer.add_float32("llama.strange", 0.5), begin(writer)],
+        )
+        files = write(tmp_path / "IN.gguf", gguf_tensors("llama"))
+    with pytest.raises(CumaError, match=r"llama.strange \(here 0.5\) is not known") as error:
+        decoder_config(files)
+    command = str(error.value).rpartition("without it: ")[2].split()
+    assert command[:4] == ["gguf-new-metadata", "--force", "--remove-metadata", "llama.strange"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", command)
+    gguf_new_metadata.main()
+    assert decoder_config(ModelFiles("gguf", tmp_path / "OUT.gguf", "OUT.gguf")).width == WIDTH
 
 
 def header(fields=(), tensors=b"", n_tensors=0):
