@@ -5,6 +5,7 @@ A field is understood, or known to have no effect, or an error that names it: wh
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +84,7 @@ def read_json(path: Path, advice: str = "fetch it again") -> dict[str, Any]:
         if path.stat().st_size > _MOST:
             raise ValueError(f"it is larger than {_MOST >> 20} MiB")
         # A byte order mark is no part of the text.
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
     except OSError as error:
         raise CumaError(f"{path} cannot be read: {error.strerror or error}") from None
     except RecursionError:
@@ -93,6 +94,12 @@ def read_json(path: Path, advice: str = "fetch it again") -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CumaError(f"{path} holds a {type(values).__name__}, and must hold an object with names; {advice}")
     return values
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]} is there twice")
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -37,7 +37,7 @@ def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
     profiles = run.profiles
     row_N = profiles.profile_R[run.units.person_N[run.mask("train")]]
     count_P = np.bincount(row_N, minlength=len(profiles))
-    if not wanted or wanted.isdigit() or wanted == "all":
+    if not wanted or wanted.isdecimal() or wanted == "all":
         most = len(profiles) if wanted == "all" else int(wanted or MOST)
         if most == 0:
             raise CumaError("--profiles is 0; it must be at least 1, all, or a file")
@@ -52,7 +52,7 @@ def profile_lines(wanted: str) -> list[str]:
     Raises:
         CumaError: no such file, or one that cannot be read.
     """
-    if not wanted or wanted.isdigit() or wanted == "all":
+    if not wanted or wanted.isdecimal() or wanted == "all":
         return []
     if not (path := pathlib.Path(wanted).expanduser()).exists():
         raise CumaError(

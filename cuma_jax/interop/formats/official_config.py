@@ -111,13 +111,13 @@ def _words(hint: Any) -> str:
 
 def _check_values(path: pathlib.Path, config: OfficialConfig) -> None:
     for ok, name, allowed in (
-        (config.lora_r > 0, "lora_r", "positive"),
+        (0 < config.lora_r <= 10**5, "lora_r", "1 to 100000"),
         (config.lora_alpha > 0, "lora_alpha", "positive"),
-        (config.num_experts > 1, "num_experts", "at least 2 (one expert is plain LoRA, which is not this format)"),
+        (1 < config.num_experts <= 1000, "num_experts", "2 to 1000 (one expert is plain LoRA, not this format)"),
         (0 < config.top_k <= config.num_experts, "top_k", f"1 to num_experts, which is {config.num_experts}"),
-        (config.demographic_embed_dim >= 0, "demographic_embed_dim", "0 or more"),
-        (config.router_hidden_dim > 0, "router_hidden_dim", "positive"),
-        (config.num_router_mlp_layers > 0, "num_router_mlp_layers", "positive"),
+        (0 <= config.demographic_embed_dim <= 10**6, "demographic_embed_dim", "0 to 1000000"),
+        (0 < config.router_hidden_dim <= 10**6, "router_hidden_dim", "1 to 1000000"),
+        (0 < config.num_router_mlp_layers <= 100, "num_router_mlp_layers", "1 to 100"),
         (0 <= config.dropout < 1, "dropout", "at least 0 and below 1"),
         (config.lambda_lm > 0, "lambda_lm", "positive"),
         (config.lambda_auxiliary >= 0, "lambda_auxiliary", "0 or more"),
