@@ -26,8 +26,8 @@ _DATES = "".join(
 """Stands before a template that asks for a date: nothing but text can be handed to it."""
 _THOUGHT = re.compile(r"[<\[](think|thinking|thought|reasoning|seed:think|THINK)[>\]](?!.*/\1[>\]])(.*)", re.DOTALL)
 """A thought that is opened and not closed; what follows its mark."""
-_MOST_LINES = 2_000_000
-"""Lines of Python that a template may take for the chat below; real ones take some ten thousand."""
+_MOST_LINES = 1_000_000
+"""Lines of the compiled template that the chat below may take; real ones take some hundred."""
 _CHAT: tuple[Message, ...] = (
     {"role": "system", "content": "Quagga"},
     {"role": "user", "content": "Zebra"},
@@ -157,6 +157,8 @@ class ChatTemplate:
 
         def count(frame: Any, event: str, arg: Any) -> Any:
             nonlocal left
+            if frame.f_code.co_filename != "<template>":  # jinja's name for it; not what compiles it
+                return None
             left -= 1
             if left < 0:
                 raise CumaError(f"the chat template of {self._name} does not come to an end; {_OTHER}")

@@ -172,6 +172,11 @@ def test_token_ids_are_those_of_tokenizer_json_whatever_class_is_named(said, mod
     assert tokenizer.end_ids == ((3, 1) if model_type else (3,))
 
 
+def test_a_long_template_is_no_endless_one():
+    part = "{% if messages[0]['role'] == 'x' %}{{ 'abc' | trim }}{% else %}{% set y = namespace(a=1) %}{% endif %}"
+    assert written(part * 100 + CHATML).render(CHAT, True) == written(CHATML).render(CHAT, True)
+
+
 def test_every_end_that_the_model_names_ends_a_reply(tmp_path):
     from cuma_jax.hub.end_tokens import end_token_ids
 
