@@ -10,6 +10,8 @@ from cuma_jax.tokenization.tokenizer import Message
 
 _KEYS = ("prompt", "messages", "question")
 _PROFILE = "profile"
+_MOST = 64 << 20
+"""Bytes of a file of prompts or profiles."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +52,15 @@ def text_lines(path: pathlib.Path, flag: str) -> list[str]:
     """The lines of a text file that `flag` named; a byte order mark, as some editors write one, is no part of it.
 
     Raises:
-        CumaError: it cannot be read, or is not UTF-8.
+        CumaError: it cannot be read, is not UTF-8, or has no end.
     """
     try:
+        with path.open("rb") as file:
+            data = file.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise CumaError(f"{flag} {path} is larger than {_MOST >> 20} MiB; divide it")
         # Not `splitlines`, which also ends a line where a value holds U+2028 and the like.
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     except OSError as error:
         raise CumaError(f"{flag} {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -81,10 +81,12 @@ def read_json(path: Path, advice: str = "fetch it again") -> dict[str, Any]:
         CumaError: it cannot be read, is not JSON, is nested too deep, or holds something else.
     """
     try:
-        if path.stat().st_size > _MOST:
+        with path.open("rb") as file:
+            text = file.read(_MOST + 1)
+        if len(text) > _MOST:
             raise ValueError(f"it is larger than {_MOST >> 20} MiB")
         # A byte order mark is no part of the text.
-        values = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+        values = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_each_once)
     except OSError as error:
         raise CumaError(f"{path} cannot be read: {error.strerror or error}") from None
     except RecursionError:
