@@ -41,7 +41,8 @@ _HF = {
 # How it was trained, how text is drawn from it by default, where it came from, and how transformers runs it.
 NO_EFFECT = tuple(
     """
-    architectures attention_dropout hidden_dropout embd_pdrop initializer_range use_cache torch_dtype dtype
+    architectures attention_dropout hidden_dropout embd_pdrop attn_pdrop resid_pdrop initializer_range use_cache
+    torch_dtype dtype model_parallel
     transformers_version _name_or_path _commit_hash _attn_implementation _attn_implementation_autoset
     attn_implementation _flash_attn_2_enabled use_flash_attention_2 bos_token_id pad_token_id sep_token_id unk_token_id
     max_window_layers pretraining_tp max_sequence_length model_max_length seq_length is_llama_config
