@@ -74,12 +74,13 @@ class ChatTemplate:
         self.sample, self.dropped = "", frozenset[str]()
         self._thought = ("", "")  # how a generation prompt ends that opens a thought, and how it ends here
         self._parts: list[tuple[str, str]] = []  # role of a turn of the sample, and what stands after what it says
-        for chat in (_CHAT, _CHAT[1:]):  # not every template takes a system message
+        # Not every template takes a system message, or several turns.
+        for chat in (_CHAT, _CHAT[1:], _CHAT[:2], _CHAT[3:]):
             try:
                 text = self._within_bounds(chat)
             except _RefusedError:
                 continue
-            self._thought = _thought(text.rpartition(_CHAT[-1]["content"])[2])
+            self._thought = _thought(text.rpartition(chat[-1]["content"])[2])
             self.sample = text.removesuffix(self._thought[0]) + self._thought[1]
             found = [self.sample.casefold().find(turn["content"].casefold()) for turn in chat]
             self.dropped = frozenset(turn["role"] for turn, at in zip(chat, found, strict=True) if at < 0)
