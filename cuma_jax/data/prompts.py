@@ -73,9 +73,9 @@ class SurveyPrompts:
         message = {"role": "user", "content": question_message(self.questions[question])}
         return Prompt(int(self.rows.profile_N[row]), (message,), question)
 
-    def option(self, row: int, tokens: Sequence[int], end_id: int) -> int:
-        """The option that a reply to prompt `row` chooses: exactly its letter and the end of the turn; else -1."""
-        if len(tokens) != 2 or tokens[1] != end_id:
+    def option(self, row: int, tokens: Sequence[int], end_ids: Sequence[int]) -> int:
+        """The option that a reply to prompt `row` chooses: exactly its letter and an end; else -1."""
+        if len(tokens) != 2 or tokens[1] not in end_ids:
             return -1
         question = int(self.rows.question_N[row])
         letters = self._tokens.option_ids_QO[question, : len(self.questions[question].options)]
@@ -139,7 +139,7 @@ class ConversationPrompts:
         profile = int(self._profile_C[conversation])
         return Prompt(profile, tuple(messages[:place]), reference=messages[place]["content"])
 
-    def option(self, row: int, tokens: Sequence[int], end_id: int) -> int:
+    def option(self, row: int, tokens: Sequence[int], end_ids: Sequence[int]) -> int:
         """-1: a conversation has no options."""
         return -1
 

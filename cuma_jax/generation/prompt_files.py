@@ -10,6 +10,8 @@ from cuma_jax.tokenization.tokenizer import Message
 
 _KEYS = ("prompt", "messages", "question")
 _PROFILE = "profile"
+_MOST = 64 << 20
+"""Bytes of a file of prompts or profiles."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,26 @@ def prompt_request(text: str, name: str) -> PromptRequest:
     return PromptRequest(name, ({"role": "user", "content": text},))
 
 
+def text_lines(path: pathlib.Path, flag: str) -> list[str]:
+    """The lines of a text file that `flag` named; a byte order mark, as some editors write one, is no part of it.
+
+    Raises:
+        CumaError: it cannot be read, is not UTF-8, or has no end.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise CumaError(f"{flag} {path} is larger than {_MOST >> 20} MiB; divide it")
+        # Not `splitlines`, which also ends a line where a value holds U+2028 and the like.
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    except OSError as error:
+        raise CumaError(f"{flag} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise CumaError(f"{flag} {path} is not UTF-8 text (line {line}); save it as UTF-8") from None
+
+
 def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
     """The prompts of a .jsonl file.
 
@@ -55,14 +77,8 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
     Raises:
         CumaError: no such file, an empty one, or a line that is none of these; names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CumaError(f"--file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CumaError(f"--file {path} is not UTF-8 text; save it as UTF-8") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text_lines(path, "--file"), 1):
         if line.strip():
             try:
                 found.append(_request(json.loads(line), f"--file {path}, line {number}"))

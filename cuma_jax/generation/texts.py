@@ -68,7 +68,7 @@ class Writer:
         """The compiled function."""
         tokenizer = self.tokenizer
         return make_generate(
-            self.decoder, self.sampling, (tokenizer.end_of_turn_id,), tokenizer.pad_id, self.mesh,
+            self.decoder, self.sampling, tokenizer.end_ids, tokenizer.pad_id, self.mesh,
             self.adapter_shardings, self.base_shardings,
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+import shlex
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cuma_jax.hub.schema import COUNT
 from cuma_jax.runtime.errors import CumaError
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
@@ -29,7 +31,8 @@ _LAYER = {
 ROPE_FREQS = "rope_freqs.weight"
 """The result of llama3 rope scaling, one divisor per frequency; part of the config, not of the weights."""
 
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _F32 = 8, 9, 0
+_MOST_AXES = 8  # ggml has 4
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
 
@@ -51,7 +54,9 @@ def read_fields(path: Path) -> Mapping[str, Any]:
     file = open_gguf(path)
     fields = {key: value for key, value in file.fields.items() if not key.startswith("tokenizer.")}
     fields["tensors"] = {name: tensor.shape for name, tensor in file.tensors.items()}
-    if ROPE_FREQS in file.tensors:
+    if (freqs := file.tensors.get(ROPE_FREQS)) is not None:
+        if freqs.kind != _F32:
+            raise CumaError(f"{path}: {ROPE_FREQS} is not F32; use another file of this model")
         fields["rope_freqs"] = file.raw_bytes(ROPE_FREQS).view(np.float32).astype(np.float64)
     return fields
 
@@ -99,12 +104,19 @@ class GGUFFile:
         self.fields: dict[str, Any] = {}
         for _ in range(n_fields):
             key = self._string()
+            if key in self.fields:
+                raise ValueError(f"{key} is there twice")
             self.fields[key] = self._value(self._number("I"))
         infos = []
         for _ in range(n_tensors):
-            name, dims = self._string(), [self._number("Q") for _ in range(self._number("I"))]
+            name, axes = self._string(), self._number("I")
+            if axes > _MOST_AXES:
+                raise ValueError(f"tensor {name} has {axes} axes")
+            dims = [self._number("Q") for _ in range(axes)]
             infos.append((name, tuple(reversed(dims)), self._number("I"), self._number("Q")))
-        alignment = int(self.fields.get("general.alignment", 32))
+        alignment = self.fields.get("general.alignment", 32)
+        if not COUNT.holds(alignment):
+            raise ValueError(f"general.alignment is {alignment!r}; it must be {COUNT.words}")
         start = -(-self._at // alignment) * alignment
         self.tensors: dict[str, GGUFTensor] = {}
         for name, shape, kind, offset in infos:
@@ -156,11 +168,24 @@ def open_gguf(path: Path) -> GGUFFile:
 def _open(path: Path, size: int, mtime_ns: int) -> GGUFFile:
     del size, mtime_ns  # part of the key: a file that was replaced is read again
     try:
-        return GGUFFile(path)
+        file = GGUFFile(path)
     except ImportError:
         raise CumaError(f"{path}: GGUF files need the gguf package: pip install gguf") from None
-    except (ValueError, KeyError, OverflowError, MemoryError) as error:
-        raise CumaError(f"{path} is truncated or not a GGUF file ({error}); fetch it again") from error
+    except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, OSError) as error:
+        raise CumaError(f"{path} is truncated or not a GGUF file ({error}); delete it and fetch it again") from error
+    _check_whole(path, file.fields)
+    return file
+
+
+def _check_whole(path: Path, fields: Mapping[str, Any]) -> None:
+    parts, number = fields.get("split.count", 0), fields.get("split.no", "?")
+    if parts not in (0, 1):
+        first = re.sub(r"-\d{5}-of-(\d{5})\.gguf$", r"-00001-of-\1.gguf", str(path))
+        whole = re.sub(r"-\d{5}-of-\d{5}\.gguf$", "", str(path)).removesuffix(".gguf") + "-merged.gguf"
+        raise CumaError(
+            f"{path} is part {number + 1 if isinstance(number, int) else number} of {parts} of a model (split.count); "
+            f"merge the parts first, with llama.cpp: llama-gguf-split --merge {shlex.quote(first)} {shlex.quote(whole)}"
+        )
 
 
 class GGUFTensors:

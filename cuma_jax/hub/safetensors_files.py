@@ -10,6 +10,33 @@ from cuma_jax.hub.model_files import weight_files
 from cuma_jax.runtime.errors import CumaError
 
 _DTYPES = ("F64", "F32", "F16", "BF16")
+_OTHERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")  # buffers that are not read, but looked at
+_MOST_AXES = 32  # numpy has room for 64
+
+
+def open_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of a file by name, each a slice that nothing is read of yet.
+
+    Raises:
+        CumaError: a missing, truncated or malformed file, or a tensor that numpy cannot hold.
+    """
+    try:
+        file: Any = safetensors.safe_open(path, "numpy")
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CumaError(
+            f"{path} is truncated or not a safetensors file ({error}); delete it and fetch it again"
+        ) from None
+    for name, part in slices.items():
+        if part.get_dtype() not in _DTYPES + _OTHERS:
+            raise _unsupported(path, name, part.get_dtype())
+        if (axes := len(part.get_shape())) > _MOST_AXES:
+            raise CumaError(f"{path}: tensor {name} has {axes} axes; fetch the file again")
+    return slices
+
+
+def _unsupported(path: Path, name: str, dtype: str) -> CumaError:
+    return CumaError(f"{path}: tensor {name} is {dtype}; supported are {', '.join(_DTYPES)} (not quantised)")
 
 
 class SafetensorsFolder:
@@ -24,11 +51,7 @@ class SafetensorsFolder:
         self._path: dict[str, Path] = {}
         self._slices: dict[str, Any] = {}
         for path in weight_files(folder):
-            try:
-                file: Any = safetensors.safe_open(path, "numpy")
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            except (safetensors.SafetensorError, OSError) as error:
-                raise CumaError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from None
+            slices = open_safetensors(path)
             for name in slices:
                 if name in self._path:
                     raise CumaError(f"{path}: tensor {name} is also in {self._path[name].name}; remove one of them")
@@ -48,9 +71,7 @@ class SafetensorsFolder:
             CumaError: a dtype other than F64, F32, F16, BF16.
         """
         if (dtype := self.dtype(name)) not in _DTYPES:
-            raise CumaError(
-                f"{self._path[name]}: tensor {name} is {dtype}; supported are {', '.join(_DTYPES)} (not quantised)"
-            )
+            raise _unsupported(self._path[name], name, dtype)
         return self._slices[name]
 
     def nbytes(self, name: str) -> int:

@@ -14,9 +14,17 @@ import numpy as np
 
 from cuma_jax.hub.gguf import read_fields
 from cuma_jax.hub.model_files import ModelFiles, read_config
+from cuma_jax.models.config_keys import ROPE_SCALINGS, check_gguf_keys, check_hf_keys, check_rope_keys
 from cuma_jax.runtime.errors import CumaError
 
 FAMILIES = ("llama", "qwen2", "qwen3")
+_FULL = "full_attention"  # the one type of layer there is
+_ROPE_FIELDS = {
+    "factor": "factor",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "original_max_position_embeddings": "original_max_position",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,75 +132,73 @@ def from_hf_config(values: Mapping[str, Any], where: str) -> DecoderConfig:
     """
     family = str(values.get("model_type", ""))
     _check_family(family, where)
-    _refuse_hf_variants(values, where)
+    check_hf_keys(values, family, where)
+    if layers := set(values.get("layer_types") or ()) - {_FULL}:
+        raise CumaError(f"{where}: config.json has layer types {sorted(layers)}; supported is {_FULL} alone")
 
     def need(name: str) -> Any:
         if values.get(name) is None:
             raise CumaError(f"{where}: config.json lacks {name!r}; it is needed for a {family} model")
         return values[name]
 
-    width, heads = int(need("hidden_size")), int(need("num_attention_heads"))
+    width, heads = need("hidden_size"), need("num_attention_heads")
     # Absent keys mean the defaults of transformers' config classes: Qwen3 fixes 128, the others divide the width.
-    head_dim = values.get("head_dim") or (128 if family == "qwen3" else width // heads)
-    rope = dict(values.get("rope_parameters") or {})
-    theta = rope.get("rope_theta") or values.get("rope_theta") or 10000.0
-    attention_bias = bool(values.get("attention_bias", False)) and family != "qwen2"
+    head_dim = values.get("head_dim") or (128 if family == "qwen3" else _divided(width, heads, where))
+    theta, scaling = _hf_rope(values, where)
+    attention_bias = bool(values.get("attention_bias")) and family != "qwen2"
     config = DecoderConfig(
-        vocab=int(need("vocab_size")),
+        vocab=need("vocab_size"),
         width=width,
-        layers=int(need("num_hidden_layers")),
+        layers=need("num_hidden_layers"),
         heads=heads,
-        kv_heads=int(
-            values.get("num_key_value_heads") or (heads if family == "llama" else need("num_key_value_heads"))
-        ),
-        head_dim=int(head_dim),
-        ffn=int(need("intermediate_size")),
-        norm_eps=float(values.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(theta),
-        rope_scaling=_hf_rope_scaling(rope or dict(values.get("rope_scaling") or {}), values, where),
+        kv_heads=values.get("num_key_value_heads") or (heads if family == "llama" else need("num_key_value_heads")),
+        head_dim=head_dim,
+        ffn=need("intermediate_size"),
+        norm_eps=float(values.get("rms_norm_eps") or 1e-6),
+        rope_theta=theta,
+        rope_scaling=scaling,
         qk_norm=family == "qwen3",
         qkv_bias=family == "qwen2" or attention_bias,
         o_bias=attention_bias,
-        mlp_bias=family == "llama" and bool(values.get("mlp_bias", False)),
-        tied=bool(values.get("tie_word_embeddings", False)),
+        mlp_bias=family == "llama" and bool(values.get("mlp_bias")),
+        tied=bool(values.get("tie_word_embeddings")),
         family=family,
     )
     return _checked(config, where)
 
 
-def _refuse_hf_variants(values: Mapping[str, Any], where: str) -> None:
-    sliding = values.get("sliding_window") and values.get("use_sliding_window", False)
-    layer_types = set(values.get("layer_types") or ()) - {"full_attention"}
-    rope = values.get("rope_parameters") or {}
-    partial = values.get("partial_rotary_factor", rope.get("partial_rotary_factor", 1.0))
-    for bad, what in (
-        (sliding, f"sliding-window attention (sliding_window {values.get('sliding_window')})"),
-        (bool(layer_types), f"layer types {sorted(layer_types)}"),
-        (partial not in (None, 1, 1.0), f"partial rotary embedding (partial_rotary_factor {partial})"),
-        (values.get("hidden_act", "silu") != "silu", f"activation {values.get('hidden_act')!r}"),
-        (values.get("quantization_config"), "quantised Hugging Face weights (quantization_config)"),
-    ):
-        if bad:
-            raise CumaError(
-                f"{where}: config.json asks for {what}, which is not supported; supported are {', '.join(FAMILIES)} "
-                "with full causal attention, full rotary embedding, SiLU and unquantised safetensors (or GGUF)"
-            )
-
-
-def _hf_rope_scaling(rope: dict[str, Any], values: Mapping[str, Any], where: str) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default" or not rope:
-        return None
-    try:
-        if kind == "linear":
-            return RopeScaling("linear", float(rope["factor"]))
-        if kind == "llama3":
-            original = rope.get("original_max_position_embeddings") or values["original_max_position_embeddings"]
-            low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-            return RopeScaling("llama3", float(rope["factor"]), low, high, int(original))
-    except KeyError as error:
-        raise CumaError(f"{where}: rope scaling {kind!r} in config.json lacks {error}") from None
-    raise CumaError(f"{where}: rope scaling {kind!r} is not supported; supported are none (default), linear and llama3")
+def _hf_rope(values: Mapping[str, Any], where: str) -> tuple[float, RopeScaling | None]:
+    """Base and scaling, from wherever config.json has them; two places may not contradict each other."""
+    found: dict[str, Any] = {}
+    top = {name: values.get(name) for name in ("rope_theta", "partial_rotary_factor")}
+    for given in (values.get("rope_scaling") or {}, values.get("rope_parameters") or {}, top):
+        if set(given) == {_FULL}:  # transformers 5, by type of layer
+            given = given[_FULL] if isinstance(given[_FULL], dict) else given
+        for key, value in given.items():
+            name = "rope_type" if key == "type" else key
+            if name == "rope_type" and value not in list(ROPE_SCALINGS):
+                raise CumaError(
+                    f"{where}: rope scaling {value!r} is not supported; supported are none (default), linear and llama3"
+                )
+            if value is not None and found.setdefault(name, value) != value:
+                raise CumaError(
+                    f"{where}: config.json contradicts itself: of the rotary embedding, {name} is both {found[name]!r} "
+                    f"and {value!r} (in rope_scaling, rope_parameters or beside them); take out the one that is wrong"
+                )
+    kind = found.get("rope_type", "default")
+    if kind == "llama3":
+        found.setdefault("original_max_position_embeddings", values.get("original_max_position_embeddings"))
+    check_rope_keys(found, kind, where)
+    for name in ROPE_SCALINGS[kind]:
+        if found.get(name) is None:
+            raise CumaError(f"{where}: rope scaling {kind!r} in config.json lacks {name!r}")
+    theta = float(found.get("rope_theta", 10000.0))
+    if kind == "default":
+        return theta, None
+    scaling = RopeScaling(kind, **{_ROPE_FIELDS[name]: found[name] for name in ROPE_SCALINGS[kind]})
+    if kind == "llama3" and scaling.low_freq_factor >= scaling.high_freq_factor:
+        raise CumaError(f"{where}: low_freq_factor must be below high_freq_factor in the rope scaling of config.json")
+    return theta, scaling
 
 
 def from_gguf_fields(fields: Mapping[str, Any], where: str) -> DecoderConfig:
@@ -213,24 +219,28 @@ def from_gguf_fields(fields: Mapping[str, Any], where: str) -> DecoderConfig:
         return value
 
     tensors: Mapping[str, Any] = fields["tensors"]
-    if "token_embd.weight" not in tensors:
+    check_gguf_keys(fields, family, where)
+    if len(tensors.get("token_embd.weight", ())) != 2:
         raise CumaError(f"{where}: the GGUF file has no token_embd.weight; it is not a complete decoder")
-    if int(fields.get(f"{family}.expert_count", 0)):
-        raise CumaError(f"{where}: a mixture-of-experts base is not supported; use a dense {', '.join(FAMILIES)} model")
-    width, heads = int(need("embedding_length")), int(need("attention.head_count"))
-    head_dim = int(fields.get(f"{family}.attention.key_length", width // heads))
+    width, heads = need("embedding_length"), need("attention.head_count")
+    head_dim = fields.get(f"{family}.attention.key_length") or _divided(width, heads, where)
     theta = float(fields.get(f"{family}.rope.freq_base", 10000.0))
-    rotary = int(fields.get(f"{family}.rope.dimension_count", head_dim))
-    if rotary != head_dim:
-        raise CumaError(f"{where}: partial rotary embedding ({rotary} of {head_dim}) is not supported")
+    for name, what in (
+        ("rope.dimension_count", "partial rotary embedding"),
+        ("attention.value_length", "another width of values"),
+    ):
+        if (size := fields.get(f"{family}.{name}", head_dim)) != head_dim:
+            raise CumaError(
+                f"{where}: {what} of {size} of the heads' {head_dim} numbers ({family}.{name}): unsupported"
+            )
     config = DecoderConfig(
         vocab=int(tensors["token_embd.weight"][0]),
         width=width,
-        layers=int(need("block_count")),
+        layers=need("block_count"),
         heads=heads,
-        kv_heads=int(fields.get(f"{family}.attention.head_count_kv", heads)),
+        kv_heads=fields.get(f"{family}.attention.head_count_kv", heads),
         head_dim=head_dim,
-        ffn=int(need("feed_forward_length")),
+        ffn=need("feed_forward_length"),
         norm_eps=float(need("attention.layer_norm_rms_epsilon")),
         rope_theta=theta,
         rope_scaling=_gguf_rope_scaling(fields, family, theta, head_dim, where),
@@ -247,14 +257,25 @@ def from_gguf_fields(fields: Mapping[str, Any], where: str) -> DecoderConfig:
 def _gguf_rope_scaling(
     fields: Mapping[str, Any], family: str, theta: float, head_dim: int, where: str
 ) -> RopeScaling | None:
-    kind = str(fields.get(f"{family}.rope.scaling.type", "none"))
-    if kind == "linear":
-        return RopeScaling("linear", float(fields[f"{family}.rope.scaling.factor"]))
-    if kind != "none":
+    name = f"{family}.rope.scaling.factor"
+    factor = fields.get(name, fields.get(f"{family}.rope.scale_linear", None))  # the second is its old name
+    # llama.cpp reads a factor without a type as linear.
+    kind = fields.get(f"{family}.rope.scaling.type", "none" if factor in (None, 1) else "linear")
+    if kind not in ("none", "linear"):
         raise CumaError(f"{where}: rope scaling {kind!r} is not supported; supported are none, linear and llama3")
+    if kind == "linear" and factor is None:
+        raise CumaError(f"{where}: the GGUF metadata lacks {name}, which rope scaling 'linear' needs")
+    if kind == "none" and factor not in (None, 1):
+        raise CumaError(f"{where}: the GGUF metadata contradicts itself: rope scaling 'none', but {name} {factor}")
+    if kind == "linear" and "rope_freqs" in fields:
+        raise CumaError(f"{where}: the GGUF file has rope scaling 'linear' and rope_freqs.weight; it must be one")
+    if kind == "linear":
+        return RopeScaling("linear", float(factor))
     found = fields.get("rope_freqs")
     if found is None:
         return None
+    if len(found) != head_dim // 2 or not np.all(found > 0):
+        raise CumaError(f"{where}: rope_freqs.weight must be {head_dim // 2} positive numbers, and is {found[:8]}")
     # GGUF stores llama3 scaling only as its result, one divisor per frequency. Every released Llama 3.x has low 1,
     # high 4 and original context 8192; the largest divisor is the factor. Anything else is refused, not guessed.
     scaling = RopeScaling("llama3", float(np.max(found)))
@@ -283,7 +304,15 @@ def _check_family(family: str, where: str) -> None:
         )
 
 
+def _divided(width: int, heads: int, where: str) -> int:
+    if width % heads:
+        raise CumaError(f"{where}: a width of {width} cannot be divided by {heads} heads, and no head width is given")
+    return width // heads
+
+
 def _checked(config: DecoderConfig, where: str) -> DecoderConfig:
     if config.heads % config.kv_heads:
         raise CumaError(f"{where}: {config.heads} heads are not a multiple of {config.kv_heads} key/value heads")
+    if config.head_dim % 2:
+        raise CumaError(f"{where}: heads are {config.head_dim} wide; rotary embedding turns pairs, so it must be even")
     return config

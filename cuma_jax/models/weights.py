@@ -34,6 +34,7 @@ _NORMS = {
 }
 _LINEARS = {name: f"self_attn.{name}_proj" for name in "qkvo"} | {n: f"mlp.{n}_proj" for n in ("gate", "up", "down")}
 _SAMPLE_BYTES, _SAMPLE_PIECES = 4096, 16
+_HEAD_ROWS = 8192  # of a head and the embedding, compared at once
 
 
 def load_params(
@@ -58,6 +59,8 @@ def load_params(
         return random_params(abstract, shardings, 0)
     plan, tensors = _plan(abstract, n_frozen), open_tensors(files, config.heads, config.kv_heads)
     _check(tensors, config, plan, files.source)
+    if config.tied:
+        _check_head(tensors, files.source)
     return _load(tensors, abstract, shardings, plan, progress)
 
 
@@ -217,6 +220,25 @@ def _check(tensors: Tensors, config: DecoderConfig, plan: list[_Leaf], source: s
 def _may_be_left(name: str) -> bool:
     # Old checkpoints carry the rotary frequencies as buffers; tied models may repeat the embedding as the head.
     return name.endswith("rotary_emb.inv_freq") or name == _TOP["unembed"]
+
+
+def _check_head(tensors: Tensors, source: str) -> None:
+    """A tied model may repeat the embedding as its head; one that has another head is not tied."""
+    head, embed = _TOP["unembed"], _TOP["embed"]
+    if head not in tensors.shapes:
+        return
+    same = tensors.shapes[head] == tensors.shapes[embed]
+    if same:
+        stored_VD, wanted_VD = tensors.read(head), tensors.read(embed)
+        rows = tensors.shapes[head][0]
+        parts = [slice(i, min(i + _HEAD_ROWS, rows)) for i in range(0, rows, _HEAD_ROWS)]
+        same = all(np.array_equal(stored_VD[part], wanted_VD[part]) for part in parts)
+    if not same:
+        raise CumaError(
+            f"{source}: config.json says that the head is the embedding (tie_word_embeddings), but the weights have "
+            f"another one, {head}. If the file is right, write false for tie_word_embeddings in config.json; if "
+            f"config.json is right, take {head} out of the file"
+        )
 
 
 def _listed(names: list[str]) -> str:

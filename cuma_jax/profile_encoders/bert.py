@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 
 from cuma_jax.hub.model_files import read_config
+from cuma_jax.hub.safetensors_files import open_safetensors
+from cuma_jax.hub.schema import ANY, COUNT, LAYERS, NUMBER, OFF, check_fields, only
+from cuma_jax.models.config_keys import NO_EFFECT
 from cuma_jax.runtime.errors import CumaError
 
 
@@ -43,6 +45,20 @@ _CONFIG_NAMES = {
     "positions": "max_position_embeddings",
 }
 
+_KNOWN = {
+    **dict.fromkeys(NO_EFFECT, ANY),
+    **dict.fromkeys(("attention_probs_dropout_prob", "hidden_dropout_prob", "directionality", "output_past"), ANY),
+    **dict.fromkeys(("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers"), ANY),
+    **dict.fromkeys(("pooler_size_per_head", "pooler_type"), ANY),
+    **dict.fromkeys((*_CONFIG_NAMES.values(), "type_vocab_size"), COUNT),
+    "num_hidden_layers": LAYERS, "model_type": only("bert"), "hidden_act": only("gelu"),
+    "position_embedding_type": only("absolute"),
+    "layer_norm_eps": NUMBER, "is_decoder": OFF, "add_cross_attention": OFF, "is_encoder_decoder": OFF,
+    "pruned_heads": OFF, "auto_map": only({}), "quantization_config": OFF, "tie_word_embeddings": ANY,
+    "tie_encoder_decoder": OFF, "cross_attention_hidden_size": OFF, "eos_token_id": ANY,
+}  # fmt: skip
+"""The keys of a BERT's config.json, and what each may be."""
+
 
 def is_bert(folder: pathlib.Path) -> bool:
     """Whether `folder` holds a BERT checkpoint, by the `model_type` of its config.json."""
@@ -57,23 +73,16 @@ def bert_config(folder: pathlib.Path) -> BertConfig:
     """
     path = folder / "config.json"
     raw = read_config(folder)
-    for field, default, allowed in (
-        ("model_type", None, "bert"),
-        ("hidden_act", "gelu", "gelu"),
-        ("position_embedding_type", "absolute", "absolute"),
-        ("is_decoder", False, False),
-    ):
-        if raw.get(field, default) != allowed:
-            raise CumaError(
-                f"{path}: {field} is {raw.get(field)!r}; the BERT encoder computes only {allowed!r}. "
-                "Choose another profile.encoder."
-            )
-    if missing := [name for name in _CONFIG_NAMES.values() if name not in raw]:
+    if raw.get("model_type") != "bert":
+        raise CumaError(f"{path}: model_type is {raw.get('model_type')!r}, not 'bert'; choose another profile.encoder")
+    advice = "Choose another profile.encoder."
+    check_fields(raw, _KNOWN, str(path), advice, "take it out of config.json")
+    if missing := [name for name in _CONFIG_NAMES.values() if raw.get(name) is None]:
         raise CumaError(f"{path}: lacks {', '.join(missing)}; it is not the config.json of a BERT checkpoint")
     config = BertConfig(
         **{ours: raw[theirs] for ours, theirs in _CONFIG_NAMES.items()},
-        types=raw.get("type_vocab_size", 2),
-        norm_eps=raw.get("layer_norm_eps", 1e-12),
+        types=raw.get("type_vocab_size") or 2,
+        norm_eps=raw.get("layer_norm_eps") or 1e-12,
     )
     if config.width % config.heads:
         raise CumaError(f"{path}: hidden_size {config.width} is not a multiple of the {config.heads} attention heads")
@@ -187,12 +196,7 @@ def load_bert(folder: pathlib.Path, config: BertConfig) -> dict[str, Any]:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise CumaError(f"{path} does not exist; a BERT encoder needs its weights there (download the folder again)")
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            tensors = {name.removeprefix("bert."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CumaError(f"{path} cannot be read ({error}); it may be truncated: download it again") from error
-
+    tensors = {name.removeprefix("bert."): part[...] for name, part in open_safetensors(path).items()}
     expected = _expected_shapes(config)
     missing = sorted(set(expected) - set(tensors))
     unexpected = sorted(set(tensors) - set(expected) - _ACCEPTED_UNUSED)

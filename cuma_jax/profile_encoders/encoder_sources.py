@@ -91,7 +91,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         # The encoder's own special tokens matter: Qwen3-Embedding's vector is that of the end token it appends.
         tokenize, pad_id = _folder_tokenizer(files.path)
         digest = _digest(files.path / "tokenizer.json")
-        positions = read_config(files.path).get("max_position_embeddings", 0)
+        positions = read_config(files.path).get("max_position_embeddings") or 0
     else:
         tokenizer = load_tokenizer(files, chat=False)
         tokenize, pad_id = tokenizer.encode, tokenizer.pad_id
@@ -103,7 +103,8 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), nn.unbox(abstract))
         mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:1]), ("device",))
         here = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-        params = load_params(files, shape, abstract, jax.tree.map(lambda _: here, abstract), shape.layers)
+        headless = dataclasses.replace(shape, tied=False)  # whatever head the file has is none of an encoder's
+        params = load_params(files, headless, abstract, jax.tree.map(lambda _: here, abstract), shape.layers)
         return functools.partial(_decoder_hidden, Decoder(shape, dtype=dtype)), params
 
     return TextEncoder(

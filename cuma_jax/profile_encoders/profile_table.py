@@ -104,6 +104,8 @@ class ProfileTable:
         if encoder is not None and isinstance(embedder, ProfileEmbedder):
             _check_same(path, embedder.encoder_info, _info(encoder))
         vocab = {field: tuple(values) for field, values in about["vocab"].items()}
+        if not np.isfinite(vectors_PM).all():
+            raise CumaError(f"{path} holds vectors that are not finite; the run's profile table is damaged")
         return cls(vectors_PM, vocab, codes_PF, embedder)
 
 
@@ -181,7 +183,8 @@ def encode_cached(
     The encoder's weights are let go afterwards: with a cached result they are not read at all.
     """
     settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
-    key = content_key(json.dumps([settings, list(texts)]))
+    # The tokens, too: a backbone may have been given another tokenizer.
+    key = content_key(json.dumps([settings, list(texts), [encoder.tokenize(text) for text in texts]]))
     path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
     cached = cached_array(path, (len(texts), encoder.width)) if process_index() == 0 else None
     # Encoding with the base takes all processes, so that process 0 alone says whether there is any.

@@ -135,7 +135,7 @@ def build_run(
 
     model = config.model.tokenizer
     token_files = resolve(model, "", cache, weights=False) if model else files
-    tokenizer = load_tokenizer(token_files)
+    tokenizer = load_tokenizer(token_files, model=files)
     if tokenizer.vocab_size > shape.vocab:
         raise CumaError(
             f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens but the model {config.model.source} has "

@@ -14,6 +14,8 @@ import numpy as np
 from cuma_jax.config import Config, to_dict
 from cuma_jax.hub.model_files import ModelFiles, resolve
 from cuma_jax.interop.formats.official_config import CONFIG_FILE as OFFICIAL_FILE
+from cuma_jax.interop.formats.official_config import OfficialConfig, base_difference
+from cuma_jax.interop.formats.official_config import read_config as read_official_config
 from cuma_jax.interop.formats.official_fields import Fields, differences, run_fields, training_fields
 from cuma_jax.interop.formats.official_folder import Official, read_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tree
@@ -97,9 +99,8 @@ def _read(config: Config, files: ModelFiles, shape: DecoderConfig) -> Official |
     """The adapters of either kind, their base and settings checked."""
     folder = pathlib.Path(config.adapter.init_from).expanduser()
     if (folder / OFFICIAL_FILE).is_file():
-        official = read_official(folder, shape, config.model.source)
-        _check_settings(config, run_fields(official.config, shape, str(folder)), shape, folder)
-        return official
+        _check_official(config, read_official_config(folder), shape, folder)
+        return read_official(folder, shape, config.model.source)
     if not (folder / CONFIG_FILE).is_file():
         raise CumaError(
             f"config field {_FIELD} is {config.adapter.init_from!r}: no adapter there. It must be a folder in the "
@@ -113,6 +114,28 @@ def _read(config: Config, files: ModelFiles, shape: DecoderConfig) -> Official |
             f"{here[:12]}); use the model.source of that run"
         )
     return saved
+
+
+def _check_official(config: Config, there: OfficialConfig, shape: DecoderConfig, folder: pathlib.Path) -> None:
+    """Checks base and settings, all in one message: each of them costs a start."""
+    other = base_difference(there, shape, config.model.source)
+    try:
+        flags = differences(config, run_fields(there, shape, str(folder)), shape)
+    except CumaError:
+        if not other:
+            raise
+        flags = []  # its layers are not this base's
+    if other:
+        flags = [flag for flag in flags if not flag.startswith("--adapter.layers ") or flag.endswith(" 0")]
+    parts, width = [f"{folder} {other}"] if other else [], there.demographic_embed_dim
+    if flags:
+        routers = f" (its routers read profile vectors of width {width}, demographic_embed_dim)" if width else ""
+        parts.append(
+            f"the adapters in {folder} were trained with other settings than this run's{routers}; to start from them, "
+            f"add: {' '.join(flags)}"
+        )
+    if parts:
+        raise CumaError(f"config field {_FIELD}: {'. And '.join(parts)}")
 
 
 def _run_settings(config: Config, there: Config) -> Fields:

@@ -24,7 +24,7 @@ def rows_of(run: Run, split: str) -> Batcher:
 def total_steps(run: Run, batcher: Batcher) -> int:
     """`train.steps`, or as many as `train.epochs` passes over the rows need; 0 where nothing is trained."""
     train, size = run.config.train, run.objective.rows_per_step(run.config)
-    if run.config.adapter.kind == "none":
+    if run.config.adapter.kind == "none" or not (train.steps or train.epochs):
         return 0
     exact = run.config.data.order == "epochs"
     one_pass = epoch_steps(batcher, size) if exact else len(batcher) / size

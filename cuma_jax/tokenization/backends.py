@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuma_jax.hub.model_files import ModelFiles
+from cuma_jax.hub.schema import ID, IDS, TEXT, TEXTS, check_fields
 from cuma_jax.runtime.errors import CumaError
 
 CHATML = (
@@ -26,7 +27,17 @@ PRE_TOKENIZERS: dict[str, tuple[str, bool, bool]] = {
     "llama-bpe": (_CONTRACTIONS + r"|\p{N}{1,3}" + _TAIL, True, False),
 }
 _CONTROL, _USER_DEFINED = 3, 4  # gguf.TokenType
-_ROLES = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding"}
+_ROLES = {
+    "bos_token": "tokenizer.ggml.bos_token_id",
+    "eos_token": "tokenizer.ggml.eos_token_id",
+    "pad_token": "tokenizer.ggml.padding_token_id",
+}
+_GGUF_LISTS = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "tokenizer.ggml.merges")
+_GGUF = {
+    "tokenizer.ggml.tokens": TEXTS, "tokenizer.ggml.merges": TEXTS, "tokenizer.chat_template": TEXT,
+    "tokenizer.ggml.pre": TEXT, "tokenizer.ggml.token_type": IDS, **dict.fromkeys(_ROLES.values(), ID),
+}  # fmt: skip
+_AGAIN = "fetch the file again, or give another tokenizer with --model.tokenizer"
 
 
 def load_backend(files: ModelFiles) -> Any:
@@ -45,14 +56,25 @@ def load_backend(files: ModelFiles) -> Any:
 
 
 def _folder_backend(folder: Path, name: str) -> Any:
+    import tokenizers
     import transformers
 
     if not any((folder / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise CumaError(f"{name}: {folder} has no tokenizer.json; fetch it, or give another --model.tokenizer")
     try:
+        if (folder / "tokenizer.json").is_file():
+            # Of the settings beside it, the template and the names of special tokens. A class that is named there, or
+            # that goes with the model's type, may build another tokenizer than the file holds.
+            own = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+            said = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+            for i, token in sorted(said.added_tokens_decoder.items()):
+                if own.token_to_id(token.content) is None and own.get_vocab_size() == i:
+                    own.add_tokens([token])
+            return _wrap(own, said.chat_template, **said.special_tokens_map)
         backend = transformers.AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except Exception as error:  # tokenizers raises bare Exception on a broken file
-        raise CumaError(f"{name}: the tokenizer in {folder} could not be read ({error})") from error
+        reason = str(error) or type(error).__name__
+        raise CumaError(f"{name}: the tokenizer in {folder} could not be read ({reason}); fetch it again") from error
     if not backend.is_fast:
         raise CumaError(f"{name}: the tokenizer in {folder} has no fast form (tokenizer.json); convert it first")
     return backend
@@ -84,17 +106,27 @@ def _gguf_backend(path: Path, name: str) -> Any:
     from cuma_jax.hub.gguf import read_tokenizer
 
     fields = read_tokenizer(path)
+    check_fields({key: value for key, value in fields.items() if key in _GGUF}, _GGUF, name, _AGAIN, _AGAIN)
     model, pre = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
     if model != "gpt2" or pre not in PRE_TOKENIZERS:
         raise CumaError(
             f"{name}: the GGUF tokenizer (model {model!r}, pre-tokenizer {pre!r}) cannot be rebuilt; known are gpt2 "
             f"with {', '.join(PRE_TOKENIZERS)}. Give a Hugging Face folder or hub name with --model.tokenizer"
         )
-    tokens, types = fields["tokenizer.ggml.tokens"], fields["tokenizer.ggml.token_type"]
-    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    regex, ignore_merges, nfc = PRE_TOKENIZERS[pre]
+    if missing := [key for key in _GGUF_LISTS if key not in fields]:
+        raise CumaError(f"{name}: the GGUF metadata lacks {', '.join(missing)}; {_AGAIN}")
+    tokens, types, merges = (fields[key] for key in _GGUF_LISTS)
+    merges = [tuple(merge.split(" ")) for merge in merges]
+    ids = {role: fields[key] for role, key in _ROLES.items() if key in fields}
     vocab = {token: i for i, token in enumerate(tokens)}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
+    agree = len(types) == len(tokens) == len(vocab) and all(len(pair) == 2 for pair in merges)
+    if not agree or max(ids.values(), default=0) >= len(tokens):
+        raise CumaError(f"{name}: the GGUF tokenizer's lists of tokens, types, merges and ids do not agree; {_AGAIN}")
+    regex, ignore_merges, nfc = PRE_TOKENIZERS[pre]
+    try:
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CumaError(f"{name}: the GGUF tokenizer cannot be rebuilt ({error}); {_AGAIN}") from None
     if nfc:
         tokenizer.normalizer = tokenizers.normalizers.NFC()
     first = (
@@ -113,6 +145,5 @@ def _gguf_backend(path: Path, name: str) -> Any:
             if kind in (_CONTROL, _USER_DEFINED)
         ]
     )
-    ids = {role: fields.get(f"tokenizer.ggml.{key}_token_id") for role, key in _ROLES.items()}
-    special = {role: tokens[i] for role, i in ids.items() if i is not None}
+    special = {role: tokens[i] for role, i in ids.items()}
     return _wrap(tokenizer, fields.get("tokenizer.chat_template"), **special)

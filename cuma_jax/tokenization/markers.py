@@ -26,6 +26,10 @@ class Markers:
         # The longest first: what is found is then a whole marker.
         self._pattern = re.compile("|".join(map(re.escape, sorted(markers, key=lambda m: (-len(m), m)))))
 
+    def split(self, text: str) -> list[str]:
+        """The lines of `text`, parted at markers too, without these."""
+        return self._pattern.sub("\n", text).splitlines()
+
     def neutralise(self, text: str) -> str:
         """`text` with a space inside every marker, `<|im_end|>` as `< |im_end|>`; other text is unchanged.
 

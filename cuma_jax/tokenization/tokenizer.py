@@ -6,72 +6,73 @@ system message included.
 
 import bisect
 import itertools
-import json
 import string
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cuma_jax.hub.end_tokens import end_token_ids
 from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.tokenization.backends import load_backend
+from cuma_jax.tokenization.chat_template import ChatTemplate, Message, choose_template
 from cuma_jax.tokenization.markers import Markers, break_up
-
-Message = dict[str, str]
-"""One turn: `role` (system, user or assistant) and `content`."""
 
 _CHUNK = 4096  # texts tokenised at once
 _PROBE = "Zebra"
 """An answer that no template contains; what follows it is how a template ends a turn."""
 
-_DATES = (
-    "{% macro strftime_now(form) %}{{ form | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July')"
-    " | replace('%m', '07') | replace('%Y', '2024') }}{% endmacro %}"
-)
-"""Today, to templates that write a date: always Llama 3.1's default, or a prompt would change from day to day."""
-
 
 class Tokenizer:
     """Text to token ids and back, with the model's chat template.
 
-    `end_of_turn_id` is the special token that ends an assistant turn; `vocab_size` takes in added tokens; lengths mask
-    `pad_id`, so any id would do.
+    `end_of_turn_id` is the special token that ends an assistant turn, `end_ids` are all that end a reply; `vocab_size`
+    takes in added tokens; lengths mask `pad_id`, so any id would do.
     """
 
-    def __init__(self, backend: Any, name: str, chat: bool = True):
+    def __init__(self, backend: Any, name: str, chat: bool = True, ends: Iterable[int] = ()):
         """Wraps a transformers tokenizer; `chat` False is for text encoders, which need no chat template.
+
+        `ends`: ids that end a reply beside the end of a turn.
 
         Raises:
             CumaError: no chat template, or a template that ends a turn without a special token.
         """
         self.name, self._backend = name, backend
-        if chat and not backend.chat_template:
+        template = choose_template(backend.chat_template, name) if chat else None
+        if chat and template is None:
             raise CumaError(
                 f"tokenizer {name} has no chat template; use an instruction-tuned model, or give the tokenizer of one "
                 "with --model.tokenizer"
             )
-        if isinstance(backend.chat_template, str) and "strftime_now" in backend.chat_template.removeprefix(_DATES):
-            backend.chat_template = _DATES + backend.chat_template.removeprefix(_DATES)
         self.vocab_size: int = len(backend)
         added = backend.added_tokens_decoder
         # Some tokenizers add runs of spaces as tokens: those are text, and no text is special to them.
         self._marker_ids = {i for i, token in added.items() if token.content.strip()}
         self._added = tuple(sorted(added[i].content for i in self._marker_ids))
         self._markers = Markers(self._added)
+        self._template: ChatTemplate | None = None
+        if template is not None:
+            self._template = ChatTemplate(backend, template, name)
         self._letter_ids: dict[tuple[int, str], list[int]] = {}
         # A token may also be found in the text as the tokenizer normalises it (lower case, NFKC).
         self._normalises = backend.backend_tokenizer.normalizer is not None and any(
             added[i].normalized for i in self._marker_ids
         )
         self.end_of_turn_id: int = self._find_end_of_turn() if chat else int(backend.eos_token_id or 0)
+        self.end_ids = tuple(dict.fromkeys((self.end_of_turn_id, *ends)))
+        if self._template is not None:
+            self._markers = Markers((*self._added, *self._template.plain_words(self._markers)))
         self.pad_id: int = self.end_of_turn_id if backend.pad_token_id is None else int(backend.pad_token_id)
 
     @property
     def fingerprint(self) -> str:
         """A key of all that decides how a chat is rendered and tokenised."""
-        return content_key(self._backend.backend_tokenizer.to_str(), json.dumps(self._backend.chat_template))
+        chat = self._template
+        rendering = () if chat is None else (chat.text, chat.sample)
+        return content_key(self._backend.backend_tokenizer.to_str(), *rendering)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`; nothing is added, and special tokens written in the text become their ids."""
@@ -107,23 +108,18 @@ class Tokenizer:
         return text
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> str:
-        """The chat as the model's template writes it (thinking switched off, where the template knows it).
+        """The chat as the model's template writes it, without a thought before the reply.
 
         Contents are neutralised first: the markers in the result are the template's own.
 
         Raises:
-            CumaError: the template refuses these messages.
+            CumaError: the template refuses these messages, or leaves one out.
         """
-        import jinja2
-
+        assert self._template is not None, "a text encoder's tokenizer renders no chats"
         safe = [message | {"content": self.neutralise(message["content"])} for message in messages]
-        try:
-            return self._backend.apply_chat_template(
-                safe, tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-            )
-        except jinja2.TemplateError as error:
-            roles = ", ".join(message["role"] for message in messages)
-            raise CumaError(f"the chat template of {self.name} refuses the turns ({roles}): {error}") from error
+        text = self._template.render(safe, add_generation_prompt)
+        self._template.check(safe, text)
+        return text
 
     def encode_chat(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> list[int]:
         """Token ids of the rendered chat."""
@@ -243,10 +239,12 @@ class Tokenizer:
         )
 
 
-def load_tokenizer(files: ModelFiles, chat: bool = True) -> Tokenizer:
+def load_tokenizer(files: ModelFiles, chat: bool = True, model: ModelFiles | None = None) -> Tokenizer:
     """The tokenizer of a model; `chat` False accepts one without a chat template (for text encoders).
+
+    `model` says which tokens end a reply, where its files are not those of the tokenizer.
 
     Raises:
         CumaError: tokenizer files missing or unreadable, an unknown GGUF pre-tokenizer, or no chat template.
     """
-    return Tokenizer(load_backend(files), files.source, chat)
+    return Tokenizer(load_backend(files), files.source, chat, end_token_ids(model or files) if chat else ())

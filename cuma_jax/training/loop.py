@@ -114,7 +114,8 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
     log = MetricsLog(folder, config.run, writes)
     progress = Progress(trainer.total, start, max(trainer.total // PLAIN_LINES, 1), writes)
     if not trainer.total:
-        progress.say("adapter.kind is none: no steps are trained, the model is scored as it is")
+        why = "adapter.kind is none" if config.adapter.kind == "none" else "train.steps and train.epochs are 0"
+        progress.say(f"{why}: no steps are trained, the model is scored as it is")
     elif start == trainer.total:
         progress.say(f"{folder} is trained already ({start} steps); to train anew, delete it or give another --run.dir")
     elif start:

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cuma_jax.generation.personas import known_fields, parse_persona
-from cuma_jax.generation.prompt_files import prompt_request, read_prompts
+from cuma_jax.generation.prompt_files import prompt_request, read_prompts, text_lines
 from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles
@@ -51,6 +52,17 @@ def test_a_bad_line_is_named(tmp_path, line, message):
     path.write_text(f'"good"\n{line}\n')
     with pytest.raises(CumaError, match=message):
         read_prompts(path)
+
+
+def test_lines_are_those_that_an_editor_shows(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_bytes("\ufeffone\r\ntwo\u2028half\x0b\x85\rthree".encode())
+    assert text_lines(path, "--file") == ["one", "two\u2028half\x0b\x85", "three"]
+    path.write_bytes("one\nPerú".encode("latin-1"))
+    with pytest.raises(CumaError, match=r"--file .*lines\.txt is not UTF-8 text \(line 2\); save it as UTF-8"):
+        text_lines(path, "--file")
+    with pytest.raises(CumaError, match=r"--file /dev/zero is larger than 64 MiB"):
+        text_lines(Path("/dev/zero"), "--file")
 
 
 def test_bad_files_and_empty_prompts_are_one_message(tmp_path):

@@ -1,10 +1,14 @@
 """GGUF: dequantised values, undone rope permutation, and the real SmolLM2."""
 
+import struct
+import sys
+
 import gguf
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gguf.scripts import gguf_new_metadata
 from loading import load
 
 from cuma_jax.hub.gguf import open_gguf
@@ -124,6 +128,70 @@ def test_truncated_and_foreign_files_are_named(tmp_path):
     files.path.write_bytes(b"PK" + whole)
     with pytest.raises(CumaError, match="not a GGUF file"):
         decoder_config(files)
+
+
+def test_a_part_of_a_split_file_says_how_to_merge_it(tmp_path):
+    named = tmp_path / "my model-00002-of-00003.gguf"
+    writer = gguf.GGUFWriter(named, "llama")
+    writer.add_uint16("split.no", 1)
+    writer.add_uint16("split.count", 3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(
+        CumaError, match=r"is part 2 of 3 .*--merge '.*/my model-00001-of-00003.gguf' '.*/my model-merg"
+    ):
+        decoder_config(ModelFiles("gguf", named, str(named)))
+
+
+def test_a_key_that_is_not_known_is_refused_and_the_advice_works(tmp_path, monkeypatch):
+    begin = gguf.GGUFWriter.write_header_to_file
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            gguf.GGUFWriter,
+            "write_header_to_file",
+            lambda writer: [writer.add_float32("llama.strange", 0.5), begin(writer)],
+        )
+        files = write(tmp_path / "IN.gguf", gguf_tensors("llama"))
+    with pytest.raises(CumaError, match=r"llama.strange \(here 0.5\) is not known") as error:
+        decoder_config(files)
+    command = str(error.value).rpartition("without it: ")[2].split()
+    assert command[:4] == ["gguf-new-metadata", "--force", "--remove-metadata", "llama.strange"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", command)
+    gguf_new_metadata.main()
+    assert decoder_config(ModelFiles("gguf", tmp_path / "OUT.gguf", "OUT.gguf")).width == WIDTH
+
+
+def header(fields=(), tensors=b"", n_tensors=0):
+    """The bytes of a GGUF header: (key, type, packed value) of each field."""
+    parts = [b"GGUF", struct.pack("<IQQ", 3, n_tensors, len(fields))]
+    parts += [struct.pack("<Q", len(k)) + k.encode() + struct.pack("<I", kind) + value for k, kind, value in fields]
+    return b"".join(parts) + tensors
+
+
+NAMED = struct.pack("<Q", 1) + b"a"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (header([("general.alignment", 4, struct.pack("<I", 0))]), "general.alignment is 0"),
+        (header([("general.alignment", 8, NAMED)]), "general.alignment is 'a'"),
+        (header([("x", 4, b"\0" * 4), ("x", 4, b"\0" * 4)]), "x is there twice"),
+        (header([("x", 9, struct.pack("<IQ", 9, 1) * 100_000)]), "recursion"),
+        (header([("x", 9, struct.pack("<IQ", 8, 2**60))]), "cut off"),
+        (header([("x", 9, struct.pack("<IQ", 4, 2**62))]), "cut off"),
+        (header([("x", 99, b"")]), "99"),
+        (header(tensors=NAMED + struct.pack("<I", 2**31), n_tensors=1), "tensor a has 2147483648 axes"),
+        (header(tensors=NAMED + struct.pack("<IQIQ", 1, 2**63, 0, 0), n_tensors=1), "tensor a ends at"),
+        (header(n_tensors=2**60), "cut off"),
+    ],
+)
+def test_a_damaged_header_is_one_message(data, message, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(data + b"\0" * 8)
+    with pytest.raises(CumaError, match=rf"m\.gguf is truncated or not a GGUF file \(.*{message}"):
+        open_gguf(tmp_path / "m.gguf")
 
 
 def test_a_replaced_file_is_read_again(tmp_path):

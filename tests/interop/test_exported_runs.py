@@ -19,8 +19,9 @@ from cuma_jax.interop.formats.official_folder import read_official
 from cuma_jax.models.families import SHAPES
 from cuma_jax.run.folder import write_config
 from cuma_jax.run.init_adapters import check_start
+from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.training.loop import Trainer
+from cuma_jax.training.loop import Trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,14 @@ def test_the_official_format_and_back(runs, tmp_path, capsys, monkeypatch):
         check_start(config, tmp_path / "new")
         begun = Trainer(dataclasses.replace(run, config=config)).fresh().adapters
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(begun), jax.device_get(adapters))
+    # Without any training: its own checkpoint holds them as they are.
+    still = changed(config, train={"steps": 0})
+    trained = train(dataclasses.replace(run, config=still), tmp_path / "still")
+    saved = read_adapters(tmp_path / "still", find_step(tmp_path / "still", "last")[0])
+    assert (trained.finished, saved.step) == (True, 0)
+    jax.tree.map(np.testing.assert_array_equal, saved.adapters, jax.device_get(adapters))
+    with pytest.raises(CumaError, match=r"train\.steps is 0; it must be a positive number, or train\.epochs > 0"):
+        changed(still, adapter={"init_from": ""})
     with pytest.raises(CumaError, match=r"add: --adapter\.rank 4$"):
         check_start(changed(config, adapter={"rank": 8}), tmp_path / "new")
     with pytest.raises(CumaError, match="another base model"):
@@ -107,6 +116,7 @@ def test_one_adapter_a_profile_is_exact(method, sections, rank, runs, tmp_path, 
     assert "3 adapters of step 0" in text
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["gates"] == "exact"
+    assert (manifest["base_in_torch"], manifest["differs"], manifest["dtype"]) == (None, [], "float32")
     assert [p["rank"] for p in manifest["profiles"]] == [rank] * 3
     answers = [p["training_answers"] for p in manifest["profiles"]]
     assert answers == sorted(answers, reverse=True)
@@ -118,6 +128,24 @@ def test_one_adapter_a_profile_is_exact(method, sections, rank, runs, tmp_path, 
     for entry in manifest["profiles"]:
         settings = json.loads((tmp_path / "out" / entry["folder"] / "adapter_config.json").read_text())
         assert (settings["r"], settings["lora_alpha"], settings["layers_to_transform"]) == (rank, rank, [2, 3])
+
+
+@pytest.mark.slow
+def test_a_profile_in_other_capitals_is_the_same_adapter_and_an_unknown_one_is_said(
+    runs, tmp_path, capsys, monkeypatch
+):
+    run, _, folder = runs("cuma_profile")
+    monkeypatch.setattr(exporting_peft, "build_run", lambda config: run)
+    country = run.profiles.values(0)["country"]
+    people = tmp_path / "people.txt"
+    people.write_text(f"\ufeffcountry={country}\nCountry: {country.upper()}\ncountry={country}x\n", encoding="utf-8")
+    out, args = tmp_path / "out", ("--format", "peft", "--dtype", "bfloat16", "--profiles", str(people))
+    text = exported(folder, out, capsys, monkeypatch, *args)
+    one, two, three = ((out / f"profile_{n}" / "adapter_model.safetensors").read_bytes() for n in range(3))
+    assert one == two != three
+    assert f"line 3: nobody in the data has country '{country}x'; it is read as text (known: {country}" in text
+    assert "it is not the run's function exactly: rounding moved its numbers by up to 0.00" in text
+    assert "rounding" in json.loads((out / "manifest.json").read_text())["differs"][0]
 
 
 @pytest.mark.slow
@@ -134,6 +162,9 @@ def test_full_cuma_is_averaged_and_says_how_far_off_it_is(runs, tmp_path, capsys
     assert 1 <= report["overall"]["pairs"] <= 2
     assert 0 < report["overall"]["kl_mean"] < 1
     assert "all pairs" in text
+    (tmp_path / "people.txt").write_bytes("country=Perú\n".encode("latin-1"))
+    with pytest.raises(CumaError, match=r"--profiles .*people\.txt is not UTF-8 text \(line 1\)"):
+        exported(folder, tmp_path / "other", capsys, monkeypatch, *args)
     (tmp_path / "people.txt").write_text("country=Nowhere\n")
     with pytest.raises(CumaError, match="nobody like"):
         exported(folder, tmp_path / "other", capsys, monkeypatch, *args)
@@ -204,3 +235,18 @@ def test_init_from_says_what_it_is_not(tmp_path):
     assert SHAPES["tiny"].width == 32
     with pytest.raises(CumaError, match="another base: its hidden_size is 64"):
         check_start(debug("reference", adapter={"init_from": str(golden)}), tmp_path / "run")
+
+
+def test_all_that_an_official_adapter_asks_for_is_one_message(tmp_path):
+    golden = ROOT / "tests" / "golden" / "reference" / "adapter_qwen3_r8_script"
+    flags = "--adapter.rank 8 --adapter.shared_a --adapter.layers 0 --router.gate double_softmax"
+    start, width = {"init_from": str(golden)}, r"profile vectors of width 32, demographic_embed_dim\)"
+    with pytest.raises(
+        CumaError, match=rf"another base: .*\(base_qwen3\) as model.source\. And .*{width}.*add: {flags}$"
+    ):
+        check_start(debug("cuma", adapter=start), tmp_path / "run")
+    base = {"source": str(golden.parent / "base_qwen3")}
+    with pytest.raises(CumaError, match=rf"^config field adapter.init_from: the adapters in .*{width}.*add: {flags}$"):
+        check_start(debug("cuma", adapter=start, model=base), tmp_path / "run")
+    followed = start | {"rank": 8, "shared_a": True, "layers": 0}
+    check_start(debug("cuma", adapter=followed, model=base, router={"gate": "double_softmax"}), tmp_path / "run")

@@ -166,7 +166,7 @@ def test_bfloat16_is_read_and_written_bit_for_bit(folder, tmp_path):
 
 
 def test_absent_fields_take_the_official_defaults_and_what_is_no_config_is_named(folder):
-    for text, message in (("{", "not valid JSON"), ("[1]", "not the config of a CuMA adapter")):
+    for text, message in (("{", "not valid JSON"), ("[1]", "holds a list, and must hold an object")):
         (folder / CONFIG).write_text(text)
         with pytest.raises(CumaError, match=message):
             read(folder)

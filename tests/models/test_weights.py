@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 
 import jax
 import jax.numpy as jnp
@@ -118,6 +119,44 @@ def test_names_without_the_model_prefix_buffers_and_a_tied_head_are_understood(t
         jax.tree.map(np.testing.assert_array_equal, params, expected_tree(tensors, 4))
     with pytest.raises(CumaError, match=r"missing: lm_head\.weight"):
         load(write(tmp_path / "m", tensors, HF_CONFIG | {"tie_word_embeddings": False}))
+
+
+def test_a_head_of_its_own_in_a_tied_model_is_an_error_and_following_it_works(tmp_path):
+    tensors = hf_tensors()
+    head = np.random.default_rng(1).standard_normal((320, 32)).astype(np.float32)
+    for other in (head, head[:300]):
+        with pytest.raises(CumaError, match=r"another one, lm_head.*write false for tie_word_embeddings"):
+            load(write(tmp_path / "m", tensors | {"lm_head.weight": other}))
+    untied = write(tmp_path / "m", tensors | {"lm_head.weight": head}, HF_CONFIG | {"tie_word_embeddings": False})
+    np.testing.assert_array_equal(load(untied)[1]["unembed"], head)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": ["32"]}, "truncated or not a safetensors file"),
+        ({"shape": [-32]}, "truncated or not a safetensors file"),
+        ({"shape": [2**62, 2**62]}, "truncated or not a safetensors file"),
+        ({"shape": [1] * 1000 + [32]}, "model.norm.weight has 1001 axes"),
+        ({"dtype": "F8_E4M3", "shape": [128]}, "model.norm.weight is F8_E4M3; supported are F64"),
+        ({"dtype": "none"}, "truncated or not a safetensors file"),
+        (b"[" * 100_000, "truncated or not a safetensors file"),
+        (b'{"a":' * 100_000, "truncated or not a safetensors file"),
+    ],
+)
+def test_a_damaged_header_is_one_message(tmp_path, change, message):
+    files = write(tmp_path / "m", hf_tensors())
+    path = files.path / "model.safetensors"
+    whole = path.read_bytes()
+    length = struct.unpack("<Q", whole[:8])[0]
+    header = json.loads(whole[8 : 8 + length])
+    if isinstance(change, dict):
+        header["model.norm.weight"].update(change)
+        change = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(change)) + change + whole[8 + length :])
+    for reads in (load, fingerprint):
+        with pytest.raises(CumaError, match=message):
+            reads(files)
 
 
 def test_missing_unexpected_and_misshapen_tensors_come_in_one_error(tmp_path):

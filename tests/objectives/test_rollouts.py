@@ -102,7 +102,7 @@ def test_an_option_is_its_letter_and_the_end_of_the_turn_and_nothing_else(run):
     prompts, end = rows_of(run, "train"), run.tokenizer.end_of_turn_id
     row = int(np.flatnonzero(prompts.rows.question_N == 1)[0])  # three options
     letter = {name: run.tokenizer.encode(name)[0] for name in "ABCD"}
-    assert [prompts.option(row, [letter[x], end], end) for x in "ABC"] == [0, 1, 2]
+    assert [prompts.option(row, [letter[x], end], (end,)) for x in "ABC"] == [0, 1, 2]
     for wrong in (
         [letter["D"], end],
         [letter["A"]],
@@ -110,7 +110,7 @@ def test_an_option_is_its_letter_and_the_end_of_the_turn_and_nothing_else(run):
         [letter["A"], letter["A"], end],
         [letter["A"], letter["B"]],
     ):
-        assert prompts.option(row, wrong, end) == -1
+        assert prompts.option(row, wrong, (end,)) == -1
 
 
 def test_groups_that_only_fill_a_step_up_are_not_written(rollouts, written, run):

@@ -110,6 +110,22 @@ def test_truncated_or_absent_files_say_so(folder):
     weights.unlink()
     with pytest.raises(CumaError, match="does not exist"):
         load_bert(folder, config)
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "hidden_act": "relu"}))
-    with pytest.raises(CumaError, match="hidden_act is 'relu'"):
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_act": "relu"}, r"hidden_act is 'relu'; it must be \"gelu\": any other .*another profile\.encoder"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it must be a whole number of 1 or more"),
+        ({"hidden_size": "16"}, "hidden_size is '16'; it must be a whole number"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        ({"embedding_size": 8}, r"embedding_size \(here 8\) is not known.*take it out of config\.json"),
+        ({"model_type": "roberta"}, "model_type is 'roberta', not 'bert'"),
+        ({"vocab_size": None}, "lacks vocab_size"),
+    ],
+)
+def test_another_kind_of_bert_is_named(folder, change, message):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CumaError, match=message):
         bert_config(folder)

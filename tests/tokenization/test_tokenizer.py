@@ -46,15 +46,15 @@ def write_folder(folder, template=CHATML, vocab=None, **config):
     return ModelFiles("hf", folder, str(folder))
 
 
-def write_gguf(path, pre="smollm", model="gpt2", template=CHATML):
+def write_gguf(path, pre="smollm", model="gpt2", template=CHATML, merges=MERGES, eos=2, types=None):
     writer = gguf.GGUFWriter(path, "llama")
     tokens = list(byte_vocab())
     writer.add_tokenizer_model(model)
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types([gguf.TokenType.CONTROL] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS)))
-    writer.add_token_merges(MERGES)
-    writer.add_eos_token_id(2)
+    writer.add_token_types(types or [gguf.TokenType.CONTROL] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS)))
+    writer.add_token_merges(merges)
+    writer.add_eos_token_id(eos)
     if template:
         writer.add_chat_template(template)
     writer.add_tensor("token_embd.weight", np.zeros((1, 32), np.float32))
@@ -103,6 +103,35 @@ def test_an_unknown_gguf_tokenizer_is_refused_with_a_way_on(tmp_path):
         files = write_gguf(tmp_path / f"{pre}.gguf", pre, model)
         with pytest.raises(CumaError, match=rf"'{model}'.*'{pre}'.*smollm, qwen2, llama-bpe.*--model\.tokenizer"):
             load_tokenizer(files)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"merges": ["ab"]}, "do not agree"),
+        ({"merges": ["zz yy"]}, "cannot be rebuilt .*zz"),
+        ({"eos": 10**6}, "do not agree"),
+        ({"types": [1, 2]}, "do not agree"),
+        ({"types": [1.5] * 267}, "token_type is .* must be a token id or a list"),
+        ({"template": 3}, "chat_template is 3; it must be a text"),
+    ],
+)
+def test_a_damaged_gguf_tokenizer_is_one_message(damage, message, tmp_path, monkeypatch):
+    if "template" in damage:
+        monkeypatch.setattr(
+            gguf.GGUFWriter, "add_chat_template", lambda w, t: w.add_int32("tokenizer.chat_template", t)
+        )
+    with pytest.raises(CumaError, match=rf"{message}.*--model\.tokenizer"):
+        load_tokenizer(write_gguf(tmp_path / "m.gguf", **damage))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "[" * 100_000, "\0"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json"])
+def test_a_damaged_file_of_a_folder_is_one_message(name, text, tmp_path):
+    files = write_folder(tmp_path / "hf")
+    (files.path / name).write_text(text)
+    with pytest.raises(CumaError, match="fetch it again"):
+        load_tokenizer(files)
 
 
 def test_a_missing_chat_template_is_an_error_except_for_encoders(tmp_path):

@@ -81,7 +81,7 @@ def table(entries: list[dict[str, Any]]) -> str:
     """The comparison as lines to print: the profiles that are furthest off, and all together."""
     done = sorted((e for e in entries if e.get("parity")), key=lambda e: -e["parity"]["kl_mean"])
     if not done:
-        return "no exported adapter was compared with the run: there are no survey questions to ask"
+        return "no exported adapter was compared with the run: none is of a profile that the data have answers of"
     lines = [f"{'KL mean':>10} {'KL max':>10} {'n':>5}  profile (nats; the {min(len(done), 10)} furthest off)"]
     for e in done[:10]:
         p = e["parity"]

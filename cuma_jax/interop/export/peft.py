@@ -9,12 +9,19 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.hub.model_files import resolve
+from cuma_jax.interop.export.base_model import BaseModel, base_model
 from cuma_jax.interop.export.gates import averaged_gates, profile_gates
 from cuma_jax.interop.export.parity import Parity, table, write_report
 from cuma_jax.interop.export.peft_adapters import dora_adapter, folded_adapter, plain_adapter
-from cuma_jax.interop.export.profile_selection import SelectedProfile, calibration_questions, select_profiles
+from cuma_jax.interop.export.profile_selection import (
+    SelectedProfile,
+    calibration_questions,
+    profile_lines,
+    select_profiles,
+)
 from cuma_jax.interop.formats.peft_folder import PeftAdapter, write_peft
 from cuma_jax.models.families import decoder_config
+from cuma_jax.models.weights import fingerprint
 from cuma_jax.run.build import build_run
 from cuma_jax.run.saved_adapters import SavedAdapters, find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
@@ -65,30 +72,49 @@ def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, ou
     A `CumaError` where PEFT cannot hold this run, it has no checkpoint, or profiles are not there.
     """
     check_peft(config)
+    profile_lines(options.profiles)  # a file that cannot be read is found before the model is
     saved = read_adapters(folder, find_step(folder, options.checkpoint)[0])
+    files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
+    if saved.base != (here := fingerprint(files)):
+        raise CumaError(
+            f"the checkpoint was trained on another base model (fingerprint {saved.base[:12]}) than model.source "
+            f"{config.model.source} is now ({here[:12]})"
+        )
     if config.router.inputs != "none":
         return _export_profiles(config, saved, options, out)
     if config.adapter.kind == "dora":
         run = build_run(config)
         adapter = dora_adapter(saved.adapters, config.adapter, run.base, run.decoder_config.layers)
     else:
-        files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
         adapter = plain_adapter(saved.adapters, config.adapter, decoder_config(files).layers)
-    atomic_write(out, lambda part: write_peft(part, adapter, config.model.source, options.dtype))
-    what = "DoRA" if adapter.magnitudes else "LoRA"
-    return [
-        f"one {what} adapter of rank {adapter.rank}, step {saved.step}, {options.dtype}; the same function, exactly"
-    ]
+    adapter, rounding = adapter.stored(options.dtype)
+    base = base_model(config, files, rounding)
+
+    def write(part: pathlib.Path) -> None:
+        write_peft(part, adapter, base.name, options.dtype)
+        _write_manifest(part, _about(config, saved, base, options), {"rank": adapter.rank})
+
+    atomic_write(out, write)
+    what = f"one {'DoRA' if adapter.magnitudes else 'LoRA'} adapter of rank {adapter.rank}, step {saved.step}"
+    same = "" if base.differs or not base.load else "; the same function, exactly"
+    return [f"{what}, {options.dtype}{same}", *base.lines()]
+
+
+def _about(config: Config, saved: SavedAdapters, base: BaseModel, options: ExportOptions) -> dict[str, Any]:
+    return {
+        "base_model": base.name, "base_in_torch": base.load or None, "differs": list(base.differs),
+        "dtype": options.dtype, "run": config.name, "step": saved.step,
+    }  # fmt: skip
+
+
+def _write_manifest(folder: pathlib.Path, about: dict[str, Any], more: dict[str, Any]) -> None:
+    text = json.dumps(about | more, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path) -> list[str]:
     reads_text = "hidden" in config.router.inputs
     run = build_run(config)
-    if saved.base != run.fingerprint:
-        raise CumaError(
-            f"the checkpoint was trained on another base model (fingerprint {saved.base[:12]}) than model.source "
-            f"{run.config.model.source} is now ({run.fingerprint[:12]})"
-        )
     asks = isinstance(run.source, Survey)
     if reads_text and not asks:
         raise CumaError(
@@ -115,29 +141,32 @@ def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOption
     settings, layers = run.decoder.adapter, run.decoder_config.layers
     parity = Parity(run, on_devices) if questions else None
     entries: list[dict[str, Any]] = []
+    said: list[str] = []
 
     def write(part: pathlib.Path) -> None:
         part.mkdir()
         entries.clear()
+        moved = [0.0]
         for number, (profile, gate) in enumerate(zip(chosen, gates, strict=True)):
             adapter = folded_adapter(saved.adapters, settings, gate, layers)
             name = f"profile_{number:0{len(str(len(chosen)))}d}"
-            write_peft(part / name, adapter, config.model.source, options.dtype)
+            adapter, rounding = adapter.stored(options.dtype)
+            moved.append(rounding)
+            write_peft(part / name, adapter, base_model(config, run.files, 0).name, options.dtype)
             entries.append(_entry(name, profile, adapter, parity, questions))
-        about = {
-            "base_model": config.model.source,
-            "run": config.name,
-            "step": saved.step,
-            "gates": "averaged over training prompts" if reads_text else "exact",
+        base = base_model(config, run.files, max(moved))
+        said[:] = base.lines()
+        about = _about(config, saved, base, options) | {
+            "gates": "averaged over training prompts" if reads_text else "exact"
         }
-        manifest = {**about, "profiles": [{k: v for k, v in e.items() if k != "parity"} for e in entries]}
-        (part / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_manifest(part, about, {"profiles": [{k: v for k, v in e.items() if k != "parity"} for e in entries]})
         counts = {"calibration_questions_at_most": options.questions} if reads_text else {}
         write_report(part, {**about, **counts}, entries)
 
     atomic_write(out, write)
     trained = len(set(run.profiles.profile_R[run.units.person_N[run.mask("train")]].tolist()))
     lines = [f"{len(chosen)} adapters of step {saved.step} (training has {trained:,} profiles); {MANIFEST} says whose"]
+    lines += [*said, *dict.fromkeys(note for profile in chosen for note in profile.notes)]
     if not options.profiles and trained > len(chosen):
         lines.append("these are the most frequent ones; --profiles N, all or FILE exports others")
     return [*lines, table(entries)]

@@ -8,10 +8,11 @@ import pathlib
 
 import numpy as np
 
-from cuma_jax.profile_encoders.profile_embedders import completed
+from cuma_jax.generation.personas import parse_persona
+from cuma_jax.generation.prompt_files import text_lines
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.profiles import describe, parse_profile, profile_text
+from cuma_jax.surveys.profiles import profile_text
 
 MOST = 20
 """Profiles exported by default."""
@@ -25,6 +26,7 @@ class SelectedProfile:
     values: dict[str, str]
     text: str  # its sentence
     answers: int  # training answers (or conversations) of people with this profile
+    notes: tuple[str, ...] = ()  # what the user should know about it
 
 
 def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
@@ -44,28 +46,37 @@ def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
     return _from_file(run, pathlib.Path(wanted).expanduser(), count_P)
 
 
+def profile_lines(wanted: str) -> list[str]:
+    """The lines of the file that `--profiles` names; none where it names no file.
+
+    Raises:
+        CumaError: no such file, or one that cannot be read.
+    """
+    if not wanted or wanted.isdecimal() or wanted == "all":
+        return []
+    if not (path := pathlib.Path(wanted).expanduser()).exists():
+        raise CumaError(
+            f"--profiles {path}: no such file; give a number, all, or a file with one profile a line, such as "
+            "country=Chile, sex=female"
+        )
+    return text_lines(path, "--profiles")
+
+
 def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[SelectedProfile]:
     profiles, table = run.profiles, run.table
     assert table is not None
-    if not path.is_file():
-        raise CumaError(
-            f"--profiles {path}: no such file; give a number, all, or a file with one profile a line, such as "
-            f'"{profiles.fields[0]}=..."'
-        )
     rows = {key: row for row, key in enumerate(table.keys)}
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(profile_lines(str(path)), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            values = completed([parse_profile(line, profiles.fields)], profiles.fields, profiles.derived)[0]
+            persona = parse_persona(line, profiles, table)
         except CumaError as error:
             raise CumaError(f"--profiles {path}, line {number}: {error}") from None
-        row = rows.get(tuple(values.get(field) for field in profiles.fields), -1)
-        said = {field: value for field, value in values.items() if field not in profiles.derived}
-        found.append(
-            SelectedProfile(row, values, describe(said, profiles.sentence), int(count_P[row]) if row >= 0 else 0)
-        )
+        row = rows.get(tuple(persona.values.get(field) for field in profiles.fields), -1)
+        notes = tuple(f"line {number}: {note}" for note in persona.notes)
+        found.append(SelectedProfile(row, persona.values, persona.text, int(count_P[row]) if row >= 0 else 0, notes))
     if not found:
         raise CumaError(f"--profiles {path} holds no profile; write one a line")
     return found

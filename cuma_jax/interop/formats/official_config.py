@@ -5,12 +5,12 @@ that are absent their defaults; what it saves leaves `lambda_lm` out.
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 import typing
 from typing import Any
 
+from cuma_jax.hub.schema import read_json
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.runtime.errors import CumaError
 
@@ -72,14 +72,10 @@ class OfficialConfig:
 def read_config(folder: pathlib.Path) -> OfficialConfig:
     """The settings in a folder; a `CumaError` for no such file, no official config, an unknown field or a bad value."""
     path = folder / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CumaError(f"{path} does not exist; an adapter in the official format has it") from None
-    except ValueError as error:
-        raise CumaError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(values, dict) or values.get("peft_type", "CuMA") != "CuMA":
-        kind = values.get("peft_type") if isinstance(values, dict) else type(values).__name__
+    if not path.is_file():
+        raise CumaError(f"{path} does not exist; an adapter in the official format has it")
+    values = read_json(path)
+    if (kind := values.get("peft_type", "CuMA")) != "CuMA":
         raise CumaError(f"{path} is not the config of a CuMA adapter: peft_type is {kind!r}, it must be 'CuMA'")
     known = [field.name for field in dataclasses.fields(OfficialConfig)]
     if unknown := [name for name in values if name not in known]:
@@ -115,13 +111,13 @@ def _words(hint: Any) -> str:
 
 def _check_values(path: pathlib.Path, config: OfficialConfig) -> None:
     for ok, name, allowed in (
-        (config.lora_r > 0, "lora_r", "positive"),
+        (0 < config.lora_r <= 10**5, "lora_r", "1 to 100000"),
         (config.lora_alpha > 0, "lora_alpha", "positive"),
-        (config.num_experts > 1, "num_experts", "at least 2 (one expert is plain LoRA, which is not this format)"),
+        (1 < config.num_experts <= 1000, "num_experts", "2 to 1000 (one expert is plain LoRA, not this format)"),
         (0 < config.top_k <= config.num_experts, "top_k", f"1 to num_experts, which is {config.num_experts}"),
-        (config.demographic_embed_dim >= 0, "demographic_embed_dim", "0 or more"),
-        (config.router_hidden_dim > 0, "router_hidden_dim", "positive"),
-        (config.num_router_mlp_layers > 0, "num_router_mlp_layers", "positive"),
+        (0 <= config.demographic_embed_dim <= 10**6, "demographic_embed_dim", "0 to 1000000"),
+        (0 < config.router_hidden_dim <= 10**6, "router_hidden_dim", "1 to 1000000"),
+        (0 < config.num_router_mlp_layers <= 100, "num_router_mlp_layers", "1 to 100"),
         (0 <= config.dropout < 1, "dropout", "at least 0 and below 1"),
         (config.lambda_lm > 0, "lambda_lm", "positive"),
         (config.lambda_auxiliary >= 0, "lambda_auxiliary", "0 or more"),
@@ -162,22 +158,25 @@ def adapted_layers(config: OfficialConfig, shape: DecoderConfig, where: str) -> 
     return found[first], shape.layers - first
 
 
-def check_base(config: OfficialConfig, shape: DecoderConfig, source: str, where: str) -> None:
-    """A `CumaError` unless the adapter was trained on this base, as far as its config says: family, width and name."""
+def base_difference(config: OfficialConfig, shape: DecoderConfig, source: str) -> str:
+    """How this base is another one than the adapter's, as far as its config says (family, width, name), and what to do;
+    empty where it is not."""
     for name, there, here in (
         ("model_type", config.model_type, shape.family),
         ("hidden_size", config.hidden_size, shape.width),
     ):
         if there is not None and there != here:
-            raise CumaError(
-                f"{where} belongs to another base: its {name} is {there}, that of model.source {source} is {here}; "
-                f"give the base it was trained on{f' ({config.base_model})' if config.base_model else ''}"
+            whose = f" ({config.base_model})" if config.base_model else ""
+            return (
+                f"belongs to another base: its {name} is {there}, that of model.source {source} is {here}; give the "
+                f"base it was trained on{whose} as model.source"
             )
     if config.base_model and not _same_name(config.base_model, source):
-        raise CumaError(
-            f"{where} belongs to the base {config.base_model!r}, but model.source is {source!r}; give that base. If "
-            f"the two are the same model under two names, write {source!r} as base_model in {CONFIG_FILE}"
+        return (
+            f"belongs to the base {config.base_model!r}, but model.source is {source!r}; give that base. If the two "
+            f"are the same model under two names, write {source!r} as base_model in {CONFIG_FILE}"
         )
+    return ""
 
 
 def _same_name(one: str, two: str) -> bool:

@@ -12,10 +12,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import safetensors
 from safetensors.numpy import save
 
-from cuma_jax.interop.formats.official_config import CONFIG_FILE, OfficialConfig, check_base, read_config
+from cuma_jax.hub.safetensors_files import open_safetensors
+from cuma_jax.interop.formats.official_config import CONFIG_FILE, OfficialConfig, base_difference, read_config
 from cuma_jax.interop.formats.official_fields import configs_of, run_fields
 from cuma_jax.interop.formats.official_tensors import TOP, Slot, Tensors, official_slots
 from cuma_jax.models.families import DecoderConfig
@@ -23,7 +23,7 @@ from cuma_jax.runtime.errors import CumaError
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 _STORED = {"float32": "F32", "bfloat16": "BF16"}
-_NUMPY = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+NUMPY_TYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,23 +42,21 @@ def read_official(folder: pathlib.Path, shape: DecoderConfig, source: str) -> Of
     known, or of another shape or type than the config says.
     """
     config = read_config(folder)
-    check_base(config, shape, source, str(folder))
+    if difference := base_difference(config, shape, source):
+        raise CumaError(f"{folder} {difference}")
     adapter, router = configs_of(run_fields(config, shape, str(folder / CONFIG_FILE)))
     slots = official_slots(adapter, router, shape, config.demographic_embed_dim)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise CumaError(f"{path} does not exist; an adapter in the official format has it")
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            stored = list(file.keys())
-            names = _canonical(stored, slots)
-            _check_names(path, names, slots)
-            for slot in slots:
-                here = file.get_slice(names[slot.name])
-                _check_tensor(path, names[slot.name], here.get_dtype(), tuple(here.get_shape()), slot, config)
-            tensors = {slot.name: file.get_tensor(names[slot.name]) for slot in slots}
-    except safetensors.SafetensorError as error:
-        raise CumaError(f"{path} is truncated or not a safetensors file ({error}); fetch it again") from None
+    parts = open_safetensors(path)
+    stored = list(parts)
+    names = _canonical(stored, slots)
+    _check_names(path, names, slots)
+    for slot in slots:
+        here = parts[names[slot.name]]
+        _check_tensor(path, names[slot.name], here.get_dtype(), tuple(here.get_shape()), slot, config)
+    tensors = {slot.name: parts[names[slot.name]][...] for slot in slots}
     for name, value in tensors.items():
         if not np.isfinite(value.astype(np.float32)).all():
             raise CumaError(f"{path}: tensor {names[name]} holds numbers that are not finite; save the adapter again")
@@ -82,7 +80,7 @@ def write_files(
     metadata: dict[str, str] | None = None,
 ) -> None:
     """An adapter's settings and its tensors, cast to `dtype`, as the two files that this format and PEFT's have."""
-    stored = {name: np.ascontiguousarray(value, _NUMPY[dtype]) for name, value in tensors.items()}
+    stored = {name: np.ascontiguousarray(value, NUMPY_TYPES[dtype]) for name, value in tensors.items()}
     # `save_file` would make a file that nobody but its owner may read.
     (folder / WEIGHTS_FILE).write_bytes(save(stored, metadata))
     (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 from cuma_jax.interop.formats.official_config import MODULES
-from cuma_jax.interop.formats.official_folder import write_files
+from cuma_jax.interop.formats.official_folder import NUMPY_TYPES, write_files
 from cuma_jax.interop.formats.official_tensors import Tensors, module_name
 
 Linear = tuple[int, str]
@@ -54,6 +54,22 @@ class PeftAdapter:
             "inference_mode": True,
             "modules_to_save": None,
         }
+
+    def stored(self, dtype: str) -> tuple["PeftAdapter", float]:
+        """The adapter with its numbers as `dtype` holds them, and how far that moved the one that it moved furthest, as
+        a share of its tensor's largest; 0: nothing was lost."""
+        moved = 0.0
+
+        def cast(value: np.ndarray) -> np.ndarray:
+            nonlocal moved
+            value = np.asarray(value, np.float32)
+            rounded = value.astype(NUMPY_TYPES[dtype]).astype(np.float32)
+            moved = max(moved, float(np.abs(rounded - value).max(initial=0) / max(np.abs(value).max(initial=0), 1e-30)))
+            return rounded
+
+        factors = {place: (cast(a_RI), cast(b_OR)) for place, (a_RI, b_OR) in self.factors.items()}
+        magnitudes = {place: cast(value) for place, value in self.magnitudes.items()}
+        return dataclasses.replace(self, factors=factors, magnitudes=magnitudes), moved
 
     def tensors(self) -> Tensors:
         """What adapter_model.safetensors holds, float32."""

@@ -85,9 +85,9 @@ class Rollouts:
         self._prompts = config.train.batch_size // self._samples
         tokenizer = run.tokenizer
         self._keeps_below = run.mesh.size == 1 and run.decoder.n_frozen > 0
-        self._end, self._pad = tokenizer.end_of_turn_id, tokenizer.pad_id
+        self._ends, self._pad = tokenizer.end_ids, tokenizer.pad_id
         self._generate = make_generate(
-            run.decoder, config.sampling, (self._end,), self._pad, run.mesh,
+            run.decoder, config.sampling, self._ends, self._pad, run.mesh,
             run.adapter_shardings, run.base_shardings, samples=self._samples,
             keep_below=self._keeps_below,
         )  # fmt: skip
@@ -159,7 +159,7 @@ class Rollouts:
                     stopped=stopped,
                     profile_row=prompt.profile,
                     question=prompt.question,
-                    option=prompts.option(row, tokens, self._end),
+                    option=prompts.option(row, tokens, self._ends),
                     reference=prompt.reference,
                 )
             )
