@@ -27,7 +27,6 @@ from cuma_jax.run.rows import training_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write
 from cuma_jax.runtime.processes import asked_to_stop, process_count
-from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.interference import measure, while_training
 from cuma_jax.training.meter import Meter
@@ -169,8 +168,7 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
 
 def save_split(folder: pathlib.Path, run: Run) -> None:
     """Writes who was held out, by ids (split.parquet), so that another program can use the same split."""
-    table = split_table(run.units, run.config.data)
-    atomic_write(folder / SPLIT_FILE, lambda part: table.to_parquet(part, index=False))
+    atomic_write(folder / SPLIT_FILE, lambda part: run.split_table.to_parquet(part, index=False))
 
 
 @contextmanager
