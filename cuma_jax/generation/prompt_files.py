@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.tables.packed import opened
 from cuma_jax.tokenization.tokenizer import Message
 
 _KEYS = ("prompt", "messages", "question")
@@ -43,7 +44,9 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
         CumaError: no such file, an empty one, or a line that is none of these; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Lines of JSON end at \n only: other line ends of Unicode are text.
+        with opened(path) as file:
+            lines = file.read().decode("utf-8-sig").split("\n")
     except OSError as error:
         raise CumaError(f"--file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -53,9 +56,10 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
         if line.strip():
             try:
                 found.append(_request(json.loads(line), f"--file {path}, line {number}"))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", error)
                 raise CumaError(
-                    f'--file {path}, line {number} is not JSON ({error.msg}); write {{"prompt": "..."}} on a line'
+                    f'--file {path}, line {number} is not JSON ({reason}); write {{"prompt": "..."}} on a line'
                 ) from None
     if not found:
         raise CumaError(f'--file {path} holds no prompt; write one a line: {{"prompt": "..."}}')

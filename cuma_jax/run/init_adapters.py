@@ -19,6 +19,7 @@ from cuma_jax.interop.formats.official_folder import Official, read_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tree
 from cuma_jax.models.families import DecoderConfig, decoder_config
 from cuma_jax.models.weights import fingerprint
+from cuma_jax.profile_encoders.profile_embedders import ProfileEmbedder
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.run.folder import CONFIG_FILE, read_config
 from cuma_jax.run.saved_adapters import (
@@ -98,7 +99,7 @@ def start_adapters(
 
 def _width_advice(profile: ProfileConfig, table: ProfileTable | None, width: int) -> str:
     """What gives a run profile vectors of this width."""
-    if table is None or profile.granularity == "categorical":
+    if table is None or not isinstance(table.embedder, ProfileEmbedder):
         return "set router.inputs, profile.granularity and profile.encoder as where the adapters were trained"
     encoder = int(table.embedder.encoder_info["width"])
     if profile.granularity == "profile" and profile.normalise == "whiten" and width <= encoder:

@@ -19,16 +19,20 @@ from cuma_jax.tables.problems import Strict
 
 
 def read_table(
-    path: pathlib.Path | str, columns: Sequence[str] | None = None, skipped: dict[str, int] | None = None
+    path: pathlib.Path | str,
+    columns: Sequence[str] | None = None,
+    skipped: dict[str, int] | None = None,
+    optional: Sequence[str] = (),
 ) -> pa.Table:
     """The table in a file or folder.
 
     Args:
         path: a file of a format above, or a folder of files of one format.
-        columns: the columns wanted, in this order; None: all.
+        columns: the columns wanted, in this order; None: all. "a.b" is the key b of the objects in column a.
         skipped: None: a line that cannot be read is an error. Else such lines are left out and counted here, under
             `UNREADABLE_LINES`: csv rows with too many or too few values; jsonl lines that are no JSON object or hold a
-            value of another type than the lines before.
+            value of another type (in a column that is wanted) than the lines before.
+        optional: columns that are wanted as well, if they are there.
 
     Returns:
         One row a record. Every csv and tsv column is of strings (large_string), an empty one null; other formats keep
@@ -38,7 +42,7 @@ def read_table(
         CumaError: nothing is there, a format is not known, a file is empty, damaged, not UTF-8, or lacks columns; it
             names the file, and the line where there is one.
     """
-    tables = [_read_one(file, columns, skipped) for file in table_files(path)]
+    tables = [_read_one(file, columns, skipped, optional) for file in table_files(path)]
     if len(tables) == 1:
         return tables[0]
     try:
@@ -47,11 +51,16 @@ def read_table(
         raise CumaError(f"the files in {path} do not go together: {error}; give each its own data.path") from None
 
 
-def _read_one(path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[str, int] | None) -> pa.Table:
-    table = read_file(path, columns, skipped=skipped)
+def _read_one(
+    path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[str, int] | None, optional: Sequence[str]
+) -> pa.Table:
+    table = read_file(path, columns, skipped=skipped, optional=optional)
     assert table is not None, "no table, and no error that says why"
-    require_columns(table.column_names, columns or (), path)
-    return table if columns is None else table.select(list(columns))
+    if columns is None:
+        return table
+    names = list(dict.fromkeys(name if name in table.column_names else name.partition(".")[0] for name in columns))
+    require_columns(table.column_names, names, path)
+    return table.select([*names, *(name for name in optional if name in table.column_names)])
 
 
 def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:

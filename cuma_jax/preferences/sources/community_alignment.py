@@ -84,7 +84,8 @@ def read_community_alignment(
     columns = ["conversation_id", "annotator_id", *_TURN_COLUMNS, *FIELDS]
     if path:
         where: object = _local(path, subset)
-        table = read_table(_local(path, subset), skipped=None if bad_rows == "error" else skipped)
+        skip = None if bad_rows == "error" else skipped
+        table = read_table(_local(path, subset), columns, skip, optional=(*FLAGS, *LABELS))
     else:
         commit, config, split = _hub(revision, subset)
         where = f"{HUB_NAME} at {commit}"

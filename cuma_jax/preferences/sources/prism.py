@@ -50,6 +50,13 @@ OTHER_FIELDS = {"location.birth_country": "birth_country", "english_proficiency"
 FLAGS = ("included_in_balanced_subset", "included_in_US_REP", "included_in_UK_REP")
 MESSAGE = ("turn", "role", "content", "score", "if_chosen")
 
+COLUMNS = {
+    "survey": ("user_id", *FIELDS),
+    "conversations": ("conversation_id", "user_id", *(f"conversation_history.{key}" for key in MESSAGE)),
+}
+OPTIONAL = {"survey": (*OTHER_FIELDS, *FLAGS), "conversations": ("conversation_type", *FLAGS)}
+"""What is read of each file, and what besides if it is there; other columns may hold anything."""
+
 BAD_ROLES = "conversations whose roles are not one user message and then models' in every turn"
 TWO_CHOSEN = "conversations with two different responses chosen in one turn"
 BAD_SCORE = "conversations with scores outside 1 to 100"
@@ -91,7 +98,8 @@ def read_prism(
     for name in ("survey", "conversations"):
         if path:
             places[name] = str(_local(path, name))
-            tables[name] = read_table(places[name], skipped=None if bad_rows == "error" else skipped)
+            skip = None if bad_rows == "error" else skipped
+            tables[name] = read_table(places[name], COLUMNS[name], skip, optional=OPTIONAL[name])
         else:
             commit = revision or HUB_REVISION
             places[name] = f"{HUB_NAME} ({name}) at {commit}"

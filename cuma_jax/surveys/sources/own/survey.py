@@ -6,7 +6,6 @@ goes on as long as it can. `read_csv_survey` raises if one of them is an error; 
 Shapes: R respondents, A answers.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable
@@ -21,13 +20,14 @@ from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.propose import propose_yaml
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
-from cuma_jax.surveys.sources.own.spec import ADVICE, Spec, find_spec
+from cuma_jax.surveys.sources.own.spec import find_spec
+from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
 from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.tables.packed import digest
 from cuma_jax.tables.problems import Problem, Problems
 from cuma_jax.tables.text_columns import read_columns
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
 
 
@@ -82,9 +82,11 @@ def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[
     path = pathlib.Path(path).expanduser()
     problems = build_survey(path, bad_rows)[1].ordered()
     if path.is_file() and path.suffix.lower() not in (".yaml", ".yml") and not (path.parent / "survey.yaml").exists():
-        with contextlib.suppress(CumaError):
+        try:
             hint = f"put this into {path.parent / 'survey.yaml'} and complete it:\n\n{propose_yaml(path)}"
             problems = [dataclasses.replace(problem, hint=hint) for problem in problems]
+        except CumaError as error:  # what is wrong with the table comes before what describes it
+            problems = [Problem("error", str(path), None, None, str(error).removeprefix(f"{path}: "))]
     return problems
 
 
@@ -103,11 +105,13 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
     respondents = None
     if respondents_table is not None:
         sink.count(f"{respondents_table.path.name}: empty rows", respondents_table.num_empty)
+        sink.count(f"{respondents_table.path.name}: further header lines", respondents_table.num_headers)
         respondents = read_respondents(respondents_table, spec, sink)
     if answers_table is None:
         return None
     if spec.respondents:
         sink.count(f"{answers_table.path.name}: empty rows", answers_table.num_empty)
+        sink.count(f"{answers_table.path.name}: further header lines", answers_table.num_headers)
     long = long_answers(answers_table, spec, respondents, sink) if spec.long else None
     answers = long if spec.long else wide_answers(answers_table, spec, sink)
     if respondents is None or answers is None or sink.problems.errors:

@@ -110,13 +110,25 @@ class Codebook:
             return "" if code < 0 else str(code)
         return self.choices(column).get(str(code), str(code))
 
+    def unknown(self, column: str, texts: Sequence[str | None]) -> list[bool]:
+        """Which official texts of a column are codes that the codebook has no text for: no words of a profile."""
+        codes = {code: name.strip() for code, name in self.choices(column).items() if int(code) >= 0}
+        if all(code == name for code, name in codes.items()):  # of years and numbers of people the code is the word
+            return [False] * len(texts)
+        known = {*codes} if self.metadata[column]["answer_data_type"] == "ordinal" else {*codes.values()}
+        return [text is not None and text.strip().isdecimal() and text.strip() not in known for text in texts]
+
     def readable(self, column: str, texts: Sequence[str | None]) -> list[str | None]:
-        """Official texts of a column as words of a profile; None where one is among the codebook's missing codes."""
+        """Official texts of a column as words of a profile; None where one is among the codebook's missing codes, or
+        is a code that it lacks."""
         choices = self.choices(column)
         missing = {name.strip() for code, name in choices.items() if int(code) < 0}
         if self.metadata[column]["answer_data_type"] == "ordinal":
-            texts = [text and choices.get(text, text) for text in texts]
-        stripped = [(text or "").strip() for text in texts]
+            names = [text and choices.get(text, text) for text in texts]
+        else:
+            names = list(texts)
+        lacking = self.unknown(column, texts)
+        stripped = ["" if gone else (text or "").strip() for text, gone in zip(names, lacking, strict=True)]
         return [
             None if text in missing or re.fullmatch(r"-\d+", text) else clean_text(_DECORATION.sub("", text)) or None
             for text in stripped
