@@ -35,8 +35,9 @@ _HEADS = (
     ("religious", ""), ("justifiable justified", "unjustifiable unjustified"), ("useful helpful", "useless unhelpful"),
     ("serious", ""), ("often frequently", ""), ("democratic", "undemocratic"), ("strong", "weak"), ("familiar", ""),
     ("acceptable", "unacceptable"), ("necessary", "unnecessary"), ("clear", "unclear"), ("healthy", "unhealthy"),
-    ("optimistic", "pessimistic"), ("liberal", "conservative"), ("left", "right"), ("effective", "ineffective"),
-    ("pleased", "displeased"), ("true of me", ""), ("like me", "unlike me"), ("much", ""), ("yes", "no"), ("", ""),
+    ("optimistic", "pessimistic"), ("liberal", "conservative"), ("right", "left"), ("effective", "ineffective"),
+    ("pleased", "displeased"), ("true_of_me", ""), ("like_me", "unlike_me"), ("better_off", "worse_off"),
+    ("much", ""), ("yes", "no"), ("", ""),
 )  # fmt: skip
 _NEUTRAL = re.compile(
     r"(neither\b.*|neutral|undecided|indifferent|in between|(about |stay(ed)? |remain(ed)? )*(the )?same( as now)?|"
@@ -76,6 +77,7 @@ _SCALES = (
 _LEVEL = {word: level for level, words in _DEGREES.items() for word in words.split(",")}
 _DEGREE = "|".join(sorted(_LEVEL, key=len, reverse=True))
 _NUMBER = re.compile(r"[<>≤≥~$€£]*\s*([+-]?\d+(?:[.,]\d+)?)(?![\d.,]*\d)")
+_UNIT = re.compile(r"second|minute|hour|day|week|month|year|thousand|million|billion|percent|%")
 _MOST = 24
 
 
@@ -102,6 +104,8 @@ def _plain(text: str) -> str:
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
     """Places of texts that begin with a number each: "0 - not at all", "1", "18-29", "65 and over"."""
+    if len({unit for text in texts for unit in _UNIT.findall(text)}) > 1:  # "2 weeks", "1 year"
+        return None
     found = [_NUMBER.match(text) for text in texts]
     return [float(match[1].replace(",", ".")) for match in found if match] if all(found) else None
 
@@ -118,9 +122,8 @@ def _intensities(texts: Sequence[str]) -> list[list[float]]:
     """Places by a word that all have, or its opposite, and how strong another makes it; of every word that fits."""
     found = []
     for heads in _HEADS:
-        places = [
-            _intensity(text, *(head.split() if " me" not in head else [head] for head in heads)) for text in texts
-        ]
+        ups, downs = ([word.replace("_", " ") for word in head.split()] for head in heads)
+        places = [_intensity(text, ups, downs) for text in texts]
         known = [place for place in places if place is not None]
         # Two that are neutral tell of no scale.
         if len(known) == len(places) and any(known):
@@ -163,6 +166,7 @@ def scale_with_ends(texts: Sequence[str]) -> tuple[str, ...] | None:
     inside = [texts.index(word) in (0, len(texts) - 1) for word in words]
     if listed in (middle, middle[::-1]) and all(inside):  # listed as the scale is
         return tuple(texts)
-    if len(words) == 2 and (order := scale_order(words)):
+    # Of agreement, either end is found to be the low one.
+    if len(words) == 2 and not any("agree" in word.casefold() for word in words) and (order := scale_order(words)):
         return (order[1], *middle, order[0])
     return None

@@ -17,6 +17,7 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.derived import COUNTRY_FIELDS, one_name
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.propose import propose_yaml
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
@@ -25,7 +26,7 @@ from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
 from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.tables.packed import digest
 from cuma_jax.tables.problems import Problem, Problems
-from cuma_jax.tables.text_columns import read_columns
+from cuma_jax.tables.text_columns import TextTable, read_columns
 
 VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
@@ -107,6 +108,8 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
         sink.count(f"{respondents_table.path.name}: empty rows", respondents_table.num_empty)
         sink.count(f"{respondents_table.path.name}: further header lines", respondents_table.num_headers)
         respondents = read_respondents(respondents_table, spec, sink)
+        if respondents is not None:
+            _warn_countries(respondents_table, spec, respondents, sink.problems)
     if answers_table is None:
         return None
     if spec.respondents:
@@ -117,6 +120,18 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
     if respondents is None or answers is None or sink.problems.errors:
         return None
     return _survey(spec, respondents, answers, sink)
+
+
+def _warn_countries(table: TextTable, spec: Spec, respondents: Respondents, problems: Problems) -> None:
+    """Two spellings of one country may end up on both sides of a split."""
+    for field in (f for f in spec.fields if f.name in COUNTRY_FIELDS and f.name in respondents.columns):
+        spellings: dict[str, list[str]] = {}
+        for name, country in one_name(respondents.columns[field.name].categories).items():
+            spellings.setdefault(country, []).append(name)
+        for names in (names for names in spellings.values() if len(names) > 1):
+            message = f"{' and '.join(map(repr, names))} are one country, which a split may hold out and train on"
+            hint = "write it in one way, in the file or with the texts under `values:` of the field"
+            problems.warning(table.path, None, str(field.column), message, hint)
 
 
 def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) -> Survey | None:
