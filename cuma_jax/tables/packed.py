@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.tables.problems import Problems
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -68,6 +69,38 @@ class _Limited(io.RawIOBase):
             )
         buffer[: len(data)] = data
         return len(data)
+
+
+def given_path(name: pathlib.Path | str) -> pathlib.Path:
+    """The path that somebody has typed, `~` filled in, whether there is anything or not.
+
+    Raises:
+        CumaError: there can be nothing (no such home folder, a name that is too long), or it must not be looked at.
+    """
+    shown = f"{str(name)[:200]!r}"
+    try:
+        path = pathlib.Path(name).expanduser()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except RuntimeError:
+        raise CumaError(f"{shown}: there is no such home folder; write the path out") from None
+    except (OSError, ValueError) as error:
+        raise CumaError(
+            f"{shown} cannot be read ({getattr(error, 'strerror', None) or error}); check the path"
+        ) from None
+    return path
+
+
+@contextlib.contextmanager
+def readable(what: str) -> Iterator[None]:
+    """What goes wrong inside with files of the system's, and was told by nobody, is one CumaError."""
+    try:
+        yield
+    except (OSError, UnicodeError) as error:
+        where = getattr(error, "filename", None) or what
+        reason = getattr(error, "strerror", None) or error
+        raise CumaError(f"{where} cannot be read ({reason}); check the path and who may read it") from None
 
 
 def opened(path: pathlib.Path) -> IO[bytes]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.tables.formats import ENDINGS, READERS, ending_of, read_file, reader_of
 from cuma_jax.tables.header import require_columns
-from cuma_jax.tables.packed import digest
+from cuma_jax.tables.packed import digest, given_path
 from cuma_jax.tables.problems import Strict
 
 
@@ -69,12 +69,13 @@ def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:
     Raises:
         CumaError: there is nothing to read, or it is of no format or of several.
     """
-    path = pathlib.Path(path).expanduser()
+    path = given_path(path)
     if path.is_file():
         reader_of(path, Strict())
         return [path]
     if not path.is_dir():
-        raise CumaError(f"{path} does not exist; give a file or a folder of {ENDINGS}")
+        what = "is a pipe or a device" if path.exists() else "does not exist"
+        raise CumaError(f"{path} {what}; give a file or a folder of {ENDINGS}")
     if (path / "dataset_dict.json").is_file():
         raise CumaError(
             f"{path} holds several splits, written by save_to_disk; name one of its folders: "

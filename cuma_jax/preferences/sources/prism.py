@@ -23,6 +23,7 @@ from cuma_jax.runtime.files import content_key
 from cuma_jax.tables.formats import READERS, ending_of
 from cuma_jax.tables.header import require_columns
 from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.packed import given_path
 from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
@@ -142,7 +143,7 @@ def read_prism(
 
 
 def _local(path: str, name: str) -> pathlib.Path:
-    folder = pathlib.Path(path).expanduser()
+    folder = given_path(path)
     if not folder.is_dir():
         raise CumaError(
             f"data.path {path!r} is no folder; prism is a folder with survey.jsonl and conversations.jsonl, as on the "

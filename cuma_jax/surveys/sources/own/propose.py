@@ -12,7 +12,7 @@ from cuma_jax.surveys.scales import scale_order
 from cuma_jax.surveys.sources.own.respondents import whole
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE
 from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
-from cuma_jax.tables.packed import opened, reported
+from cuma_jax.tables.packed import given_path, opened, reported
 from cuma_jax.tables.problems import Problems, Strict
 from cuma_jax.tables.text_columns import TextTable, read_columns, read_header, usual_delimiter
 
@@ -49,7 +49,7 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     Raises:
         CumaError: the table cannot be read.
     """
-    path, problems = pathlib.Path(path).expanduser(), Problems(ADVICE)
+    path, problems = given_path(path), Problems(ADVICE)
     header, delimiter, encoding = read_header(path, problems)
     if encoding == "TODO":  # a proposal of names that cannot be read is none
         with reported(path, Strict()), opened(path) as file:

@@ -15,6 +15,7 @@ from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, 
 from cuma_jax.surveys.survey import RESERVED_COLUMNS
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import spelled
+from cuma_jax.tables.packed import given_path
 from cuma_jax.tables.problems import Problems, near
 
 KEYS = (
@@ -36,7 +37,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,15}")
 
 def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
     """The spec at `path`: a YAML file, a folder with survey.yaml, or an answers file beside its survey.yaml."""
-    path = pathlib.Path(path).expanduser()
+    path = given_path(path)
     if path.is_dir():
         return read_spec(path / "survey.yaml", problems)
     if path.suffix.lower() in (".yaml", ".yml"):

@@ -24,7 +24,7 @@ from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_c
 from cuma_jax.surveys.sources.own.spec import find_spec
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tables.packed import digest
+from cuma_jax.tables.packed import digest, given_path
 from cuma_jax.tables.problems import Problem, Problems
 from cuma_jax.tables.text_columns import TextTable, read_columns
 
@@ -80,7 +80,7 @@ def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[
     The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here. With `bad_rows`
     skip, unknown codes are warnings.
     """
-    path = pathlib.Path(path).expanduser()
+    path = given_path(path)
     problems = build_survey(path, bad_rows)[1].ordered()
     if path.is_file() and path.suffix.lower() not in (".yaml", ".yml") and not (path.parent / "survey.yaml").exists():
         try:

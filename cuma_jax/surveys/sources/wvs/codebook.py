@@ -16,7 +16,7 @@ from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.packed import digest
+from cuma_jax.tables.packed import digest, given_path, opened
 from cuma_jax.tables.problems import Strict
 
 INTERVIEW = "D_INTERVIEW"
@@ -140,7 +140,7 @@ def needed_path(data: DataConfig, field: str) -> pathlib.Path:
     value = getattr(data, field)
     if not value:
         raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
-    return pathlib.Path(value).expanduser()
+    return given_path(value)
 
 
 def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: str) -> pathlib.Path:
@@ -206,8 +206,11 @@ def read_codebook(wvb: pathlib.Path) -> Codebook:
 
 def _read_json(file: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with opened(file) as stream:
+            content = json.loads(stream.read().decode("utf-8-sig"))
+    except OSError as error:
+        raise CumaError(f"{file} cannot be read ({error.strerror or error}); {_GET}") from None
+    except (ValueError, RecursionError) as error:
         raise CumaError(f"{file} is not valid JSON ({error}); fetch it again") from None
     if not isinstance(content, dict):
         raise CumaError(f"{file} holds a {type(content).__name__}, not an object by question; fetch it again")
