@@ -23,6 +23,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.held_out import hash_shares, held_out_values
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
+from cuma_jax.tables.packed import given_path
 from cuma_jax.tables.read import read_table
 
 TRAIN, VALIDATION = SPLITS.index("train"), SPLITS.index("validation")
@@ -55,9 +56,8 @@ def split_answers(survey: Survey, data: DataConfig) -> np.ndarray:
 def split_rows(units: Units, data: DataConfig) -> np.ndarray:
     """The split of every row, as int8 [N] positions in `SPLITS`.
 
-    Raises:
-        CumaError: a split that `data` asks for would be empty, a held-out value does not exist, or the source has no
-            split of its own.
+    A `CumaError` where a split that `data` asks for would be empty, a held-out value does not exist, or the source has
+    no split of its own.
     """
     return _split(units, data)[0]
 
@@ -105,7 +105,7 @@ def kind_splits(units: Units, data: DataConfig) -> list[KindSplit]:
     if units.conversation_ids is not None:
         kinds.append(("conversation", units.conversation_ids, np.arange(len(units))))
     if data.split != "hash":
-        return _validation_below_items(_from_file(pathlib.Path(data.split).expanduser(), units, kinds))
+        return _validation_below_items(_from_file(given_path(data.split), units, kinds))
     split_of = {
         data.held_out_field: lambda: _held_values(units, data, values),
         units.item: lambda: _held_items(units, data),

@@ -64,11 +64,7 @@ def _read_one(
 
 
 def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:
-    """The files that `read_table` would read, in order.
-
-    Raises:
-        CumaError: there is nothing to read, or it is of no format or of several.
-    """
+    """The files that `read_table` would read, in order; a `CumaError` for none, for no known format, or for several."""
     path = given_path(path)
     if path.is_file():
         reader_of(path, Strict())

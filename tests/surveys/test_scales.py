@@ -61,8 +61,9 @@ def test_of_other_options_no_order_is_told(options):
 def test_a_scale_of_numbers_with_words_at_its_ends_is_in_order_if_it_can_be_known():
     middle = list("23456789")
     for low, high in (
-        ("Never justifiable", "Always justifiable"), ("Left", "Right"), ("Completely dissatisfied", "Completely satisfied"),
-        ("Not at all important", "Very important"), ("A lot worse off", "A lot better off"), ("None at all", "A great deal"),
+        ("Never justifiable", "Always justifiable"), ("Left", "Right"), ("Dissatisfied", "Satisfied"),
+        ("Not at all important", "Very important"), ("A lot worse off", "A lot better off"),
+        ("None at all", "A great deal"),
     ):  # fmt: skip
         right = (low, *middle, high)
         for seed in range(5):

@@ -44,7 +44,8 @@ def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
         return read_spec(path, problems)
     beside = path.parent / "survey.yaml"
     if not path.is_file():
-        problems.error(path, None, None, "there is no such file", "name the YAML file that describes the survey")
+        what = "this is a pipe or a device, not a file" if path.exists() else "there is no such file"
+        problems.error(path, None, None, what, "name the YAML file that describes the survey")
     elif not beside.is_file():
         hint = f"write {beside} (docs/my_survey.md); `python -m cuma_jax.data check {path}` proposes one"
         problems.error(path, None, None, "this is no YAML file, and there is no survey.yaml beside it", hint)
