@@ -76,7 +76,7 @@ class Delimited:
         `CumaError` where one is missing.
         """
         lacking = needed is None or not set(needed) <= set(self.header)
-        if lacking and any(UNREADABLE in name for name in self.header) and self._not_utf8():
+        if lacking and any(UNREADABLE in name or "\0" in name for name in self.header) and self._not_utf8():
             return
         if lacking and (other := other_delimiter(self.header, self.delimiter, needed)):
             report_delimiter(self.path, 1, self.delimiter, other, self._problems)

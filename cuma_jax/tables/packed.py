@@ -65,7 +65,7 @@ class _Limited(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise _TooLargeError(
-                f"unpacks to more than {self._most >> 20} MB, {_RATIO} times its size, which no table does"
+                f"unpacks to more than {self._most / 1e6:.3g} MB, {_RATIO} times its size, which no table does"
             )
         buffer[: len(data)] = data
         return len(data)
