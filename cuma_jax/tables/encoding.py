@@ -42,6 +42,9 @@ def report_not_utf8(path: pathlib.Path, lines: Iterable[bytes], problems: Proble
     """Whether there is a line that is not UTF-8, which is then a problem."""
     first, count = (0, 0, b""), 0
     for number, line in enumerate(lines, 1):
+        if number == 1 and _binary(line):
+            problems.error(path, None, None, "this is a binary file, and no text", problems.advice.again)
+            return True
         if number == 1 and (name := _wide_encoding(line)):
             problems.error(path, 1, None, f"the file is {name.upper()}, not UTF-8", _hint(problems, name))
             return True
@@ -64,6 +67,9 @@ def decode(path: pathlib.Path, data: bytes, encoding: str, problems: Problems) -
     if (wide := _wide_encoding(data)) and not encoding.startswith(("utf-16", "utf-32")):
         report_not_utf8(path, [data[:1024]], problems)
         encoding = wide
+    elif not wide and _binary(data):
+        report_not_utf8(path, [data[:1024]], problems)
+        return b""
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -108,6 +114,12 @@ def _wide_encoding(data: bytes) -> str:
     if max(zeros) > len(head) // 5 and min(zeros) <= len(head) // 50:
         return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
     return ""
+
+
+def _binary(data: bytes) -> bool:
+    """Whether so many bytes are control characters that no encoding makes a text of them."""
+    head = data[:1024]
+    return not _wide_encoding(head) and sum(b < 9 or 13 < b < 32 for b in head) > max(len(head) // 16, 4)
 
 
 def _single_byte(data: bytes) -> str:

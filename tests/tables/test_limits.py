@@ -105,6 +105,7 @@ def test_names_are_spelled_in_one_way_however_they_are_padded(tmp_path):
         ("id,a\n1,b\n".encode("utf-16"), "the file is UTF-16, not UTF-8; .*iconv -f utf-16 "),
         ("id,a\n1,b\n".encode("utf-16-le"), "the file is UTF-16-LE, not UTF-8"),
         ("id,a\n1,b\n".encode("utf-32"), "the file is UTF-32, not UTF-8"),
+        (bytes(range(256)) * 9, "this is a binary file, and no text"),
         (b"id;a\n1;b\n", "separated by semicolons, not by commas"),
     ],
 )
