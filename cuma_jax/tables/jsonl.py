@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from cuma_jax.tables.packed import Unpacked, unpacked
 from cuma_jax.tables.problems import Problems, count_skipped
 
 _BLOCK = 32 << 20  # bytes; a line must fit in one
+_DEEPEST = 200  # objects and lists within each other
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _ADVICE = "write one JSON object a line"
 
 
@@ -28,7 +31,10 @@ def read_jsonl(
     object (or of the objects in the list) a, of which other keys are then left out.
     """
     options = pa.json.ReadOptions(block_size=_BLOCK)
+    deep = _deep_line(path)  # which Arrow's reader would not survive
     try:
+        if deep:
+            raise pa.ArrowInvalid(f"line {deep} is nested more than {_DEEPEST} deep")
         with unpacked(path) as stream:
             # A plain file by its name: Arrow's threads then need nothing of Python.
             plain = isinstance(stream, io.BufferedReader) and not isinstance(stream, Unpacked)
@@ -51,6 +57,25 @@ def read_jsonl(
     except pa.ArrowException:  # every line is sound to Python
         problems.error(path, None, None, f"cannot be read ({reason})", _ADVICE)
         return None
+
+
+def _deep_line(path: pathlib.Path) -> int:
+    """The number of the first line that is nested too deeply; 0: none is."""
+    with unpacked(path) as stream:
+        number = 1
+        while line := stream.readline(_BLOCK):
+            if _is_deep(line):
+                return number
+            number += line.endswith(b"\n")
+    return 0
+
+
+def _is_deep(line: bytes) -> bool:
+    if line.count(b"[") + line.count(b"{") <= _DEEPEST:
+        return False
+    text = np.frombuffer(_STRING.sub(b"", line), np.uint8)
+    opened = np.isin(text, (ord("["), ord("{"))).astype(np.int32) - np.isin(text, (ord("]"), ord("}")))
+    return int(np.cumsum(opened).max(initial=0)) > _DEEPEST
 
 
 def _only(value: Any, keys: Sequence[str] | None) -> Any:
@@ -79,6 +104,8 @@ def _sound_lines(
             if not line.strip():
                 continue
             try:
+                if _is_deep(line):
+                    raise RecursionError(f"it is nested more than {_DEEPEST} deep")
                 row = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
                 row = _only(row, columns) if isinstance(row, dict) else row
                 line = json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text

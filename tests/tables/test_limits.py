@@ -131,3 +131,14 @@ def test_columns_that_are_not_wanted_may_hold_anything(tmp_path):
     path.write_text('{"id": 1}\n{"id": "x"}\n')
     with pytest.raises(CumaError, match=r"line 2: id is a text, but a number before it"):
         read_table(path, ("id",))
+
+
+def test_json_that_is_nested_without_end_is_one_error_or_a_counted_skip(tmp_path):
+    path = tmp_path / "a.jsonl"
+    brackets = '{"a": ["' + "[{" * 5000 + '"]}\n'  # a text
+    path.write_text(brackets + '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(CumaError, match=r"line 2: it is nested more than 200 deep"):
+        read_table(path)
+    skipped: dict[str, int] = {}
+    assert read_table(path, skipped=skipped).num_rows == 1
+    assert skipped == {"lines that cannot be read": 1}
