@@ -1,6 +1,7 @@
 """Files as other programs write them: spellings, decimal commas, header lines, rounded ids; and proposals for them."""
 
 import gzip
+import itertools
 
 import pytest
 from test_csv_survey import CSV, YAML, write
@@ -138,3 +139,26 @@ def test_a_proposal_puts_known_scales_in_order_and_asks_for_that_of_others(tmp_p
     (tmp_path / "survey.yaml").write_text(done.replace(": TODO\n", ": 'text'\n"))
     problems = [m[3] for m in messages(tmp_path / "survey.yaml") if m[0] == "error"]
     assert any("there is still a placeholder: `ordered:` is 'TODO'" in problem for problem in problems)
+
+
+def test_a_profile_field_that_is_a_question_in_other_words_is_told(tmp_path):
+    rows = "".join(f"p{i},Norland,1,{1 + i % 2},{1 + i % 3},{'yes' if i % 2 else 'no'}\n" for i in range(30))
+    yaml = YAML.replace("{country: country}", "{country: country, likes: likes}")
+    found = messages(write(tmp_path, yaml, answers_csv="id,country,w,tea,rain,likes\n" + rows))
+    assert [m[3] for m in found] == ["profile field 'likes' says the same of everybody as question 'tea'"]
+
+
+def test_a_yaml_without_end_is_refused_at_once(tmp_path):
+    question = 'tea: {text: "Tea?", options: [A, B]}'
+    pairs = itertools.pairwise("abcdefghi")
+    aliases = "a: &a [x, x]\n" + "".join(f"{c}: &{c} [{', '.join([f'*{p}'] * 9)}]\n" for p, c in pairs)
+    many = "".join(f"  q{i}: {{text: Why?, options: [A, B]}}\n" for i in range(10_001))
+    for yaml, message in (
+        (YAML + many, "there are 10,003 questions"),
+        (YAML + "#" * 4_000_000, "is larger than 4 MB"),
+        (YAML.replace("Tea or coffee?", "<b>x</b>y " * 10_000), "a text of 29,999 characters"),
+        (f"{aliases}{YAML}  {question.replace('[A, B]', '*i').replace('tea', 'more')}\n", "option '9' has no text"),
+        ("a: " + "[" * 100_000, "is not valid YAML|nested too deeply"),
+    ):
+        with pytest.raises(CumaError, match=message):
+            read_csv_survey(write(tmp_path, yaml))

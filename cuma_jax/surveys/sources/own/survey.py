@@ -30,6 +30,7 @@ from cuma_jax.tables.text_columns import TextTable, read_columns
 
 VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
+_ENOUGH = 20  # persons, for two columns not to agree by chance
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
@@ -111,11 +112,31 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
     if spec.respondents:
         sink.count(f"{answers_table.path.name}: empty rows", answers_table.num_empty)
         sink.count(f"{answers_table.path.name}: further header lines", answers_table.num_headers)
+    if not spec.long:
+        _warn_copies(answers_table, spec, sink.problems)
     long = long_answers(answers_table, spec, respondents, sink) if spec.long else None
     answers = long if spec.long else wide_answers(answers_table, spec, sink)
     if respondents is None or answers is None or sink.problems.errors:
         return None
     return _survey(spec, respondents, answers, sink)
+
+
+def _warn_copies(table: TextTable, spec: Spec, problems: Problems) -> None:
+    """A column of the profile that tells a question's answer in other words: the router would be told it."""
+    if len(table) < _ENOUGH:
+        return
+    columns = {name: column.code_N for name, column in table.columns.items()}
+    distinct = {name: np.count_nonzero(np.bincount(code_N)) for name, code_N in columns.items()}
+    for field in (field for field in spec.fields if distinct.get(field.column, 0) > 1):
+        for question in spec.questions:
+            name = question.column
+            if name != field.column and distinct.get(name) == distinct[field.column]:
+                pairs = columns[field.column].astype(np.int64) * (int(columns[name].max()) + 1) + columns[name]
+                if len(np.unique(pairs)) == distinct[name]:
+                    what = f"the same of everybody as question {str(question.id)!r}"
+                    message = f"profile field {field.name!r} says {what}"
+                    hint = "the router is told the answer: leave it out of `profile:`"
+                    problems.warning(table.path, None, str(field.column), message, hint)
 
 
 def _warn_countries(table: TextTable, spec: Spec, respondents: Respondents, problems: Problems) -> None:
