@@ -126,10 +126,10 @@ def unpacked(path: pathlib.Path) -> Iterator[IO[bytes]]:
         unpack = next((found for start, found in _UNPACKERS.items() if magic.startswith(start)), None)
         if unpack is not None:
             with unpack(file) as stream:
-                yield Unpacked(_Limited(stream, size))
+                yield Unpacked(_Limited(stream, size), _PIECE)
         elif magic.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(file) as archive, archive.open(_only_csv(archive)) as member:
-                yield Unpacked(_Limited(member, size))
+                yield Unpacked(_Limited(member, size), _PIECE)
         else:
             # A file of the system (/proc) says that it is empty, and some of them never end.
             yield file if size else io.BytesIO()

@@ -86,8 +86,10 @@ def _columns(table: TextTable) -> list[str]:
     lines += [] if profile else ["  TODO: TODO  # field name: column, for example age_group: age"]
     answers = [roles["answer"]] if long else questions
     used = {value for name in [*profile, *answers] for value in texts[name]}
-    missing = [code for code in _MISSING if code in used] + sorted(v for v in used if _DONT_KNOW.fullmatch(v))
-    lines.append(f"missing: {json.dumps(['', *missing], ensure_ascii=False)}")
+    unsure = sorted(v for v in used if _DONT_KNOW.fullmatch(v))
+    missing = ["", *[code for code in _MISSING if code in used], *unsure]
+    note = "  # do the texts among them mean no answer? Take out one that is an option" if unsure else ""
+    lines.append(f"missing: {json.dumps(missing, ensure_ascii=False)}{note}")
     lines.append("questions:")
     if long:
         column, answer = table.columns[roles["question"]], table.columns[roles["answer"]]
