@@ -14,7 +14,13 @@ def debug() -> Config:
         model=ModelConfig(source="random:tiny", dtype="float32"),
         adapter=AdapterConfig(layers=2, rank=4),
         profile=ProfileConfig(encoder="backbone", components=8, values_per_component=4),
-        data=DataConfig(source="invented", unseen_respondents=0.2, unseen_countries=0.15, buckets=(128, 192, 256, 384)),
+        # Its own rows take 192 tokens; the longer ones are for whoever tries a survey of his own with it.
+        data=DataConfig(
+            source="invented",
+            unseen_respondents=0.2,
+            unseen_countries=0.15,
+            buckets=(128, 192, 256, 384, 512, 768, 1024),
+        ),
         train=TrainConfig(steps=40, batch_size=16, log_every=1, eval_every=20, save_every=20),
         evaluation=EvaluationConfig(min_cell=5, bootstrap=200, batch_size=32),
     )

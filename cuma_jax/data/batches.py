@@ -129,10 +129,11 @@ def fitting_rows(
         return fits_N, {}
     if too_long == "error":
         longest = int(np.argmax(length_N))
+        enough = -(-int(length_N[longest]) // 64) * 64
         raise CumaError(
             f"data: question {tokens.question_name(int(question_N[longest]))} has a row of {length_N[longest]} tokens, "
-            f"more than the {limit} allowed; raise data.max_length and add a longer bucket to data.buckets, leave the "
-            "question out (data.questions), or set data.too_long to skip"
+            f"more than the {limit} allowed; set data.max_length to {enough} and add {enough} to the end of "
+            "data.buckets, leave the question out (data.questions), or set data.too_long to skip"
         )
     count_Q = np.bincount(question_N[~fits_N])
     names = {int(q): tokens.question_name(int(q)) for q in np.flatnonzero(count_Q)}

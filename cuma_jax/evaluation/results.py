@@ -115,6 +115,7 @@ def summary_table(results: Results) -> str:
     group = " x ".join(results.values["group_by"])
     header = ["split", "question", "CuMA EMD [95%]", "pooled", group, "floor", "closed", "spread", "corr"]
     rows: list[list[str]] = []
+    persons = results.values.get("persons", True)
     for split, scores in results.values["splits"].items():
         blocks = {"overall": scores["overall"]}
         several, few = scores["several_groups"], scores["few_groups"]
@@ -134,7 +135,7 @@ def summary_table(results: Results) -> str:
                 interval_text(model["emd"]),
                 number_text(pooled["emd"]["value"]),
                 number_text(own["emd"]["value"]),
-                number_text(block["floor"]["value"]),
+                number_text(block["floor"]["value"] if persons else None),
                 number_text(block["share_closed"]["model"]["value"], "{:.0%}"),
                 number_text(model["spread_ratio"]["value"], "{:.2f}"),
                 number_text(model["correlation"]["value"], "{:.2f}"),
@@ -146,6 +147,8 @@ def summary_table(results: Results) -> str:
         "way from pooled to floor.",
         "spread: predicted over true spread of group means (1 is right, 0 is mean collapse). corr: of group means.",
     ]
+    if not persons:
+        notes.append("Shares, not persons: there is no floor (closed counts from 0), nor intervals over persons.")
     for split, scores in results.values["splits"].items():
         if other := (scores.get("over_groups") or {}).get("pooled"):
             low, high = (number_text(other[bound], "{:+.4f}") for bound in ("low", "high"))

@@ -10,6 +10,7 @@ from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir as cache_folder
 from cuma_jax.runtime.files import content_key
+from cuma_jax.tables.packed import readable
 
 SOURCES = ("community_alignment", "prism")
 """Values of `data.source` that are preference data, and the modules in `sources` that read them.
@@ -29,7 +30,8 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
     folder, read = _prepare(data, cache_dir)
     if folder.exists():
         return store.load_saved_preferences(folder)
-    preferences = read()
+    with readable(f"data.source {data.source}"):
+        preferences = read()
     store.save_preferences(preferences, folder)
     return preferences
 
@@ -43,6 +45,8 @@ def _prepare(data: DataConfig, cache_dir: str) -> tuple[pathlib.Path, Callable[[
     if data.source not in SOURCES:
         raise CumaError(f"data.source {data.source!r} is no preference data; those are {', '.join(SOURCES)}")
     module = importlib.import_module(f"cuma_jax.preferences.sources.{data.source}")
-    key, read = module.prepare(data, str(cache_folder(cache_dir) / "datasets"))
+    hub = str(cache_folder(cache_dir) / "datasets")
+    with readable(f"data.source {data.source}"):
+        key, read = module.prepare(data, hub)
     name = f"{data.source}-{content_key(key, data.bad_rows, store.VERSION)}"
     return cache_folder(cache_dir) / "preferences" / name, read

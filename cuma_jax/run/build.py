@@ -28,7 +28,7 @@ from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import check_divisible, make_mesh, put_whole, tree_shardings
 from cuma_jax.surveys.groups import check_group_fields
 from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.splits import split_rows
+from cuma_jax.surveys.splits import split_and_table
 from cuma_jax.surveys.survey import Survey, other_fields
 from cuma_jax.tokenization.tokenizer import load_tokenizer
 
@@ -125,7 +125,8 @@ def build_run(
         check_group_fields(source, config.evaluation.group_by)  # what would stop the scoring after it
     units = source_units(source)
     profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
-    split_N = split_rows(units, config.data)
+    # Once, of all rows: a split of those that are left when some are too long could hold out others.
+    split_N, split_table = split_and_table(units, config.data)
     _check_splits(config, split_N)
     train_N, train_P = split_N == SPLITS.index("train"), np.zeros(len(profiles), bool)
     train_P[profiles.profile_R[units.person_N[train_N]]] = True
@@ -193,6 +194,7 @@ def build_run(
         units=units,
         profiles=profiles,
         split_N=split_N,
+        split_table=split_table,
         tokenizer=tokenizer,
         files=files,
         fingerprint=identity,

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cuma_jax.config import Config, to_dict
+from cuma_jax.config import Config, ProfileConfig, to_dict
 from cuma_jax.hub.model_files import ModelFiles, resolve
 from cuma_jax.interop.formats.official_config import CONFIG_FILE as OFFICIAL_FILE
 from cuma_jax.interop.formats.official_config import OfficialConfig, base_difference
@@ -21,6 +21,7 @@ from cuma_jax.interop.formats.official_folder import Official, read_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tree
 from cuma_jax.models.families import DecoderConfig, decoder_config
 from cuma_jax.models.weights import fingerprint
+from cuma_jax.profile_encoders.profile_embedders import ProfileEmbedder
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.run.folder import CONFIG_FILE, read_config
 from cuma_jax.run.saved_adapters import (
@@ -83,8 +84,8 @@ def start_adapters(
         if there != width:
             raise CumaError(
                 f"config field {_FIELD}: the routers of {where} read profile vectors of width {there} "
-                f"(demographic_embed_dim), but the profile vectors of this run have {width}; change profile.encoder, "
-                "profile.granularity, profile.normalise or profile.components so that they have that width"
+                f"(demographic_embed_dim), but the profile vectors of this run have {width}; "
+                + _width_advice(config.profile, table, there)
             )
         slots = official_slots(config.adapter, config.router, shape, width)
         return to_tree(found.tensors, slots)
@@ -93,6 +94,18 @@ def start_adapters(
     if wrong := shape_differences(tensor_shapes(found.adapters), tensor_shapes(shapes)):
         raise CumaError(f"config field {_FIELD}: {where} has other adapters: {wrong}")
     return found.adapters
+
+
+def _width_advice(profile: ProfileConfig, table: ProfileTable | None, width: int) -> str:
+    """What gives a run profile vectors of this width."""
+    if table is None or not isinstance(table.embedder, ProfileEmbedder):
+        return "set router.inputs, profile.granularity and profile.encoder as where the adapters were trained"
+    encoder = int(table.embedder.encoder_info["width"])
+    if profile.granularity == "profile" and profile.normalise == "whiten" and width <= encoder:
+        return f"set profile.components to {width}"
+    if width == encoder:  # of the whole profile in one vector, with every component of the encoder
+        return f"set profile.granularity to profile and profile.normalise to none: the encoder's vectors have {width}"
+    return f"set profile.encoder to the one they were trained with: its vectors have {width}, this one's {encoder}"
 
 
 def _read(config: Config, files: ModelFiles, shape: DecoderConfig) -> Official | SavedAdapters:

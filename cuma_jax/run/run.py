@@ -11,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+import pandas as pd
 from jax.sharding import Mesh
 
 from cuma_jax.config import Config
@@ -45,6 +46,7 @@ class Run:
         units: what its rows belong to.
         profiles: its persons' distinct profiles.
         split_N: int8, the split of every row (answer or conversation), as positions in `SPLITS`.
+        split_table: the same split by ids, also of rows that are left out because they are too long.
         tokenizer: the base's, or the one that was asked for.
         files, fingerprint: the base's files and what tells it from another base.
         decoder: with dropout off; `train_decoder` has it on. For a lookup both have as many experts as training has
@@ -63,6 +65,7 @@ class Run:
     units: Units
     profiles: Profiles
     split_N: np.ndarray
+    split_table: pd.DataFrame
     tokenizer: Tokenizer
     files: ModelFiles
     fingerprint: str

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import pandas as pd
@@ -107,6 +107,27 @@ def place_facts(country: str) -> dict[str, str]:
     territory, region = places[found]
     facts = {DERIVED_FIELDS["region"]: region, DERIVED_FIELDS["language"]: _language(territory)}
     return {field: value for field, value in facts.items() if value}
+
+
+def one_name(countries: Iterable[str]) -> dict[str, str]:
+    """One name for each of `countries`: of several spellings of one country ("Britain", "Great Britain") the library's.
+
+    A name that is the only spelling stays as it is, and so do names of parts of a country and of former ones.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in sorted(set(countries)):
+        spellings.setdefault(_same_country(name), []).append(name)
+    return {name: known if len(names) > 1 else name for known, names in spellings.items() for name in names}
+
+
+@functools.cache
+def _same_country(name: str) -> str:
+    """The library's name of a country; a name that it does not know, or that names a part, as it is."""
+    if name in _EXCEPTIONS and _EXCEPTIONS[name] != "Palestine":
+        return name
+    converter, places = _converter()
+    found = converter.convert(_EXCEPTIONS.get(name, name), src="regex", to="name_short", not_found=None)
+    return found if isinstance(found, str) and found in places else name
 
 
 def _language(territory: str) -> str | None:

@@ -14,6 +14,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir as cache_folder
 from cuma_jax.surveys import store
 from cuma_jax.surveys.survey import Survey
+from cuma_jax.tables.packed import readable
 
 SOURCES = {
     "open_values": "open_values",
@@ -40,7 +41,8 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
     if folder is not None and folder.exists():
         survey = store.load_saved_survey(folder)
     else:
-        survey = read()
+        with readable(f"data.source {data.source}"):
+            survey = read()
         if folder is not None:
             store.save_survey(survey, folder)
     return keep_questions(survey, data.questions) if data.questions else survey
@@ -54,7 +56,9 @@ def cached_folder(data: DataConfig, cache_dir: str = "") -> pathlib.Path | None:
 def _prepare(data: DataConfig, cache_dir: str) -> tuple[pathlib.Path | None, Callable[[], Survey]]:
     if data.source not in SOURCES:
         raise CumaError(f"data.source {data.source!r} is preference data, not a survey")
-    key, read = importlib.import_module(f"cuma_jax.surveys.sources.{SOURCES[data.source]}").prepare(data)
+    source = importlib.import_module(f"cuma_jax.surveys.sources.{SOURCES[data.source]}")
+    with readable(f"data.source {data.source}"):
+        key, read = source.prepare(data)
     return cache_folder(cache_dir) / "surveys" / f"{data.source}-{key}-{store.VERSION}" if key else None, read
 
 

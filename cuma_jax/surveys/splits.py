@@ -23,6 +23,8 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.held_out import hash_shares, held_out_values
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
+from cuma_jax.tables.packed import given_path
+from cuma_jax.tables.read import read_table
 
 TRAIN, VALIDATION = SPLITS.index("train"), SPLITS.index("validation")
 
@@ -57,10 +59,23 @@ def split_rows(units: Units, data: DataConfig) -> np.ndarray:
     A `CumaError` where a split that `data` asks for would be empty, a held-out value does not exist, or the source has
     no split of its own.
     """
+    return _split(units, data)[0]
+
+
+def split_and_table(units: Units, data: DataConfig) -> tuple[np.ndarray, pd.DataFrame]:
+    """`split_rows` and `split_table` of one split: of all rows, before any of them is left out."""
+    split_N, parts = _split(units, data)
+    return split_N, _table(units, split_N, parts)
+
+
+def _split(units: Units, data: DataConfig) -> tuple[np.ndarray, list[KindSplit]]:
+    """The split of every row [N], and what it comes from; errors are those of `split_rows`."""
     if data.split == "official":
         split_N = _official(units)
         _check_no_leak(units, split_N, official=True)
-        return split_N
+        split_R, probe = np.full(len(units.person_ids), TRAIN, np.int8), SPLITS.index("probe")
+        split_R[units.person_N[split_N != probe]] = split_N[split_N != probe]
+        return split_N, [KindSplit(units.person, units.person_ids, split_R, units.person_N)]
     parts = kind_splits(units, data)
     split_N = np.empty(len(units), np.int8)
     # One more unit than there are: -1 indexes the last, which holds nothing out.
@@ -76,7 +91,7 @@ def split_rows(units: Units, data: DataConfig) -> np.ndarray:
         _check_not_empty(units, data, split_N)
     by_country = data.split == "hash" and data.validation_countries > 0
     _check_no_leak(units, split_N, official=False, field=data.held_out_field, by_country=by_country)
-    return split_N
+    return split_N, parts
 
 
 def kind_splits(units: Units, data: DataConfig) -> list[KindSplit]:
@@ -90,7 +105,7 @@ def kind_splits(units: Units, data: DataConfig) -> list[KindSplit]:
     if units.conversation_ids is not None:
         kinds.append(("conversation", units.conversation_ids, np.arange(len(units))))
     if data.split != "hash":
-        return _validation_below_items(_from_file(pathlib.Path(data.split).expanduser(), units, kinds))
+        return _validation_below_items(_from_file(given_path(data.split), units, kinds))
     split_of = {
         data.held_out_field: lambda: _held_values(units, data, values),
         units.item: lambda: _held_items(units, data),
@@ -118,16 +133,13 @@ def split_table(units: Units, data: DataConfig) -> pd.DataFrame:
     other kinds the units that are held out. Strongest kind first: a row is in the split of the first of its units that
     is not in train.
     """
-    if data.split == "official":
-        split_R = np.full(len(units.person_ids), TRAIN, np.int8)
-        split_N, probe = _official(units), SPLITS.index("probe")
-        split_R[units.person_N[split_N != probe]] = split_N[split_N != probe]
-        parts = [KindSplit(units.person, units.person_ids, split_R, units.person_N)]
-    else:
-        parts = kind_splits(units, data)
+    return split_and_table(units, data)[1]
+
+
+def _table(units: Units, split_N: np.ndarray, parts: list[KindSplit]) -> pd.DataFrame:
     frames = []
     for part in parts:
-        split_U = split_rows(units, data) if part.kind == "conversation" else part.split_U
+        split_U = split_N if part.kind == "conversation" else part.split_U
         keep = np.ones(len(split_U), bool) if part.kind in (units.person, "conversation") else split_U != TRAIN
         ids = np.asarray(part.ids, dtype=object)[keep]
         frames.append(pd.DataFrame({"kind": part.kind, "id": ids, "split": np.array(SPLITS)[split_U[keep]]}))
@@ -193,14 +205,16 @@ def _official(units: Units) -> np.ndarray:
 def _from_file(path: pathlib.Path, units: Units, kinds: list[tuple[str, Sequence[str], np.ndarray]]) -> list[KindSplit]:
     """The split that a file of ids gives: columns kind, id, split."""
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
-    except (OSError, ValueError) as error:
+        table = read_table(path, ("kind", "id", "split")).to_pandas().astype(str)
+    except CumaError as error:
         raise CumaError(
             f"data.split {str(path)!r} cannot be read ({error}); it is hash, official, or a .parquet or .csv file with "
             "the columns kind, id and split, as `python -m cuma_jax.data export` writes it"
         ) from None
-    if missing := {"kind", "id", "split"} - set(table.columns):
-        raise CumaError(f"data.split {path}: no column {', '.join(sorted(missing))}; it needs kind, id and split")
+    table = table.drop_duplicates()
+    if (twice := table.duplicated(["kind", "id"])).any():
+        kind, name = table.loc[twice, ["kind", "id"]].iloc[0]
+        raise CumaError(f"data.split {path}: {kind} {name!r} is in two splits; keep one of the rows")
     known = [kind for kind, _, _ in kinds]
     for column, allowed in (("kind", known), ("split", SPLITS)):
         if wrong := set(table[column]) - set(allowed):

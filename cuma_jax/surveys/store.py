@@ -24,7 +24,7 @@ def save_survey(survey: Survey, folder: pathlib.Path) -> None:
     answers = {"respondent": survey.respondent_A, "question": survey.question_A, "option": survey.option_A}
     if survey.official_A is not None:
         answers["official"] = survey.official_A
-    meta = {name: getattr(survey, name) for name in ("name", "profile_fields", "skipped")}
+    meta = {name: getattr(survey, name) for name in ("name", "profile_fields", "skipped", "persons")}
     meta["questions"] = [dataclasses.asdict(question) for question in survey.questions]
 
     def write(part: pathlib.Path) -> None:
@@ -54,5 +54,6 @@ def load_saved_survey(folder: pathlib.Path) -> Survey:
         profile_fields=tuple(meta["profile_fields"]),
         official_A=answers["official"].to_numpy() if "official" in answers.column_names else None,
         skipped=meta["skipped"],
+        persons=meta.get("persons", True),  # not there in folders of earlier versions
         **columns,
     )

@@ -69,6 +69,8 @@ class Survey:
         official_A: int8, the split that the source itself ships, as positions in `config_checks.SPLITS`; None where it
             ships none.
         skipped: counts of rows left out by the reader, by reason.
+        persons: whether respondents are persons, drawn from others. Where they are shares of a country, there is no
+            noise of a sample to be told: no floor, and no intervals over respondents.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Survey:
     option_A: np.ndarray
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     official_A: np.ndarray | None = None
+    persons: bool = True
 
     def __post_init__(self) -> None:
         _check(self)

@@ -1,7 +1,9 @@
 """Text from other people's files, made fit to be shown to a model: no markup, nothing invisible, one spelling."""
 
+import functools
 import html.entities
 import re
+import sys
 import unicodedata
 
 _INLINE = (
@@ -20,10 +22,13 @@ _ATTRIBUTES = (
     + _BARE.replace(" ", "|")
     + r"""))(?![-\w=]))*\s*/?"""
 )
-_HIDDEN = re.compile(r"<!--.*?-->|<(script|style)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_OPENING = re.compile(r"<!--|<(script|style)\b[^<>]*>", re.IGNORECASE)
+_CLOSING = {name: re.compile(rf"</{name}\s*>", re.IGNORECASE) for name in ("script", "style")} | {"": re.compile("-->")}
 _INLINE_TAG = re.compile(rf"</?(?:{_INLINE.replace(' ', '|')}){_ATTRIBUTES}>", re.IGNORECASE)
 _BLOCK_TAG = re.compile(rf"</?(?:{_BLOCK.replace(' ', '|')}){_ATTRIBUTES}>", re.IGNORECASE)
+_BRACKET = re.compile("[<>]")
 # Only with a semicolon: "R&D", "Q&A" and "?a=1&copy=2" are text.
+_AMPERSANDS = re.compile(r"&(?:amp;|AMP;|#0{0,5}38;|#[xX]0{0,4}26;)+")
 _ENTITY = re.compile(r"&(?:#(\d{1,7})|#[xX]([0-9a-fA-F]{1,6})|([A-Za-z][A-Za-z0-9]{1,31}));")
 # Controls, soft hyphen, bidi marks, zero-width characters, byte order mark, surrogates, non-characters, tag characters.
 _INVISIBLE = re.compile(
@@ -38,6 +43,10 @@ _JOINER = re.compile(
 )
 _LINE = re.compile("\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _PLAIN = re.compile(r"[ -%'-;=-~]*")
+_MARKS = 30
+"""Marks on one character that are kept, as in Unicode's stream-safe texts: to order more takes their square."""
+_MAYBE_MARKS = re.compile(f"[\u0300-\U0010ffff]{{{_MARKS + 1}}}")
+_PASSES = 20  # each takes the time of the text's length; what still changes then was made to
 
 
 def clean_text(text: str, keep_lines: bool = False) -> str:
@@ -56,10 +65,12 @@ def clean_text(text: str, keep_lines: bool = False) -> str:
     """
     if _PLAIN.fullmatch(text):
         return " ".join(text.split())
-    # One step can uncover what another removes ("&lt;b&gt;", "<<b>b>"): repeat until nothing changes.
-    while (cleaned := _pass(text, keep_lines)) != text:
+    # One step can uncover what another removes ("&lt;b&gt;"): repeat until nothing changes.
+    for _ in range(_PASSES):
+        if (cleaned := _pass(text, keep_lines)) == text:
+            break
         text = cleaned
-    return cleaned
+    return text
 
 
 def visible_text(text: str) -> str:
@@ -69,19 +80,68 @@ def visible_text(text: str) -> str:
     indentation may be code.
     """
     # Normalising can join what stood apart, but makes nothing invisible.
-    return unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", _LINE.sub("\n", text)))).strip()
+    return _composed(_JOINER.sub("", _INVISIBLE.sub("", _LINE.sub("\n", text)))).strip()
 
 
 def _pass(text: str, keep_lines: bool) -> str:
     if "<" in text:
-        text = _HIDDEN.sub(" ", text)
-        text = _BLOCK_TAG.sub("\n", _INLINE_TAG.sub("", text))
+        text = _without_tags(_without_hidden(text))
     if "&" in text:
-        text = _ENTITY.sub(_character, text)
-    text = unicodedata.normalize("NFC", _JOINER.sub("", _INVISIBLE.sub("", text)))
+        text = _ENTITY.sub(_character, _AMPERSANDS.sub("&", text))
+    text = _composed(_JOINER.sub("", _INVISIBLE.sub("", text)))
     if keep_lines:
         return "\n".join(" ".join(line.split()) for line in _LINE.split(text)).strip()
     return " ".join(text.split())
+
+
+def _without_hidden(text: str) -> str:
+    """Without comments, scripts and styles, from the first opening to the first closing of its kind."""
+    parts, done, at, never = [], 0, 0, set[str]()
+    while match := _OPENING.search(text, at):
+        kind = (match[1] or "").lower()
+        end = None if kind in never else _CLOSING[kind].search(text, match.end())
+        if end is None:
+            never.add(kind)
+            at = match.start() + 1
+            continue
+        parts += [text[done : match.start()], " "]
+        done = at = end.end()
+    return "".join([*parts, text[done:]])
+
+
+def _without_tags(text: str) -> str:
+    """Without tags, and those that are left when others are gone ("<<b>b>"); each character is looked at twice."""
+    parts: list[str] = []
+    opened: list[int] = []  # the parts that begin with a "<" that may open a tag
+    at = 0
+    for match in _BRACKET.finditer(text):
+        if match[0] == "<":
+            parts.append(text[at : match.start()])
+            opened.append(len(parts))
+            at = match.start()
+        elif opened:
+            parts.append(text[at : match.end()])
+            at, start = match.end(), opened[-1]
+            tag = "".join(parts[start:])
+            if (inline := _INLINE_TAG.fullmatch(tag)) or _BLOCK_TAG.fullmatch(tag):
+                opened.pop()
+                parts[start:] = [] if inline else ["\n"]
+            else:  # no tag has one of these within
+                opened.clear()
+    return "".join([*parts, text[at:]])
+
+
+def _composed(text: str) -> str:
+    """In NFC; of a run of marks on one character the first `_MARKS`."""
+    if _MAYBE_MARKS.search(text):
+        text = _too_many_marks().sub(r"\1", text)
+    return unicodedata.normalize("NFC", text)
+
+
+@functools.cache
+def _too_many_marks() -> re.Pattern[str]:
+    marks = "".join(c for c in map(chr, range(0x300, sys.maxunicode + 1)) if unicodedata.combining(c))
+    return re.compile(rf"([{marks}]{{{_MARKS}}})[{marks}]+")
 
 
 def _character(match: re.Match[str]) -> str:

@@ -20,13 +20,16 @@ import pyarrow as pa
 import pyarrow.csv
 from tqdm import tqdm
 
-from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
-from cuma_jax.tables.header import other_delimiter, report_delimiter, report_repeated, require_columns
-from cuma_jax.tables.packed import reported, unpacked
+from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8, spelled
+from cuma_jax.tables.header import DELIMITERS, other_delimiter, report_delimiter, report_repeated, require_columns
+from cuma_jax.tables.packed import Unpacked, reported, unpacked
 from cuma_jax.tables.problems import Problems
 
 BLOCK_BYTES = 32 << 20
 """Read at a time; a row must fit in."""
+MOST_COLUMNS = 20_000
+"""A header of more names is none; nor is one of more than `_HEADER` characters, or a line of more than a block."""
+_HEADER = 1 << 20
 
 _END = "\0the end\0"
 
@@ -52,16 +55,20 @@ class Delimited:
 
     @functools.cached_property
     def header(self) -> list[str]:
-        """Names of the columns; a file without any is a problem (then: none)."""
+        """Names of the columns, `spelled`; a file without any is a problem (then: none)."""
         with reported(self.path, self._problems):
-            found = next(self.records(), None)
-            if found is None:
+            found = next(self.records(most=_HEADER), None)
+            if found is not None and len(found[1]) > MOST_COLUMNS:
+                message = f"its first line names {len(found[1]):,} columns; at most {MOST_COLUMNS:,} are read"
+                self._problems.error(self.path, 1, None, message, "keep those of the questions and of the profile")
+            elif found is None:
                 self._problems.error(self.path, None, None, "the file is empty", self._problems.advice.again)
             elif not any(found[1]):
                 message = "its first line is empty; it must hold the names of the columns"
                 self._problems.error(self.path, 1, None, message, self._problems.advice.again)
             else:
-                return found[1]
+                whole = len(found[1]) == 1 and any(d in found[1][0] for d in DELIMITERS)
+                return found[1] if whole else [spelled(name) for name in found[1]]
         return []
 
     def check(self, needed: Sequence[str] | None) -> None:
@@ -69,7 +76,7 @@ class Delimited:
         `CumaError` where one is missing.
         """
         lacking = needed is None or not set(needed) <= set(self.header)
-        if lacking and any(UNREADABLE in name for name in self.header) and self._not_utf8():
+        if lacking and any(UNREADABLE in name or "\0" in name for name in self.header) and self._not_utf8():
             return
         if lacking and (other := other_delimiter(self.header, self.delimiter, needed)):
             report_delimiter(self.path, 1, self.delimiter, other, self._problems)
@@ -129,16 +136,18 @@ class Delimited:
             if self.stopped:
                 self._explain(str(fault))
 
-    def records(self, end: bool = False) -> Iterator[tuple[int, list[str]]]:
+    def records(self, end: bool = False, most: int | None = None) -> Iterator[tuple[int, list[str]]]:
         """(the line it begins on, its values) of each record, the header's first; slow.
 
-        With `end` there is one more, `[_END]`, unless a quote that is never closed swallows it.
+        With `end` there is one more, `[_END]`, unless a quote that is never closed swallows it. A csv.Error for a line
+        that is longer than a block, or a first record of more than `most` characters.
         """
         limit = csv.field_size_limit(2**31 - 1)
         try:
             with self._open() as file:
                 text = io.TextIOWrapper(file, "utf-8-sig", errors="replace", newline="")
-                reader = csv.reader(itertools.chain(text, [_END] if end else []), delimiter=self.delimiter)
+                lines = itertools.chain(_lines(text, most), [_END] if end else [])
+                reader = csv.reader(lines, delimiter=self.delimiter)
                 before = 0
                 for record in reader:
                     yield before + self._first_line, record
@@ -169,12 +178,13 @@ class Delimited:
 
     def _explain(self, message: str) -> None:
         """Reports why Arrow stopped."""
-        if ("UTF8" in message or not self.ragged) and self._not_utf8():
+        if "UTF8" in message and self._not_utf8():
             return
-        wrong = self.lines()[1] if self.ragged and not self.unclosed_line else []
         if self.unclosed_line:
-            self.report_unclosed()
-        elif wrong:
+            return self.report_unclosed()
+        if not self.ragged and self._not_utf8():
+            return
+        if wrong := self.lines()[1] if self.ragged else []:
             self.report_ragged(*wrong[0])
         else:
             found = f"cannot be read as a table ({message[:200]})"
@@ -198,7 +208,7 @@ class Delimited:
     def _bar(self, file: IO[bytes]) -> Any:
         """A bar of the bytes read, on a terminal; how many there are is not known of a packed file."""
         return tqdm(
-            total=self.path.stat().st_size if isinstance(file, io.BufferedReader) else None,
+            total=None if isinstance(file, Unpacked) else self.path.stat().st_size,
             desc=f"reading {self.path.name}",
             unit="B",
             unit_scale=True,
@@ -206,6 +216,18 @@ class Delimited:
             dynamic_ncols=True,
             disable=self._data is not None or not sys.stderr.isatty(),
         )
+
+
+def _lines(text: io.TextIOBase, most: int | None) -> Iterator[str]:
+    """The lines of a text; a csv.Error for one longer than a block, or for more than `most` characters in all."""
+    longest, seen = BLOCK_BYTES if most is None else most, 0
+    while line := text.readline(longest):
+        seen += len(line)
+        if len(line) == longest and line[-1] not in "\r\n":
+            raise csv.Error(f"a line is longer than {longest >> 20} MB: is it a text with lines?")
+        if most is not None and seen > most:
+            raise csv.Error(f'the header is longer than {most >> 20} MB: is a quote (") opened in it and never closed?')
+        yield line
 
 
 def _wait_until_released(held: Iterable[weakref.ref[Any]]) -> None:

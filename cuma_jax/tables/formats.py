@@ -10,7 +10,7 @@ import pyarrow.parquet
 from cuma_jax.tables.delimited import Delimited
 from cuma_jax.tables.encoding import UNREADABLE_LINES
 from cuma_jax.tables.jsonl import decode_json, read_jsonl
-from cuma_jax.tables.packed import reported
+from cuma_jax.tables.packed import PACKED, opened, reported
 from cuma_jax.tables.problems import Problems, Strict, count_skipped
 
 Columns = Sequence[str] | None
@@ -29,8 +29,9 @@ def _read_delimited(
     """Every column of texts (large_string), an empty text null."""
     source = Delimited(path, delimiter, problems)
     source.check(columns)
-    names = [name for name in dict.fromkeys(columns or source.header) if name in source.header]
-    places = [source.header.index(name) for name in names]
+    first = {name: place for place, name in reversed(list(enumerate(source.header)))}
+    names = [name for name in dict.fromkeys(columns or source.header) if name in first]
+    places = [first[name] for name in names]
     if not places:
         return None
     schema = pa.schema([(str(place), pa.large_string()) for place in places])
@@ -80,34 +81,51 @@ READERS: dict[str, Reader] = {
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
 }
-"""What a name ends in (before .gz), and the function that reads such a file."""
+"""What a name ends in (before one of `PACKED`), and the function that reads such a file."""
 
 _NEVER_PACKED = (_read_parquet, _read_arrow)
-ENDINGS = ".csv, .tsv, .jsonl, .parquet or .arrow (.csv, .tsv and .jsonl also with .gz)"
+ENDINGS = ".csv, .tsv, .jsonl, .parquet or .arrow (.csv, .tsv and .jsonl also with .gz, .bz2, .xz or .zst)"
 """The names that are read, in words."""
 NOT_READ = (".xlsx", ".xls", ".ods", ".sav", ".dta", ".zip")
 """Endings of tables that are not read yet."""
 
 
 def ending_of(path: pathlib.Path) -> str:
-    """What a name ends in, leaving out .gz."""
-    return pathlib.Path(path.name.lower().removesuffix(".gz")).suffix
+    """What a name ends in, leaving out what it is packed with."""
+    name = path.name.lower()
+    return pathlib.PurePath(name[: -len(packed)] if (packed := _packed(path)) else name).suffix
+
+
+def _packed(path: pathlib.Path) -> str:
+    return next((ending for ending in PACKED if path.name.lower().endswith(ending)), "")
 
 
 def reader_of(path: pathlib.Path, problems: Problems) -> Reader | None:
     """The function that reads a file of this name; None, and a problem, if there is none."""
     reader = READERS.get(ending_of(path))
-    if reader is None or (path.suffix.lower() == ".gz" and reader in _NEVER_PACKED):
+    if reader is None or (_packed(path) and reader in _NEVER_PACKED):
         hint = f"the name must end in {ENDINGS}; programs that have other formats can save a table as csv (UTF-8)"
         problems.error(path, None, None, "this format is not read", hint)
         return None
     return reader
 
 
+def _has(table: pa.Table, columns: Sequence[str]) -> bool:
+    """Whether a table has these columns, "a.b" as it is or as a part of "a"."""
+    names = set(table.column_names)
+    return all(name in names or name.partition(".")[0] in names for name in columns)
+
+
 def read_file(
-    path: pathlib.Path, columns: Columns, problems: Problems | None = None, skipped: Skipped = None
+    path: pathlib.Path,
+    columns: Columns,
+    problems: Problems | None = None,
+    skipped: Skipped = None,
+    optional: Sequence[str] = (),
 ) -> pa.Table | None:
     """The table in one file of any format; see `Reader`. Without `problems` the first fault is an error.
+
+    With `columns`, those of `optional` that are there are read as well.
 
     Where one of `columns` is missing, the table has every column that there is.
     """
@@ -117,11 +135,13 @@ def read_file(
         return None
     with reported(path, problems):
         try:
-            if path.stat().st_size == 0:
+            with opened(path):
+                empty = path.stat().st_size == 0
+            if empty:
                 problems.error(path, None, None, "the file is empty", problems.advice.again)
                 return None
-            table = reader(path, columns, problems, skipped)
-            if table is not None and not set(columns or ()) <= set(table.column_names):
+            table = reader(path, columns and [*columns, *optional], problems, skipped)
+            if table is not None and not _has(table, columns or ()):
                 table = reader(path, None, problems, skipped)  # all of it, for a message with the names that come near
         except (pa.ArrowException, UnicodeDecodeError, NotImplementedError) as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,5 +1,6 @@
 """What the header of a table must hold: the columns that are asked for, each once, split by the right delimiter."""
 
+import collections
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -34,18 +35,23 @@ def find_columns(
 ) -> dict[str, int]:
     """Position of each wanted column (-> what it is for); one that is not there, or there twice, is a problem."""
     report_repeated(path, header, wanted, problems, line)
-    for name, purpose in wanted.items():
-        if name not in header:
-            problems.error(path, line, name, f"there is no such column ({purpose})", near(name, header))
-    return {name: header.index(name) for name in wanted if header.count(name) == 1}
+    count, place = collections.Counter(header), {name: i for i, name in enumerate(header)}
+    missing = [name for name in wanted if not count[name]]
+    for name in missing[:_SHOWN]:
+        problems.error(path, line, name, f"there is no such column ({wanted[name]})", near(name, header))
+    if len(missing) > _SHOWN:
+        message = f"{len(missing) - _SHOWN} more columns are not there"
+        problems.error(path, line, None, message, "correct the names above first")
+    return {name: place[name] for name in wanted if count[name] == 1}
 
 
 def report_repeated(
     path: object, header: Sequence[str], wanted: Iterable[str], problems: Problems, line: int | None = 1
 ) -> None:
     """Every wanted column that the header has more than once is a problem."""
+    count = collections.Counter(header)
     for name in wanted:
-        if header.count(name) > 1:
+        if count[name] > 1:
             problems.error(path, line, name, "the header has this column twice", "rename one of them")
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,22 +13,31 @@ import pyarrow.compute
 import pyarrow.json
 
 from cuma_jax.tables.encoding import UNREADABLE_LINES, report_not_utf8
-from cuma_jax.tables.packed import unpacked
+from cuma_jax.tables.packed import Unpacked, unpacked
 from cuma_jax.tables.problems import Problems, count_skipped
 
 _BLOCK = 32 << 20  # bytes; a line must fit in one
+_DEEPEST = 200  # objects and lists within each other
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _ADVICE = "write one JSON object a line"
 
 
 def read_jsonl(
     path: pathlib.Path, columns: Sequence[str] | None, problems: Problems, skipped: dict[str, int] | None
 ) -> pa.Table | None:
-    """A reader of `formats`: JSON lines, plain or packed, all columns; they may be nested."""
+    """A reader of `formats`: JSON lines, plain or packed; columns may be nested.
+
+    Where Arrow cannot read all columns, only those of `columns` are looked at: "a" is a key, "a.b" the key b of the
+    object (or of the objects in the list) a, of which other keys are then left out.
+    """
     options = pa.json.ReadOptions(block_size=_BLOCK)
+    deep = _deep_line(path)  # which Arrow's reader would not survive
     try:
+        if deep:
+            raise pa.ArrowInvalid(f"line {deep} is nested more than {_DEEPEST} deep")
         with unpacked(path) as stream:
             # A plain file by its name: Arrow's threads then need nothing of Python.
-            plain = isinstance(stream, io.BufferedReader)
+            plain = isinstance(stream, io.BufferedReader) and not isinstance(stream, Unpacked)
             table = pa.json.read_json(str(path) if plain else stream, read_options=options)
         table.validate(full=True)
         return table
@@ -36,19 +46,56 @@ def read_jsonl(
     with unpacked(path) as stream:
         if report_not_utf8(path, stream, problems):
             return None
-    kept = _sound_lines(path, problems, skipped)
+    kept = _sound_lines(path, columns, problems, skipped)
     if kept is None:
-        return None
-    if skipped is None:  # every line is sound to Python
-        problems.error(path, None, None, f"cannot be read ({reason})", _ADVICE)
         return None
     if not kept:
         problems.error(path, None, None, "has no line that can be read", _ADVICE)
         return None
-    return pa.json.read_json(pa.BufferReader(b"".join(kept)), read_options=options)
+    try:
+        return pa.json.read_json(pa.BufferReader(b"".join(kept)), read_options=options)
+    except pa.ArrowException:  # every line is sound to Python
+        problems.error(path, None, None, f"cannot be read ({reason})", _ADVICE)
+        return None
 
 
-def _sound_lines(path: pathlib.Path, problems: Problems, skipped: dict[str, int] | None) -> list[bytes] | None:
+def _deep_line(path: pathlib.Path) -> int:
+    """The number of the first line that is nested too deeply; 0: none is."""
+    with unpacked(path) as stream:
+        number = 1
+        while line := stream.readline(_BLOCK):
+            if _is_deep(line):
+                return number
+            number += line.endswith(b"\n")
+    return 0
+
+
+def _is_deep(line: bytes) -> bool:
+    if line.count(b"[") + line.count(b"{") <= _DEEPEST:
+        return False
+    text = np.frombuffer(_STRING.sub(b"", line), np.uint8)
+    opened = np.isin(text, (ord("["), ord("{"))).astype(np.int32) - np.isin(text, (ord("]"), ord("}")))
+    return int(np.cumsum(opened).max(initial=0)) > _DEEPEST
+
+
+def _only(value: Any, keys: Sequence[str] | None) -> Any:
+    """The parts of a JSON value that `keys` name; None: all."""
+    if not keys:
+        return value
+    if isinstance(value, list):
+        return [_only(item, keys) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner: dict[str, list[str]] = {}
+    for key in keys:
+        name, _, rest = key.partition(".")
+        inner.setdefault(name, []).extend([rest] if rest else [])
+    return {name: _only(value[name], rest) for name, rest in inner.items() if name in value}
+
+
+def _sound_lines(
+    path: pathlib.Path, columns: Sequence[str] | None, problems: Problems, skipped: dict[str, int] | None
+) -> list[bytes] | None:
     """The lines that hold an object whose values are of the same types as in the lines before; None: a problem."""
     types: dict[str, str] = {}
     kept = []
@@ -57,10 +104,13 @@ def _sound_lines(path: pathlib.Path, problems: Problems, skipped: dict[str, int]
             if not line.strip():
                 continue
             try:
+                if _is_deep(line):
+                    raise RecursionError(f"it is nested more than {_DEEPEST} deep")
                 row = json.loads(line.decode("utf-8-sig"), parse_constant=_no_constant)
-                json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+                row = _only(row, columns) if isinstance(row, dict) else row
+                line = json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
                 if not isinstance(row, dict):
-                    hint = "; a file of one JSON array is not read" if number == 1 and line.lstrip()[:1] == b"[" else ""
+                    hint = "; a file of one JSON array is not read" if number == 1 and isinstance(row, list) else ""
                     raise ValueError(f"it is no object{hint}")
                 here: dict[str, str] = {}
                 for where, kind in _types(row, ""):
@@ -74,7 +124,7 @@ def _sound_lines(path: pathlib.Path, problems: Problems, skipped: dict[str, int]
                 count_skipped(skipped, UNREADABLE_LINES)
                 continue
             types |= here
-            kept.append(line.rstrip(b"\r\n") + b"\n")
+            kept.append(line + b"\n")
     return kept
 
 

@@ -8,6 +8,7 @@ from typing import Literal, SupportsInt
 from cuma_jax.runtime.errors import CumaError
 
 _MOST = 20
+_COMPARED = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Advice:
         damaged: it is cut short or damaged.
         columns: some are missing; empty: the message lists what there is.
         encoding: it is not UTF-8; `{}` stands for what it seems to be.
+        other_encoding: it is not UTF-8, and what it is nobody can tell but who saved it.
         delimiter: the columns are not separated as they should be: not by `{right}`, but by `{symbol}`.
         ragged: a row has another number of columns than the header.
     """
@@ -57,7 +59,8 @@ class Advice:
     again: str = "fetch or export it again"
     damaged: str = "fetch or export it again"
     columns: str = ""
-    encoding: str = "it may be {0}: save the file as UTF-8, e.g. iconv -f {0} -t utf-8"
+    encoding: str = "it may be {0}: save it as UTF-8 (iconv -f {0} -t utf-8 OLD > NEW)"
+    other_encoding: str = "save it as UTF-8 with the program that it comes from"
     delimiter: str = "a .csv must be separated by commas and a .tsv by tabs: save it again, or rename it"
     ragged: str = (
         "is a quote or a delimiter missing? A text that holds the delimiter, a quote or a line end must be in double "
@@ -74,11 +77,11 @@ class Problems(list[Problem]):
 
     def error(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
         """Adds an error; arguments as in `Problem`."""
-        self.append(Problem("error", str(file), line, column, message, hint))
+        self.append(_problem("error", file, line, column, message, hint))
 
     def warning(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
         """Adds a warning; arguments as in `Problem`."""
-        self.append(Problem("warning", str(file), line, column, message, hint))
+        self.append(_problem("warning", file, line, column, message, hint))
 
     @property
     def errors(self) -> list[Problem]:
@@ -106,7 +109,18 @@ class Strict(Problems):
 
     def error(self, file: object, line: int | None, column: str | None, message: str, hint: str = "") -> None:
         """Raises a CumaError, always; arguments as in `Problem`."""
-        raise CumaError(str(Problem("error", str(file), line, column, message, hint)))
+        raise CumaError(str(_problem("error", file, line, column, message, hint)))
+
+
+def _problem(
+    severity: Literal["error", "warning"], file: object, line: int | None, column: str | None, message: str, hint: str
+) -> Problem:
+    """What is quoted of a file may be of any length."""
+    return Problem(severity, str(file), line, column and _cut(column, 100), _cut(message, 600), _cut(hint, 1000))
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def format_problems(problems: Iterable[Problem]) -> str:
@@ -140,8 +154,8 @@ def count_skipped(skipped: dict[str, int], reason: str, number: SupportsInt = 1)
 
 def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     """A hint: the names most like `name`, else the first few there are."""
-    known = list(known)
-    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    known = [_cut(k, 80) for k in known]
+    matches = difflib.get_close_matches(name[:80], known[:_COMPARED], n=3, cutoff=0.6)
     lower = [k for k in known if k.lower() == name.lower()]
     if found := list(dict.fromkeys([*lower, *matches])):
         return f"did you mean {' or '.join(map(repr, found))}?"

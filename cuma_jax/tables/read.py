@@ -14,21 +14,25 @@ import pyarrow as pa
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.tables.formats import ENDINGS, READERS, ending_of, read_file, reader_of
 from cuma_jax.tables.header import require_columns
-from cuma_jax.tables.packed import digest
+from cuma_jax.tables.packed import digest, given_path
 from cuma_jax.tables.problems import Strict
 
 
 def read_table(
-    path: pathlib.Path | str, columns: Sequence[str] | None = None, skipped: dict[str, int] | None = None
+    path: pathlib.Path | str,
+    columns: Sequence[str] | None = None,
+    skipped: dict[str, int] | None = None,
+    optional: Sequence[str] = (),
 ) -> pa.Table:
     """The table in a file or folder.
 
     Args:
         path: a file of a format above, or a folder of files of one format.
-        columns: the columns wanted, in this order; None: all.
+        columns: the columns wanted, in this order; None: all. "a.b" is the key b of the objects in column a.
         skipped: None: a line that cannot be read is an error. Else such lines are left out and counted here, under
             `UNREADABLE_LINES`: csv rows with too many or too few values; jsonl lines that are no JSON object or hold a
-            value of another type than the lines before.
+            value of another type (in a column that is wanted) than the lines before.
+        optional: columns that are wanted as well, if they are there.
 
     Returns:
         One row a record. Every csv and tsv column is of strings (large_string), an empty one null; other formats keep
@@ -38,12 +42,7 @@ def read_table(
         CumaError: nothing is there, a format is not known, a file is empty, damaged, not UTF-8, or lacks columns; it
             names the file, and the line where there is one.
     """
-    tables = []
-    for file in table_files(path):
-        table = read_file(file, columns, skipped=skipped)
-        assert table is not None, "no table, and no error that says why"
-        require_columns(table.column_names, columns or (), file)
-        tables.append(table if columns is None else table.select(list(columns)))
+    tables = [_read_one(file, columns, skipped, optional) for file in table_files(path)]
     if len(tables) == 1:
         return tables[0]
     try:
@@ -52,14 +51,27 @@ def read_table(
         raise CumaError(f"the files in {path} do not go together: {error}; give each its own data.path") from None
 
 
+def _read_one(
+    path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[str, int] | None, optional: Sequence[str]
+) -> pa.Table:
+    table = read_file(path, columns, skipped=skipped, optional=optional)
+    assert table is not None, "no table, and no error that says why"
+    if columns is None:
+        return table
+    names = list(dict.fromkeys(name if name in table.column_names else name.partition(".")[0] for name in columns))
+    require_columns(table.column_names, names, path)
+    return table.select([*names, *(name for name in optional if name in table.column_names)])
+
+
 def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:
     """The files that `read_table` would read, in order; a `CumaError` for none, for no known format, or for several."""
-    path = pathlib.Path(path).expanduser()
+    path = given_path(path)
     if path.is_file():
         reader_of(path, Strict())
         return [path]
     if not path.is_dir():
-        raise CumaError(f"{path} does not exist; give a file or a folder of {ENDINGS}")
+        what = "is a pipe or a device" if path.exists() else "does not exist"
+        raise CumaError(f"{path} {what}; give a file or a folder of {ENDINGS}")
     if (path / "dataset_dict.json").is_file():
         raise CumaError(
             f"{path} holds several splits, written by save_to_disk; name one of its folders: "

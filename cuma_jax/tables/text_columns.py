@@ -15,16 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cuma_jax.tables.delimited import Delimited
-from cuma_jax.tables.encoding import decode, guess_encoding
+from cuma_jax.tables.encoding import decode, guess_encoding, spelled, visible
 from cuma_jax.tables.formats import NOT_READ, READERS, ending_of, read_file
 from cuma_jax.tables.header import DELIMITERS, find_columns, other_delimiter, report_delimiter
 from cuma_jax.tables.packed import read_unpacked
 from cuma_jax.tables.problems import Problems
 
+_HEADERS, _IMPORT = 3, '{"ImportId"'
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column as texts without blanks at the ends: row n holds `values[code_N[n]]` (int32)."""
+    """A column as texts, each `visible`: row n holds `values[code_N[n]]` (int32)."""
 
     code_N: np.ndarray
     values: list[str]
@@ -38,6 +40,8 @@ class TextTable:
         row_N: int64, number of each row among those that have the right number of columns.
         source: where the line of a row is found; None for a format without lines.
         num_empty: empty rows that are not among the N.
+        num_headers: further header lines that are not among the N.
+        labels: what the first of those says of each column.
     """
 
     path: pathlib.Path
@@ -45,6 +49,8 @@ class TextTable:
     row_N: np.ndarray
     source: Delimited | None = None
     num_empty: int = 0
+    num_headers: int = 0
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row_N)
@@ -86,16 +92,21 @@ def read_header(path: pathlib.Path, problems: Problems) -> tuple[list[str], str,
     """The names of the table's columns, and the delimiter and the encoding that it seems to have."""
     if not _is_text(path):
         table = read_file(path, None, problems)
-        return ([] if table is None else table.column_names), ",", "utf-8"
+        return ([] if table is None else [spelled(n) for n in table.column_names]), ",", "utf-8"
     data = read_unpacked(path, problems)
     encoding = guess_encoding(data or b"")
-    text = b"" if data is None else decode(path, data, encoding, problems).lstrip(b"\n")
+    # What cannot be told is read somehow here: who asks says so.
+    known = "latin-1" if encoding == "TODO" else encoding
+    text = b"" if data is None else decode(path, data, known, Problems() if known != encoding else problems)
+    text = text.lstrip(b"\n")
     if not text.strip():
+        return [], "", encoding
+    if not Delimited(path, ",", problems, text).header:
         return [], "", encoding
     delimiters = dict.fromkeys((usual_delimiter(path), *DELIMITERS))
     headers = {d: Delimited(path, d, problems, text).header for d in delimiters}
     delimiter = max(headers, key=lambda d: len(headers[d]))
-    return [name.strip() for name in headers[delimiter]], delimiter, encoding
+    return headers[delimiter], delimiter, encoding
 
 
 def usual_delimiter(path: pathlib.Path) -> str:
@@ -119,7 +130,7 @@ def _read_delimited(
         source = Delimited(path, other, problems, body, first)
     if not source.header:
         return None
-    found = find_columns(path, [name.strip() for name in source.header], wanted, problems, first)
+    found = find_columns(path, source.header, wanted, problems, first)
     kind = pa.dictionary(pa.int32(), pa.string())
     batches = list(source.batches(list(found.values()) or [0], kind, nulls=(), skip=True))
     if source.stopped:
@@ -135,7 +146,8 @@ def _read_delimited(
     columns = {
         name: _column(pa.chunked_array([batch.column(i) for batch in batches], kind)) for i, name in enumerate(found)
     }
-    table = _without_empty_rows(TextTable(path, columns, np.arange(source.num_rows), source))
+    table = _without_headers(TextTable(path, columns, np.arange(source.num_rows), source), problems)
+    table = _without_empty_rows(table)
     if batches and not len(table) and not source.ragged:
         problems.error(path, None, None, "all rows are empty", problems.advice.again)
     return table if len(table) else None
@@ -147,7 +159,7 @@ def _read_other(path: pathlib.Path, wanted: Mapping[str, str], problems: Problem
     if table is None:
         return None
     columns = {}
-    for name, place in find_columns(path, table.column_names, wanted, problems, None).items():
+    for name, place in find_columns(path, [spelled(n) for n in table.column_names], wanted, problems, None).items():
         column = table.column(place)
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
@@ -167,7 +179,7 @@ def _column(chunked: pa.ChunkedArray) -> Column:
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], chunked.type)
     codes = pc.fill_null(array.indices, len(array.dictionary)).to_numpy(zero_copy_only=False)
-    values = [value.strip() for value in [*array.dictionary.to_pylist(), ""]]
+    values = [visible(value) for value in [*array.dictionary.to_pylist(), ""]]
     return distinct(codes, values)
 
 
@@ -186,5 +198,22 @@ def _without_empty_rows(table: TextTable) -> TextTable:
         empty_N &= np.array([value == "" for value in column.values])[column.code_N]
     if not empty_N.any():
         return table
-    columns = {name: Column(column.code_N[~empty_N], column.values) for name, column in table.columns.items()}
-    return TextTable(table.path, columns, table.row_N[~empty_N], table.source, int(empty_N.sum()))
+    return dataclasses.replace(_rows(table, ~empty_N), num_empty=int(empty_N.sum()))
+
+
+def _rows(table: TextTable, keep_N: np.ndarray) -> TextTable:
+    columns = {name: Column(column.code_N[keep_N], column.values) for name, column in table.columns.items()}
+    return dataclasses.replace(table, columns=columns, row_N=table.row_N[keep_N])
+
+
+def _without_headers(table: TextTable, problems: Problems) -> TextTable:
+    """Without the further header lines of a Qualtrics export: the wordings, and then {"ImportId": ...} in each cell."""
+    firsts = {name: [column.values[v] for v in column.code_N[:_HEADERS]] for name, column in table.columns.items()}
+    last = max((n for first in firsts.values() for n, text in enumerate(first) if text.startswith(_IMPORT)), default=-1)
+    if last < 0:
+        return table
+    keep_N = np.arange(len(table)) > last
+    message = f"the first {last + 1} rows are further header lines of a Qualtrics export (up to {_IMPORT}...)"
+    problems.warning(table.path, int(table.line_N[0]), None, message, "they are skipped and counted")
+    labels = {name: first[0] for name, first in firsts.items() if last > 0}
+    return dataclasses.replace(_rows(table, keep_N), num_headers=last + 1, labels=labels)

@@ -28,7 +28,6 @@ from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write
 from cuma_jax.runtime.processes import asked_to_stop, process_count
 from cuma_jax.runtime.sharding import with_shardings
-from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.interference import while_training
 from cuma_jax.training.interference_metrics import summaries
@@ -172,8 +171,7 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
 
 def save_split(folder: pathlib.Path, run: Run) -> None:
     """Writes who was held out, by ids (split.parquet), so that another program can use the same split."""
-    table = split_table(run.units, run.config.data)
-    atomic_write(folder / SPLIT_FILE, lambda part: table.to_parquet(part, index=False))
+    atomic_write(folder / SPLIT_FILE, lambda part: run.split_table.to_parquet(part, index=False))
 
 
 @contextmanager

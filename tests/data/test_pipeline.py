@@ -118,7 +118,9 @@ def test_a_row_takes_the_shortest_bucket_that_holds_it():
 @pytest.mark.parametrize("limits", [{"max_length": 12}, {"max_length": 1024, "buckets": Buckets((6, 10))}])
 def test_a_row_that_is_too_long_is_one_message(limits):
     batcher = make_batcher()
-    with pytest.raises(CumaError, match=r"number 2 .* 14 tokens, more than the 1[02] allowed; raise data\.max"):
+    with pytest.raises(
+        CumaError, match=r"number 2 .* 14 tokens, more than the 1[02] allowed; set data\.max_length to 64 "
+    ):
         SurveyBatcher(
             batcher.rows, make_tokens(), SIZES, "choice", limits.get("buckets", BUCKETS), limits["max_length"], None
         )

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from conftest import changed
 
+from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.methods import apply_method
 from cuma_jax.run import build as build_module
 from cuma_jax.run.build import build_run, check_needs
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.invented import make_invented
+from cuma_jax.surveys.splits import split_table
 
 ONE = jax.devices()[:1]
 
@@ -94,3 +96,16 @@ def test_categorical_reads_no_encoder(debug_config, run_on, monkeypatch):
     monkeypatch.setattr(build_module, "load_encoder", fail)
     run = run_on(apply_method(debug_config, "categorical"))
     assert run.table.width == 7 + 2 + 3
+
+
+def test_the_split_that_is_saved_is_the_one_that_was_made_before_rows_were_left_out(debug_config, monkeypatch):
+    survey = make_invented()
+    country_A = survey.respondents["country"].to_numpy()[survey.respondent_A]
+    # What is left has so much of Hestia, which is held out, that a new split would hold out another country.
+    fits_A = (country_A == "Hestia") | (survey.question_A == 0)
+    monkeypatch.setattr(build_module, "fitting_answers", lambda *_: (fits_A, {"too long": int((~fits_A).sum())}))
+    run = build_run(debug_config, progress=False, devices=ONE)
+    held = run.split_table.query("split == 'unseen_country'")["id"].tolist()
+    assert held == ["Hestia"] != split_table(run.units, debug_config.data).query("kind == 'country'")["id"].tolist()
+    unseen_A = run.split_N == SPLITS.index("unseen_country")
+    np.testing.assert_array_equal(unseen_A, country_A[fits_A] == "Hestia")

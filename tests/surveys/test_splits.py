@@ -234,3 +234,16 @@ def test_a_split_file_of_other_people_is_refused_by_name(tmp_path):
         split_rows(units, DataConfig(split=str(path)))
     with pytest.raises(CumaError, match="cannot be read"):
         split_rows(units, DataConfig(split=str(tmp_path / "none.csv")))
+
+
+def test_ids_in_a_split_file_are_texts_and_each_is_in_one_split(tmp_path):
+    """`NA` is an id, not a missing value, and 1 is the text "1"."""
+    units, path = conversations(), tmp_path / "split.csv"
+    units = dataclasses.replace(units, person_ids=["NA", "007", *units.person_ids[2:]])
+    table = split_table(units, DataConfig())
+    table.to_csv(path, index=False)
+    np.testing.assert_array_equal(split_rows(units, DataConfig(split=str(path))), split_rows(units, DataConfig()))
+    other = table[table["id"] == "NA"].assign(split="unseen_prompt")
+    pd.concat([table, other]).to_csv(path, index=False)
+    with pytest.raises(CumaError, match="annotator 'NA' is in two splits; keep one of the rows"):
+        split_rows(units, DataConfig(split=str(path)))

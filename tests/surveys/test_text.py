@@ -1,10 +1,11 @@
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuma_jax.surveys.text import clean_text
+from cuma_jax.surveys.text import clean_text, visible_text
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,22 @@ def test_long_texts_end() -> None:
     """Each of these would take hours if a pattern tried every way to read it."""
     for text in ("<" * 50_000, "<b " * 20_000, "<b a=" * 20_000, "&" * 50_000, "<a " + "x " * 30_000, "<!--" * 5_000):
         assert clean_text(text) == text.strip()
+
+
+def test_hostile_markup_takes_no_more_than_its_length():
+    """Nested tags, escapes of escapes, what is never closed, and marks without end: each was a square of its length."""
+    size, began = 20_000, time.perf_counter()
+    for text, cleaned in (
+        ("<" * size + "b>" * size, ""),
+        ("&" + "amp;" * size + "lt;b&gt;", ""),
+        ("<!--" * size, "<!--" * size),
+        ("<script>" * size, ""),
+        ("<script>" * size + "</script", "</script"),
+        ("<b x='" * size, ("<b x='" * size).strip()),
+        ("<b" + " " * size + "1>", "<b 1>"),
+        ("&am&lt;b&gt;p;" * size, "&" * size),
+    ):
+        assert clean_text(text) == cleaned
+    marks = "\u0315\u0300" * size
+    assert len(visible_text("a" + marks)) <= 31
+    assert time.perf_counter() - began < 20

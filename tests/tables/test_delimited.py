@@ -122,7 +122,7 @@ FAULTS = [
     (HEAD + b"1,2\n3,4,5\n", 3, "3 columns, but the header has 2"),
     (HEAD + b'1,2\n3,"never closed\n4,5\n', 3, r"a quote \(\"\) is opened and never closed"),
     (HEAD + b'1,2\n"3,never closed\n4,5\n', 3, r"a quote \(\"\) is opened and never closed"),
-    (HEAD + b"1,ok\n2,caf\xe9\n3,\xe9\n", 3, r"byte 0xe9 at position 6 .*not UTF-8 \(2 lines.*latin-1"),
+    (HEAD + b"1,ok\n2,caf\xe9\n3,\xe9\n", 3, r"byte 0xe9 at position 6 .*not UTF-8 \(2 lines.*cp1252"),
     ((HEAD + b"1,2\n").decode().encode("utf-16"), 1, "UTF-16, not UTF-8.*utf-16"),
     (gzip.compress(HEAD + b"1,2\n" * 50, mtime=0)[:-9], None, "cut short or damaged"),
     (b"PK\x03\x04 a spreadsheet", None, "a damaged zip or spreadsheet"),
@@ -164,6 +164,7 @@ def test_nothing_of_python_is_left_with_a_thread_of_arrow(tmp_path, monkeypatch)
     So it is waited for; and nothing of ours holds the file, or every read would wait to the end.
     """
     path, naps = tmp_path / "a.csv", []
+    gc.collect()  # what other tests left
     path.write_text(TEXT, encoding="utf-8")
     monkeypatch.setattr(
         "cuma_jax.tables.delimited.time.sleep", lambda seconds, sleep=time.sleep: naps.append(sleep(seconds))

@@ -130,7 +130,7 @@ def check(config: Config) -> Result:
 
         if not data.path:
             raise CumaError("check what? give the survey's YAML file: python -m cuma_jax.data check FILE.yaml")
-        problems = check_csv_survey(pathlib.Path(data.path).expanduser(), data.bad_rows)
+        problems = check_csv_survey(data.path, data.bad_rows)
         errors = sum(problem.severity == "error" for problem in problems)
         facts |= {"errors": errors, "warnings": len(problems) - errors}
         facts["problems"] = [dataclasses.asdict(problem) for problem in problems]

@@ -70,15 +70,18 @@ def score_split(
     )
     true_CO, model_CO = cell_distributions(statistics)
     seed = (config.seed, SPLITS.index(name))
-    floor_C = noise_floor(
-        true_CO, statistics.n_effective_C, size_C, ordered_C, seed=config.seed * len(SPLITS) + seed[1]
-    )
+    floor_C = np.zeros(len(size_C))
+    if survey.persons:
+        floor_C = noise_floor(
+            true_CO, statistics.n_effective_C, size_C, ordered_C, seed=config.seed * len(SPLITS) + seed[1]
+        )
     floor_Q = np.bincount(question_C, floor_C) / np.bincount(question_C)
 
     metrics = functools.partial(question_metrics, statistics)
     point = {key: value[..., 0] for key, value in metrics(np.ones((len(clusters), 1), np.float32)).items()}
     at_once = _CHUNK_BYTES // (4 * max(len(clusters), statistics.personal["model"].cells.shape[0]))
-    drawn = resampled(metrics, len(clusters), config.bootstrap, seed, _DRAWN, int(np.clip(at_once, 1, _DRAWN)))
+    resamples = config.bootstrap if survey.persons else 0
+    drawn = resampled(metrics, len(clusters), resamples, seed, _DRAWN, int(np.clip(at_once, 1, _DRAWN)))
     count = counter(cells, question_C)
 
     def mean_of(rows: np.ndarray) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.tables.header import require_columns
 from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.packed import given_path
 from cuma_jax.tables.read import read_table, table_files, table_key
 
 VERSION = "1"
@@ -79,7 +80,8 @@ def read_community_alignment(
     columns = ["conversation_id", "annotator_id", *_TURN_COLUMNS, *FIELDS]
     if path:
         where: object = _local(path, subset)
-        table = read_table(_local(path, subset), skipped=None if bad_rows == "error" else skipped)
+        skip = None if bad_rows == "error" else skipped
+        table = read_table(_local(path, subset), columns, skip, optional=(*FLAGS, *LABELS))
     else:
         commit, config, split = _hub(revision, subset)
         where = f"{HUB_NAME} at {commit}"
@@ -127,7 +129,7 @@ def _local(path: str, subset: str) -> pathlib.Path:
     files = table_files(path)
     named = [file for file in files if file.name.startswith(("full_", "filtered_"))]
     if not named or len(files) == 1:
-        return pathlib.Path(path).expanduser()
+        return given_path(path)
     chosen = [file for file in files if file.name.startswith(f"{split}_")]
     if len(chosen) != 1:
         raise CumaError(

@@ -23,6 +23,7 @@ from cuma_jax.runtime.files import content_key
 from cuma_jax.tables.formats import READERS, ending_of
 from cuma_jax.tables.header import require_columns
 from cuma_jax.tables.hub import hub_table
+from cuma_jax.tables.packed import given_path
 from cuma_jax.tables.read import read_table, table_key
 
 VERSION = "1"
@@ -49,6 +50,13 @@ OTHER_FIELDS = {"location.birth_country": "birth_country", "english_proficiency"
 
 FLAGS = ("included_in_balanced_subset", "included_in_US_REP", "included_in_UK_REP")
 MESSAGE = ("turn", "role", "content", "score", "if_chosen")
+
+COLUMNS = {
+    "survey": ("user_id", *FIELDS),
+    "conversations": ("conversation_id", "user_id", *(f"conversation_history.{key}" for key in MESSAGE)),
+}
+OPTIONAL = {"survey": (*OTHER_FIELDS, *FLAGS), "conversations": ("conversation_type", *FLAGS)}
+"""What is read of each file, and what besides if it is there; other columns may hold anything."""
 
 BAD_ROLES = "conversations whose roles are not one user message and then models' in every turn"
 TWO_CHOSEN = "conversations with two different responses chosen in one turn"
@@ -86,7 +94,8 @@ def read_prism(
     for name in ("survey", "conversations"):
         if path:
             places[name] = str(_local(path, name))
-            tables[name] = read_table(places[name], skipped=None if bad_rows == "error" else skipped)
+            skip = None if bad_rows == "error" else skipped
+            tables[name] = read_table(places[name], COLUMNS[name], skip, optional=OPTIONAL[name])
         else:
             commit = revision or HUB_REVISION
             places[name] = f"{HUB_NAME} ({name}) at {commit}"
@@ -129,7 +138,7 @@ def read_prism(
 
 
 def _local(path: str, name: str) -> pathlib.Path:
-    folder = pathlib.Path(path).expanduser()
+    folder = given_path(path)
     if not folder.is_dir():
         raise CumaError(
             f"data.path {path!r} is no folder; prism is a folder with survey.jsonl and conversations.jsonl, as on the "

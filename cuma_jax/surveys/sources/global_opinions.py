@@ -9,7 +9,6 @@ Shapes: O options of a question, A answers.
 
 import ast
 import hashlib
-import itertools
 import math
 import re
 import warnings
@@ -23,13 +22,15 @@ import pyarrow as pa
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.derived import one_name
+from cuma_jax.surveys.scales import scale_with_ends
 from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.hub import hub_table, newest_revision
 from cuma_jax.tables.problems import count_skipped
 from cuma_jax.tables.read import read_table, table_key
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
 
 HUB_NAME = "Anthropic/llm_global_opinions"
@@ -53,9 +54,14 @@ _DEFAULTDICT = re.compile(r"\s*defaultdict\(<class 'list'>,\s*(\{.*\})\s*\)\s*",
 _SAMPLE = re.compile(r"^(.*\S)\s*\(([^()]*\bsample)\)$", re.IGNORECASE)
 _NO_ANSWER = re.compile(
     r"(dk|don.?t know|do not know|refused|refusal|no answer|no response|not asked|not applicable|missing|other missing"
-    r"|nan|na)\b",
+    r"|nan|na|can.?t (say|choose)|prefer not to|declined?|inappropriate response|not ascertained|unsure)\b"
+    # "Don't -9:-2": codes below zero.
+    r"|.*(^|\s)-\d+(:-\d+)?$|don.?t$",
     re.IGNORECASE,
 )
+_TOTAL = re.compile(r"(total\W*)?(\(?n\W*=.*|n)|total", re.IGNORECASE)
+_SUM = -2
+_NUMBERS = re.compile(r"-?\d+(\.\d+)?")
 _CONSTANTS = {"nan": math.nan, "inf": math.inf}
 
 
@@ -75,8 +81,9 @@ def read_global_opinions(path: str = "", revision: str = "") -> Survey:
     Returns:
         Respondents are (country, question, option), with the share as weight; they are no persons, so only countries
         and questions can be held out. Profile: `country`. Other fields: `sample` (what the source says in brackets,
-        such as "Non-national sample") and `survey`. A question is ordered only if its options are rising numbers: the
-        source does not say which others are scales.
+        such as "Non-national sample") and `survey`. A country has one name, however the surveys spell it. A question
+        is ordered only if its options are numbers, perhaps with words at the ends: the source does not say which
+        others are scales.
 
     Raises:
         CumaError: the table cannot be read, lacks columns, or nothing in it can be used.
@@ -120,8 +127,13 @@ class _Constants(ast.NodeTransformer):
 
 
 def is_no_answer(option: str) -> bool:
-    """Whether an option means that no answer was recorded, e.g. "Don't know", "Refused", "No answer"."""
-    return _NO_ANSWER.match(option.strip(" (").replace("\u2019", "'")) is not None
+    """Whether an option means that no answer was recorded ("Don't know", "Refused") or is none ("Total N=")."""
+    return _NO_ANSWER.match(option.strip(" (").replace("\u2019", "'")) is not None or is_total(option)
+
+
+def is_total(option: str) -> bool:
+    """Whether an option is the sum of the others, or the number of persons asked."""
+    return _TOTAL.fullmatch(option.strip()) is not None
 
 
 def _texts(table: pa.Table, name: str, where: object) -> list[str | None]:
@@ -155,36 +167,46 @@ class _Rows:
             names = [_option(name) for name in names]
         except ValueError:
             return self._skip(UNREADABLE)
-        texts, column_O = self._options(names)
+        texts, column_O, ordered = self._options(names)
         if len(texts) < 2:
             return self._skip(TOO_FEW)
         key = hashlib.sha256("\0".join([source, text.casefold(), *texts]).encode("utf-8", "replace")).hexdigest()[:12]
         name = f"global_opinions.{key}"
         survey = _SOURCES.get(source, source) or "unknown"
         codes = tuple(str(np.flatnonzero(column_O == o)[0]) for o in range(len(texts)))
-        self.questions.setdefault(name, Question(name, text, texts, codes, _rising(texts), survey))
+        self.questions.setdefault(name, Question(name, text, texts, codes, ordered, survey))
         for country, values in shares.items():
             self._country(str(country), values, name, survey, column_O)
         return None
 
-    def _options(self, names: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
-        """Option texts, and for each option of the source its position among them (-1: no answer)."""
+    def _options(self, names: list[str]) -> tuple[tuple[str, ...], np.ndarray, bool]:
+        """Option texts, the place of each of the source's among them (-1: no answer, _SUM: a total); are they a scale?
+
+        Then they are in its order: some come shuffled.
+        """
         texts: dict[str, str] = {}  # the first writing of each
-        keys = [None if not name or is_no_answer(name) else name.casefold() for name in names]
+        numbers = all(_NUMBERS.fullmatch(name) for name in names if name)  # of which -1 is one like others
+        keys = [None if not name or (not numbers and is_no_answer(name)) else name.casefold() for name in names]
         for key, name in zip(keys, names, strict=True):
             if key is None or key in texts:
                 self._skip(MISSING if key is None else REPEATED_OPTION)
             else:
                 texts[key] = name
-        place = {key: o for o, key in enumerate(texts)}
-        return tuple(texts.values()), np.array([-1 if key is None else place[key] for key in keys], int)
+        listed = tuple(texts.values())
+        scale = _scale(listed)
+        place = {text.casefold(): o for o, text in enumerate(scale or listed)}
+        column_O = np.array([-1 if key is None else place[key] for key in keys], int)
+        column_O[[is_total(name) for name in names]] = _SUM
+        return scale or listed, column_O, scale is not None
 
     def _country(self, country: str, values: Any, question: str, survey: str, column_O: np.ndarray) -> None:
         if not isinstance(values, list) or len(values) != len(column_O):
             return self._skip(LENGTH)
         if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
             return self._skip(NOT_SHARES)
-        if max(values) > 2 or abs(math.fsum(values) - 1) > TOLERANCE:
+        # A total among them may be their sum, or one share more.
+        parts = math.fsum(v for v, o in zip(values, column_O, strict=True) if o != _SUM)
+        if min(abs(math.fsum(values) - 1), abs(parts - 1)) > TOLERANCE:
             return self._skip(SUM)
         shares = np.bincount(column_O[column_O >= 0], np.array(values, float)[column_O >= 0])
         if shares.sum() <= 0:
@@ -208,8 +230,10 @@ class _Rows:
         questions = tuple(q for q in self.questions.values() if q.id in used)
         number = {question.id: q for q, question in enumerate(questions)}
         split = [_SAMPLE.match(country) for country, _, _ in self.places]
+        countries = [m[1] if m else p[0] for m, p in zip(split, self.places, strict=True)]
+        names = one_name(countries)
         fields: dict[str, list[str | None]] = {
-            "country": [m[1] if m else p[0] for m, p in zip(split, self.places, strict=True)],
+            "country": [names[country] for country in countries],
             "sample": [m[2] if m else None for m in split],
             "survey": [survey for _, _, survey in self.places],
         }
@@ -227,6 +251,7 @@ class _Rows:
             question_A=np.array([number[q] for _, q, _ in self.places], np.int32)[place_A],
             option_A=option_A,
             skipped=self.skipped,
+            persons=False,
         )
 
 
@@ -239,10 +264,8 @@ def _option(value: Any) -> str:
     return clean_text(str(value))
 
 
-def _rising(texts: tuple[str, ...]) -> bool:
-    """Whether options are rising numbers."""
-    try:
-        numbers = [float(text) for text in texts]
-    except ValueError:
-        return False
-    return all(a < b for a, b in itertools.pairwise(numbers))
+def _scale(texts: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The options in their order, where they are numbers, perhaps with words at the ends; else None."""
+    if len(texts) >= 2 and all(_NUMBERS.fullmatch(text) for text in texts):
+        return tuple(sorted(texts, key=float))
+    return scale_with_ends(texts)

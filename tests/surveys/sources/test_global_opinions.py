@@ -159,3 +159,45 @@ def test_the_newest_commit_is_asked_for_where_none_is_pinned(monkeypatch):
     keys = [go.prepare(DataConfig(source="global_opinions", revision=commit))[0] for commit in ("", "abc", "def")]
     assert keys[0] == keys[1] != keys[2]
     assert asked == [go.HUB_NAME]
+
+
+def test_totals_and_codes_below_zero_are_no_options_and_leave_the_others_whole(tmp_path):
+    """A total among them may be one share more, or their sum; what is left is scaled to 1."""
+    survey = read(
+        tmp_path,
+        ("A?", selections(Ardenia=[0.6, 0.4, 1.0]), "['Yes', 'No', 'Total N=']", "WVS"),
+        ("B?", selections(Ardenia=[0.3, 0.2, 0.5]), "['Yes', 'No', 'Total N=']", "WVS"),
+        ("C?", selections(Ardenia=[0.4, 0.4, 0.2]), "['Yes', 'No', \"Don't -9:-2\"]", "WVS"),
+    )
+    assert [q.options for q in survey.questions] == [("Yes", "No")] * 3
+    assert [cell(survey, "Ardenia", q)["Yes"] for q in ("A?", "B?", "C?")] == pytest.approx([0.6, 0.6, 0.5])
+    assert survey.skipped == {go.MISSING: 3}
+
+
+def test_numbers_with_words_at_the_ends_are_a_scale_in_its_order(tmp_path):
+    shares = [0.1, 0.2, 0.3, 0.4]
+    survey = read(
+        tmp_path,
+        ("A?", selections(Ardenia=shares), "['Never justifiable', '2', '3', 'Always justifiable']", "WVS"),
+        ("B?", selections(Ardenia=shares), "['3', 'Always justifiable', 'Never justifiable', '2']", "WVS"),
+        ("C?", selections(Ardenia=shares), "['3', '1', '4', '2']", "WVS"),
+        ("D?", selections(Ardenia=shares), "['Red', '2', '3', 'Other', ]", "WVS"),
+        ("E?", selections(Ardenia=shares), "['3', 'Red', 'Blue', '2']", "WVS"),
+    )
+    right = ("Never justifiable", "2", "3", "Always justifiable")
+    assert [q.options for q in survey.questions[:3]] == [right, right, ("1", "2", "3", "4")]
+    assert [q.ordered for q in survey.questions] == [True, True, True, True, False]
+    assert survey.questions[1].codes == ("2", "3", "0", "1")  # places in the source
+    assert cell(survey, "Ardenia", "B?") == pytest.approx(dict(zip(right, [0.3, 0.4, 0.1, 0.2], strict=True)))
+
+
+def test_a_country_that_two_surveys_spell_in_two_ways_is_one_and_on_one_side_of_a_split(tmp_path):
+    spellings = [("Britain", "Great Britain"), ("S. Korea", "South Korea"), ("Czech Rep.", "Czechia"),
+                 ("Taiwan", "Taiwan ROC"), ("Palest. ter.", "Palestine"), ("Northern Ireland", "Chile")]  # fmt: skip
+    gas, wvs = (str(collections.defaultdict(list, {pair[i]: [0.4, 0.6] for pair in spellings})) for i in (0, 1))
+    survey = read(tmp_path, ("A?", gas, "['x', 'y']", "GAS"), ("B?", wvs, "['x', 'y']", "WVS"))
+    assert set(survey.respondents["country"]) == {
+        "United Kingdom", "South Korea", "Czechia", "Taiwan", "Palestine", "Northern Ireland", "Chile"
+    }  # fmt: skip
+    assert not survey.persons
+    assert set(read(tmp_path, ("A?", gas, "['x', 'y']", "GAS")).respondents["country"]) == {p[0] for p in spellings}

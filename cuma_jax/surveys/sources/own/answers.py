@@ -4,18 +4,19 @@ Shapes: N rows of the table, R respondents, Q questions, A answers, V distinct v
 """
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, find_code
-from cuma_jax.surveys.sources.own.spec import QuestionSpec, Spec
+from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, find_code, rounded, whole
+from cuma_jax.surveys.sources.own.survey_spec import QuestionSpec, Spec
 from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import near
 from cuma_jax.tables.text_columns import Column, TextTable
 
 _MISSING, _UNKNOWN = -1, -2
-_MOST = 3
+_MOST, _MOST_QUESTIONS = 3, 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +60,18 @@ def long_answers(table: TextTable, spec: Spec, respondents: Respondents | None, 
         _report(table, question, names[2], row, option_N[row], column, sink)
     if respondents is None:
         return None
-    respondent_V = np.array([respondents.position.get(value, -1) for value in respondent.values], np.int32)
+    position = respondents.position
+    respondent_V = np.array(
+        [position.get(value, position.get(whole(value), -1)) for value in respondent.values], np.int32
+    )
     respondent_N = respondent_V[respondent.code_N]
     stranger_N = respondent_N < 0
     if stranger_N.any():
         value = respondent.values[respondent.code_N[int(np.argmax(stranger_N))]]
         more = len(np.unique(respondent.code_N[stranger_N])) - 1
         message = f"respondent {value!r} is not in the table of respondents{f', nor are {more} others' if more else ''}"
-        hint = f"add the person to {spec.respondents.name if spec.respondents else 'it'}, or delete the answers"
+        where = spec.respondents.name if spec.respondents else "it"
+        hint = f"{rounded(value)}add the person to {where}, or delete the answers"
         sink.problems.error(table.path, table.line(stranger_N), names[0], message, hint)
     rows = np.flatnonzero((respondent_N >= 0) & (question_N >= 0))
     key = respondent_N[rows].astype(np.int64) * max(1, len(spec.questions)) + question_N[rows]
@@ -83,14 +88,16 @@ def _asked(table: TextTable, name: str, asked: Column, spec: Spec, sink: Sink) -
     found = [find_code(value, position) for value in asked.values]
     question_V = np.array([-1 if code is None else position[code] for code in found], np.int32)
     question_N = question_V[asked.code_N]
-    for v in np.flatnonzero(question_V < 0):
-        here_N = asked.code_N == v
-        if not here_N.any():
-            continue
-        sink.count("answers to questions that the YAML file does not list", here_N.sum())
+    strange = np.flatnonzero(question_N < 0)
+    values, first, counts = np.unique(asked.code_N[strange], return_index=True, return_counts=True)
+    sink.count("answers to questions that the YAML file does not list", len(strange))
+    for v, row, count in list(zip(values, strange[first], counts, strict=True))[:_MOST_QUESTIONS]:
         hint = "they are left out; " + near(asked.values[v], position)
-        message = f"question {asked.values[v]!r} is not in {spec.path.name} ({here_N.sum()} rows)"
-        sink.problems.warning(table.path, table.line(here_N), name, message, hint)
+        message = f"question {asked.values[v]!r} is not in {spec.path.name} ({count} rows)"
+        sink.problems.warning(table.path, int(table.line_N[row]), name, message, hint)
+    if more := len(values[_MOST_QUESTIONS:]):
+        message = f"{more} more questions are not in {spec.path.name} ({counts[_MOST_QUESTIONS:].sum()} rows)"
+        sink.problems.warning(table.path, None, name, message, "they are left out")
     return question_N
 
 
@@ -131,14 +138,20 @@ def _report(
         if sink.skip:
             sink.problems.warning(table.path, line, name, message, "left out and counted, as bad_rows is skip")
         else:
-            sink.problems.error(table.path, line, name, message, _hint(value, question))
+            sink.problems.error(
+                table.path, line, name, message, _hint(value, question, counts[i] == 1 and rows[unknown][first[i]] == 0)
+            )
     sink.count(f"{question.id}: unknown code", unknown.sum())
 
 
-def _hint(value: str, question: QuestionSpec) -> str:
+def _hint(value: str, question: QuestionSpec, first_row: bool) -> str:
     if value in question.options:
         return "the file has the option's text: write the options as `text: text` lines, so that the text is the code"
-    known = ", ".join(question.codes[:12]) + (", ..." if len(question.codes) > 12 else "")
+    known = ", ".join(code[:60] for code in question.codes[:12]) + (", ..." if len(question.codes) > 12 else "")
+    if re.fullmatch(r"[+-]?\d+,\d+", value):
+        return f"its codes are {known}; this has a decimal comma: save the file with decimal points"
+    if first_row:
+        return f"its codes are {known}; if this is a further header line, delete it"
     return f"its codes are {known}; if {value[:60]!r} means no answer, list it under `missing:`"
 
 

@@ -5,10 +5,15 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.own.spec import ADVICE
-from cuma_jax.tables.encoding import UNREADABLE
-from cuma_jax.tables.problems import Problems
+from cuma_jax.surveys.scales import scale_order
+from cuma_jax.surveys.sources.own.respondents import whole
+from cuma_jax.surveys.sources.own.survey_spec import ADVICE
+from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
+from cuma_jax.tables.packed import given_path, opened, reported
+from cuma_jax.tables.problems import Problems, Strict
 from cuma_jax.tables.text_columns import TextTable, read_columns, read_header, usual_delimiter
 
 _MOST_OPTIONS = 11
@@ -26,7 +31,13 @@ _PROFILE = re.compile(
     re.IGNORECASE,
 )
 _MISSING = ("NA", "N/A", "na", "nan", "NaN", "NULL", ".", "-", "-1", "-2", "-3", "-4", "-5", "-8", "-9", "99", "999")
-_NUMBER = re.compile(r"-?\d+(\.0*)?")
+_NUMBER = re.compile(r"-?\d+")
+_DONT_KNOW = re.compile(
+    r"(i )?(do not|don.?t|can.?t|cannot) (know|say)\b.*|(don.?t know|dk|unsure|not sure)( ?/.*)?|no answer|no response|"
+    r"(prefer not|refused?|decline[ds]?)( to (say|answer))?|refusal|not applicable|not asked",
+    re.IGNORECASE,
+)
+_MOST_QUESTIONS, _SHOWN = 1000, 200
 
 
 def propose_yaml(path: pathlib.Path | str) -> str:
@@ -35,8 +46,11 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     Columns are guessed by name and by how many different values they have. A check of the proposal names every
     `TODO` that is left. A `CumaError` where the table cannot be read.
     """
-    path, problems = pathlib.Path(path).expanduser(), Problems(ADVICE)
+    path, problems = given_path(path), Problems(ADVICE)
     header, delimiter, encoding = read_header(path, problems)
+    if encoding == "TODO":  # a proposal of names that cannot be read is none
+        with reported(path, Strict()), opened(path) as file:
+            report_not_utf8(path, file, Strict())
     names = [name for name in dict.fromkeys(header) if name]
     table = read_columns(path, dict.fromkeys(names, ""), delimiter, encoding, problems) if names else None
     if table is None:
@@ -49,7 +63,8 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     ]
     if delimiter != usual_delimiter(path):
         lines.append(f"delimiter: {'tab' if delimiter == chr(9) else _quoted(delimiter)}")
-    lines += [f"encoding: {encoding}"] if encoding != "utf-8" else []
+    if encoding != "utf-8":
+        lines.append(f"encoding: {encoding}  # a guess: are the texts below right?")
     return "\n".join([*lines, *_columns(table)]) + "\n"
 
 
@@ -63,43 +78,67 @@ def _columns(table: TextTable) -> list[str]:
     roles.setdefault("respondent", next((n for n in names if len(table.columns[n].values) >= len(table)), names[0]))
     rest = [name for name in names if name not in roles.values()]
     profile = [name for name in rest if any(_PROFILE.fullmatch(w) for w in [name, *re.split(r"[\W_]+", name)])]
-    questions = [n for n in rest if n not in profile and 2 <= len(_codes(table.columns[n].values)) <= _MOST_OPTIONS]
+    texts = {name: [c.values[v] for v in np.unique(c.code_N)] for name, c in table.columns.items()}
+    questions = [n for n in rest if n not in profile and 2 <= len(_codes(texts[n])) <= _MOST_OPTIONS]
     lines = [f"layout: {'long' if long else 'wide'}"]
     lines += [f"{role}: {_quoted(name)}" for role, name in roles.items()]
     lines += ["profile:", *[f"  {_field(name)}: {_quoted(name)}" for name in profile]]
     lines += [] if profile else ["  TODO: TODO  # field name: column, for example age_group: age"]
     answers = [roles["answer"]] if long else questions
-    used = {value for name in [*profile, *answers] for value in table.columns[name].values}
-    lines.append(f"missing: {json.dumps(['', *[code for code in _MISSING if code in used]])}")
+    used = {value for name in [*profile, *answers] for value in texts[name]}
+    unsure = sorted(v for v in used if _DONT_KNOW.fullmatch(v))
+    missing = ["", *[code for code in _MISSING if code in used], *unsure]
+    note = "  # do the texts among them mean no answer? Take out one that is an option" if unsure else ""
+    lines.append(f"missing: {json.dumps(missing, ensure_ascii=False)}{note}")
     lines.append("questions:")
     if long:
         column, answer = table.columns[roles["question"]], table.columns[roles["answer"]]
-        for q, question in enumerate(column.values):
-            used_codes = sorted(set(answer.code_N[column.code_N == q].tolist()))
-            lines += _question(question, [answer.values[v] for v in used_codes])
-        return lines
-    for name in questions:
-        lines += _question(name, table.columns[name].values)
+        order = np.argsort(column.code_N, kind="stable")
+        bounds = np.searchsorted(column.code_N[order], np.arange(len(column.values) + 1))
+        for q, question in enumerate(column.values[:_MOST_QUESTIONS]):
+            used_codes = np.unique(answer.code_N[order[bounds[q] : bounds[q + 1]]]).tolist()
+            if used_codes:
+                lines += _question(question, [answer.values[v] for v in used_codes])
+        return [*lines, *_left(column.values[_MOST_QUESTIONS:])]
+    for name in questions[:_MOST_QUESTIONS]:
+        lines += _question(name, texts[name], table.labels.get(name, ""))
+    lines += _left(questions[_MOST_QUESTIONS:])
     if not questions:
         lines.append("  TODO: {text: TODO, options: {1: TODO, 2: TODO}}  # no column with 2 to 11 values was found")
-    if ignored := [name for name in rest if name not in (*profile, *questions)]:
-        lines.append(f"# Not used, because they have one value, or more than {_MOST_OPTIONS}: {', '.join(ignored)}")
+    taken = {*profile, *questions}
+    if ignored := [name for name in rest if name not in taken]:
+        more = f" and {len(ignored) - _SHOWN} more" if len(ignored) > _SHOWN else ""
+        shown = ", ".join(ignored[:_SHOWN])
+        lines.append(f"# Not used, because they have one value, or more than {_MOST_OPTIONS}: {shown}{more}")
     return [line.replace("\n", " ") for line in lines]
 
 
-def _question(name: str, values: Sequence[str]) -> list[str]:
-    codes = _codes(values)
-    lines = [f"  {_quoted(name)}:", '    text: "TODO: the wording"', "    options:  # in the order of the scale"]
-    for code in codes:
-        lines.append(f"      {_quoted(code)}: {_quoted(code) if not _NUMBER.fullmatch(code) else 'TODO'}")
-    return lines
+def _left(names: Sequence[str]) -> list[str]:
+    return [f"# and {len(names):,} more questions, from {names[0]} on"] if names else []
+
+
+def _question(name: str, values: Sequence[str], wording: str = "") -> list[str]:
+    codes, numbers = _codes(values), all(_NUMBER.fullmatch(code) for code in _codes(values))
+    lines = [f"  {_quoted(name)}:", f"    text: {json.dumps(wording or 'TODO: the wording', ensure_ascii=False)}"]
+    order = None if numbers else scale_order(codes)
+    if numbers:
+        lines.append("    options:  # in the order of the scale")
+    elif order:
+        lines.append("    options:  # taken for a known scale: is this its order?")
+    else:
+        lines += [
+            "    ordered: TODO  # true, with the options below in the order of the scale; or false",
+            "    options:",
+        ]
+    return [*lines, *(f"      {_quoted(code)}: {'TODO' if numbers else _quoted(code)}" for code in order or codes)]
 
 
 def _codes(values: Sequence[str]) -> list[str]:
-    """The values that may be options, numbers in their order."""
-    codes = [value for value in values if value and value not in _MISSING and UNREADABLE not in value]
+    """The values that may be options, whole numbers in their order."""
+    codes = [v for v in values if v and v not in _MISSING and UNREADABLE not in v and not _DONT_KNOW.fullmatch(v)]
+    codes = list(dict.fromkeys(map(whole, codes)))
     if all(_NUMBER.fullmatch(code) for code in codes):
-        numbers = sorted({int(code.split(".")[0]) for code in codes})
+        numbers = sorted({int(code) for code in codes})
         # A code that nobody chose is on the scale all the same.
         span = range(numbers[0], numbers[-1] + 1) if numbers else range(0)
         return [str(number) for number in (span if len(span) <= _MOST_OPTIONS else numbers)]

@@ -6,19 +6,22 @@ Shapes: N rows of the table, R respondents, V distinct values of a column.
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from cuma_jax.surveys.sources.own.spec import FieldSpec, Spec
+from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, Spec
 from cuma_jax.surveys.survey import categorical
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.encoding import UNREADABLE
+from cuma_jax.tables.encoding import UNREADABLE, spelled
 from cuma_jax.tables.problems import Problems, count_skipped, near
-from cuma_jax.tables.text_columns import Column, TextTable
+from cuma_jax.tables.text_columns import Column, TextTable, distinct
 
-_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+# "1.0", and "1,0" of a program with a decimal comma; "1,000" may be a thousand.
+_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*|,0{1,2})")
+_COMMA = re.compile(r"[+-]?(?:0?,\d+|\d+,(?:\d{1,2}|\d{4,}))")
+_ROUNDED = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
 _MOST = 3
 _FEW = 10
 
@@ -38,7 +41,10 @@ class Sink:
 
 @dataclasses.dataclass(frozen=True)
 class Respondents:
-    """One entry a respondent, in the order of the file; `columns` are stratum, psu (if any) and the profile fields."""
+    """One entry a respondent, in the order of the file; `columns` are stratum, psu (if any) and the profile fields.
+
+    `position` has every id, and without its point one that is a whole number with a decimal point.
+    """
 
     ids: list[str]
     position: dict[str, int]
@@ -46,12 +52,24 @@ class Respondents:
     columns: dict[str, pd.Categorical]
 
 
+def whole(value: str) -> str:
+    """A whole number without its decimals: "1.0" and "1,0" are "1"; any other text as it is."""
+    match = _WHOLE.fullmatch(value)
+    return match[1] if match else value
+
+
 def find_code(value: str, known: Collection[str]) -> str | None:
     """The code in `known` that a value stands for: the same text, or the same whole number ("1.0" is 1)."""
     if value in known:
         return value
-    match = _WHOLE.fullmatch(value)
-    return match[1] if match and match[1] in known else None
+    if (name := spelled(value)) in known:
+        return name
+    return number if (number := whole(value)) in known else None
+
+
+def rounded(value: str) -> str:
+    """A hint, where an id is a long number that a spreadsheet has rounded."""
+    return "a spreadsheet has rounded such ids: save them as texts; or " if _ROUNDED.fullmatch(value) else ""
 
 
 def read_respondents(table: TextTable, spec: Spec, sink: Sink) -> Respondents | None:
@@ -62,7 +80,7 @@ def read_respondents(table: TextTable, spec: Spec, sink: Sink) -> Respondents | 
     shared = spec.long and spec.respondents is None
     name = str(spec.columns["respondent"])
     if name in table.columns:
-        column = table.columns[name]
+        column = _one_id(table.columns[name])
         row_R, respondent_N = _persons(table, name, column, shared, sink.problems)
         ids = [column.values[code] for code in column.code_N[row_R].tolist()]
     elif shared:
@@ -82,7 +100,16 @@ def read_respondents(table: TextTable, spec: Spec, sink: Sink) -> Respondents | 
         if field.column in table.columns:
             columns[field.name] = reader.field(field, spec.missing)
             _warn(table, field, columns[field.name], sink.problems)
-    return Respondents(ids, {id_: r for r, id_ in reversed(list(enumerate(ids)))}, weight_R, columns)
+    position = {id_: r for r, id_ in reversed(list(enumerate(ids)))}
+    return Respondents(ids, {whole(id_): r for id_, r in position.items()} | position, weight_R, columns)
+
+
+def _one_id(column: Column) -> Column:
+    """ "7" and "7.0" in one column are one person."""
+    known = set(column.values)
+    if not any(number != value and number in known for value in column.values if (number := whole(value))):
+        return column
+    return distinct(column.code_N, [number if (number := whole(value)) in known else value for value in column.values])
 
 
 def _persons(
@@ -92,7 +119,10 @@ def _persons(
     blank_N = np.array([value == "" for value in column.values])[column.code_N]
     if blank_N.any():
         message = f"no respondent id ({blank_N.sum()} such rows)" if blank_N.sum() > 1 else "no respondent id"
-        problems.error(table.path, table.line(blank_N), name, message, "give every row the id of its respondent")
+        hint = "give every row the id of its respondent"
+        if blank_N[0] and blank_N.sum() == 1:
+            hint = f"{hint}; if it is a further header line, delete it"
+        problems.error(table.path, table.line(blank_N), name, message, hint)
     _, first_V, code_N = np.unique(column.code_N, return_index=True, return_inverse=True)
     if shared:
         order = np.argsort(first_V)
@@ -106,8 +136,9 @@ def _persons(
     for n in again[:_MOST]:
         first = table.line_N[first_N[n]]
         more = f" ({len(again)} rows in all repeat an id)" if len(again) > _MOST and n == again[_MOST - 1] else ""
-        message = f"respondent {column.values[column.code_N[n]]!r} is there already in {table.unit} {first}{more}"
-        hint = "one row a person; if it has one row an answer, say `layout: long`"
+        value = column.values[column.code_N[n]]
+        message = f"respondent {value!r} is there already in {table.unit} {first}{more}"
+        hint = f"{rounded(value)}one row a person; if it has one row an answer, say `layout: long`"
         problems.error(table.path, int(table.line_N[n]), name, message, hint)
     return np.arange(len(table)), np.arange(len(table))
 
@@ -143,13 +174,13 @@ class _Reader:
     def weights(self, name: str) -> np.ndarray:
         """float64 [R]; negative, missing or unreadable ones are problems, and so is a column of zeros."""
         column = self.codes(name)
-        number_V = np.array([_number(value) for value in column.values])
+        number_V = _numbers(column.values)
         blank_V = np.array([value == "" for value in column.values])
         weight_R, blank_R = number_V[column.code_N], blank_V[column.code_N]
         # Not finite and not blank: nan and inf are no weights, even where they are written so.
         odd_R = ~np.isfinite(weight_R) & ~blank_R
         negative_R = np.isfinite(weight_R) & (weight_R < 0)
-        hint = "give every respondent a weight of 0 or more, or leave `weight:` out"
+        hint = "give every respondent a weight of 0 or more (with a decimal point), or leave `weight:` out"
         what = ("the weight {!r} is not a number", odd_R), ("there is no weight", blank_R)
         for message, bad_R in (*what, ("the weight {!r} is negative", negative_R)):
             self.report(name, bad_R, message.format(column.values[column.code_N[int(np.argmax(bad_R))]]), hint)
@@ -181,8 +212,14 @@ def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | 
     if field.values:
         code = find_code(value, field.values)
         return None if code is None else field.values[code]
-    match = _WHOLE.fullmatch(value)
-    return match[1] if match else clean_text(value)
+    return number if (number := whole(value)) != value else clean_text(value)
+
+
+def _numbers(values: Sequence[str]) -> np.ndarray:
+    """float64 [V], nan where there is none; with decimal commas where no value has a point and one tells."""
+    if not any("." in value for value in values) and any(_COMMA.fullmatch(value) for value in values):
+        values = [value.replace(",", ".") for value in values]
+    return np.array([_number(value) for value in values])
 
 
 def _number(value: str) -> float:

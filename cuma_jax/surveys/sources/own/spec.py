@@ -4,17 +4,20 @@ docs/my_survey.md explains each key.
 """
 
 import codecs
-import dataclasses
+import collections
 import itertools
 import pathlib
 import re
 import shlex
 
 from cuma_jax.surveys.prompts import LETTERS
+from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
 from cuma_jax.surveys.survey import RESERVED_COLUMNS
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.problems import Advice, Problems, near
+from cuma_jax.tables.encoding import spelled
+from cuma_jax.tables.packed import given_path
+from cuma_jax.tables.problems import Problems, near
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
@@ -22,75 +25,28 @@ KEYS = (
 )
 QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
 FIELD_KEYS = ("column", "values", "missing")
+_NAMES = ("respondent", "weight", "stratum", "psu", "question", "answer", "column")  # of columns
 _WEIGHTS = ("weight", "stratum", "psu")
 _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
+_LONGEST, _MOST_QUESTIONS = 20_000, 10_000
 _TODO = "TODO"  # what propose.py leaves open
+# Sources that are read in ways of their own by their names.
+_SOURCES = ("community_alignment", "prism", "global_opinions")
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
-
-ADVICE = Advice(
-    path="check the path; it is relative to the survey's YAML file",
-    again="it needs a header line and one line for each row",
-    damaged="copy the file again",
-    encoding="save the file as UTF-8, or say `encoding: {}` in the YAML file",
-    delimiter="say `delimiter: {symbol}` in the YAML file",
-    ragged="a text that holds the delimiter, a quote or a line end needs quotes around it",
-)
-"""For faults of the files that the YAML file names."""
-
-
-@dataclasses.dataclass(frozen=True)
-class FieldSpec:
-    """A profile field: its name, its column, the text of each code (empty: the column's own texts)."""
-
-    name: str
-    column: Text
-    values: dict[str, str]
-    missing: frozenset[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class QuestionSpec:
-    """A question; `column` is its column (wide) or what the question column calls it (long)."""
-
-    id: Text
-    text: str
-    options: tuple[str, ...]
-    codes: tuple[str, ...]
-    ordered: bool
-    column: Text
-    missing: frozenset[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """What a survey's YAML says. `columns` has the plain column names: respondent, weight, stratum, psu, question,
-    answer, where given."""
-
-    path: pathlib.Path
-    name: str
-    answers: pathlib.Path
-    respondents: pathlib.Path | None
-    files: tuple[pathlib.Path, ...]
-    long: bool
-    delimiter: str
-    encoding: str
-    columns: dict[str, Text]
-    fields: tuple[FieldSpec, ...]
-    questions: tuple[QuestionSpec, ...]
-    missing: frozenset[str]
 
 
 def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
     """The spec at `path`: a YAML file, a folder with survey.yaml, or an answers file beside its survey.yaml."""
-    path = pathlib.Path(path).expanduser()
+    path = given_path(path)
     if path.is_dir():
         return read_spec(path / "survey.yaml", problems)
     if path.suffix.lower() in (".yaml", ".yml"):
         return read_spec(path, problems)
     beside = path.parent / "survey.yaml"
     if not path.is_file():
-        problems.error(path, None, None, "there is no such file", "name the YAML file that describes the survey")
+        what = "this is a pipe or a device, not a file" if path.exists() else "there is no such file"
+        problems.error(path, None, None, what, "name the YAML file that describes the survey")
     elif not beside.is_file():
         check = f"python -m cuma_jax.data check {shlex.quote(str(path))}"
         hint = f"write {beside} (docs/my_survey.md); `{check}` proposes one"
@@ -140,12 +96,13 @@ class _Spec:
         missing = self.codes(root.get(_key("missing")), "missing") | {""}
         fields = self.fields(root.get(_key("profile")))
         questions, files = self.questions(root.get(_key("questions")))
+        self.shared(columns, fields, () if long else questions)
         if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
             return None
         paths = [self.path.parent / name for name in (answers, respondents) if name]
         return Spec(
             path=self.path,
-            name=str(self.text(root, "name", self.path.resolve().parent.name or "survey")),
+            name=self.name(self.text(root, "name", self.path.resolve().parent.name or "survey")),
             answers=paths[0],
             respondents=paths[1] if respondents else None,
             files=(self.path, *files, *paths),
@@ -157,6 +114,19 @@ class _Spec:
             questions=questions,
             missing=missing,
         )
+
+    def shared(
+        self, columns: dict[str, Text], fields: tuple[FieldSpec, ...], questions: tuple[QuestionSpec, ...]
+    ) -> None:
+        """A column that is two things at once: a profile must not tell the answer, nor the same twice."""
+        uses = {str(column): f"`{key}:`" for key, column in columns.items() if key not in ("stratum", "psu")}
+        uses |= {str(question.column): f"question {str(question.id)!r}" for question in questions}
+        for field in fields:
+            if use := uses.get(field.column):
+                message = f"column {str(field.column)!r} is {use} and the profile field {field.name!r}"
+                why = "the router is told the answer: " if use.startswith("question") else ""
+                self.problems.warning(self.path, field.column.line, None, message, f"{why}leave it out of `profile:`")
+            uses[field.column] = f"the profile field {field.name!r}"
 
     def known(self, mapping: Mapping, keys: tuple[str, ...], where: str) -> None:
         for key in mapping:
@@ -170,13 +140,22 @@ class _Spec:
         if not isinstance(value, Text):
             self.error(_line(mapping, key), f"`{key}:` must be one text, not a list or a mapping")
             return Text.at(default, mapping.line)
-        return Text.at(value.strip("\r\n ") if key != "delimiter" else value, value.line)
+        value = Text.at(value.strip("\r\n ") if key != "delimiter" else value, value.line)
+        return Text.at(spelled(value), value.line) if key in _NAMES else value
 
     def flag(self, mapping: Mapping, key: str, default: bool) -> bool:
         value = self.text(mapping, key)
-        if value.lower() not in (*_TRUE, *_FALSE, ""):
+        if value.startswith(_TODO):
+            hint = "true, once the options stand in the order of the scale; false, if they have none"
+            self.error(value.line, f"there is still a placeholder: `{key}:` is {str(value)!r}", hint)
+        elif value.lower() not in (*_TRUE, *_FALSE, ""):
             self.error(value.line, f"`{key}:` is {str(value)!r}", "it is true or false")
         return value.lower() in _TRUE if value else default
+
+    def name(self, value: Text) -> str:
+        if value in _SOURCES:
+            self.error(value.line, f"`name:` is {str(value)!r}, which is a source here", "give it a name of its own")
+        return str(value)
 
     def delimiter(self, value: Text) -> str:
         value = Text.at({"tab": "\t", "\\t": "\t"}.get(value.lower(), value), value.line)
@@ -191,7 +170,11 @@ class _Spec:
         except (LookupError, ValueError):
             name = ""
         if not _ENCODING.match(name):
-            self.error(value.line, f"unknown encoding {str(value)!r}", "write utf-8, latin-1, cp1252 or utf-16")
+            self.error(
+                value.line,
+                f"unknown encoding {str(value)!r}",
+                "write utf-8, cp1252, utf-16 or another that Python knows",
+            )
             return "utf-8"
         return name
 
@@ -202,7 +185,7 @@ class _Spec:
         items = value if isinstance(value, Items) else [value]
         if not all(isinstance(item, Text) for item in items):
             self.error(value.line, f"`{key}:` must be a list of codes", 'such as ["", "NA", "-9"]')
-        return frozenset(item.strip() for item in items if isinstance(item, Text))
+        return frozenset(spelled(item) for item in items if isinstance(item, Text))
 
     def fields(self, value: Value | None) -> tuple[FieldSpec, ...]:
         if isinstance(value, Text) and value:
@@ -226,7 +209,7 @@ class _Spec:
             if isinstance(entry, Items):
                 self.error(key.line, f"profile: {str(key)!r} is a list", "write the column's name")
             elif isinstance(entry, Text):
-                found[name] = FieldSpec(name, Text.at(entry.strip(), entry.line), {}, frozenset())
+                found[name] = FieldSpec(name, Text.at(spelled(entry), entry.line), {}, frozenset())
             else:
                 found[name] = self.field(name, key, entry)
         return tuple(found.values())
@@ -238,9 +221,9 @@ class _Spec:
         if not isinstance(values, Mapping) or not all(isinstance(v, Text) and clean_text(v) for v in values.values()):
             self.error(_line(entry, "values"), f"profile field {name!r}: `values:` must be `code: text` lines")
         else:
-            texts = {str(code): clean_text(str(text)) for code, text in values.items()}
+            texts = {spelled(code): clean_text(str(text)) for code, text in values.items()}
         missing = self.codes(entry.get(_key("missing")), "missing")
-        return FieldSpec(name, self.text(entry, "column", key), texts, missing)
+        return FieldSpec(name, self.text(entry, "column", spelled(key)), texts, missing)
 
     def questions(self, value: Value | None) -> tuple[tuple[QuestionSpec, ...], tuple[pathlib.Path, ...]]:
         if isinstance(value, Text) and value:
@@ -252,6 +235,9 @@ class _Spec:
         if not isinstance(value, Mapping):
             if value:
                 self.error(value.line, "the questions are not `id:` lines with text and options below")
+            return ()
+        if len(value) > _MOST_QUESTIONS:
+            self.error(value.line, f"there are {len(value):,} questions", f"at most {_MOST_QUESTIONS:,} are read")
             return ()
         found = [self.question(key, entry) for key, entry in value.items()]
         columns: dict[str, Text] = {}
@@ -276,7 +262,7 @@ class _Spec:
         if isinstance(options, Items):
             pairs: list[tuple[str, Value]] = [(str(i), text) for i, text in enumerate(options, 1)]
         elif isinstance(options, Mapping):
-            pairs, given = [(code.strip(), text) for code, text in options.items()], True
+            pairs, given = [(spelled(code), text) for code, text in options.items()], True
         else:
             self.error(key.line, f"{where} has no options", "add `options:` with `code: text` lines")
             return None
@@ -287,15 +273,18 @@ class _Spec:
         self.options(where, options.line, codes, texts)
         if ordered and given and not self.flag(entry, "gaps", False):
             self.scale(where, options.line, codes)
-        column = self.text(entry, "column", key.strip())
+        column = self.text(entry, "column", spelled(key))
         if any(p.severity == "error" for p in self.problems[before:]):
             return None
-        return QuestionSpec(Text.at(key.strip(), key.line), wording, texts, codes, ordered, column, missing)
+        return QuestionSpec(Text.at(spelled(key), key.line), wording, texts, codes, ordered, column, missing)
 
     def wording(self, text: str, line: int, message: str) -> None:
         if not text or text.startswith(_TODO):
             message = f"there is still a placeholder: {text!r}" if text else message
             self.error(line, message, "write the text that the respondents saw")
+        elif len(text) > _LONGEST:
+            message = f"a text of {len(text):,} characters: {text[:40]!r}..."
+            self.error(line, message, f"at most {_LONGEST:,}; write what the respondents saw, without markup")
 
     def options(self, where: str, line: int, codes: tuple[str, ...], texts: tuple[str, ...]) -> None:
         if len(texts) < 2:
@@ -303,10 +292,11 @@ class _Spec:
         if len(texts) > len(LETTERS):
             hint = "merge options, or leave the question out"
             self.error(line, f"{where} has {len(texts)} options, but there are {len(LETTERS)} letters", hint)
+            return
         for code, text in zip(codes, texts, strict=True):
             self.wording(text, line, f"{where}: option {code!r} has no text")
         for values, what in ((codes, "code"), ([t for t in texts if t and not t.startswith(_TODO)], "text")):
-            if twice := sorted({v for v in values if values.count(v) > 1}):
+            if twice := sorted(v for v, count in collections.Counter(values).items() if count > 1):
                 self.error(line, f"{where}: two options have the {what} {twice[0]!r}", "make them differ")
 
     def scale(self, where: str, line: int, codes: tuple[str, ...]) -> None:

@@ -6,7 +6,6 @@ goes on as long as it can. `read_csv_survey` raises if one of them is an error; 
 Shapes: R respondents, A answers.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable
@@ -18,17 +17,20 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.derived import COUNTRY_FIELDS, one_name
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.propose import propose_yaml
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
-from cuma_jax.surveys.sources.own.spec import ADVICE, Spec, find_spec
+from cuma_jax.surveys.sources.own.spec import find_spec
+from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tables.packed import digest
+from cuma_jax.tables.packed import digest, given_path
 from cuma_jax.tables.problems import Problem, Problems
-from cuma_jax.tables.text_columns import read_columns
+from cuma_jax.tables.text_columns import TextTable, read_columns
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
+_ENOUGH = 20  # persons, for two columns not to agree by chance
 
 
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
@@ -75,12 +77,14 @@ def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[
     The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here. With `bad_rows`
     skip, unknown codes are warnings.
     """
-    path = pathlib.Path(path).expanduser()
+    path = given_path(path)
     problems = build_survey(path, bad_rows)[1].ordered()
     if path.is_file() and path.suffix.lower() not in (".yaml", ".yml") and not (path.parent / "survey.yaml").exists():
-        with contextlib.suppress(CumaError):
+        try:
             hint = f"put this into {path.parent / 'survey.yaml'} and complete it:\n\n{propose_yaml(path)}"
             problems = [dataclasses.replace(problem, hint=hint) for problem in problems]
+        except CumaError as error:  # what is wrong with the table comes before what describes it
+            problems = [Problem("error", str(path), None, None, str(error).removeprefix(f"{path}: "))]
     return problems
 
 
@@ -99,16 +103,52 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
     respondents = None
     if respondents_table is not None:
         sink.count(f"{respondents_table.path.name}: empty rows", respondents_table.num_empty)
+        sink.count(f"{respondents_table.path.name}: further header lines", respondents_table.num_headers)
         respondents = read_respondents(respondents_table, spec, sink)
+        if respondents is not None:
+            _warn_countries(respondents_table, spec, respondents, sink.problems)
     if answers_table is None:
         return None
     if spec.respondents:
         sink.count(f"{answers_table.path.name}: empty rows", answers_table.num_empty)
+        sink.count(f"{answers_table.path.name}: further header lines", answers_table.num_headers)
+    if not spec.long:
+        _warn_copies(answers_table, spec, sink.problems)
     long = long_answers(answers_table, spec, respondents, sink) if spec.long else None
     answers = long if spec.long else wide_answers(answers_table, spec, sink)
     if respondents is None or answers is None or sink.problems.errors:
         return None
     return _survey(spec, respondents, answers, sink)
+
+
+def _warn_copies(table: TextTable, spec: Spec, problems: Problems) -> None:
+    """A column of the profile that tells a question's answer in other words: the router would be told it."""
+    if len(table) < _ENOUGH:
+        return
+    columns = {name: column.code_N for name, column in table.columns.items()}
+    distinct = {name: np.count_nonzero(np.bincount(code_N)) for name, code_N in columns.items()}
+    for field in (field for field in spec.fields if distinct.get(field.column, 0) > 1):
+        for question in spec.questions:
+            name = question.column
+            if name != field.column and distinct.get(name) == distinct[field.column]:
+                pairs = columns[field.column].astype(np.int64) * (int(columns[name].max()) + 1) + columns[name]
+                if len(np.unique(pairs)) == distinct[name]:
+                    what = f"the same of everybody as question {str(question.id)!r}"
+                    message = f"profile field {field.name!r} says {what}"
+                    hint = "the router is told the answer: leave it out of `profile:`"
+                    problems.warning(table.path, None, str(field.column), message, hint)
+
+
+def _warn_countries(table: TextTable, spec: Spec, respondents: Respondents, problems: Problems) -> None:
+    """Two spellings of one country may end up on both sides of a split."""
+    for field in (f for f in spec.fields if f.name in COUNTRY_FIELDS and f.name in respondents.columns):
+        spellings: dict[str, list[str]] = {}
+        for name, country in one_name(respondents.columns[field.name].categories).items():
+            spellings.setdefault(country, []).append(name)
+        for names in (names for names in spellings.values() if len(names) > 1):
+            message = f"{' and '.join(map(repr, names))} are one country, which a split may hold out and train on"
+            hint = "write it in one way, in the file or with the texts under `values:` of the field"
+            problems.warning(table.path, None, str(field.column), message, hint)
 
 
 def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) -> Survey | None:

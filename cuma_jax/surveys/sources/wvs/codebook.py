@@ -16,7 +16,7 @@ from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.packed import digest
+from cuma_jax.tables.packed import digest, given_path, opened
 from cuma_jax.tables.problems import Strict
 
 INTERVIEW = "D_INTERVIEW"
@@ -110,13 +110,25 @@ class Codebook:
             return "" if code < 0 else str(code)
         return self.choices(column).get(str(code), str(code))
 
+    def unknown(self, column: str, texts: Sequence[str | None]) -> list[bool]:
+        """Which official texts of a column are codes that the codebook has no text for: no words of a profile."""
+        codes = {code: name.strip() for code, name in self.choices(column).items() if int(code) >= 0}
+        if all(code == name for code, name in codes.items()):  # of years and numbers of people the code is the word
+            return [False] * len(texts)
+        known = {*codes} if self.metadata[column]["answer_data_type"] == "ordinal" else {*codes.values()}
+        return [text is not None and text.strip().isdecimal() and text.strip() not in known for text in texts]
+
     def readable(self, column: str, texts: Sequence[str | None]) -> list[str | None]:
-        """Official texts of a column as words of a profile; None where one is among the codebook's missing codes."""
+        """Official texts of a column as words of a profile; None where one is among the codebook's missing codes, or
+        is a code that it lacks."""
         choices = self.choices(column)
         missing = {name.strip() for code, name in choices.items() if int(code) < 0}
         if self.metadata[column]["answer_data_type"] == "ordinal":
-            texts = [text and choices.get(text, text) for text in texts]
-        stripped = [(text or "").strip() for text in texts]
+            names = [text and choices.get(text, text) for text in texts]
+        else:
+            names = list(texts)
+        lacking = self.unknown(column, texts)
+        stripped = ["" if gone else (text or "").strip() for text, gone in zip(names, lacking, strict=True)]
         return [
             None if text in missing or re.fullmatch(r"-\d+", text) else clean_text(_DECORATION.sub("", text)) or None
             for text in stripped
@@ -128,7 +140,7 @@ def needed_path(data: DataConfig, field: str) -> pathlib.Path:
     value = getattr(data, field)
     if not value:
         raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
-    return pathlib.Path(value).expanduser()
+    return given_path(value)
 
 
 def find_file(root: pathlib.Path, folders: tuple[str, ...], name: str, advice: str) -> pathlib.Path:
@@ -190,8 +202,11 @@ def read_codebook(wvb: pathlib.Path) -> Codebook:
 
 def _read_json(file: pathlib.Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+        with opened(file) as stream:
+            content = json.loads(stream.read().decode("utf-8-sig"))
+    except OSError as error:
+        raise CumaError(f"{file} cannot be read ({error.strerror or error}); {_GET}") from None
+    except (ValueError, RecursionError) as error:
         raise CumaError(f"{file} is not valid JSON ({error}); fetch it again") from None
     if not isinstance(content, dict):
         raise CumaError(f"{file} holds a {type(content).__name__}, not an object by question; fetch it again")

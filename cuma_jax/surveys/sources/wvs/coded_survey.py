@@ -102,6 +102,9 @@ def interview_blocks(
     for start, block in table.blocks([INTERVIEW, *needed], optional, text):
         row_N = np.arange(start, start + len(block[INTERVIEW]))
         interview_N = table.numbers(INTERVIEW, block[INTERVIEW], row_N)
+        blank_N = block[INTERVIEW].is_null().to_numpy(zero_copy_only=False)
+        if count and blank_N.any():
+            table.bad(INTERVIEW, block[INTERVIEW], row_N, blank_N, "is no interview id")
         keep_N = interview_N != REPEATED_INTERVIEW
         if not keep_N.all():
             count_skipped(table.skipped, reason, (~keep_N).sum() if count else 0)
@@ -236,6 +239,9 @@ def _respondents(book: Codebook, coded: Coded, order_R: np.ndarray) -> pd.DataFr
         # A column that this version has no name for is there under its official one only.
         if column in FIELDS:
             columns[FIELDS[column]] = categorical(code_R[order_R], book.readable(column, texts))
+            lost = np.bincount(code_R[order_R] + 1, minlength=len(texts) + 1)[1:][book.unknown(column, texts)].sum()
+            reason = f"{column}: code that the codebook lacks (the field {FIELDS[column]} is missing)"
+            count_skipped(coded.skipped, reason, lost)
     for column, (code_R, texts) in coded.texts.items():
         columns[column] = categorical(code_R[order_R], texts)
     return pd.DataFrame(columns)

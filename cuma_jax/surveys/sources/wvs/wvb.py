@@ -26,7 +26,7 @@ from cuma_jax.surveys.sources.wvs.coded_survey import DESIGN, OFFICIAL, Coded, T
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
 
 _SETS = ("WorldValuesBench", ".")

@@ -20,7 +20,7 @@ from cuma_jax.surveys.sources.wvs.coded_survey import DESIGN, Coded, Texts, scal
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.code_table import MISSING, CodeTable
 
-VERSION = "1"
+VERSION = "2"
 """Raised whenever the reader's result changes: part of the cache key."""
 
 ADVICE = (

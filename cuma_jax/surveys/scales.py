@@ -1,0 +1,172 @@
+"""The order of answers that are a known scale: agreement, frequency, importance, satisfaction, trust, likelihood, ...
+
+A table of texts does not say what their order is, and the alphabet's is wrong for nearly every scale. An order is told
+only where every option has a place of its own on one scale; else there is none.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+
+# How strong a word makes what it stands beside. Words of one number are not compared: which is stronger is open.
+_DEGREES = {
+    8: "extremely,completely,totally,absolutely,strongly,definitely,certainly,fully,entirely,a great deal,always,much,"
+       "a lot,very much,far,utterly",
+    7: "very,highly,greatly",
+    5: "quite,mostly,largely,generally",
+    4: "fairly,rather,pretty,probably,reasonably",
+    3: "somewhat,moderately,tend to,partly,to some extent,mildly",
+    2: "slightly,a little,a bit,hardly,barely",
+    -2: "not very,not too,not so,not really,not particularly,not especially,not much,not very much,not that",
+    -4: "not",
+    -8: "not at all,in no way,never",
+}  # fmt: skip
+_PLAIN = 5  # without such a word: "quite" may be above it or below
+_HEADS = (
+    ("agree", "disagree"), ("satisfied", "dissatisfied unsatisfied"), ("likely", "unlikely"), ("happy", "unhappy"),
+    ("important", "unimportant"), ("favorable favourable", "unfavorable unfavourable"), ("favor favour", "oppose"),
+    ("support", "oppose"), ("approve", "disapprove"), ("good well", "bad badly poor"), ("better", "worse"),
+    ("more", "less fewer"), ("higher", "lower"), ("increase increased", "decrease decreased"),
+    ("safe secure", "unsafe insecure"),
+    ("positive positively", "negative negatively"), ("easy", "difficult hard"), ("true", "false untrue"),
+    ("comfortable", "uncomfortable"), ("fair", "unfair"), ("interested", "uninterested"),
+    ("trust", "distrust mistrust"),
+    ("confident", ""), ("concerned", ""), ("worried", ""), ("proud", ""), ("willing", "unwilling"), ("close", ""),
+    ("religious", ""), ("justifiable justified", "unjustifiable unjustified"), ("useful helpful", "useless unhelpful"),
+    ("serious", ""), ("often frequently", ""), ("democratic", "undemocratic"), ("strong", "weak"), ("familiar", ""),
+    ("acceptable", "unacceptable"), ("necessary", "unnecessary"), ("clear", "unclear"), ("healthy", "unhealthy"),
+    ("optimistic", "pessimistic"), ("liberal", "conservative"), ("right", "left"), ("effective", "ineffective"),
+    ("pleased", "displeased"), ("true_of_me", ""), ("like_me", "unlike_me"), ("better_off", "worse_off"),
+    ("much", ""), ("yes", "no"), ("", ""),
+)  # fmt: skip
+_NEUTRAL = re.compile(
+    r"(neither\b.*|neutral|undecided|indifferent|in between|(about |stay(ed)? |remain(ed)? )*(the )?same( as now)?|"
+    r"as now|no change|unchanged|no difference|maybe|perhaps|moderate|about right|just right|(feel )?mixed( feelings)?|"
+    r"middle|cent(er|re)|so-so)"
+)
+# Each from most to least; what one place holds means the same, or is not found together.
+_SCALES = (
+    "always|almost always|very often,very frequently|often,frequently,usually,most of the time,regularly|"
+    "sometimes,occasionally,some of the time,now and then|rarely,seldom,not often|very rarely,almost never,hardly ever|"
+    "never",
+    "several times a day,more than once a day|daily,every day,once a day,each day|almost every day,nearly every day|"
+    "several times a week,more than once a week,a few times a week|weekly,every week,once a week,at least once a week|"
+    "several times a month,a few times a month,more than once a month|"
+    "monthly,every month,once a month,at least once a month|"
+    "less than monthly,less than once a month,several times a year,a few times a year,only on special holy days|"
+    "yearly,every year,once a year,annually|less than yearly,less than once a year,less often|"
+    "never practically never,never",
+    "excellent|very good|good|fair,average,acceptable,satisfactory,ok,okay|poor,bad|very poor,very bad|terrible",
+    "all,all of them,everything|almost all,nearly all|most,most of them|about half,half|some,some of them,several|"
+    "a few,few,few of them|very few,almost none|none,none of them,nothing",
+    "a great deal,a very great deal|a lot,quite a lot,much|a fair amount,a moderate amount|some,a certain amount|"
+    "a little,not much,not very much,little|very little|none,none at all,not at all,nothing,nothing at all",
+    "very high|high|medium,moderate,middle,average|low|very low",
+    "very large|large|medium|small|very small",
+    "yes|sometimes,in part,partly|no",
+    "yes definitely,yes certainly,yes absolutely|yes,yes probably,yes somewhat,yes i think so|maybe,perhaps|"
+    "no,no probably not,no not really,no i do not think so|no definitely not,no certainly not,no not at all",
+    "definitely,certainly,definitely will,definitely yes,definitely would|"
+    "probably,probably will,probably yes,probably would|"
+    "maybe,might or might not|probably not,probably will not,probably no,probably would not|"
+    "definitely not,certainly not,definitely will not,definitely no,definitely would not",
+    "very much,extremely|quite a bit,quite a lot,a lot|somewhat,moderately|a little,a little bit,slightly|"
+    "not much,not very much|not at all",
+    "far too much|too much|about right,just right,the right amount|too little,not enough|far too little",
+)  # fmt: skip
+_LEVEL = {word: level for level, words in _DEGREES.items() for word in words.split(",")}
+_DEGREE = "|".join(sorted(_LEVEL, key=len, reverse=True))
+_NUMBER = re.compile(r"[<>≤≥~$€£]*\s*([+-]?\d+(?:[.,]\d+)?)(?![\d.,]*\d)")
+_UNIT = re.compile(r"second|minute|hour|day|week|month|year|thousand|million|billion|percent|%")
+_MOST = 24
+
+
+def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
+    """The texts in the order of a scale that they are known to be, or None.
+
+    >>> scale_order(["Agree", "Disagree", "Strongly agree", "Neither agree nor disagree", "Strongly disagree"])
+    ('Strongly agree', 'Agree', 'Neither agree nor disagree', 'Disagree', 'Strongly disagree')
+    """
+    plain = [_plain(text) for text in texts]
+    if not 2 <= len(texts) <= _MOST or len(set(plain)) < len(plain):
+        return None
+    for places in (_numbers(plain), *(_places(plain, scale) for scale in _SCALES), *_intensities(plain)):
+        if places is not None and len(set(places)) == len(places):
+            return tuple(text for _, text in sorted(zip(places, texts, strict=True)))
+    return None
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"[\u2019\u2018]", "'", text.casefold())
+    text = re.sub(r"\b(don't|do not|does not|doesn't|am not|is not|isn't|are not|would not) ?", "not ", text)
+    return " ".join(re.sub(r"[^\w\s$€£<>≤≥+.'-]|(?<!\d)[.-]|[.-](?!\d)", " ", text).split())
+
+
+def _numbers(texts: Sequence[str]) -> list[float] | None:
+    """Places of texts that begin with a number each: "0 - not at all", "1", "18-29", "65 and over"."""
+    if len({unit for text in texts for unit in _UNIT.findall(text)}) > 1:  # "2 weeks", "1 year"
+        return None
+    found = [_NUMBER.match(text) for text in texts]
+    return [float(match[1].replace(",", ".")) for match in found if match] if all(found) else None
+
+
+def _places(texts: Sequence[str], scale: str) -> list[float] | None:
+    place = {word: n for n, words in enumerate(scale.split("|")) for word in words.split(",")}
+    # "A great deal of confidence", "none of them".
+    short = [text if text in place else re.sub(r"^no \w+( at all)?$", "none", text) for text in texts]
+    short = [text if text in place else re.sub(r"( of| in) .*| \w+$", "", text) for text in short]
+    return [place[text] for text in short] if all(text in place for text in short) else None
+
+
+def _intensities(texts: Sequence[str]) -> list[list[float]]:
+    """Places by a word that all have, or its opposite, and how strong another makes it; of every word that fits."""
+    found = []
+    for heads in _HEADS:
+        ups, downs = ([word.replace("_", " ") for word in head.split()] for head in heads)
+        places = [_intensity(text, ups, downs) for text in texts]
+        known = [place for place in places if place is not None]
+        # Two that are neutral tell of no scale.
+        if len(known) == len(places) and any(known):
+            found.append([-place for place in known])
+    return found
+
+
+def _intensity(text: str, ups: Sequence[str], downs: Sequence[str]) -> float | None:
+    if _NEUTRAL.fullmatch(text):
+        return 0
+    for sign, words in ((1, ups), (-1, downs)):
+        for head in words or ([""] if sign == 1 else []):
+            rest = re.sub(rf"(^|(?<= )){re.escape(head)}( |$)", "", text, count=1).strip() if head else text
+            if head and rest == text:
+                continue
+            # "Not trust at all", "not very much", "would agree", "too much".
+            if rest in _LEVEL:
+                return sign * _LEVEL[rest]
+            rest = re.sub(r"^(i|we|it|he|she|would|have|has|will|am|is|feel|got|gotten|become|a|the) ", "", rest)
+            rest = re.sub(r"^not (.*)\bat all$", r"not at all", rest) if rest.startswith("not") else rest
+            if not rest and head:
+                return sign * _PLAIN
+            if rest in _LEVEL:
+                return sign * _LEVEL[rest]
+    return None
+
+
+def scale_with_ends(texts: Sequence[str]) -> tuple[str, ...] | None:
+    """A scale of numbers whose ends are words ("Never justifiable", "2", ..., "9", "Always justifiable"), in order.
+
+    None where it is not one, or where which of its ends is the low one is not known.
+    """
+    numbers = sorted((int(t), t) for t in texts if re.fullmatch(r"\d{1,3}", t))
+    words = [t for t in texts if not re.fullmatch(r"\d{1,3}", t)]
+    rising = all(b[0] - a[0] == 1 for a, b in itertools.pairwise(numbers))
+    if len(numbers) < 2 or not rising or not 1 <= len(words) <= 2:
+        return None
+    middle = [text for _, text in numbers]
+    listed = [t for t in texts if t not in words]
+    inside = [texts.index(word) in (0, len(texts) - 1) for word in words]
+    if listed in (middle, middle[::-1]) and all(inside):  # listed as the scale is
+        return tuple(texts)
+    # Of agreement, either end is found to be the low one.
+    if len(words) == 2 and not any("agree" in word.casefold() for word in words) and (order := scale_order(words)):
+        return (order[1], *middle, order[0])
+    return None

@@ -1,0 +1,60 @@
+"""What a survey's YAML file says, read and checked; and what to tell of faults in the files that it names."""
+
+import dataclasses
+import pathlib
+
+from cuma_jax.surveys.sources.own.yaml_file import Text
+from cuma_jax.tables.problems import Advice
+
+ADVICE = Advice(
+    path="check the path; it is relative to the survey's YAML file",
+    again="it needs a header line and one line for each row",
+    damaged="copy the file again",
+    encoding="save the file as UTF-8, or say `encoding: {}` in the YAML file",
+    other_encoding="say `encoding:` with the one that it was saved in, such as cp1251, shift_jis, gb18030 or mac_roman",
+    delimiter="say `delimiter: {symbol}` in the YAML file",
+    ragged="a text that holds the delimiter, a quote or a line end needs quotes around it",
+)
+"""For faults of the files that the YAML file names."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldSpec:
+    """A profile field: its name, its column, the text of each code (empty: the column's own texts)."""
+
+    name: str
+    column: Text
+    values: dict[str, str]
+    missing: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionSpec:
+    """A question; `column` is its column (wide) or what the question column calls it (long)."""
+
+    id: Text
+    text: str
+    options: tuple[str, ...]
+    codes: tuple[str, ...]
+    ordered: bool
+    column: Text
+    missing: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a survey's YAML says. `columns` has the plain column names: respondent, weight, stratum, psu, question,
+    answer, where given."""
+
+    path: pathlib.Path
+    name: str
+    answers: pathlib.Path
+    respondents: pathlib.Path | None
+    files: tuple[pathlib.Path, ...]
+    long: bool
+    delimiter: str
+    encoding: str
+    columns: dict[str, Text]
+    fields: tuple[FieldSpec, ...]
+    questions: tuple[QuestionSpec, ...]
+    missing: frozenset[str]
