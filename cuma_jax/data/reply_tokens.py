@@ -13,7 +13,7 @@ import numpy as np
 
 from cuma_jax.data.batches import POSITIONS, Batch, Buckets, HiddenCache, row_weights, survey_rows
 from cuma_jax.data.survey_tokens import SurveyTokens
-from cuma_jax.runtime.files import cached_arrays
+from cuma_jax.runtime.files import read_arrays
 
 
 class ReplyTokens(Protocol):
@@ -112,7 +112,7 @@ class TextReplyTokens:
         Raises:
             CumaError: the file is damaged.
         """
-        arrays: dict[str, Any] = cached_arrays(path)
+        arrays: dict[str, Any] = read_arrays(path)
         return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
 
 
