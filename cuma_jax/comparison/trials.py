@@ -76,7 +76,7 @@ def read_analysis(trial: Trial) -> dict[str, Any] | None:
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):  # the trial goes on, and writes it anew
         return None
 
 

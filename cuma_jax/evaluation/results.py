@@ -60,7 +60,7 @@ class Results:
 
 
 def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 0) -> None:
-    """Writes the three files, each whole or not at all; processes other than 0 write nothing."""
+    """Writes the three files, each whole or not at all, results.json last; processes other than 0 write nothing."""
     if process_index != 0:
         return
     (run_dir / RESAMPLES_FILE).unlink(missing_ok=True)  # never an older evaluation's beside new results

@@ -59,7 +59,7 @@ def run_main(main: "str | Callable[..., object]", *args: object) -> None:
     What the user can put right becomes one message on stderr and exit code 2, Ctrl-C exit code 130. A module is
     imported here, so that this holds while it is imported.
     """
-    threading.excepthook = _one_line
+    threading.excepthook, sys.excepthook = _one_line, _own_end
     try:
         if isinstance(main, str):
             end_at_once_on_ctrl_c()
@@ -111,3 +111,9 @@ def _one_line(args: "threading.ExceptHookArgs") -> None:
         threading.__excepthook__(args)
     elif args.exc_value is not None and args.thread is not None:
         print(f"note: {args.thread.name} stopped: {explain(args.exc_value)}", file=sys.stderr)
+
+
+def _own_end(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """TensorStore prints so, from its own threads, that nobody waits any more for a write that has failed."""
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]

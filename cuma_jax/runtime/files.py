@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.runtime.errors import SCRATCH, CumaError, os_error_text
+from cuma_jax.runtime.lock import check_owner
 
 _SCRATCH, _HOST = ".cuma-part-", re.sub(r"[^A-Za-z0-9.]", "", socket.gethostname())[:40]
 _FULL, _LONGEST = 1 << 16, 24 * 3600.0
@@ -90,14 +91,15 @@ def _first_line(error: Exception) -> str:
 
 
 def cached_array(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of an .npy file of the cache; None where it is missing, damaged or of another shape."""
+    """The array of an .npy file of the cache; None where it is missing, damaged, of another shape or not finite."""
     if not path.is_file():
         return None
     try:
         array = np.load(path, allow_pickle=False)
     except Exception:  # as in `undamaged`
         return None
-    return array if array.shape == shape else None
+    whole = array.shape == shape and (array.dtype.kind != "f" or bool(np.isfinite(array).all()))
+    return array if whole else None
 
 
 def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> None:
@@ -108,8 +110,10 @@ def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> 
 
     Raises:
         OSError: it names `path`.
+        CumaError: the folder was this process's to write into (`runtime.lock`), and is no more.
     """
     try:
+        check_owner(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{_HOST}-{os.getpid()}-", dir=path.parent))

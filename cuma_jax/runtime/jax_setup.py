@@ -13,7 +13,9 @@ from cuma_jax.runtime.files import cache_dir
 def prepare_jax(configured_cache: str) -> None:
     """Keeps compiled programs between runs, and other libraries quiet; `configured_cache` is `run.cache_dir`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of every checkpoint without a validation loss
+    # Orbax warns of every checkpoint without a validation loss, and logs with its traceback what it raises, too.
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     if (
         "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")

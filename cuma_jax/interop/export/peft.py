@@ -73,9 +73,9 @@ def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, ou
     check_peft(config)
     saved = read_adapters(folder, find_step(folder, options.checkpoint)[0])
     if config.router.inputs != "none":
-        return _export_profiles(config, saved, options, out)
+        return _export_profiles(config, folder, saved, options, out)
     if config.adapter.kind == "dora":
-        run = build_run(config)
+        run = build_run(config, folder=folder)
         adapter = dora_adapter(saved.adapters, config.adapter, run.base, run.decoder_config.layers)
     else:
         files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
@@ -87,9 +87,11 @@ def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, ou
     ]
 
 
-def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path) -> list[str]:
+def _export_profiles(
+    config: Config, folder: pathlib.Path, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path
+) -> list[str]:
     reads_text = "hidden" in config.router.inputs
-    run = build_run(config)
+    run = build_run(config, folder=folder)
     _check_base(run, saved)
     asks = isinstance(run.source, Survey)
     if reads_text and not asks:
