@@ -15,7 +15,7 @@ from cuma_jax.run.saved_adapters import has_checkpoint
 from cuma_jax.runtime.checksums import is_sealed, sealed
 from cuma_jax.runtime.errors import CumaError, os_error_text
 from cuma_jax.runtime.files import content_key, read_json, write_text
-from cuma_jax.runtime.processes import barrier, decide, gather, process_count, process_index
+from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
 CONFIG_FILE, METRICS_FILE, IDENTITY_FILE = "config.json", "metrics.jsonl", "identity.json"
 _PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder",),
@@ -34,20 +34,12 @@ _FREE = (
 
 
 def run_dir(config: Config) -> pathlib.Path:
-    """Folder of the run: `run.dir`, or runs/<name>.
-
-    Raises:
-        CumaError: an address of a bucket.
-    """
+    """Folder of the run: `run.dir`, or runs/<name>; a `CumaError` for an address of a bucket."""
     return local_folder(config.run.dir or f"runs/{config.name}", "run.dir")
 
 
 def local_folder(name: str, option: str) -> pathlib.Path:
-    """The folder that an option names.
-
-    Raises:
-        CumaError: an address of a bucket.
-    """
+    """The folder that an option names; a `CumaError` for an address of a bucket."""
     if "://" in name:
         raise CumaError(
             f"{option} is {name!r}; it must be a folder. Mount the bucket (for gs://: gcsfuse) and give the folder "
@@ -153,7 +145,7 @@ def open_run(config: Config) -> pathlib.Path:
         return folder  # what was begun there and never saved anything may be corrected
     check_files(folder)
     saved = _located(_saved_config(folder), read_identity(folder).get("started_in", os.getcwd()))
-    old, new = _flat(to_dict(saved)), _flat(to_dict(_located(config, os.getcwd())))
+    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (saved, _located(config, os.getcwd())))
     changed = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in new if old.get(k) != new[k] and not _is_free(k)]
     if changed:
         raise CumaError(
@@ -278,13 +270,3 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def _is_free(name: str) -> bool:
     return any(name == free or (free.endswith(".") and name.startswith(free)) for free in _FREE)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

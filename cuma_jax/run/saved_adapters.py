@@ -135,11 +135,7 @@ def read_state(run_dir: pathlib.Path, step: int, like: Tree, base: str) -> Tree:
 
 
 def check_belongs(run_dir: pathlib.Path, step: int, base: str, adapters: Tree) -> None:
-    """Checks of which base and adapters a checkpoint is.
-
-    Raises:
-        CumaError: of others.
-    """
+    """Raises a `CumaError` for a checkpoint of another base than `base`, or of adapters of other shapes."""
     where, belongs = _folder(run_dir, step), _read_belongs(run_dir, step)
     if belongs["base"] != base:
         raise CumaError(
