@@ -31,10 +31,10 @@ RUN = ["--config", ROOT / "configs" / "debug.py", "--method", "lora", "--data.qu
        "--evaluation.bootstrap", 5]  # fmt: skip
 SURVEY = """
 name: small
-respondents: people.csv
-id: id
-profile: {land: {name: country}}
-questions: {tea: {text: Tea or coffee?, options: {1: tea, 2: coffee}}}
+answers: people.csv
+respondent: id
+profile: [country]
+questions: {tea: {text: Tea or coffee, options: {1: tea, 2: coffee}}}
 """
 
 
@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_at_the_report_keeps_what_was_trained(train, whole, 
 def test_a_disk_that_is_full_at_the_cache_is_one_message(server, small_disk, tmp_path):
     (tmp_path / "small.yaml").write_text(SURVEY)
     people = "".join(f"person{i},{('Chile', 'Japan')[i % 2]},{1 + i % 2}\n" for i in range(3000))
-    (tmp_path / "people.csv").write_text(f"id,land,tea\n{people}")
+    (tmp_path / "people.csv").write_text(f"id,country,tea\n{people}")
     cache = (small_disk or tmp_path) / "cache"
     argv = ["build", tmp_path / "small.yaml", "--cache_dir", cache]
 
@@ -254,23 +254,22 @@ def test_a_damaged_checkpoint_is_never_restored_with_other_values(whole, tmp_pat
         told = f"checkpoints/{step} cannot be read (it is damaged: " in found
         assert found == good or (told and f"that of step {before} is whole: delete that folder" in found), found
         shutil.rmtree(folder)
-    assert refused > len(files) / 2
+    assert refused >= 4  # what says of which base and adapters it is, and the values, at least
 
 
 def test_training_refuses_a_damaged_checkpoint_and_its_advice_leads_to_the_same_end(train, whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "run")
     (folder / "checkpoints" / "999").mkdir()  # no checkpoint, and not the newest
     newest = folder / "checkpoints" / str(STEPS)
-    largest = max((file for file in newest.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
-    text = bytearray(largest.read_bytes())
-    text[len(text) // 2] ^= 1
-    largest.write_bytes(text)
-    told = error_of(train(folder, code=2))
-    assert f"that of step {STEPS - 2} is whole: delete that folder ({newest})" in told
-    shutil.rmtree(newest)
-    said = train(folder)
+    for file in (newest / "state").rglob("d/*"):  # of values, and what stands where
+        text = bytearray(file.read_bytes())
+        text[len(text) // 2] ^= 1
+        file.write_bytes(text)
+    said = train(folder, code=2)
     assert "999 is no checkpoint; it is called 999.no-checkpoint-" in said
-    assert f"at step {STEPS - 2} of" in said
+    assert f"that of step {STEPS - 2} is whole: delete that folder ({newest})" in error_of(said)
+    shutil.rmtree(newest)
+    assert f"at step {STEPS - 2} of" in train(folder)
     (aside,) = (folder / "checkpoints").glob("999*")
     aside.rmdir()
     assert the_end(folder) == the_end(whole)

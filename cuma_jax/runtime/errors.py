@@ -59,7 +59,7 @@ def run_main(main: "str | Callable[..., object]", *args: object) -> None:
     What the user can put right becomes one message on stderr and exit code 2, Ctrl-C exit code 130. A module is
     imported here, so that this holds while it is imported.
     """
-    threading.excepthook, sys.excepthook = _one_line, _own_end
+    threading.excepthook, sys.unraisablehook = _one_line, _unraisable
     try:
         if isinstance(main, str):
             end_at_once_on_ctrl_c()
@@ -113,7 +113,7 @@ def _one_line(args: "threading.ExceptHookArgs") -> None:
         print(f"note: {args.thread.name} stopped: {explain(args.exc_value)}", file=sys.stderr)
 
 
-def _own_end(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """TensorStore prints so, from its own threads, that nobody waits any more for a write that has failed."""
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    """TensorStore says so, from its own threads, that nobody waits any more for what has failed and was reported."""
+    if not (isinstance(args.exc_value, RuntimeError) and str(args.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(args)

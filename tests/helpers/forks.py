@@ -32,6 +32,7 @@ class Server:
         Args:
             settings: `uid` to run as, and `largest`, the size that no file may exceed.
         """
+        pathlib.Path(log).touch()
         return Fork(self, self._ask([command, [*map(str, argv)], str(log), settings]), pathlib.Path(log))
 
     def _ask(self, line):
