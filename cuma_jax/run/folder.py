@@ -260,7 +260,7 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
                 raise ValueError("no object with a step")
             lines.append(found)
         except (ValueError, RecursionError) as error:
-            if line.endswith(b"\n"):
+            if line.endswith(b"\n") or line.strip(b"\0")[:1] not in (b"", b"{"):  # not one that was cut short
                 raise CumaError(
                     f"{path} is damaged: line {number} is not valid JSON of a step ({error}); delete that line, or the "
                     "file: only the curves of report.html are made of it"

@@ -23,7 +23,7 @@ class CumaError(Exception):
 
 def os_error_text(error: OSError, path: object = "") -> str:
     """What a refusal of the operating system means for a user: which path, the cause, and what to do."""
-    where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else str(path)
+    where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else str(path)
     cause = error.strerror or str(error).partition("\n")[0]
     if error.errno in FULL:
         return (

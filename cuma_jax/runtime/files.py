@@ -112,26 +112,38 @@ def atomic_write(path: pathlib.Path, writer: Callable[[pathlib.Path], None]) -> 
         OSError: it names `path`.
         CumaError: the folder was this process's to write into (`runtime.lock`), and is no more.
     """
+    with scratch_folder(path.parent, path) as scratch:
+        part = scratch / path.name
+        writer(part)
+        try:
+            os.replace(part, path)
+        except OSError:  # a folder with files in it is never replaced
+            if not (part.is_dir() and path.is_dir()):
+                raise
+
+
+@contextlib.contextmanager
+def scratch_folder(beside: pathlib.Path, path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder in `beside` for files that are not whole yet, for the time of the block; see `atomic_write`.
+
+    `path` is what an `OSError` of the block is about.
+    """
     try:
-        check_owner(path.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
-        scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{_HOST}-{os.getpid()}-", dir=path.parent))
+        check_owner(beside)
+        beside.mkdir(parents=True, exist_ok=True)
+        sweep(beside)
+        scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{_HOST}-{os.getpid()}-", dir=beside))
         SCRATCH.add(str(scratch))
         try:
-            part = scratch / path.name
-            writer(part)
-            try:
-                os.replace(part, path)
-            except OSError:  # a folder with files in it is never replaced
-                if not (part.is_dir() and path.is_dir()):
-                    raise
+            yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             SCRATCH.discard(str(scratch))
     except OSError as error:
+        if error.filename and _SCRATCH not in str(error.filename):
+            raise  # of another file, which it names
         # Some libraries say nothing of the cause when the disk is full.
-        number = error.errno or (errno.ENOSPC if shutil.disk_usage(path.parent).free < _FULL else 0)
+        number = error.errno or (errno.ENOSPC if shutil.disk_usage(beside).free < _FULL else 0)
         if not number:
             raise OSError(f"{path}: {error}") from error
         raise OSError(number, os.strerror(number), str(path)) from error

@@ -135,5 +135,9 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
     path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
     with pytest.raises(CumaError, match=rf"{path} is damaged: line 2 .*delete that line"):
         read_metrics(tmp_path)
-    path.write_bytes(b'{"step": 1}\n' + line)  # cut short by a kill
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"step": 2, "loss": 0.', b"\0\0\0"])
+def test_a_last_line_of_metrics_that_was_cut_short_is_left_out(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line)
     assert read_metrics(tmp_path) == [{"step": 1}]
