@@ -38,6 +38,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             about = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
             os.ftruncate(file, 0)
             os.pwrite(file, json.dumps(about | {"token": token}).encode(), 0)
+            os.fsync(file)  # other hosts see it
         except OSError:
             os.close(file)
             raise
