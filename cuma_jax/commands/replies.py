@@ -99,7 +99,7 @@ def reply_text(
 ) -> str:
     """A reply for people to read."""
     head = f"-- {number} of {count}" + (f", sample {prompt.index + 1}" if prompt.index else "")
-    head += f": {who.text}" if who.text else ""
+    head += f": {' '.join(printable(who.text).split())}" if who.text else ""
     lines = [f"{head} ".ljust(_RULE, "-")]
     lines += [f"> {line}" for line in printable(chat[-1]["content"]).splitlines()]
     cut = "" if reply.stopped else f"\n[cut at {len(reply.tokens)} tokens; --sampling.max_new_tokens sets where]"

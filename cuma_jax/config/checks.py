@@ -1,10 +1,11 @@
 """What a config may hold: every rule about its fields, alone and together. No jax, and no import of `config`."""
 
 import dataclasses
+import re
 import typing
 from collections.abc import Callable
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cuma_jax.config.objective_rules import check_objective, require
 from cuma_jax.runtime.errors import CumaError
@@ -144,25 +145,58 @@ def validate(config: Any) -> None:
         if rule.when(config) and not rule.holds(config):
             value = rule.shown(config) if rule.shown else _value(config, rule.field)
             require(False, rule.field, value, rule.must_be.format(**vars(config)))
-    if config.judge.url:
-        check_judge_url(config.judge.url)
+    check_judge(config.judge)
     check_objective(config)
 
 
+_KEY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+# A word of such a name: capitals with digits among them (GPT4O), or letters; and digits only at the end of a few.
+_NAME_WORD = re.compile(r"[A-Z0-9]{0,12}|[A-Z]{0,20}[0-9]{0,4}|[A-Za-z]{0,15}")
+
+
+def check_judge(judge: Any) -> None:
+    """Before it is written into a run's folder: raises a `CumaError` for an address that cannot be right, and for a
+    name of a variable or an address that may hold a secret. None of them is shown."""
+    name = judge.key_env
+    if name and not (_KEY_NAME.fullmatch(name) and all(map(_NAME_WORD.fullmatch, name.split("_")))):
+        raise CumaError(
+            "config field judge.key_env must be the name of an environment variable, like OPENAI_API_KEY, and is "
+            "something else (it may be a key, and is not shown: this field is written into the run's folder). Put the "
+            "key into such a variable, and its name here"
+        )
+    if judge.url:
+        check_judge_url(judge.url)
+
+
 def check_judge_url(url: str) -> None:
-    """Before it is written into a run's folder: raises a `CumaError` for an address that cannot be right, or that
-    holds a secret (and is then not shown)."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if "@" in url or parts.query or parts.fragment:
+    """Raises a `CumaError` for an address that cannot be right, or that may hold a secret; it is not shown."""
+    if set("@?#;") & set(unquote(url)):
         raise CumaError(
             "config field judge.url holds a user name, a password or a query; it must be an address only, because it "
             "is written into the run's folder. Put the key into an environment variable, its name into judge.key_env"
         )
-    require(parts.scheme in ("http", "https") and bool(parts.hostname), "judge.url", url,
-             "an address like https://api.example.com/v1")  # fmt: skip
+    if wrong := address_fault(url, ("http", "https")):
+        raise CumaError(f"config field judge.url {wrong}; it must be an address like https://api.example.com/v1")
+
+
+def address_fault(url: str, schemes: tuple[str, ...]) -> str:
+    """What is wrong with an address, without its text; empty where nothing is."""
+    if len(url) > 2000:
+        return f"has {len(url):,} characters"
+    if not url.isprintable() or " " in url or "\\" in url:
+        return "holds spaces or odd characters"
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # raises for empty and for endless names
+    except ValueError:
+        return "has no host that can be read"
+    if parts.scheme not in schemes or not host:
+        return f"does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)} and a host"
+    try:
+        known = parts.port is None or parts.port > 0
+    except ValueError:
+        known = False
+    return "" if known else "has a port that is not a number from 1 to 65535"
 
 
 def _value(config: Any, field: str) -> Any:

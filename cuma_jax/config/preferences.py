@@ -89,7 +89,8 @@ class JudgeConfig:
     model: str = ""
     """The model's name there."""
     key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; empty: the endpoint needs none. The key is never written anywhere."""
+    """Name of the environment variable that holds the key, never the key itself, which is written nowhere; empty: the
+    endpoint needs none."""
     concurrency: int = 8
     """Requests under way at once."""
     requests_per_minute: int = 0

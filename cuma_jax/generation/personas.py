@@ -3,11 +3,14 @@
 import dataclasses
 import difflib
 
+from cuma_jax.generation.prompt_files import check_text
 from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, completed
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, describe, parse_profile
 
+_LONGEST = 10_000
+"""Characters of a profile."""
 _MOST = 30
 """Values that an error lists."""
 
@@ -30,6 +33,9 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
     Raises:
         CumaError: not a profile; an unknown field; or an unknown value, where it would mean nothing.
     """
+    if len(text) > _LONGEST:
+        raise CumaError(f"profile {text[:40]!r}... has {len(text):,} characters; it may have {_LONGEST:,}")
+    check_text(text, f"profile {text[:80]!r}")
     given, notes = parse_profile(text, profiles.fields), list[str]()
     for field, value in given.items():
         known = profiles.vocab[field]

@@ -21,6 +21,23 @@ class PromptRequest:
     question: str = ""  # its id; empty: `messages`
     profile: str = ""  # who asks it; empty: every persona that the command names
 
+    def __post_init__(self) -> None:
+        if not (self.messages or self.question.strip()):
+            raise CumaError(f"{self.name}: the id of the question is empty")
+        for text in (self.question, *(message["content"] for message in self.messages)):
+            check_text(text, self.name)
+
+
+def check_text(text: str, name: str) -> None:
+    """A `CumaError` for what no tokenizer reads: bytes of a command line, or escapes of JSON, that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CumaError(
+            f"{name}: its character {error.start + 1} is none ({text[error.start]!r}: a byte that is no UTF-8, or half "
+            "of a pair of escapes); write the text in UTF-8"
+        ) from None
+
 
 def prompt_request(text: str, name: str) -> PromptRequest:
     """A prompt of one turn; a `CumaError` for an empty one."""
@@ -49,9 +66,10 @@ def read_prompts(path: pathlib.Path) -> list[PromptRequest]:
         if line.strip():
             try:
                 found.append(_request(json.loads(line), f"--file {path}, line {number}"))
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", error)
                 raise CumaError(
-                    f'--file {path}, line {number} is not JSON ({error.msg}); write {{"prompt": "..."}} on a line'
+                    f'--file {path}, line {number} is not JSON ({reason}); write {{"prompt": "..."}} on a line'
                 ) from None
     if not found:
         raise CumaError(f'--file {path} holds no prompt; write one a line: {{"prompt": "..."}}')
@@ -87,4 +105,8 @@ def _turns(content: Any, name: str) -> tuple[Message, ...]:
                 f"{name}: a turn is {json.dumps(turn)[:80]}; turns are {form}, of user and assistant (the system "
                 "message is the run's)"
             )
+        if not turn["content"].strip():
+            raise CumaError(f"{name}: a turn of the {turn['role']} is empty; write something in it or leave it out")
+    if content[-1]["role"] != "user":
+        raise CumaError(f"{name}: the last turn must be the user's: it is what is replied to")
     return tuple({"role": turn["role"], "content": turn["content"]} for turn in content)

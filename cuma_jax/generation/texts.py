@@ -83,7 +83,7 @@ def generate_texts(
     Two prompts that are alike differ in their `index`, or get the same reply.
 
     Raises:
-        CumaError: a prompt that is empty or too long; before anything is computed.
+        CumaError: a prompt that is empty or too long, before anything is computed; or too little memory.
     """
     bucket_N = np.array([_bucket(writer, prompt) for prompt in prompts], np.int64)
     replies: list[Reply | None] = [None] * len(prompts)
@@ -101,7 +101,15 @@ def generate_texts(
                 batch, vectors_BC = _batch(writer, [prompts[n] for n in numbers], length, seed)
                 placed_BC = None if vectors_BC is None else put_whole(vectors_BC, writer.mesh)
                 local = {name: array[rows] for name, array in batch.items()}
-                out = jax.device_get(writer.generate(writer.base, adapters, placed_BC, local))
+                try:
+                    out = jax.device_get(writer.generate(writer.base, adapters, placed_BC, local))
+                except jax.errors.JaxRuntimeError as error:
+                    if "RESOURCE_EXHAUSTED" not in str(error):
+                        raise
+                    raise CumaError(
+                        f"not enough memory for {size} replies at once to prompts of up to {length:,} tokens; shorten "
+                        "them, or write fewer at once (generate: --batch_size; evaluate: --evaluation.batch_size)"
+                    ) from None
                 for row, n in enumerate(numbers):
                     replies[n] = _reply(writer.tokenizer, out, row)
                 bar.update(len(numbers))

@@ -11,14 +11,16 @@ import datetime
 import json
 import pathlib
 import sys
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from cuma_jax.config.preferences import JudgeConfig
-from cuma_jax.judging.endpoint import CallFailed, Endpoint, in_parallel
+from cuma_jax.judging.endpoint import CallFailed, Endpoint
 from cuma_jax.judging.prompt import REMINDER, VERSION, comparison_messages, parse_verdict, plain, prompt_text
+from cuma_jax.judging.transport import in_parallel
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key, write_text
 
@@ -26,6 +28,7 @@ FIRST, SECOND, TIE = "first", "second", "tie"
 _SAYS = ({"A": FIRST, "B": SECOND, "tie": TIE}, {"A": SECOND, "B": FIRST, "tie": TIE})
 _SHORT = 500
 """Characters of the judge's own words that the cache keeps."""
+_MOST_KEPT = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,17 +85,42 @@ class AnswerStore:
         return self._folder / key[:2] / f"{key}.json"
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """What was kept for a request; None where there is nothing, or a file that is no answer."""
+        """What was kept for a request; None where there is nothing, or a file that is no answer: it is asked again.
+
+        Raises:
+            CumaError: a folder or file that cannot be read.
+        """
         try:
-            found = json.loads(self._path(key).read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            with self._path(key).open(encoding="utf-8") as file:
+                found = json.loads(file.read(_MOST_KEPT))
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
+        except OSError as error:
+            raise CumaError(
+                f"the judge's verdict in {self._path(key)} cannot be read ({error.strerror}); make it readable, or "
+                "delete it: it is then asked again"
+            ) from None
         return found if isinstance(found, dict) and found.get("verdict") in ("A", "B", "tie") else None
 
     def put(self, key: str, value: Mapping[str, Any]) -> None:
-        """Keeps an answer; `value["verdict"]` is A, B or tie."""
+        """Keeps an answer; `value["verdict"]` is A, B or tie. A `CumaError` where the disk takes it not."""
         text = json.dumps(value, ensure_ascii=False)
-        write_text(self._path(key), text + "\n")
+        self._write(self._path(key), text + "\n")
+
+    def check(self) -> None:
+        """Raises a `CumaError` where nothing could be kept, before anything is asked and paid for."""
+        trial = self._folder / f".trial-{uuid.uuid4().hex}"
+        self._write(trial, "")
+        trial.unlink(missing_ok=True)
+
+    def _write(self, path: pathlib.Path, text: str) -> None:
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise CumaError(
+                f"the judge's verdicts cannot be kept in {self._folder} ({error.strerror}); those so far are kept: "
+                "make room or give write access there, and run the same command again"
+            ) from None
 
 
 class Judge:
@@ -107,9 +135,11 @@ class Judge:
         self._store = AnswerStore(pathlib.Path(cache_dir) / "judge")
 
     def check(self) -> None:
-        """Asks once, about two replies of our own, before any long work: a wrong key, URL or model is a `CumaError`."""
+        """Asks once, about two replies of our own, before any long work: a wrong key, URL or model is a `CumaError`, as
+        is a cache that cannot be written."""
         trial = [{"role": "user", "content": "How are you?"}]
         messages = comparison_messages("", trial, "I am well, thank you.", "Purple seven of of.")
+        self._store.check()
 
         async def ask() -> None:
             async with self._endpoint.client() as client:
@@ -124,7 +154,8 @@ class Judge:
 
     def requests_needed(self, comparisons: Sequence[ReplyPair]) -> int:
         """How many requests `compare` would send, if none had to be repeated: two a comparison, less what is cached."""
-        return len(self._missing([self._requests(c) for c in comparisons]))
+        keys = {key for c in comparisons for key in self._requests(c)}
+        return sum(self._store.get(key) is None for key in keys)
 
     def compare(
         self, comparisons: Sequence[ReplyPair], progress: str = "", max_failed: float | None = None
@@ -145,15 +176,17 @@ class Judge:
                 than `max_failed` failed. Verdicts so far are cached.
         """
         requests = [self._requests(c) for c in comparisons]
-        missing = self._missing(requests)
+        every = {key: messages for keys in requests for key, messages in keys.items()}
+        answers = {key: found for key in every if (found := self._store.get(key))}
+        missing = {key: messages for key, messages in every.items() if key not in answers}
         left = self._endpoint.budget_left
         if left is not None and len(missing) > left:
             raise CumaError(
                 f"the judge would be asked {len(missing)} times more, but judge.max_requests leaves {left}; raise it "
                 "(0: no limit) or compare fewer"
             )
-        failed = self._ask_all(missing, requests, progress, max_failed) if missing else {}
-        return [self._judged(keys, failed) for keys in requests]
+        failed = self._ask_all(missing, answers, requests, progress, max_failed) if missing else {}
+        return [self._judged(keys, answers, failed) for keys in requests]
 
     def about(self) -> dict[str, Any]:
         """What results say of the judge: its name and address, our prompt, the date, and what was spent; no key."""
@@ -180,28 +213,24 @@ class Judge:
             found[content_key(self._endpoint.url, str(VERSION), body)] = messages
         return found
 
-    def _missing(self, requests: Sequence[Mapping[str, list]]) -> dict[str, list]:
-        every = {key: messages for keys in requests for key, messages in keys.items()}
-        return {key: messages for key, messages in every.items() if self._store.get(key) is None}
-
-    def _judged(self, keys: Mapping[str, list], failed: Mapping[str, str]) -> Judged:
+    def _judged(self, keys: Mapping[str, list], answers: Mapping[str, Any], failed: Mapping[str, str]) -> Judged:
         if not keys:
             return Judged((TIE, TIE), asked=False)
-        verdicts: list[str | None] = []
-        for says, key in zip(_SAYS, keys, strict=True):
-            answer = None if key in failed else self._store.get(key)
-            verdicts.append(says[answer["verdict"]] if answer else None)
-        reason = next((failed[key] for key in keys if key in failed), "")
-        return Judged((verdicts[0], verdicts[1]), reason)
+        first, second = (
+            says[answers[key]["verdict"]] if key in answers else None for says, key in zip(_SAYS, keys, strict=True)
+        )
+        return Judged((first, second), next((failed[key] for key in keys if key in failed), ""))
 
     def _ask_all(
         self,
         missing: Mapping[str, list],
+        answers: dict[str, dict[str, Any]],
         requests: Sequence[Mapping[str, list]],
         progress: str,
         max_failed: float | None,
     ) -> dict[str, str]:
-        """Asks what is missing, keeps the answers, and returns the reason of each call that failed for good."""
+        """Asks what is missing, adds it to `answers` and keeps it; the reason of each call that failed for good."""
+        self._store.check()
         failed: dict[str, str] = {}
         watch = _Watch(requests, max_failed, 2 * self._endpoint.concurrency)
         pace = 0.1 if sys.stderr.isatty() else 30.0
@@ -223,7 +252,8 @@ class Judge:
                 else:
                     kept = plain(answer["answer"])[-_SHORT:]
                     about = {"prompt_version": VERSION, "model": self.config.model}
-                    self._store.put(key, about | answer | {"answer": kept})
+                    answers[key] = about | answer | {"answer": kept}
+                    self._store.put(key, answers[key])
                     watch.answered()
                 bar.update()
 

@@ -38,7 +38,7 @@ _ROLES = {"user": "the person", "assistant": "the assistant", "system": "instruc
 # Markdown around the line is let pass; anything else is not.
 _VERDICT = re.compile(r"[\s*_`#>]*verdict[*_`]*\s*:[\s*_`]*(A|B|tie)[\s*_`.]*", re.IGNORECASE)
 _LIKE_ONE = re.compile(r"[\s*_`#>]*verdict[*_`]*\s*:.*", re.IGNORECASE)
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+_THINKS = re.compile(r"</?(?:think|thinking|thought|reasoning)>|\[/?THINK\]", re.IGNORECASE)
 
 
 def prompt_text() -> str:
@@ -73,11 +73,24 @@ def plain(text: str) -> str:
 
 
 def parse_verdict(answer: str) -> str | None:
-    """`A`, `B` or `tie` if the answer ends in a line that says so and no other line says otherwise; else None."""
-    lines = [line for line in _THOUGHT.sub("", answer).splitlines() if line.strip()]
+    """`A`, `B` or `tie` if the answer ends in a line that says so and no other line says otherwise; else None.
+
+    What it thinks is no answer: between tags, before a closing one that was never opened, after one that is not closed.
+    """
+    lines = [line for line in _without_thoughts(answer).splitlines() if line.strip()]
     found = [_VERDICT.fullmatch(line) for line in lines if _LIKE_ONE.fullmatch(line)]
     verdicts = {match[1].upper() if match else None for match in found}
     if not lines or _VERDICT.fullmatch(lines[-1]) is None or len(verdicts) != 1:
         return None
     verdict = verdicts.pop()
     return "tie" if verdict == "TIE" else verdict
+
+
+def _without_thoughts(answer: str) -> str:
+    said, begin, thinks = list[str](), 0, False
+    for number, tag in enumerate(_THINKS.finditer(answer)):
+        closes = "/" in tag[0]
+        if not thinks and (number or not closes):  # one that closes first was opened by the model's template
+            said.append(answer[begin : tag.start()])
+        begin, thinks = tag.end(), not closes
+    return "".join(said if thinks else [*said, answer[begin:]])

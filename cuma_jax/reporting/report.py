@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from cuma_jax.evaluation.preferences.results import read_preferences
+from cuma_jax.evaluation.preferences.results import PREFERENCES_FILE, read_preferences
 from cuma_jax.evaluation.results import Results
 from cuma_jax.reporting.charts import (
     answer_panels,
@@ -29,6 +29,7 @@ from cuma_jax.reporting.verdict import (
     verdict,
 )
 from cuma_jax.reporting.win_rate import with_part
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
 
 REPORT_FILE = "report.html"
@@ -60,7 +61,14 @@ def write_report(
         return path
     text = render_report(results, metrics, config, expert_use)
     if values := read_preferences(run_dir):  # of an earlier `evaluate --preferences`; it says of which step
-        text = with_part(make_environment(), text, values)
+        try:
+            text = with_part(make_environment(), text, values)
+        except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise CumaError(
+                f"{run_dir / PREFERENCES_FILE} is damaged and cannot be read ({why}); delete it, and run evaluate "
+                "--preferences again"
+            ) from None
     write_text(path, text)
     return path
 
@@ -71,7 +79,10 @@ def add_preferences(run_dir: pathlib.Path, values: Mapping[str, Any], title: str
     """
     path, environment = run_dir / REPORT_FILE, make_environment()
     if path.is_file():
-        page = path.read_text(encoding="utf-8")
+        try:
+            page = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise CumaError(f"{path} is damaged (it is not UTF-8 text); delete it, and run the same again") from None
     else:
         page = environment.get_template("win_rate_page.html").render(title=title)
     write_text(path, with_part(environment, page, values))

@@ -8,7 +8,7 @@ import numpy as np
 from cuma_jax.config import Config
 from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.rewards.agreement import SurveyAgreement
-from cuma_jax.rewards.function import Function
+from cuma_jax.rewards.function import LARGEST, Function
 from cuma_jax.rewards.sample import Reward, Sample, Scores
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
@@ -44,11 +44,19 @@ class JudgeReward:
 class WeightedSum:
     """The sum of rewards, each times its weight; a reply that one part has no value for has none.
 
+    Raises:
+        CumaError: a weight that is no finite number, or so large that training could not reckon with the sum.
+
     Metrics: those of the parts and, where there are several, the mean of each as `reward_NAME`.
     """
 
     def __init__(self, parts: Mapping[str, tuple[float, Reward]]):
         self._parts = parts
+        for name, (weight, _) in parts.items():
+            if not abs(weight) <= LARGEST:
+                raise CumaError(
+                    f"config field reward.{name} is {weight}; it must be a finite number of at most {LARGEST:g}"
+                )
 
     def score(self, samples: Sequence[Sample]) -> Scores:
         """Every part's scores, added up."""
@@ -56,6 +64,11 @@ class WeightedSum:
         for name, (weight, reward) in self._parts.items():
             scores = reward.score(samples)
             total_N = total_N + weight * scores.values  # nan stays nan
+            if (np.abs(total_N) > LARGEST).any():
+                raise CumaError(
+                    f"a reward is {np.nanmax(np.abs(total_N)):g} with reward.{name}'s weight of {weight:g}; it must be "
+                    f"at most {LARGEST:g}: training takes squares of it in float32"
+                )
             metrics |= scores.metrics
             reason = reason or scores.reason
             if len(self._parts) > 1 and np.isfinite(scores.values).any():

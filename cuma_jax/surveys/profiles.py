@@ -232,7 +232,8 @@ def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, s
         # Official columns of a source have capitals.
         name = next((field for field in fields or () if field.lower() == name), name)
         if not (name and equals and value):
-            raise CumaError(f'profile {text!r}: cannot read {part!r}; write it as "country=Chile, year=2012"')
+            example = ", ".join(f"{field}=..." for field in fields[:2]) if fields else "country=Chile, year=2012"
+            raise CumaError(f'profile {text!r}: cannot read {part!r}; write it as "{example}"')
         if fields is not None:
             _check_field(name, fields, f"profile {text!r}")
         if name in values:

@@ -36,8 +36,16 @@ def test_a_file_of_prompts_holds_strings_prompts_turns_and_questions(tmp_path):
         ('{"messages": []}', "must be a list of turns"),
         ('{"messages": [{"role": "system", "content": "x"}]}', "the system message is the run's"),
         ('{"messages": ["hello"]}', "a turn is"),
+        ('{"messages": [{"role": "user", "content": " "}]}', "line 2: a turn of the user is empty"),
+        ('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
+         "line 2: the last turn must be the user's"),
+        ('{"question": ""}', "line 2: the id of the question is empty"),
+        ('{"prompt": "half \\ud83d"}', r"line 2: its character 6 is none \('\\ud83d'"),
+        ('{"messages": [{"role": "user", "content": "\\udc00"}]}', "line 2: its character 1 is none"),
+        ("[" * 100_000, r"line 2 is not JSON \(maximum recursion"),
+        ("9" * 5000, r"line 2 is not JSON \(Exceeds the limit"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_line_is_named(tmp_path, line, message):
     path = tmp_path / "prompts.jsonl"
     path.write_text(f'"good"\n{line}\n')
@@ -57,6 +65,8 @@ def test_bad_files_and_empty_prompts_are_one_message(tmp_path):
         read_prompts(path)
     with pytest.raises(CumaError, match="--prompt '' is empty"):
         prompt_request(" ", "--prompt ''")
+    with pytest.raises(CumaError, match="--prompt 'x': its character 5 is none"):
+        prompt_request("caf\u00e9\udce9", "--prompt 'x'")
 
 
 PROFILES = Profiles(
@@ -87,3 +97,17 @@ def test_a_value_that_nobody_has_is_noted_or_refused_where_it_would_mean_nothing
     categorical = TableOf(CategoricalEmbedder(PROFILES.fields, PROFILES.vocab))
     with pytest.raises(CumaError, match=r"of country they are Japan, Chile$"):
         parse_persona("country: Japn", PROFILES, categorical)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("country: \udcff", "its character 10 is none"),
+        ("country: x;" + " " * 200_000, "has 200,011 characters; it may have 10,000"),
+        ("country", r'write it as "country=\.\.\., sex=\.\.\."$'),
+    ],
+)
+def test_what_is_no_profile_is_one_message_at_once(text, message):
+    with pytest.raises(CumaError, match=message):
+        parse_persona(text, PROFILES, None)
+    parse_persona("country=Chile, sex=male", PROFILES, None)  # as the hint says

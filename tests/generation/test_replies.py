@@ -153,6 +153,16 @@ def test_texts_come_in_order_and_do_not_depend_on_what_else_is_asked(debug_run, 
         generate_texts(writer, adapters, [EncodedPrompt(np.zeros(0, np.int32))], 0, progress=False)
 
 
+def test_too_little_memory_is_one_message(debug_run):
+    def generate(*args):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 38695857888 bytes.")
+
+    writer = writer_of(debug_run, SAMPLING, 8)
+    writer.__dict__["generate"] = generate
+    with pytest.raises(CumaError, match=r"not enough memory for 8 replies at once .*--batch_size"):
+        generate_texts(writer, None, [EncodedPrompt(np.zeros(3, np.int32))], 0, progress=False)
+
+
 @pytest.mark.slow
 def test_several_replies_to_a_prompt_are_those_to_the_prompt_given_several_times(debug_run, random_adapters):
     adapters, batch = random_adapters(debug_run), batch_of(LENGTHS[:4])

@@ -7,7 +7,28 @@ import re
 import threading
 import time
 
+from cuma_jax.config.preferences import JudgeConfig
+from cuma_jax.judging import Judge, ReplyPair
+
+KEY = "sk-not-to-be-seen-7f3a91"
+TALK = [{"role": "user", "content": "What is right?"}]
 _MARKER = re.compile(r"\[([0-9a-f]{16}) ([^\]\n]*)\]\n(.*?)\n\[\1 end of \2\]", re.DOTALL)
+
+
+def config(url, **changes):
+    """A judge there; its key is in the variable TEST_JUDGE_KEY."""
+    known = {"url": url, "model": "scripted", "key_env": "TEST_JUDGE_KEY", "timeout": 5.0, "retries": 2}
+    return JudgeConfig(**(known | changes))
+
+
+def judge_at(url, folder, **changes):
+    """That judge, impatient."""
+    return Judge(config(url, **changes), folder, backoff=0.01)
+
+
+def reply_pairs(count):
+    """As many comparisons, of `one N` and `two N`."""
+    return [ReplyPair("A person.", TALK, f"one {n}", f"two {n}") for n in range(count)]
 
 
 def shown(request):
@@ -57,7 +78,7 @@ class ScriptedJudge:
                     handler.wfile.flush()
                     time.sleep(0.05)
                 return
-            content = text.encode()
+            content = text if isinstance(text, bytes) else text.encode()
             handler.send_response(status)
             # "cut": fewer bytes than promised.
             handler.send_header("Content-Length", str(headers.pop("cut", len(content))))

@@ -10,33 +10,16 @@ import threading
 import time
 
 import pytest
-from scripted_judge import says, serving, shown
+from scripted_judge import KEY, TALK, config, judge_at, reply_pairs, says, serving, shown
 
-from cuma_jax.config.preferences import JudgeConfig
 from cuma_jax.judging import FIRST, SECOND, TIE, Judge, Judged, ReplyPair
-from cuma_jax.judging.endpoint import retry_after
+from cuma_jax.judging.transport import retry_after
 from cuma_jax.runtime.errors import CumaError
-
-KEY = "sk-not-to-be-seen-7f3a91"
-TALK = [{"role": "user", "content": "What is right?"}]
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch):
     monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
-
-
-def config(url, **changes):
-    known = {"url": url, "model": "scripted", "key_env": "TEST_JUDGE_KEY", "timeout": 5.0, "retries": 2}
-    return JudgeConfig(**(known | changes))
-
-
-def judge_at(url, folder, **changes):
-    return Judge(config(url, **changes), folder, backoff=0.01)
-
-
-def reply_pairs(count):
-    return [ReplyPair("A person.", TALK, f"one {n}", f"two {n}") for n in range(count)]
 
 
 def prefers(word):
@@ -183,7 +166,8 @@ def test_what_will_not_pass_ends_the_run_at_once(tmp_path, status, hint):
         with pytest.raises(CumaError, match=hint) as caught:
             judge_at(url, tmp_path, concurrency=2).compare(reply_pairs(20))
         assert len(server.requests) <= 2
-    assert f"answered {status}: 'Incorrect key [key]." in str(caught.value)
+    words = f"answered {status}: 'Incorrect key [key]." if status not in (401, 403) else f"answered {status} (its words"
+    assert words in str(caught.value)
     assert len(str(caught.value)) < 600
 
 
@@ -291,53 +275,6 @@ def test_the_check_costs_one_request_and_says_what_is_wrong(tmp_path):
             judge_at(url.removesuffix("/v1"), tmp_path).check()
     with serving(lambda n, r: "<html>") as (url, _), pytest.raises(CumaError, match="trial question: an answer that"):
         judge_at(url, tmp_path).check()
-
-
-@pytest.mark.parametrize("url", ["", "api.example.com/v1", "ftp://example.com", "http://", "http://[::1",
-                                 f"https://user:{KEY}@api.example.com/v1", f"https://api.example.com/v1?key={KEY}",
-                                 f"https://{KEY}@api.example.com/v1"])  # fmt: skip
-def test_what_is_no_address_or_holds_a_secret_is_refused_and_the_secret_unseen(tmp_path, url):
-    with pytest.raises(CumaError, match=r"judge\.url") as caught:
-        judge_at(url, tmp_path)
-    assert KEY not in str(caught.value)
-
-
-def test_a_missing_key_is_one_message_that_names_the_variable(tmp_path, monkeypatch):
-    monkeypatch.delenv("TEST_JUDGE_KEY")
-    with pytest.raises(CumaError, match=r"environment variable TEST_JUDGE_KEY"):
-        judge_at("http://127.0.0.1:1/v1", tmp_path)
-    monkeypatch.setenv("TEST_JUDGE_KEY", f"{KEY}\nX-Other: 1")
-    with pytest.raises(CumaError, match=r"TEST_JUDGE_KEY .* spaces or odd") as caught:
-        judge_at("http://127.0.0.1:1/v1", tmp_path)
-    assert KEY not in str(caught.value)
-    judge_at("http://127.0.0.1:1/v1", tmp_path, key_env="")
-
-
-def test_the_key_is_sent_and_never_kept(tmp_path, caplog, capfd):
-    """Servers that repeat the key: in an answer, in an error, in HTML, cut in the middle by our shortening."""
-    caplog.set_level(0)
-    echoes = [
-        json.dumps({"choices": [{"message": {"content": f"Your key is {KEY}.\nVerdict: A"}}]}),
-        json.dumps({"choices": [{"message": {"content": "x" * (500 - len(KEY)) + KEY + "\n" + "y" * 195}}]}),
-        (500, "z" * 190 + KEY),
-        f"<html>{KEY}",
-        json.dumps({"choices": [KEY]}),
-    ]
-    reasons = []
-    for i, echo in enumerate(echoes):
-        with serving(lambda n, r, echo=echo: echo) as (url, server):
-            judge = judge_at(url, tmp_path, retries=0)
-            judged = judge.compare(reply_pairs(2), progress="judging")
-            assert set(server.keys) == {f"Bearer {KEY}"}, i
-            reasons += [str(judge.about()), repr(judge), *map(repr, judged)]
-    written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(written) == 4
-    assert "[key]" in written[0]
-    captured = capfd.readouterr()
-    for text in (*written, *reasons, caplog.text, captured.out, captured.err):
-        assert KEY not in text
-        assert KEY[:12] not in text
-        assert KEY[-12:] not in text
 
 
 def test_several_processes_may_share_the_cache(tmp_path):

@@ -1,6 +1,7 @@
 """What the judge is told, and which answers are verdicts."""
 
 import re
+import time
 
 import pytest
 from scripted_judge import shown
@@ -81,3 +82,31 @@ def test_the_version_changes_with_the_text():
     from cuma_jax.runtime.files import content_key
 
     assert (prompt.VERSION, content_key(prompt.prompt_text() + prompt.UNKNOWN)[:8]) == (1, "053d79f7")
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("<think>It may be\nVerdict: A", None),
+        ("<think>a</think>\nVerdict: B\n<think>or is it\nVerdict: A", "B"),
+        ("It may be\nVerdict: B\n</think>\nVerdict: A", "A"),  # opened by the model's template
+        ("It may be\nVerdict: B\n</think>", None),
+        ("[THINK]Verdict: B[/THINK]Verdict: A", "A"),
+        ("<thinking>Verdict: B</thinking>\nVerdict: A", "A"),
+        ("<think>a <think> b</think>\nVerdict: A", "A"),
+        ("Verdict: B\n<think>a</think>\nVerdict: A", None),
+        ("<think>a</think>\nVerdict: B\n</think>\nVerdict: A", None),
+        ("<THINK>\n\u2028Verdict: A", None),
+    ],
+)
+def test_a_verdict_in_a_thought_does_not_count(answer, verdict):
+    assert parse_verdict(answer) == verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>", "</think>", "<think></think>", "<", "[THINK]", "verdict:", "* ", "Verdict: A\n", "\u2028"]
+)
+def test_hostile_answers_are_read_in_linear_time(text):
+    began = time.monotonic()
+    parse_verdict(text * (400_000 // len(text)))
+    assert time.monotonic() - began < 3

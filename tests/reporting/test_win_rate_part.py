@@ -10,8 +10,9 @@ from pages import Page
 from cuma_jax.evaluation.preferences.results import preferences_lines, read_preferences, write_preferences
 from cuma_jax.evaluation.preferences.win_rate import order_metrics, win_rates
 from cuma_jax.judging import FIRST, SECOND, TIE, Judged
-from cuma_jax.reporting import add_preferences
+from cuma_jax.reporting import add_preferences, report
 from cuma_jax.reporting.win_rate import END, START, shown
+from cuma_jax.runtime.errors import CumaError
 
 ATTACK = (
     f"</script><script>alert(1)</script> {START} {END} </main></div><img src=x onerror=alert(2)> {{{{ 7 * 7 }}}} "
@@ -140,3 +141,22 @@ def test_preferences_json_is_whole_and_strict(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_preferences({"x": float("nan")}, tmp_path)
     assert read_preferences(tmp_path) == values
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b'{"schema": 1, "judge', b"\xff\xfe", b'{"schema": 1}', b'{"schema": 1, "judge": [], "winrate": 7}'],
+)
+def test_a_damaged_preferences_json_is_one_message_that_says_what_to_do(tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(report, "render_report", lambda *args: "<html></html>")
+    (tmp_path / "preferences.json").write_bytes(damage)
+    with pytest.raises(CumaError, match=r"preferences\.json .*cannot be read .*; delete it, and run evaluate"):
+        report.write_report(tmp_path, None, [], {})
+    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "preferences.json").unlink()  # as it says
+    page = report.write_report(tmp_path, None, [], {})
+    page.write_bytes(b"\xff\xfe")
+    with pytest.raises(CumaError, match=r"report\.html is damaged .*; delete it"):
+        add_preferences(tmp_path, made_up_values(), "run")
+    page.unlink()
+    assert add_preferences(tmp_path, made_up_values(), "run") == page
