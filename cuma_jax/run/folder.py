@@ -141,8 +141,9 @@ def open_run(config: Config) -> pathlib.Path:
     folder = run_dir(config)
     if folder.exists() and not folder.is_dir():
         raise CumaError(f"run.dir {folder} is a file; give a folder")
-    if not (folder / CONFIG_FILE).exists() or not has_checkpoint(folder):
-        return folder  # what was begun there and never saved anything may be corrected
+    in_vain = (folder / METRICS_FILE).exists() and not has_checkpoint(folder)  # begun, and nothing saved: a loss of nan
+    if not (folder / CONFIG_FILE).exists() or in_vain:
+        return folder
     check_files(folder)
     saved = _located(_saved_config(folder), read_identity(folder).get("started_in", os.getcwd()))
     old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (saved, _located(config, os.getcwd())))

@@ -120,12 +120,15 @@ def test_a_run_is_found_again_from_another_folder(trained, tmp_path, monkeypatch
         check_data_path(folder, read_config(folder))
 
 
-def test_other_settings_are_refused_only_where_something_was_learned(trained):
+def test_other_settings_are_refused_unless_a_run_was_begun_in_vain(trained):
     folder, config = trained
     other = changed(config, train={"seed": 5})
     with pytest.raises(CumaError, match=r"train.seed was 0, now 5"):
         open_run(other)
-    (folder / "checkpoints" / "4" / "state").rmdir()
+    (folder / "metrics.jsonl").touch()
+    with pytest.raises(CumaError, match="now 5"):
+        open_run(other)
+    (folder / "checkpoints" / "4" / "state").rmdir()  # training began, and stopped at a loss that is not finite
     assert open_run(other) == folder
 
 
