@@ -1,6 +1,5 @@
 """CuMA in JAX: LoRA experts on a frozen language model, and a router that sees who is asking."""
 
-import importlib.abc
 import sys
 
 __version__ = "0.1.0"
@@ -17,7 +16,7 @@ _MOVED = {
 }
 
 
-class _Moved(importlib.abc.MetaPathFinder):
+class _Moved:
     """Asked last, of modules that nobody else finds."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:

@@ -1,7 +1,6 @@
 """Analyses a trained run of a survey: `python -m cuma_jax.analyze --run runs/quickstart`."""
 
-from cuma_jax.commands.analyze import main
 from cuma_jax.runtime.errors import run_main
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main("cuma_jax.commands.analyze")

@@ -1,7 +1,6 @@
 """Scores a trained run again: `python -m cuma_jax.evaluate --run runs/quickstart`, and compares it with another."""
 
-from cuma_jax.commands.evaluate import main
 from cuma_jax.runtime.errors import run_main
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main("cuma_jax.commands.evaluate")

@@ -44,7 +44,7 @@ def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> None
             f"{folder} was trained on {config.data.source}, which has no survey questions; analyze is for surveys "
             "(python -m cuma_jax.evaluate scores this run)"
         )
-    run = build_saved(config)
+    run = build_saved(config, folder)
     adapters, info = load_adapters(run, folder, which)
     analysis = analyze_run(run, adapters, info.step, read_metrics(folder), rows)
     write_analysis(analysis, folder, jax.process_index())

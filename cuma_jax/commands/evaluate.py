@@ -91,7 +91,7 @@ def main() -> None:
             from cuma_jax.commands.score_run import build_saved, score
             from cuma_jax.run.trained import load_adapters
 
-            run = build_saved(config)
+            run = build_saved(config, folder)
             adapters, scored = load_adapters(run, folder, options.checkpoint or config.evaluation.checkpoint)
             score(run, adapters, folder, None, scored)
 

@@ -67,7 +67,7 @@ def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     from cuma_jax.run.trained import load_adapters
 
     requests = read_requests(options.prompt, options.question, options.file)
-    run = build_saved(config)
+    run = build_saved(config, folder)
     people, pairs = askers(run, options.profile, options.base, requests)
     chats = [chat_of(run, request, people[p]) for request, p in pairs]
     rows = [prompt_tokens(run.tokenizer, chat) for chat in chats]

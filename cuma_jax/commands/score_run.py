@@ -12,7 +12,7 @@ from cuma_jax.evaluation.preferences.pair_scores import pair_metrics
 from cuma_jax.evaluation.preferences.replies import Side
 from cuma_jax.evaluation.preferences.results import preferences_lines, write_preferences
 from cuma_jax.evaluation.preferences.row_scores import preferences_table
-from cuma_jax.evaluation.results import summary_table
+from cuma_jax.evaluation.results import summary_table, write_results
 from cuma_jax.evaluation.run import about_run, evaluate_run
 from cuma_jax.evaluation.surveys.grouping import select_answers
 from cuma_jax.judging import Judge
@@ -49,11 +49,11 @@ def check_cells(run: Run) -> None:
         select_answers(run.source, run.profiles, run.split_N, run.config.evaluation)
 
 
-def build_saved(config: Config) -> Run:
-    """A trained run made real, for anything but training: its mesh need not divide training's batch."""
+def build_saved(config: Config, folder: pathlib.Path) -> Run:
+    """The trained run in `folder` made real, for anything but training: its mesh need not divide training's batch."""
     check_config(config)
     prepare_jax(config.run.cache_dir)
-    run = build_run(config, trains=False)
+    run = build_run(config, trains=False, folder=folder)
     check_data(run)
     return run
 
@@ -62,9 +62,10 @@ def score(
     run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: CheckpointInfo | None = None
 ) -> None:
     """Evaluates, writes the report, and prints the table. All processes call this. `seconds`: spent training."""
-    results, use = evaluate_run(run, adapters, folder, seconds, scored)
+    results, use = evaluate_run(run, adapters, seconds, scored)
     if jax.process_index() == 0:
         report = write_report(folder, results, read_metrics(folder), to_dict(run.config), use)
+        write_results(results, folder)  # last: where they are, nothing of the scoring is missing
         print(preferences_table(results) if "kind" in results.values else summary_table(results))
         print(f"\nreport: {report.resolve()}")
 
@@ -88,14 +89,14 @@ def compare_with(
     # One process asks; a missing key is found before anything is read.
     first = process_index() == 0
     judge = Judge(config.judge, cache_dir(config.run.cache_dir)) if config.judge.url and first else None
-    run = build_saved(config)
+    run = build_saved(config, folder)
     adapters, scored = load_adapters(run, folder, which)
 
     def other() -> Side:
         if theirs is None or second is None:
             return Side("the base", run, run.identity_adapters(config.train.seed))
         own = dataclasses.replace(theirs, evaluation=config.evaluation, mesh=config.mesh)
-        there = build_saved(own)
+        there = build_saved(own, second)
         found, _ = load_adapters(there, second, own.evaluation.checkpoint)
         return Side(theirs.name if theirs.name != config.name else str(second), there, found)
 

@@ -1,5 +1,6 @@
 """Trains and scores one run, or the stages of a chain one after another."""
 
+import contextlib
 import json
 import pathlib
 import shlex
@@ -25,6 +26,8 @@ from cuma_jax.run.saved_adapters import has_checkpoint
 from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.files import cache_dir, write_text
 from cuma_jax.runtime.jax_setup import prepare_jax
+from cuma_jax.runtime.lock import locked
+from cuma_jax.runtime.processes import process_index
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.loop import train
 
@@ -44,11 +47,17 @@ def run_all(configs: tuple[Config, ...]) -> None:
 
 def train_run(config: Config) -> bool:
     """Builds the run, trains, evaluates; whether it came to its end (False: stopped on request, and saved)."""
+    with locked(run_dir(config)) if process_index() == 0 else contextlib.nullcontext():
+        return _train_run(config)
+
+
+def _train_run(config: Config) -> bool:
     folder = open_run(config)
+    is_scored(folder)  # damaged scores are found now, and not when they are written over
     check_shared(folder)
     check_start(config, folder)
     objective_of(config).check_surroundings(config, str(cache_dir(config.run.cache_dir)))
-    run = build_run(config)
+    run = build_run(config, folder=folder)
     check_data(run)
     if not has_checkpoint(folder):
         _ = run.start  # profile vectors that do not fit it are found before anything is written
@@ -87,7 +96,7 @@ def compare_stages(configs: tuple[Config, ...], folders: list[pathlib.Path]) -> 
     Prints a table; writes stages.json and the chain's page. Replies on preference data need a judge, who is only asked
     where somebody says so.
     """
-    run, last = build_run(configs[-1]), configs[-1]
+    run, last = build_run(configs[-1], folder=folders[-1]), configs[-1]
     adapters = {
         config.name: load_adapters(run, folder, config.evaluation.checkpoint)[0]
         for config, folder in zip(configs, folders, strict=True)

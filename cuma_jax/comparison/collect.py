@@ -9,7 +9,7 @@ import pandas as pd
 from cuma_jax.comparison.trials import Status, Trial, read_record, status
 from cuma_jax.evaluation.results import read_resamples, read_results
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import content_key
+from cuma_jax.runtime.files import content_key, undamaged
 from cuma_jax.training.loop import SPLIT_FILE
 
 _SETTINGS = ("survey", "group_by", "min_cell", "max_profiles", "seed", "bootstrap")
@@ -88,7 +88,8 @@ def _read(trial: Trial) -> ScoredTrial:
     path = trial.folder / SPLIT_FILE
     if not path.is_file():
         raise CumaError(f"{path} does not exist; delete {trial.folder} and run it again")
-    split = pd.util.hash_pandas_object(pd.read_parquet(path), index=False).to_numpy()
+    with undamaged(path, "delete it and run the comparison again"):
+        split = pd.util.hash_pandas_object(pd.read_parquet(path), index=False).to_numpy()
     return ScoredTrial(
         trial, results.values, read_resamples(trial.folder), content_key(np.sort(split)), read_record(trial) or {}
     )

@@ -80,7 +80,7 @@ def read_analysis(trial: Trial) -> dict[str, Any] | None:
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
     try:
         found = read_json(path)
-    except (FileNotFoundError, CumaError):
+    except (FileNotFoundError, CumaError):  # the trial goes on, and writes it anew
         return None
     return found if isinstance(found, dict) else None
 

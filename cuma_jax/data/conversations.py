@@ -21,7 +21,7 @@ from cuma_jax.data.batches import POSITIONS, Batch, Buckets, row_weights
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import conversation_messages
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import cached_arrays
+from cuma_jax.runtime.files import read_arrays
 from cuma_jax.surveys.prompts import conversation_system_message
 from cuma_jax.tokenization.tokenizer import Message, Tokenizer
 
@@ -53,7 +53,7 @@ class ConversationTokens:
     @classmethod
     def load(cls, path: pathlib.Path) -> "ConversationTokens":
         """Reads what `save` wrote; a `CumaError` for a damaged file."""
-        arrays = cached_arrays(path)
+        arrays = read_arrays(path)
         about = json.loads(str(arrays["about"]))
         return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])
 

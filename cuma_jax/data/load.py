@@ -1,9 +1,13 @@
-"""Loads the data of a config: a survey, or preferences as conversations or as choices; and the units of its splits."""
+"""Loads the data of a config: a survey, or preferences as conversations or as choices; the units of its splits; and
+keys of what the data hold, by which a run knows its own again."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import coo_array
@@ -14,10 +18,14 @@ from cuma_jax.preferences.load import SOURCES, load_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import choice_survey
 from cuma_jax.preferences.texts import number_prompts
+from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.derived import add_derived
 from cuma_jax.surveys.load import keep_questions, load_survey
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units, survey_units
+
+Contents = dict[str, list[Any]]
+"""Part of the data -> [how many, key]."""
 
 
 def load_source(
@@ -86,3 +94,50 @@ def _conversation_units(preferences: Preferences) -> Units:
         item="prompt",
         conversation_ids=frame["conversation_id"].tolist(),
     )
+
+
+def contents(source: Survey | Preferences) -> Contents:
+    """Keys of respondents, questions and answers, or of respondents and conversations.
+
+    They are of values in their order, never of files: what is read from a cache has the key of what it was made from.
+    """
+    people = source.respondents
+    found: Contents = {"respondents": [len(people), content_key(*(_column(people[name]) for name in sorted(people)))]}
+    if isinstance(source, Survey):
+        wording = json.dumps([[q.id, q.text, q.options, q.ordered] for q in source.questions])
+        answers = [source.respondent_A, source.question_A, source.option_A]
+        if source.official_A is not None:
+            answers.append(source.official_A)
+        found["questions"] = [len(source.questions), content_key(wording)]
+        found["answers"] = [source.num_answers, content_key(*(part.astype(np.int32) for part in answers))]
+        return found
+    frame, turns = source.conversations, source.turns
+    parts = [_column(frame[name]) for name in ("conversation_id", "person", "prompt")]
+    parts += [turns[name].to_numpy() for name in ("conversation", "turn", "chosen")]
+    parts += _texts(turns["prompt"]) + _lists(turns["candidates"], _texts) + _lists(turns["scores"], _numbers)
+    found["conversations"] = [len(frame), content_key(*parts)]
+    return found
+
+
+def _column(column: pd.Series) -> bytes:
+    """Values in the order of their rows, whatever type holds them."""
+    code_N, values = pd.factorize(column)
+    return code_N.astype(np.int32).tobytes() + json.dumps([column.name, *map(str, values)]).encode()
+
+
+def _lists(column: pa.ChunkedArray, values: Callable[[Any], list[Any]]) -> list[Any]:
+    whole = column.combine_chunks()
+    return [pc.fill_null(pc.list_value_length(whole), -1).to_numpy(zero_copy_only=False), *values(whole.flatten())]
+
+
+def _texts(texts: pa.ChunkedArray | pa.Array) -> list[Any]:
+    whole = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if not len(whole):
+        return []
+    binary = whole.cast(pa.large_binary())
+    start_N = np.frombuffer(binary.buffers()[1], np.int64)[binary.offset : binary.offset + len(binary) + 1]
+    return [np.diff(start_N), memoryview(binary.buffers()[2])[start_N[0] : start_N[-1]].tobytes()]
+
+
+def _numbers(numbers: pa.Array) -> list[Any]:
+    return [numbers.to_numpy(zero_copy_only=False).astype(np.float32)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from cuma_jax.data.batches import POSITIONS, Batch, Buckets, HiddenCache, row_weights, survey_rows
 from cuma_jax.data.survey_tokens import SurveyTokens
-from cuma_jax.runtime.files import cached_arrays
+from cuma_jax.runtime.files import read_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class TextReplyTokens:
     @classmethod
     def load(cls, path: pathlib.Path) -> "TextReplyTokens":
         """Reads what `save` wrote; a `CumaError` for a damaged file."""
-        arrays: dict[str, Any] = cached_arrays(path)
+        arrays: dict[str, Any] = read_arrays(path)
         return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
 
 

@@ -22,7 +22,7 @@ resample of the difference. Point estimates are in results.json, `splits[SPLIT][
 import dataclasses
 import json
 import pathlib
-import zipfile
+import shlex
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,8 @@ import pandas as pd
 
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, write_text
+from cuma_jax.runtime.files import atomic_write, read_arrays, undamaged, write_text
+from cuma_jax.runtime.json_files import read_json, read_object
 from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
 SCHEMA = 2
@@ -60,7 +61,7 @@ class Results:
 
 
 def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 0) -> None:
-    """Writes the three files, each whole or not at all; processes other than 0 write nothing."""
+    """Writes the three files, each whole or not at all, results.json last; processes other than 0 write nothing."""
     if process_index != 0:
         return
     (run_dir / RESAMPLES_FILE).unlink(missing_ok=True)  # never an older evaluation's beside new results
@@ -80,12 +81,9 @@ def read_resamples(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
     """What `resamples.npz` of a run holds, by the keys above; a CumaError where it is missing or damaged."""
     path = run_dir / RESAMPLES_FILE
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_arrays(path, _score_again(run_dir))
     except FileNotFoundError:
-        raise CumaError(f"{run_dir} has no {path.name}; run `python -m cuma_jax.evaluate --run {run_dir}`") from None
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise CumaError(f"{path} cannot be read ({error}); run `python -m cuma_jax.evaluate --run {run_dir}`") from None
+        raise CumaError(f"{run_dir} has no {path.name}; {_score_again(run_dir)}") from None
 
 
 def read_results(run_dir: pathlib.Path) -> Results:
@@ -93,21 +91,28 @@ def read_results(run_dir: pathlib.Path) -> Results:
     for name in (RESULTS_FILE, PER_CELL_FILE):
         if not (run_dir / name).is_file():
             raise CumaError(f"{run_dir} has no {name}; run `python -m cuma_jax.evaluate --run {run_dir}` first")
-    values = json.loads((run_dir / RESULTS_FILE).read_text(encoding="utf-8"))
+    values = read_object(run_dir / RESULTS_FILE, _score_again(run_dir))
     if values.get("schema") != SCHEMA:
         raise CumaError(
             f"{run_dir / RESULTS_FILE} has schema {values.get('schema')!r}, this version reads {SCHEMA}; evaluate again"
         )
-    return Results(values, pd.read_parquet(run_dir / PER_CELL_FILE))
+    with undamaged(run_dir / PER_CELL_FILE, _score_again(run_dir)):
+        return Results(values, pd.read_parquet(run_dir / PER_CELL_FILE))
 
 
 def is_scored(run_dir: pathlib.Path) -> bool:
-    """Whether a run is trained to its end, and scored."""
-    try:
-        values = json.loads((run_dir / RESULTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+    """Whether a run is trained to its end, and scored; a CumaError where its results.json is damaged."""
+    path, advice = run_dir / RESULTS_FILE, "delete it, and the run is scored again"
+    if not path.is_file():
         return False
-    return values.get("schema") == SCHEMA and values["about"].get("unfinished") is False
+    values = read_json(path, advice)
+    if not isinstance(values, dict) or not isinstance(values.get("about", {}), dict):
+        raise CumaError(f"{path} is damaged: it does not hold scores; {advice}")
+    return values.get("schema") == SCHEMA and values.get("about", {}).get("unfinished") is False
+
+
+def _score_again(run_dir: pathlib.Path) -> str:
+    return f"run `python -m cuma_jax.evaluate --run {shlex.quote(str(run_dir))}`"
 
 
 def summary_table(results: Results) -> str:

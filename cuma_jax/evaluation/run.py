@@ -1,6 +1,5 @@
 """Scores a run: predict, score, write. What is made of it for people (report, table) is the command's."""
 
-import pathlib
 import platform
 import shlex
 import sys
@@ -16,7 +15,7 @@ from cuma_jax import __version__
 from cuma_jax.config import Config
 from cuma_jax.evaluation.preferences.pair_scores import evaluate_pairs, pair_metrics
 from cuma_jax.evaluation.preferences.row_scores import evaluate_preferences
-from cuma_jax.evaluation.results import Results, write_results
+from cuma_jax.evaluation.results import Results
 from cuma_jax.evaluation.surveys.grouping import select_answers
 from cuma_jax.evaluation.surveys.prediction import Predictions, predict
 from cuma_jax.evaluation.surveys.scores import evaluate
@@ -31,11 +30,10 @@ from cuma_jax.surveys.groups import build_groups
 def evaluate_run(
     run: Run,
     adapters: Any,
-    folder: pathlib.Path,
     seconds: float | None = None,
     scored: CheckpointInfo | None = None,
 ) -> tuple[Results, pd.DataFrame | None]:
-    """Scores adapters, on the devices, and writes results.json and per_cell.parquet. All processes call this.
+    """Scores adapters, on the devices. All processes call this.
 
     Gives the results, and how much each group uses each expert (None without a router, or on preference data). For the
     record: `seconds` spent training, and which state of the run was `scored`.
@@ -63,7 +61,6 @@ def evaluate_run(
         "evaluation_seconds": round(time.perf_counter() - began, 1),
         "peak_memory_bytes": peak_bytes(jax.local_devices()),
     }
-    write_results(results, folder, jax.process_index())
     return results, predictions and expert_use(run, predictions)
 
 

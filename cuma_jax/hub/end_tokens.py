@@ -4,8 +4,9 @@ from typing import Any
 
 from cuma_jax.hub.gguf import read_tokenizer
 from cuma_jax.hub.model_files import ModelFiles
-from cuma_jax.hub.schema import IDS, read_json
+from cuma_jax.hub.schema import IDS
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.json_files import read_object
 
 _GGUF = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id")
 
@@ -22,7 +23,7 @@ def end_token_ids(files: ModelFiles) -> tuple[int, ...]:
         said = [(key, fields[key]) for key in _GGUF if key in fields]
     elif files.path is not None:
         paths = [path for name in ("generation_config.json", "config.json") if (path := files.path / name).is_file()]
-        said = [(f"{path.name}: eos_token_id", read_json(path).get("eos_token_id")) for path in paths]
+        said = [(f"{path.name}: eos_token_id", read_object(path).get("eos_token_id")) for path in paths]
     ids = list[int]()
     for name, value in said:
         if value is not None and not IDS.holds(value):

@@ -12,9 +12,9 @@ import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
-from cuma_jax.hub.schema import read_json
 from cuma_jax.runtime import files
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.json_files import read_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def read_index(index: Path) -> dict[str, str]:
     """Tensor name -> shard file name, from `model.safetensors.index.json`."""
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_object(index).get("weight_map")
     names = weight_map if isinstance(weight_map, dict) else {}
     if not names or not all(isinstance(name, str) and 0 < len(name.encode()) < 256 for name in names.values()):
         raise CumaError(f"{index} is not a safetensors index (weight_map: tensor name -> file name); fetch it again")
@@ -132,7 +132,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise CumaError(f"{folder} has no config.json; it is not a Hugging Face model folder")
-    return read_json(path)
+    return read_object(path)
 
 
 def _check_folder(folder: Path, weights: bool) -> None:

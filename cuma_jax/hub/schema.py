@@ -1,19 +1,15 @@
-"""What a model's own files may say: one reader of their JSON, and one check of their fields.
+"""What a model's own files may say: one check of their fields.
 
 A field is understood, or known to have no effect, or an error that names it: what is not looked at is not ignored.
 """
 
 import json
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from cuma_jax.runtime.errors import CumaError
 
-_MOST = 100 << 20
-"""Bytes of a JSON file; the largest tokenizer.json are a third of it."""
 _LISTED = 5
 
 
@@ -72,36 +68,6 @@ def check_fields(values: Mapping[str, Any], known: Mapping[str, Kind], where: st
             remedy = remedy.replace("KEY", unknown[0])
             supported += f" If you are sure that {unknown[0]} does not change what the model computes, {remedy}"
         raise CumaError(f"{where}: {'; '.join(wrong[:_LISTED])}{more}. {supported}")
-
-
-def read_json(path: Path, advice: str = "fetch it again") -> dict[str, Any]:
-    """A JSON file that holds an object.
-
-    Raises:
-        CumaError: it cannot be read, is not JSON, is nested too deep, or holds something else.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MOST + 1)
-        if len(text) > _MOST:
-            raise ValueError(f"it is larger than {_MOST >> 20} MiB")
-        # A byte order mark is no part of the text.
-        values = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_each_once)
-    except OSError as error:
-        raise CumaError(f"{path} cannot be read: {error.strerror or error}") from None
-    except RecursionError:
-        raise CumaError(f"{path} is not valid JSON for a model (it is nested too deep); {advice}") from None
-    except ValueError as error:
-        raise CumaError(f"{path} is not valid JSON ({error}); {advice}") from None
-    if not isinstance(values, dict):
-        raise CumaError(f"{path} holds a {type(values).__name__}, and must hold an object with names; {advice}")
-    return values
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]} is there twice")
-    return found
 
 
 def _shown(value: Any) -> str:

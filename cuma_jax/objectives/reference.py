@@ -27,7 +27,7 @@ from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.rows import training_source, validation_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key, write_text
+from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key, undamaged, write_text
 from cuma_jax.runtime.processes import broadcast, decide, process_index
 from cuma_jax.runtime.sharding import batch_sharding, replicated
 from cuma_jax.training.step import in_parts
@@ -69,7 +69,9 @@ class ReferencePolicy:
         path = folder / REFERENCE_FILE
         if not path.is_file():
             return
-        if json.loads(path.read_text(encoding="utf-8"))["key"] != self.key:
+        with undamaged(path, "delete it: the run is then held to what adapter.init_from holds now"):
+            key = json.loads(path.read_text(encoding="utf-8"))["key"]
+        if key != self.key:
             where = self.run.config.adapter.init_from
             raise CumaError(
                 f"{folder} was begun with another reference: the adapters in {where} have changed since (were they "

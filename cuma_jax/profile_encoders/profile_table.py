@@ -26,11 +26,12 @@ from cuma_jax.profile_encoders.profile_embedders import (
 )
 from cuma_jax.profile_encoders.text_encoder import TextEncoder
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key
+from cuma_jax.runtime.files import atomic_write, cache_dir, cached_array, content_key, undamaged
 from cuma_jax.runtime.processes import broadcast, decide, process_index
 from cuma_jax.surveys.profiles import Profiles
 
 FILE = "profile_table.npz"
+_TABLE_ADVICE = "delete it, and start the run's training command again: it writes the table anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ class ProfileTable:
         """
         path = folder / FILE
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with undamaged(path, _TABLE_ADVICE), np.load(path, allow_pickle=False) as arrays:
                 about = json.loads(str(arrays["about"]))
                 embedder: ProfileEmbedder | CategoricalEmbedder
                 if about["granularity"] == "categorical":
@@ -99,8 +100,6 @@ class ProfileTable:
                 vectors_PM, codes_PF = arrays["vectors"], arrays["codes"]
         except FileNotFoundError:
             raise CumaError(f"{path} does not exist; is {folder} the folder of a finished or running run?") from None
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise CumaError(f"{path} cannot be read ({error}); the run's profile table is damaged") from error
         if encoder is not None and isinstance(embedder, ProfileEmbedder):
             _check_same(path, embedder.encoder_info, _info(encoder))
         vocab = {field: tuple(values) for field, values in about["vocab"].items()}

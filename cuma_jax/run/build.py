@@ -3,13 +3,15 @@
 survey -> profiles and splits -> tokenizer and rows -> mesh and frozen base -> profile table -> question table.
 """
 
+import pathlib
+
 import flax.linen as nn
 import jax
 import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.data.load import load_source, source_units
+from cuma_jax.data.load import contents, load_source, source_units
 from cuma_jax.data.tokenise import Conversations, fitting_answers, survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.attention import check_attention
@@ -20,11 +22,12 @@ from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
+from cuma_jax.run.folder import check_contents, check_data_path
 from cuma_jax.run.layouts import Layout, SurveyLayout, plain_tables, survey_layout
 from cuma_jax.run.objective import objective_of
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import cache_dir
+from cuma_jax.runtime.files import cache_dir, content_key
 from cuma_jax.runtime.sharding import check_divisible, make_mesh, put_whole, tree_shardings
 from cuma_jax.surveys.groups import check_group_fields
 from cuma_jax.surveys.profiles import Profiles, build_profiles
@@ -97,7 +100,11 @@ def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> i
 
 
 def build_run(
-    config: Config, progress: bool = True, trains: bool = True, devices: list[jax.Device] | None = None
+    config: Config,
+    progress: bool = True,
+    trains: bool = True,
+    devices: list[jax.Device] | None = None,
+    folder: pathlib.Path | None = None,
 ) -> Run:
     """Puts a run together.
 
@@ -105,6 +112,7 @@ def build_run(
         progress: report slow steps on stderr.
         trains: whether it will be trained on this mesh.
         devices: of the mesh; None: all.
+        folder: of the run, where it may have been trained before: its data must be the same now.
 
     Raises:
         CumaError: whatever is wrong with the config, the data, the files or the mesh; nothing is written.
@@ -119,7 +127,10 @@ def build_run(
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
     check_attention(config.model.attention, decoder.dtype, shape.head_dim)
 
+    check_data_path(folder, config)
     source = load_source(config.data, config.reads_choices, cache, config.profile.derived)
+    known = contents(source)
+    check_contents(folder, config, known)
     check_needs(config, source)
     if trains and config.evaluation.after_training and (config.evaluation.group_by or isinstance(source, Survey)):
         check_group_fields(source, config.evaluation.group_by)  # what would stop the scoring after it
@@ -127,6 +138,8 @@ def build_run(
     profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
     # Once, of all rows: a split of those that are left when some are too long could hold out others.
     split_N, split_table = split_and_table(units, config.data)
+    known["split"] = [len(split_N), content_key(split_N)]
+    check_contents(folder, config, known)
     _check_splits(config, split_N)
     train_N, train_P = split_N == SPLITS.index("train"), np.zeros(len(profiles), bool)
     train_P[profiles.profile_R[units.person_N[train_N]]] = True
@@ -207,4 +220,5 @@ def build_run(
         table=table,
         training=training,
         prediction=prediction,
+        contents=known,
     )

@@ -1,20 +1,28 @@
 """The folder of a run: whose it is, and what is in it."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from cuma_jax.config import Config, from_dict, to_dict
-from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import write_text
+from cuma_jax.run.saved_adapters import has_checkpoint
+from cuma_jax.runtime.checksums import is_sealed, sealed
+from cuma_jax.runtime.errors import CumaError, os_error_text
+from cuma_jax.runtime.files import content_key, write_text
 from cuma_jax.runtime.json_files import read_json
 from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
-CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
+CONFIG_FILE, METRICS_FILE, IDENTITY_FILE = "config.json", "metrics.jsonl", "identity.json"
+_PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder",),
+          "adapter": ("init_from",)}  # fmt: skip
+"""Fields that may hold a path."""
+_KEPT = ("started_in", "cpu_cores")
 _SEEN_S = 20.0
 """How long a file may take to be seen by another host."""
 # Fields that may change between the start of a run and its resumption: they do not change what is learned.
@@ -80,7 +88,42 @@ def _named(numbers: list[int]) -> str:
 
 
 def read_config(folder: pathlib.Path) -> Config:
-    """The resolved config that was saved with a run; a `CumaError` where there is none, or a damaged file."""
+    """The resolved config that was saved with a run; paths that are relative to where it was started are absolute,
+    where this is another folder.
+
+    Raises:
+        CumaError: no run there, or a damaged file.
+    """
+    start = read_identity(folder).get("started_in", "")
+    return _located(_saved_config(folder), start) if start not in ("", os.getcwd()) else _saved_config(folder)
+
+
+def _located(config: Config, start: str) -> Config:
+    """The config with the relative paths that exist in the folder `start` as absolute ones."""
+    for section, names in _PATHS.items():
+        values = getattr(config, section)
+        found = {name: os.path.join(start, value) for name in names if (value := getattr(values, name))}
+        there = {name: path for name, path in found.items() if os.path.exists(path)}
+        config = dataclasses.replace(config, **{section: dataclasses.replace(values, **there)})
+    return config
+
+
+def check_data_path(folder: pathlib.Path | None, config: Config) -> None:
+    """Checks that the data of a trained run are found from here.
+
+    Raises:
+        CumaError: their path is relative to another folder.
+    """
+    path = pathlib.Path(config.data.path).expanduser()
+    if folder and config.data.path and not path.is_absolute() and not path.exists() and has_checkpoint(folder):
+        start = read_identity(folder).get("started_in")
+        raise CumaError(
+            f"data.path of {folder / CONFIG_FILE} is {config.data.path!r}, relative to the folder in which training "
+            f"was started{f' ({start})' if start else ''}, and is not there; give the command in a folder where it is"
+        )
+
+
+def _saved_config(folder: pathlib.Path) -> Config:
     path = folder / CONFIG_FILE
     try:
         values = read_json(path, "put the file back from a copy, or train anew in another folder")
@@ -103,9 +146,12 @@ def open_run(config: Config) -> pathlib.Path:
     folder = run_dir(config)
     if folder.exists() and not folder.is_dir():
         raise CumaError(f"run.dir {folder} is a file; give a folder")
-    if not (folder / CONFIG_FILE).exists():
+    in_vain = (folder / METRICS_FILE).exists() and not has_checkpoint(folder)  # begun, and nothing saved: a loss of nan
+    if not (folder / CONFIG_FILE).exists() or in_vain:
         return folder
-    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (read_config(folder), config))
+    check_files(folder)
+    saved = _located(_saved_config(folder), read_identity(folder).get("started_in", os.getcwd()))
+    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (saved, _located(config, os.getcwd())))
     changed = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in new if old.get(k) != new[k] and not _is_free(k)]
     if changed:
         raise CumaError(
@@ -119,6 +165,80 @@ def write_config(folder: pathlib.Path, config: Config) -> None:
     """Saves the resolved config with the run."""
     text = json.dumps(to_dict(config), indent=1) + "\n"
     write_text(folder / CONFIG_FILE, text)
+
+
+def write_identity(folder: pathlib.Path, known: dict[str, list[Any]], files: Sequence[str]) -> None:
+    """Saves what a run is known by beside its config: keys of its data, and of `files` of its folder; and where, and on
+    how many cores, it was started."""
+    old = read_identity(folder)
+    values = {"started_in": os.getcwd(), "cpu_cores": cpu_cores()} | {k: old[k] for k in _KEPT if k in old}
+    values |= {"contents": known, "files": {name: _file_key(folder / name) for name in files}}
+    write_text(folder / IDENTITY_FILE, json.dumps(sealed(values), indent=1) + "\n")
+
+
+def read_identity(folder: pathlib.Path) -> dict[str, Any]:
+    """What `write_identity` saved; empty for a run of a version that saved none.
+
+    Raises:
+        CumaError: a damaged file.
+    """
+    path, advice = folder / IDENTITY_FILE, "delete it: the run's data are then not compared with what they were"
+    try:
+        values = read_json(path, advice)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    if not isinstance(values, dict) or not is_sealed(values):
+        raise CumaError(f"{path} is damaged: it is not what was written; {advice}")
+    return values
+
+
+def check_contents(folder: pathlib.Path | None, config: Config, known: dict[str, list[Any]]) -> None:
+    """Checks that data, as `data.contents` has them, are those of the run in `folder`, where it has any.
+
+    Raises:
+        CumaError: others; says what differs.
+    """
+    old = read_identity(folder).get("contents", {}) if folder and has_checkpoint(folder) else {}
+    wrong = [
+        f"{part} ({old[part][0]} then, {now[0]} now)"
+        if old[part][0] != now[0]
+        else f"{part} (as many, {now[0]}, but with other contents or in another order)"
+        for part, now in known.items()
+        if part in old and old[part] != now
+    ]
+    if wrong:
+        data = config.data
+        raise CumaError(
+            f"{folder} holds a run that was trained on other data than {data.source} "
+            f"{data.path or ''}{' ' if data.path else ''}gives now: {'; '.join(wrong)} differ. Put the former data "
+            "back (data.path, data.split), or train on these in another folder (--run.dir)"
+        )
+
+
+def check_files(folder: pathlib.Path) -> None:
+    """Checks files of a run that go on being used against what was written.
+
+    Raises:
+        CumaError: one is damaged.
+    """
+    for name, key in read_identity(folder).get("files", {}).items():
+        if (folder / name).is_file() and _file_key(folder / name) != key:
+            raise CumaError(f"{folder / name} is damaged: it is not what was written; delete it, and run the same "
+                            "command again: it writes the file anew")  # fmt: skip
+
+
+def cpu_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _file_key(path: pathlib.Path) -> str:
+    try:
+        return content_key(path.read_bytes())
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise CumaError(os_error_text(error, path)) from None
 
 
 def trim_metrics(folder: pathlib.Path, step: int) -> None:
@@ -135,12 +255,22 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True)):
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise CumaError(os_error_text(error, path)) from None
+    for number, line in enumerate(text.splitlines(keepends=True), start=1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if line.endswith("\n"):
-                raise CumaError(f"{path}, line {number + 1} is not valid JSON ({error})") from None
+            found = json.loads(line)
+            if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+                raise ValueError("no object with a step")
+            lines.append(found)
+        except (ValueError, RecursionError) as error:
+            if line.endswith(b"\n") or line.strip(b"\0")[:1] not in (b"", b"{"):  # not one that was cut short
+                raise CumaError(
+                    f"{path} is damaged: line {number} is not valid JSON of a step ({error}); delete that line, or the "
+                    "file: only the curves of report.html are made of it"
+                ) from None
     return lines
 
 

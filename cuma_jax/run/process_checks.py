@@ -3,14 +3,12 @@
 import dataclasses
 
 import jax
-import numpy as np
 
 from cuma_jax import __version__
 from cuma_jax.config import Config, to_dict
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import content_key
 from cuma_jax.runtime.processes import check_same, process_count
-from cuma_jax.surveys.survey import Survey
 
 
 def check_config(config: Config) -> None:
@@ -35,13 +33,11 @@ def check_data(run: Run) -> None:
     """
     if process_count() == 1:
         return
-    units, profiles = run.units, run.profiles
-    answers = run.source.option_A if isinstance(run.source, Survey) else np.zeros(0)
+    profiles = run.profiles
     check_same(
         {
             "the base's fingerprint": run.fingerprint,
-            "the hash of the data": content_key(units.person_N, units.item_N, answers),
-            "the hash of the split": content_key(run.split_N),
+            **{f"the hash of the data's {part}": key for part, (_, key) in run.contents.items()},
             "the hash of the profiles": content_key(profiles.codes_PF, repr(profiles.vocab)),
             "the mesh": dict(run.mesh.shape),
         },

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
+from cuma_jax.data.load import Contents
 from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import DecoderConfig
@@ -56,6 +57,7 @@ class Run:
         table: profile vectors; None where no router sees them.
         training: rows as the objective supervises them.
         prediction: rows as options are predicted (`training` itself, for `choice`); None for conversations.
+        contents: keys of the data and of their split, by which the run knows them again.
     """
 
     config: Config
@@ -78,6 +80,7 @@ class Run:
     table: ProfileTable | None
     training: Layout
     prediction: SurveyLayout | None
+    contents: Contents = dataclasses.field(default_factory=dict)
 
     @property
     def decoder_config(self) -> DecoderConfig:

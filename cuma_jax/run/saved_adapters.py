@@ -5,17 +5,23 @@ says of which base and which adapters it is. Orbax gives it its name when it is 
 """
 
 import dataclasses
+import json
 import pathlib
+import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cuma_jax.runtime.checksums import checksums, is_sealed
 from cuma_jax.runtime.errors import CumaError
 
 FOLDER = "checkpoints"
 Tree = Any
+_LOSS = "validation_loss"
+_BEFORE_CHECKSUMS = {"base", "adapters", "data_position", "config"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +54,15 @@ def shape_differences(there: dict[str, list[int]], here: dict[str, list[int]]) -
     return "; ".join(sorted(wrong + only)[:6])
 
 
+def saved_steps(run_dir: pathlib.Path) -> list[int]:
+    """The steps that a run has saved, in order. A folder in which nothing is of a checkpoint is none."""
+    found = [path for path in (run_dir / FOLDER).glob("*") if re.fullmatch("0|[1-9][0-9]*", path.name)]
+    return sorted(int(path.name) for path in found if (path / "state").exists() or (path / "belongs").exists())
+
+
 def has_checkpoint(run_dir: pathlib.Path) -> bool:
     """Whether a run has saved anything."""
-    return any(path.name.isdigit() for path in (run_dir / FOLDER).glob("*"))
+    return bool(saved_steps(run_dir))
 
 
 def find_step(run_dir: pathlib.Path, which: str) -> tuple[int, int]:
@@ -58,28 +70,39 @@ def find_step(run_dir: pathlib.Path, which: str) -> tuple[int, int]:
     newest one's.
 
     Raises:
-        CumaError: there is none.
+        CumaError: there is none, or one is damaged.
     """
-    latest = best = None
-    if has_checkpoint(run_dir):
-        options = ocp.CheckpointManagerOptions(read_only=True, cleanup_tmp_directories=False, create=False)
-        with ocp.CheckpointManager((run_dir / FOLDER).absolute(), options=options) as manager:
-            latest, best = manager.latest_step(), best_step(manager)
-    step = latest if which == "last" else best
-    if step is None or latest is None:
-        what = "validated checkpoint (--checkpoint last takes the newest)" if latest else "checkpoint"
+    steps, losses = saved_steps(run_dir), {}
+    if which == "best":
+        losses = {step: loss for step in steps if (loss := _validation_loss(run_dir, step)) is not None}
+    step = max(steps, default=None) if which == "last" else min(losses, key=losses.__getitem__, default=None)
+    if step is None:
+        what = "validated checkpoint (--checkpoint last takes the newest)" if steps else "checkpoint"
         raise CumaError(f"{run_dir} has no {what} yet; train it first")
-    return step, latest
+    return step, steps[-1]
 
 
-def best_step(manager: ocp.CheckpointManager) -> int | None:
-    """Step of the checkpoint with the lowest validation loss, or None where none has one."""
-    found = {
-        step: info["validation_loss"]
-        for step in manager.all_steps()
-        if (info := manager.metrics(step)) and "validation_loss" in info
-    }
-    return min(found, key=found.__getitem__) if found else None
+def check_saved(run_dir: pathlib.Path) -> None:
+    """Checks what all checkpoints of a run say of themselves; their arrays are checked when they are read.
+
+    Raises:
+        CumaError: one is damaged.
+    """
+    for step in saved_steps(run_dir):
+        loss = _validation_loss(run_dir, step)
+        if loss is not None and loss != _orbax_loss(run_dir, step):
+            raise _damaged(run_dir, step, "metrics/metrics is not what was written")
+
+
+def _validation_loss(run_dir: pathlib.Path, step: int) -> float | None:
+    belongs = _read_belongs(run_dir, step)
+    return belongs[_LOSS] if "checksums" in belongs else _orbax_loss(run_dir, step)
+
+
+def _orbax_loss(run_dir: pathlib.Path, step: int) -> float | None:
+    """Where Orbax reads it, to say which checkpoints it keeps; versions before checksums wrote it nowhere else."""
+    path = _folder(run_dir, step) / "metrics" / "metrics"
+    return _reading(run_dir, step, lambda: json.loads(path.read_text())[_LOSS]) if path.is_file() else None
 
 
 def read_adapters(run_dir: pathlib.Path, step: int, like: Tree = None, base: str = "") -> SavedAdapters:
@@ -95,12 +118,10 @@ def read_adapters(run_dir: pathlib.Path, step: int, like: Tree = None, base: str
     """
     belongs = _read_belongs(run_dir, step)
     if like is None:
-        shapes = _restoring(run_dir, step, lambda state: _metadata(state)["adapters"])
-        like = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
-        return SavedAdapters(step, _read(run_dir, step, {"adapters": like}, partial=True)["adapters"], belongs["base"])
-    check_belongs(run_dir, step, base, like)
-    adapters = _read(run_dir, step, {"adapters": like}, partial=True)["adapters"] if jax.tree.leaves(like) else like
-    return SavedAdapters(step, adapters, belongs["base"])
+        like = _reading(run_dir, step, lambda: _numpy(_metadata(_folder(run_dir, step) / "state")["adapters"]))
+    else:
+        check_belongs(run_dir, step, base, like)
+    return SavedAdapters(step, _read(run_dir, step, {"adapters": like}, partial=True)["adapters"], belongs["base"])
 
 
 def read_state(run_dir: pathlib.Path, step: int, like: Tree, base: str) -> Tree:
@@ -129,29 +150,82 @@ def _folder(run_dir: pathlib.Path, step: int) -> pathlib.Path:
     return (run_dir / FOLDER / str(step)).absolute()
 
 
-def _restoring(run_dir: pathlib.Path, step: int, read: Any, item: str = "state") -> Any:
-    """`read(folder)` of an item of a checkpoint; what is damaged becomes one message."""
-    where = _folder(run_dir, step)
+def _reading(run_dir: pathlib.Path, step: int, read: Callable[[], Any]) -> Any:
+    """`read()` of a checkpoint; whatever is damaged becomes one message."""
     try:
-        return read(where / item)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CumaError(f"checkpoint {where} cannot be read ({reason}); delete that folder and resume") from error
+        return read()
+    except (CumaError, jax.errors.JaxRuntimeError):  # too large for the devices: no damage
+        raise
+    except Exception as error:  # a flipped byte meets any that JSON, Orbax, TensorStore and zstd have
+        raise _damaged(run_dir, step, f"{str(error) or type(error).__name__}".partition("\n")[0][:300]) from None
+
+
+def _damaged(run_dir: pathlib.Path, step: int, reason: str) -> CumaError:
+    """What is said of a checkpoint that cannot be used, and which one can."""
+    where, others = _folder(run_dir, step), [n for n in saved_steps(run_dir) if n != step]
+    if not where.exists():
+        return CumaError(f"checkpoint {where} was removed while it was read; does training go on there? Try again")
+    if "permission" in reason.lower():
+        return CumaError(f"checkpoint {where} cannot be read ({reason}); change its permissions")
+    whole = next((n for n in reversed(others) if _is_whole(run_dir, n)), None)
+    then = "no other is whole: delete that folder, and training begins anew"
+    if whole is not None:
+        then = f"that of step {whole} is whole: delete that folder ({where}), and the same command takes the other"
+    return CumaError(f"checkpoint {where} cannot be read (it is damaged: {reason}); {then}")
+
+
+def _is_whole(run_dir: pathlib.Path, step: int) -> bool:
+    try:
+        belongs, state = _belongs(_folder(run_dir, step)), _folder(run_dir, step) / "state"
+        like = _numpy(_metadata(state))
+        with ocp.PyTreeCheckpointer() as reader:
+            return not _wrong(belongs, reader.restore(state, args=_as_like(like)))
+    except Exception:
+        return False
 
 
 def _read_belongs(run_dir: pathlib.Path, step: int) -> dict[str, Any]:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        return _restoring(run_dir, step, reader.restore, "belongs")
+    return _reading(run_dir, step, lambda: _belongs(_folder(run_dir, step)))
+
+
+def _belongs(where: pathlib.Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; of versions before the one that added checksums: without."""
+    belongs = json.loads((where / "belongs" / "metadata").read_text(encoding="utf-8"))
+    if not (belongs.keys() == _BEFORE_CHECKSUMS or is_sealed(belongs)):
+        raise ValueError("belongs/metadata is not what was written")
+    return belongs
 
 
 def _read(run_dir: pathlib.Path, step: int, like: Tree, partial: bool = False) -> Tree:
-    how = ocp.args.PyTreeRestore(
-        item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=partial
-    )
+    """Arrays as `like` says, their values those that were saved."""
+    if not jax.tree.leaves(like):
+        return like
     with ocp.PyTreeCheckpointer() as reader:
-        return _restoring(run_dir, step, lambda state: reader.restore(state, args=how))
+        state = _folder(run_dir, step) / "state"
+        found = _reading(run_dir, step, lambda: reader.restore(state, args=_as_like(like, partial)))
+    if wrong := _wrong(_read_belongs(run_dir, step), found):
+        raise _damaged(run_dir, step, f"{wrong} has other values than were saved")
+    return found
+
+
+def _as_like(like: Tree, partial: bool = False) -> Any:
+    how = ocp.checkpoint_utils.construct_restore_args(like)
+    return ocp.args.PyTreeRestore(item=like, restore_args=how, partial_restore=partial)
+
+
+def _wrong(belongs: dict[str, Any], found: Tree) -> str:
+    """The first array of a tree that is not what was saved, by its path; empty where all are."""
+    if "checksums" not in belongs:
+        return ""
+    here, parts = checksums(found), set(found) if isinstance(found, dict) else None
+    saved = {n: sums for n, sums in belongs["checksums"].items() if parts is None or n.partition("/")[0] in parts}
+    return next((name for name in (saved | here) if saved.get(name) != here.get(name)), "")
 
 
 def _metadata(state: pathlib.Path) -> Tree:
     with ocp.StandardCheckpointer() as reader:
         return reader.metadata(state).item_metadata.tree
+
+
+def _numpy(shapes: Tree) -> Tree:
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)

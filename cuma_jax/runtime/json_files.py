@@ -6,8 +6,8 @@ from typing import Any
 
 from cuma_jax.runtime.errors import CumaError
 
-LONGEST_JSON = 64 << 20
-"""Bytes of a JSON file that is read whole."""
+LONGEST_JSON = 100 << 20
+"""Bytes of a JSON file that is read whole; the largest tokenizer.json are a third of it."""
 
 
 def read_json(path: pathlib.Path, advice: str = "") -> Any:
@@ -27,13 +27,23 @@ def read_json(path: pathlib.Path, advice: str = "") -> Any:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise CumaError(f"{path} cannot be read: {error.strerror}") from None
+        raise CumaError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise CumaError(f"{path} is not valid JSON: byte {error.start + 1} is no UTF-8 text{advice}") from None
     except RecursionError:
         raise CumaError(f"{path} is not valid JSON: it is nested too deeply{advice}") from None
     except ValueError as error:
         raise CumaError(f"{path} is not valid JSON ({str(error)[:200]}){advice}") from None
+
+
+def read_object(path: pathlib.Path, advice: str = "fetch it again") -> dict[str, Any]:
+    """As `read_json`, of a file that holds an object; a `CumaError` where it holds something else, too."""
+    values = read_json(path, advice)
+    if not isinstance(values, dict):
+        raise CumaError(
+            f"{path} holds a {type(values).__name__}, and must hold an object with names{advice and f'; {advice}'}"
+        )
+    return values
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

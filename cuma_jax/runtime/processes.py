@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import threading
@@ -26,7 +27,7 @@ from jax.experimental import multihost_utils
 
 from cuma_jax.runtime.clusters import Processes, found_by_jax, parse_distributed
 from cuma_jax.runtime.coordination import connection
-from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.errors import AGAIN, CumaError, explain
 
 HEARTBEAT = "CUMA_JAX_HEARTBEAT"
 _ROOT, _FAILED, _GONE = "cuma_jax", "cuma_jax/failed/", "cuma_jax/gone/"
@@ -57,6 +58,8 @@ def joined(distributed: str) -> Iterator[None]:
         yield
         return
     _initialize(asked)
+    if callable(signal.getsignal(signal.SIGINT)):  # Ctrl-C is told to the others, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     watch = _Watch()
     watch.start()
     try:
@@ -189,10 +192,10 @@ class _Watch(threading.Thread):
         self._ending.acquire()
         code, text = 1, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         shown = "".join(traceback.format_exception(error)).rstrip()
-        if isinstance(error, CumaError):
-            code, text, shown = 2, str(error), f"error: {error}"
+        if said := explain(error):
+            code, text, shown = 2, said, f"error: {said}"
         elif isinstance(error, KeyboardInterrupt):
-            code, text, shown = 130, "interrupted", "interrupted; run the same command again to resume"
+            code, text, shown = 130, "interrupted", AGAIN
         elif isinstance(error, SystemExit):
             code, text, shown = int(error.code or 0), "see what it printed", ""
         elif failed := self._wait_for_reason():  # a broken connection is the consequence of another's failure

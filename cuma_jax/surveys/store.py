@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write
+from cuma_jax.runtime.files import atomic_write, undamaged
 from cuma_jax.surveys.survey import Question, Survey
 
 VERSION = "2"
@@ -29,8 +29,8 @@ def save_survey(survey: Survey, folder: pathlib.Path) -> None:
 
     def write(part: pathlib.Path) -> None:
         part.mkdir()
-        pa.parquet.write_table(pa.table(answers), part / _ANSWERS)
-        survey.respondents.to_parquet(part / _RESPONDENTS, index=False)
+        pa.parquet.write_table(pa.table(answers), part / _ANSWERS, write_page_checksum=True)
+        survey.respondents.to_parquet(part / _RESPONDENTS, index=False, write_page_checksum=True)
         (part / _META).write_text(json.dumps(meta, ensure_ascii=False, indent=1), encoding="utf-8")
 
     atomic_write(folder, write)
@@ -39,11 +39,16 @@ def save_survey(survey: Survey, folder: pathlib.Path) -> None:
 def load_saved_survey(folder: pathlib.Path) -> Survey:
     """What `save_survey` wrote to `folder`, equal in every value; a `CumaError` where a file cannot be read."""
     try:
-        meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-        answers = pa.parquet.read_table(folder / _ANSWERS)
-        respondents = pd.read_parquet(folder / _RESPONDENTS)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise CumaError(f"cannot read the saved survey in {folder}: {error}; delete the folder to rebuild it") from None
+        with undamaged(folder, "delete the folder, and the survey is read anew"):
+            return _load(folder)
+    except FileNotFoundError as error:
+        raise CumaError(f"{error.filename} is missing; delete {folder}, and the survey is read anew") from None
+
+
+def _load(folder: pathlib.Path) -> Survey:
+    meta = json.loads((folder / _META).read_text(encoding="utf-8"))
+    answers = pa.parquet.read_table(folder / _ANSWERS, page_checksum_verification=True)
+    respondents = pd.read_parquet(folder / _RESPONDENTS, page_checksum_verification=True)
     columns = {f"{c}_A": answers[c].to_numpy().astype(np.int32) for c in ("respondent", "question", "option")}
     for entry in meta["questions"]:
         entry |= {name: tuple(entry[name]) for name in ("options", "codes")}

@@ -4,8 +4,14 @@ Orbax writes to a temporary folder and renames it when it is whole, so a half-wr
 The base is not saved; its fingerprint is. `run.saved_adapters` reads what is written here.
 """
 
+import contextlib
 import json
 import pathlib
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,8 +20,11 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from cuma_jax.config import to_dict
 from cuma_jax.run.run import Run
-from cuma_jax.run.saved_adapters import FOLDER, read_state, tensor_shapes
-from cuma_jax.runtime.processes import decide
+from cuma_jax.run.saved_adapters import FOLDER, check_saved, read_state, saved_steps, tensor_shapes
+from cuma_jax.runtime.checksums import checksums, sealed
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.lock import check_owner
+from cuma_jax.runtime.processes import barrier, decide, process_index
 from cuma_jax.training.step import TrainState
 
 Tree = Any
@@ -26,6 +35,10 @@ class Checkpoints:
 
     def __init__(self, run_dir: pathlib.Path, run: Run):
         self._run_dir, self._run = run_dir, run
+        check_saved(run_dir)
+        if process_index() == 0:
+            self._tidy()
+        barrier()
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(run.config.train.keep),
@@ -40,10 +53,16 @@ class Checkpoints:
             best_mode="min",
             cleanup_tmp_directories=True,
         )
-        self._manager = ocp.CheckpointManager((run_dir / FOLDER).absolute(), options=options)
+        with self._writing():
+            self._manager = ocp.CheckpointManager((run_dir / FOLDER).absolute(), options=options)
 
     def save(self, state: TrainState, validation_loss: float | None) -> None:
-        """Saves `state` (all processes call this); `validation_loss` in nats, where it is known."""
+        """Saves `state` (all processes call this); `validation_loss` in nats, where it is known.
+
+        Raises:
+            CumaError: this checkpoint, or the one before it, cannot be written; or another process trains here by now.
+        """
+        check_owner(self._run_dir)
         step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
             return
@@ -53,13 +72,18 @@ class Checkpoints:
             "adapters": tensor_shapes(self._run.adapter_shapes),
             "data_position": step,
             "config": to_dict(self._run.config),
+            "validation_loss": (metrics or {}).get("validation_loss"),
+            "checksums": checksums(state),
         }
-        args = ocp.args.Composite(state=ocp.args.StandardSave(state), belongs=ocp.args.JsonSave(belongs))
-        self._manager.save(step, args=args, metrics=metrics)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), belongs=ocp.args.JsonSave(sealed(json.loads(json.dumps(belongs))))
+        )
+        with self._writing():
+            self._manager.save(step, args=args, metrics=metrics)
 
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint, or None; what process 0 sees is so for all."""
-        return json.loads(decide(json.dumps(self._manager.latest_step())))
+        return json.loads(decide(json.dumps(max(saved_steps(self._run_dir), default=None))))
 
     def restore(self, step: int, abstract: TrainState) -> TrainState:
         """The state saved at `step`, laid out as `abstract` says (any mesh, any number of processes).
@@ -70,9 +94,52 @@ class Checkpoints:
         return read_state(self._run_dir, step, abstract, self._run.fingerprint)
 
     def close(self) -> None:
-        """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits until everything is written.
+
+        Raises:
+            CumaError: a checkpoint cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the disk refuses becomes one message, and what is half written goes. Orbax writes in the background, so
+        that a refusal may be heard of late."""
+        try:
+            yield
+        except (CumaError, jax.errors.JaxRuntimeError):
+            raise
+        except Exception as error:
+            folder, whole = self._run_dir / FOLDER, saved_steps(self._run_dir)
+            if not (refused := _refusal(error)):
+                raise
+            for part in folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(part, ignore_errors=True)
+            kept = f"Checkpoint {whole[-1]} is the newest whole one" if whole else "There is none yet"
+            raise CumaError(
+                f"a checkpoint cannot be written into {folder.absolute()}: {refused[0]}. {kept}; {refused[1]} and run "
+                "the same command again"
+            ) from None
+
+    def _tidy(self) -> None:
+        """Moves folders that look like checkpoints, and are none, out of Orbax's way: it would write none before."""
+        folder, whole = self._run_dir / FOLDER, saved_steps(self._run_dir)
+        for path in folder.glob("*"):
+            if path.name.isdigit() and path.name not in map(str, whole):
+                aside = path.rename(path.with_name(f"{path.name}.no-checkpoint-{uuid.uuid4().hex[:6]}"))
+                print(f"{path} is no checkpoint; it is called {aside.name} now", file=sys.stderr)
+
+
+def _refusal(error: BaseException) -> tuple[str, str] | None:
+    """Why the disk takes no more, and what to do; None for another error."""
+    text = str(error)
+    if re.search("RESOURCE_EXHAUSTED|No space left|File too large|[Qq]uota", text):
+        return "the disk is full", "free space"
+    if re.search("PERMISSION_DENIED|Permission denied|Read-only|not permitted", text):
+        return "permission denied, or mounted read-only", "make it writable"
+    return (text.partition("\n")[0][:200], "put that right") if isinstance(error, OSError) else None
 
 
 def _validation_loss(metrics: Any) -> float:

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 
 from cuma_jax.data.pipeline import stream
-from cuma_jax.run.folder import trim_metrics, write_config
+from cuma_jax.profile_encoders.profile_table import FILE as TABLE_FILE
+from cuma_jax.run.folder import cpu_cores, read_identity, trim_metrics, write_config, write_identity
 from cuma_jax.run.rows import training_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write
@@ -101,7 +102,7 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
     checkpoints = Checkpoints(folder, run)
     latest = checkpoints.latest()
     state = trainer.fresh() if latest is None else checkpoints.restore(latest, trainer.abstract())
-    start = latest or 0
+    start, cores = latest or 0, cpu_cores()
     if writes:
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config)
@@ -110,6 +111,8 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
         run.objective.record(run, folder)
         if run.table is not None:
             run.table.save(folder)
+        cores = read_identity(folder).get("cpu_cores", cpu_cores())
+        write_identity(folder, run.contents, (SPLIT_FILE, *([TABLE_FILE] if run.table else ())))
     log = MetricsLog(folder, config.run, writes)
     progress = Progress(trainer.total, start, max(trainer.total // PLAIN_LINES, 1), writes)
     if not trainer.total:
@@ -119,6 +122,11 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
         progress.say(f"{folder} is trained already ({start} steps); to train anew, delete it or give another --run.dir")
     elif start:
         progress.say(f"resuming {folder} at step {start} of {trainer.total}")
+        if cores != cpu_cores() and mesh.devices.flat[0].platform == "cpu":
+            progress.say(
+                f"  it was begun on {cores} CPU cores and goes on with {cpu_cores()}: sums are taken in another order, "
+                "so that losses may differ from those of an undisturbed run from the seventh digit on"
+            )
     else:
         for text in trainer.about_rows:
             progress.say(text)

@@ -1,5 +1,6 @@
 """Where metrics go: metrics.jsonl is the record; TensorBoard and Weights & Biases mirror it."""
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -10,7 +11,8 @@ from tqdm import tqdm
 
 from cuma_jax.config import RunConfig
 from cuma_jax.run.folder import METRICS_FILE
-from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.errors import CumaError, os_error_text
+from cuma_jax.runtime.lock import check_owner
 
 Line = dict[str, Any]
 """Step, and values by name; `interference` holds values by block and name."""
@@ -20,6 +22,7 @@ class MetricsLog:
     """Writes each line to every place that `config` switches on; not `active` (processes other than 0), nothing."""
 
     def __init__(self, folder: pathlib.Path, config: RunConfig, active: bool):
+        self._folder = folder
         self._file: TextIO | None = None
         self._tensorboard: Any = None
         self._wandb: Any = None
@@ -38,8 +41,12 @@ class MetricsLog:
         gradients agree have `interference` instead of a loss."""
         if self._file is None:
             return
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        check_owner(self._folder)
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise CumaError(os_error_text(error, self._folder / METRICS_FILE)) from None
         prefix = f"{line['eval']}/" if "eval" in line else "train/"
         values = {f"{prefix}{k}": v for k, v in line.items() if k not in ("step", "eval", "interference")}
         for block, figures in line.get("interference", {}).items():
@@ -53,7 +60,8 @@ class MetricsLog:
     def close(self) -> None:
         """Closes every place."""
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written was said
+                self._file.close()
         if self._tensorboard is not None:
             self._tensorboard.close()
         if self._wandb is not None:

@@ -111,7 +111,7 @@ def test_the_official_format_and_back(runs, tmp_path, capsys, monkeypatch):
 def test_one_adapter_a_profile_is_exact(method, sections, rank, runs, tmp_path, capsys, monkeypatch):
     run, _, folder = runs(method, **sections)
     if method != "per_country":  # that one is put together anew, as a user's would be
-        monkeypatch.setattr(exporting_peft, "build_run", lambda config: run)
+        monkeypatch.setattr(exporting_peft, "build_run", lambda config, **_: run)
     text = exported(folder, tmp_path / "out", capsys, monkeypatch, "--format", "peft", "--profiles", "3")
     assert "3 adapters of step 0" in text
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -151,7 +151,7 @@ def test_a_profile_in_other_capitals_is_the_same_adapter_and_an_unknown_one_is_s
 @pytest.mark.slow
 def test_full_cuma_is_averaged_and_says_how_far_off_it_is(runs, tmp_path, capsys, monkeypatch):
     run, _, folder = runs("cuma", **REFERENCE_RUN)
-    monkeypatch.setattr(exporting_peft, "build_run", lambda config: run)
+    monkeypatch.setattr(exporting_peft, "build_run", lambda config, **_: run)
     person = run.profiles.values(0)
     (tmp_path / "people.txt").write_text("# one\n" + ", ".join(f"{k}={v}" for k, v in person.items()) + "\n")
     args = ("--format", "peft", "--profiles", str(tmp_path / "people.txt"), "--questions", "2")

@@ -11,6 +11,7 @@ from preference_files import write_community_alignment, write_prism
 from same import same_preferences
 
 from cuma_jax.config.data import DataConfig
+from cuma_jax.data.load import contents
 from cuma_jax.preferences import store
 from cuma_jax.preferences.load import load_preferences
 from cuma_jax.preferences.sources import community_alignment, prism
@@ -61,7 +62,9 @@ def test_other_sources_and_subsets_are_refused(tmp_path):
 
 def test_a_damaged_cache_says_to_delete_it(prefs, tmp_path):
     store.save_preferences(prefs, tmp_path / "p")
-    same_preferences(store.load_saved_preferences(tmp_path / "p"), prefs)
+    saved = store.load_saved_preferences(tmp_path / "p")
+    same_preferences(saved, prefs)
+    assert contents(saved) == contents(prefs)
     pathlib.Path(tmp_path / "p" / "turns.parquet").write_bytes(b"PAR1")
     with pytest.raises(CumaError, match="delete the folder"):
         store.load_saved_preferences(tmp_path / "p")

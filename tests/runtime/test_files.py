@@ -1,8 +1,13 @@
 """Files in the cache are whole, whoever else writes them."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from cuma_jax.runtime.files import atomic_write, write_text
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import _HOST, atomic_write, read_arrays, read_json, write_text
 
 
 def test_two_processes_that_finish_the_same_folder_at_once_both_succeed(tmp_path):
@@ -34,3 +39,29 @@ def test_a_text_is_written_whole_in_utf8_or_the_old_one_stays(tmp_path):
         write_text(path, "half\ud800")
     assert path.read_text(encoding="utf-8") == "über\n"
     assert [p.name for p in path.parent.iterdir()] == ["text.json"]
+
+
+def test_what_a_killed_process_left_half_written_is_swept_and_what_others_write_is_not(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    names = [f".cuma-part-{host}-{pid}-x" for host, pid in ((_HOST, gone.pid), (_HOST, os.getpid()), ("far", 1))]
+    for name in names:
+        (tmp_path / name).mkdir()
+    old = tmp_path / ".cuma-part-far-2-x"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    write_text(tmp_path / "text", "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"text", *names[1:]}
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [(read_json, "{"), (read_json, "[" * 100_000), (read_json, "\xff"), (read_arrays, "PK\3\4"), (read_arrays, "")],
+)
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, read, text):
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        read(path, "delete it")
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(CumaError, match=rf"{path} is damaged and cannot be read \(.*\); delete it"):
+        read(path, "delete it")

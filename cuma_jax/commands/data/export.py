@@ -9,8 +9,6 @@ import itertools
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -26,6 +24,7 @@ from cuma_jax.data.load import source_units
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import scratch_folder
 from cuma_jax.surveys.splits import split_rows, split_table
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, Question, Survey
 
@@ -291,13 +290,11 @@ def _answer_lines(table: pa.Table, write: Callable[[bytes], object]) -> None:
 def _write_together(out: pathlib.Path, fill: Callable[[pathlib.Path], None]) -> None:
     """`fill` writes files to a scratch folder; when all are whole they move to `out`."""
     made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    scratch = pathlib.Path(tempfile.mkdtemp(prefix=".export.", dir=out))
     try:
-        fill(scratch)
-        for path in sorted(scratch.iterdir()):
-            os.replace(path, out / path.name)
+        with scratch_folder(out, out) as scratch:
+            fill(scratch)
+            for path in sorted(scratch.iterdir()):
+                os.replace(path, out / path.name)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if made and not any(out.iterdir()):
+        if made and out.is_dir() and not any(out.iterdir()):
             out.rmdir()

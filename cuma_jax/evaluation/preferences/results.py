@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
+from cuma_jax.runtime.json_files import read_json
 from cuma_jax.runtime.text_table import aligned, interval_text, number_text
 
 SCHEMA = 1
@@ -29,11 +29,9 @@ def read_preferences(folder: pathlib.Path) -> dict[str, Any] | None:
     """What `write_preferences` left; None where there is nothing, or of another version; a CumaError if damaged."""
     path = folder / PREFERENCES_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, "delete it, and run evaluate --preferences again")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise CumaError(f"{path} cannot be read ({error}); delete it, and run evaluate --preferences again") from None
     return values if isinstance(values, dict) and values.get("schema") == SCHEMA else None
 
 

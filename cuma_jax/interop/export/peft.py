@@ -81,9 +81,9 @@ def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, ou
             f"{config.model.source} is now ({here[:12]})"
         )
     if config.router.inputs != "none":
-        return _export_profiles(config, saved, options, out)
+        return _export_profiles(config, folder, saved, options, out)
     if config.adapter.kind == "dora":
-        run = build_run(config)
+        run = build_run(config, folder=folder)
         adapter = dora_adapter(saved.adapters, config.adapter, run.base, run.decoder_config.layers)
     else:
         adapter = plain_adapter(saved.adapters, config.adapter, decoder_config(files).layers)
@@ -112,9 +112,11 @@ def _write_manifest(folder: pathlib.Path, about: dict[str, Any], more: dict[str,
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path) -> list[str]:
+def _export_profiles(
+    config: Config, folder: pathlib.Path, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path
+) -> list[str]:
     reads_text = "hidden" in config.router.inputs
-    run = build_run(config)
+    run = build_run(config, folder=folder)
     asks = isinstance(run.source, Survey)
     if reads_text and not asks:
         raise CumaError(

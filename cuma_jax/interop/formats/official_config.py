@@ -10,9 +10,9 @@ import pathlib
 import typing
 from typing import Any
 
-from cuma_jax.hub.schema import read_json
 from cuma_jax.models.families import DecoderConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.json_files import read_object
 
 CONFIG_FILE = "adapter_config.json"
 MODULES = {
@@ -74,7 +74,7 @@ def read_config(folder: pathlib.Path) -> OfficialConfig:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise CumaError(f"{path} does not exist; an adapter in the official format has it")
-    values = read_json(path)
+    values = read_object(path)
     if (kind := values.get("peft_type", "CuMA")) != "CuMA":
         raise CumaError(f"{path} is not the config of a CuMA adapter: peft_type is {kind!r}, it must be 'CuMA'")
     known = [field.name for field in dataclasses.fields(OfficialConfig)]

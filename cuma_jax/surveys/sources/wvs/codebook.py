@@ -4,7 +4,6 @@ Facts shared by the two readers: `wvs7` (the raw csv) and `wvb` (the checkout's 
 """
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +12,11 @@ from typing import Any
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
+from cuma_jax.runtime.json_files import read_object
 from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Question
 from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.packed import digest, given_path, opened
+from cuma_jax.tables.packed import digest, given_path
 from cuma_jax.tables.problems import Strict
 
 INTERVIEW = "D_INTERVIEW"
@@ -177,7 +177,7 @@ def probe_file(wvb: pathlib.Path) -> pathlib.Path | None:
 def read_codebook(wvb: pathlib.Path) -> Codebook:
     """The three JSON files of a checkout; a `CumaError` where one is missing, no JSON, or not of the expected form."""
     files = json_files(wvb)
-    metadata, codebook, adjustment = (_read_json(files[name]) for name in _JSON)
+    metadata, codebook, adjustment = (read_object(files[name]) for name in _JSON)
     try:
         values = tuple(q for q, entry in metadata.items() if entry["use_case"] == "value")
         demographics = tuple(q for q, e in metadata.items() if e["use_case"] == "demographic" and q != INTERVIEW)
@@ -198,19 +198,6 @@ def read_codebook(wvb: pathlib.Path) -> Codebook:
     if not values:
         raise CumaError(f"{files['question_metadata']} has no value question; {_GET}")
     return Codebook(files, metadata, codebook, values, demographics, recodes)
-
-
-def _read_json(file: pathlib.Path) -> dict[str, Any]:
-    try:
-        with opened(file) as stream:
-            content = json.loads(stream.read().decode("utf-8-sig"))
-    except OSError as error:
-        raise CumaError(f"{file} cannot be read ({error.strerror or error}); {_GET}") from None
-    except (ValueError, RecursionError) as error:
-        raise CumaError(f"{file} is not valid JSON ({error}); fetch it again") from None
-    if not isinstance(content, dict):
-        raise CumaError(f"{file} holds a {type(content).__name__}, not an object by question; fetch it again")
-    return content
 
 
 def adjusted_texts(choices: Mapping[str, str], recode: Mapping[int, int | None]) -> dict[int, str]:
