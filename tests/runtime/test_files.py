@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import _HOST, atomic_write, read_arrays, read_json, write_text
+from cuma_jax.runtime.files import _HOST, atomic_write, read_arrays, write_text
 
 
 def test_two_processes_that_finish_the_same_folder_at_once_both_succeed(tmp_path):
@@ -56,7 +56,7 @@ def test_what_a_killed_process_left_half_written_is_swept_and_what_others_write_
 
 @pytest.mark.parametrize(
     ("read", "text"),
-    [(read_json, "{"), (read_json, "[" * 100_000), (read_json, "\xff"), (read_arrays, "PK\3\4"), (read_arrays, "")],
+    [(read_arrays, "PK\3\4"), (read_arrays, "")],
 )
 def test_a_damaged_file_is_named_with_what_to_do(tmp_path, read, text):
     path = tmp_path / "file"

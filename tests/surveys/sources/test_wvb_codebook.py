@@ -83,7 +83,7 @@ def test_gaps_in_a_scale_name_the_codes(tmp_path):
     ("name", "text", "message"),
     [
         ("codebook", '{"Q1": ', r"codebook\.json is not valid JSON"),
-        ("codebook", "[]", r"codebook\.json holds a list, not an object"),
+        ("codebook", "[]", r"codebook\.json holds a list, and must hold an object"),
         ("question_metadata", '{"Q1": {"use_case": "value"}}', "not those of WorldValuesBench .*answer_scale_min"),
         ("question_metadata", "{}", "has no value question"),
         ("answer_adjustment", '{"Q1": {"a": "2"}}', "not those of WorldValuesBench"),
