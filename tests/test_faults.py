@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, TEST_XLA_FLAGS
 from forks import Server
 from processes import metrics, scores
 
@@ -40,7 +40,7 @@ questions: {tea: {text: Tea or coffee, options: {1: tea, 2: coffee}}}
 
 @pytest.fixture(scope="module")
 def server():
-    server = Server(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0")
+    server = Server(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0", XLA_FLAGS=TEST_XLA_FLAGS)
     yield server
     server.close()
 

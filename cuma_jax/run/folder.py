@@ -146,7 +146,9 @@ def open_run(config: Config) -> pathlib.Path:
     folder = run_dir(config)
     if folder.exists() and not folder.is_dir():
         raise CumaError(f"run.dir {folder} is a file; give a folder")
-    in_vain = (folder / METRICS_FILE).exists() and not has_checkpoint(folder)  # begun, and nothing saved: a loss of nan
+    # Begun, and nothing came of it: at a loss that is not finite, for one.
+    scored = (folder / "results.json").exists()
+    in_vain = (folder / METRICS_FILE).exists() and not has_checkpoint(folder) and not scored
     if not (folder / CONFIG_FILE).exists() or in_vain:
         return folder
     check_files(folder)

@@ -4,17 +4,17 @@ A `CumaError` carries one message that says what is wrong, where, and what to do
 without a traceback and exit with code 2; as a library it is an ordinary exception.
 """
 
+import contextlib
 import errno
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No space, no quota, or a file above the size that is allowed."""
 AGAIN = "interrupted; run the same command again to resume"
-SCRATCH: set[str] = set()
-"""Folders of files that are half written: gone when a process is interrupted."""
+_cleaning: list[Callable[[], object]] = []
 
 
 class CumaError(Exception):
@@ -67,6 +67,27 @@ def explain(error: BaseException) -> str | None:
     return None
 
 
+@contextlib.contextmanager
+def cleaned_up(clean: Callable[[], object]) -> Iterator[None]:
+    """Calls `clean` at the end of the block, however it comes: where the process ends at once, too (`clean_up`).
+
+    It may be called twice, from two threads.
+    """
+    _cleaning.append(clean)
+    try:
+        yield
+    finally:
+        clean()
+        _cleaning.remove(clean)
+
+
+def clean_up() -> None:
+    """For who ends the process without leaving its blocks: half-written files and locks go."""
+    for clean in reversed(tuple(_cleaning)):
+        with contextlib.suppress(Exception):
+            clean()
+
+
 def run_main(main: "str | Callable[..., object]", *args: object) -> None:
     """Runs `main(*args)`, or `main()` of the module that `main` names.
 
@@ -108,12 +129,9 @@ def end_at_once_on_ctrl_c() -> None:
 
 
 def _leave() -> None:
-    import shutil
-
     try:
         os.write(2, f"{AGAIN}\n".encode())
-        for folder in tuple(SCRATCH):
-            shutil.rmtree(folder, ignore_errors=True)
+        clean_up()
         sys.stdout.flush()
     finally:
         os._exit(130)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cuma_jax.runtime.errors import SCRATCH, CumaError, os_error_text
+from cuma_jax.runtime.errors import CumaError, cleaned_up, os_error_text
 from cuma_jax.runtime.lock import check_owner
 
 _SCRATCH, _HOST = ".cuma-part-", re.sub(r"[^A-Za-z0-9.]", "", socket.gethostname())[:40]
@@ -120,12 +120,8 @@ def scratch_folder(beside: pathlib.Path, path: pathlib.Path) -> Iterator[pathlib
         beside.mkdir(parents=True, exist_ok=True)
         sweep(beside)
         scratch = pathlib.Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{_HOST}-{os.getpid()}-", dir=beside))
-        SCRATCH.add(str(scratch))
-        try:
+        with cleaned_up(functools.partial(shutil.rmtree, scratch, ignore_errors=True)):
             yield scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            SCRATCH.discard(str(scratch))
     except OSError as error:
         if error.filename and _SCRATCH not in str(error.filename):
             raise  # of another file, which it names

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from cuma_jax.runtime.errors import CumaError, os_error_text
+from cuma_jax.runtime.errors import CumaError, cleaned_up, os_error_text
 
 LOCK_FILE = ".lock"
 _held: dict[pathlib.Path, str] = {}
@@ -45,16 +45,21 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     except OSError as error:
         _remove(made)
         raise CumaError(os_error_text(error, path)) from None
-    _held[folder.resolve()] = token
-    try:
-        yield
-    finally:
-        del _held[folder.resolve()]
+    where = folder.resolve()
+    _held[where] = token
+
+    def release() -> None:
+        _held.pop(where, None)
         with contextlib.suppress(OSError):
             if _read(path).get("token") == token:
                 path.unlink()
-        os.close(file)
         _remove(made)
+
+    try:
+        with cleaned_up(release):
+            yield
+    finally:
+        os.close(file)
 
 
 def check_owner(folder: pathlib.Path) -> None:

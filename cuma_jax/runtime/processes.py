@@ -27,7 +27,7 @@ from jax.experimental import multihost_utils
 
 from cuma_jax.runtime.clusters import Processes, found_by_jax, parse_distributed
 from cuma_jax.runtime.coordination import connection
-from cuma_jax.runtime.errors import AGAIN, CumaError, explain
+from cuma_jax.runtime.errors import AGAIN, CumaError, clean_up, explain
 
 HEARTBEAT = "CUMA_JAX_HEARTBEAT"
 _ROOT, _FAILED, _GONE = "cuma_jax", "cuma_jax/failed/", "cuma_jax/gone/"
@@ -235,5 +235,6 @@ class _Watch(threading.Thread):
                 if len(self._client.key_value_dir_get(_GONE)) == self._count:
                     break
                 time.sleep(_POLL / 10)
+        clean_up()
         sys.stdout.flush()
         os._exit(code)

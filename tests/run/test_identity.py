@@ -10,6 +10,7 @@ from conftest import changed
 from cuma_jax.config import Config
 from cuma_jax.config.data import DataConfig
 from cuma_jax.data.load import contents, load_source
+from cuma_jax.evaluation.results import is_scored
 from cuma_jax.run.folder import (
     check_contents,
     check_data_path,
@@ -144,3 +145,11 @@ def test_a_damaged_line_of_metrics_is_named(tmp_path, line):
 def test_a_last_line_of_metrics_that_was_cut_short_is_left_out(tmp_path, line):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + line)
     assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"about": 3}', "\0"])
+def test_damaged_scores_are_named_before_they_are_written_over(tmp_path, text):
+    assert not is_scored(tmp_path)
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(CumaError, match=rf"{tmp_path / 'results.json'} is damaged.*; delete it, and the run is scored"):
+        is_scored(tmp_path)
