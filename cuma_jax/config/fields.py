@@ -56,7 +56,8 @@ WEIGHT = Range(0, 1000)
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A text of one line. `lines`: several are as good; `secret`: it may be one, and is never shown."""
+    """A text of one line. `lines`: several are as good; `secret`: it may be one, so that it is never shown, and is
+    checked by who knows its form."""
 
     longest: int = 4000
     lines: bool = False
@@ -64,6 +65,8 @@ class Line:
 
     def problem(self, value: str) -> str:
         """As `Range.problem`."""
+        if self.secret:
+            return ""
         if len(value) > self.longest:
             return f"at most {self.longest} characters"
         breaks = "\n\t\r\u2028\u2029" if self.lines else ""
