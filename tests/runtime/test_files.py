@@ -54,14 +54,11 @@ def test_what_a_killed_process_left_half_written_is_swept_and_what_others_write_
     assert {path.name for path in tmp_path.iterdir()} == {"text", *names[1:]}
 
 
-@pytest.mark.parametrize(
-    ("read", "text"),
-    [(read_arrays, "PK\3\4"), (read_arrays, "")],
-)
-def test_a_damaged_file_is_named_with_what_to_do(tmp_path, read, text):
+@pytest.mark.parametrize("text", ["PK\3\4", ""])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, text):
     path = tmp_path / "file"
     with pytest.raises(FileNotFoundError):
-        read(path, "delete it")
+        read_arrays(path, "delete it")
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(CumaError, match=rf"{path} is damaged and cannot be read \(.*\); delete it"):
-        read(path, "delete it")
+        read_arrays(path, "delete it")
