@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches the explorer page's JavaScript libraries and map from npm, by pinned hashes, into cuma_jax/serving/page/vendor.
+"""Fetches the explorer page's JavaScript libraries and its map from npm, by pinned hashes, into VENDOR.
 
 Usage: python .ci/fetch_page_libraries.py [--check]     needs npm; --check compares what is there and writes nothing
 
