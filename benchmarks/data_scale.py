@@ -36,7 +36,7 @@ def ready(raw: str, wvb: str, cache: str) -> tuple[Any, Any, Any, Any, dict[str,
     import numpy as np
 
     from cuma_jax.config.checks import SPLITS
-    from cuma_jax.data.sampling import Drawing, answer_rows
+    from cuma_jax.data.sampling import answer_rows
     from cuma_jax.surveys.load import load_survey
     from cuma_jax.surveys.profiles import build_profiles
     from cuma_jax.surveys.splits import split_answers
@@ -53,7 +53,7 @@ def ready(raw: str, wvb: str, cache: str) -> tuple[Any, Any, Any, Any, dict[str,
     profiles = timed("profiles", lambda: build_profiles(survey))
     split_A = timed("split", lambda: split_answers(survey, data))
     mask_A: np.ndarray = split_A == SPLITS.index("train")
-    rows = timed("rows", lambda: answer_rows(survey, profiles, mask_A, Drawing(data.question_power)))
+    rows = timed("rows", lambda: answer_rows(survey, profiles, mask_A, data))
     return survey, profiles, rows, mask_A, seconds
 
 
@@ -62,10 +62,10 @@ def stage_build(raw: str, wvb: str, cache: str, cells: bool) -> dict[str, Any]:
     survey, profiles, rows, mask_A, seconds = ready(raw, wvb, cache)
     facts = {"answers": survey.num_answers, "profiles": len(profiles), "rows": len(rows)}
     if cells:
-        from cuma_jax.data.sampling import Drawing, cell_rows
+        from cuma_jax.data.sampling import cell_rows
 
         before = time.perf_counter()
-        facts["cells"] = len(cell_rows(survey, profiles, mask_A, Drawing(0.5)))
+        facts["cells"] = len(cell_rows(survey, profiles, mask_A, config(raw, wvb)))
         seconds["cells"] = time.perf_counter() - before
     total = time.perf_counter() - start
     return {"seconds": total, "by step": seconds, "GB": host_peak_bytes() / 1e9, **facts}

@@ -68,12 +68,12 @@ def option_figures(run: Any, batches: Any, decoder: Any, base: Any, name: str) -
     import jax.numpy as jnp
 
     from cuma_jax.losses.choice import option_log_probs, option_mask
-    from cuma_jax.run.forward import hidden
+    from cuma_jax.run.forward import Model, hidden
     from cuma_jax.runtime.sharding import put_batch
 
     @jax.jit
     def last_hidden(base: Any, tables: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-        h_BSD, _ = hidden(decoder, base, {}, tables, batch, None)
+        h_BSD, _ = hidden(Model(decoder, base, {}, tables), batch, None)
         logits_BO: Any = decoder.apply({"params": base}, h_BSD[:, 0], batch["option_ids"], method="option_logits")
         mask_BO = option_mask(batch["options"], logits_BO.shape[1])
         logp_BO = option_log_probs(logits_BO, batch["options"])

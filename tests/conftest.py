@@ -35,6 +35,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 from cuma_jax.config import Config, MeshConfig  # noqa: E402
 from cuma_jax.config.presets import load_config  # noqa: E402
+from cuma_jax.runtime.errors import run_main  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -92,6 +93,21 @@ def devices_of(mesh: MeshConfig):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "make_mesh", lambda config, _: make_mesh(config, devices(mesh)))
         yield
+
+
+@pytest.fixture
+def refused(capsys):
+    """`refused(command, *args)`: what a command prints on stderr that ends as a user's mistake does."""
+
+    def call(command, *args):
+        with pytest.raises(SystemExit) as caught:
+            run_main(command, *args)
+        assert caught.value.code == 2
+        out, error = capsys.readouterr()
+        assert "Traceback" not in out + error
+        return error
+
+    return call
 
 
 @pytest.fixture(scope="session")

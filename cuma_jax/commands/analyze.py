@@ -27,10 +27,7 @@ class Options(SavedRun):
 def analyze(config: Config, folder: pathlib.Path, which: str, rows: int) -> None:
     """Restores a checkpoint (`which`: last or best), analyses it, writes files and page, and prints the table.
 
-    All processes call this.
-
-    Raises:
-        CumaError: preference data, or no such checkpoint.
+    All processes call this. A `CumaError` for preference data, or where there is no such checkpoint.
     """
     # Imported here: `--help` must not wait for jax.
     import jax

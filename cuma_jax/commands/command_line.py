@@ -137,10 +137,8 @@ def parse_runs(
     program: str, description: str, argv: Sequence[str], options: type[P], chains: bool = True
 ) -> tuple[P, tuple[Config, ...]]:
     """The options of a line about new runs, and the configs: of one run, or (if the command takes `chains`) of the
-    stages of a chain, where every flag holds for every stage. See `parse`.
-
-    Raises:
-        CumaError: a bad preset, method, machine or value; a chain where none is wanted.
+    stages of a chain, where every flag holds for every stage. See `parse`. A `CumaError` for a bad preset, method,
+    machine or value, or a chain where none is wanted.
     """
     start = peek(_Start, argv)
     preset = load_runs(start.config) if chains else load_config(start.config)
@@ -156,10 +154,8 @@ def parse_saved_run(
     program: str, description: str, argv: Sequence[str], options: type[S], sections: type
 ) -> tuple[S, pathlib.Path, Config]:
     """The options of a line about a trained run, its folder, and its config with what the line changes: fields of
-    `sections`, a dataclass. See `parse`.
-
-    Raises:
-        CumaError: no such run, an unknown machine, or a value that a config may not hold.
+    `sections`, a dataclass. See `parse`. A `CumaError` for no such run, an unknown machine, or a value that a config
+    may not hold.
     """
     config, folder = Config(), pathlib.Path()
     if not asks_for_help(argv):

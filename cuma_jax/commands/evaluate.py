@@ -86,7 +86,11 @@ def main() -> None:
         return paper_metrics(*parse("evaluate", _HELP, argv, PaperOptions))
     with joined(argv):
         if mode.preferences:
-            _compare(argv)
+            asked, folder, config = parse_saved_run("evaluate", _HELP, argv, PreferenceOptions, PreferenceSections)
+            from cuma_jax.commands.score_run import compare_with
+
+            which = asked.checkpoint or config.evaluation.checkpoint
+            compare_with(asked.against, config, folder, which, asked.prompts, asked.pairs)
         else:
             options, folder, config = parse_saved_run("evaluate", _HELP, argv, UsedRun, EvaluationSections)
             from cuma_jax.commands.score_run import build_saved, score
@@ -95,14 +99,6 @@ def main() -> None:
             run = build_saved(config)
             adapters, scored = load_adapters(run, folder, options.checkpoint or config.evaluation.checkpoint)
             score(run, adapters, folder, None, scored)
-
-
-def _compare(argv: list[str]) -> None:
-    options, folder, config = parse_saved_run("evaluate", _HELP, argv, PreferenceOptions, PreferenceSections)
-    from cuma_jax.commands.score_run import compare_with
-
-    which = options.checkpoint or config.evaluation.checkpoint
-    compare_with(options.against, config, folder, which, options.prompts, options.pairs)
 
 
 def paper_metrics(options: PaperOptions) -> None:

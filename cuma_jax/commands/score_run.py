@@ -64,15 +64,13 @@ def score(
 def compare_with(
     against: str, config: Config, folder: pathlib.Path, which: str, prompts: int | None, pairs: int
 ) -> None:
-    """Compares, writes preferences.json, adds to the report and prints. All processes call this.
+    """Compares, writes preferences.json, adds to the report and prints. All processes call this. Nothing is written
+    where there is a `CumaError`: for the run itself, no such run, or whatever is wrong with judge, data or files.
 
     Args:
         against: the folder of the other run, or `BASE`.
         prompts: how many are judged, at most; None: 100, or 400 where a survey's respondents judge.
         pairs: that people judged, on which the judge is compared with them.
-
-    Raises:
-        CumaError: the run itself, no such run, or whatever is wrong with judge, data or files; nothing is written.
     """
     second = None if against == BASE else local_folder(against, "--against")
     theirs = None if second is None else read_config(second)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cuma_jax.comparison.table import METRICS
+from cuma_jax.reporting.comparison import by_emd
 from cuma_jax.runtime.files import atomic_write, write_text
 from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
@@ -67,7 +68,7 @@ def printed_table(values: dict[str, Any]) -> str:
         )
         rows = [
             _line(row, cost.get(row["name"], {}) if row["kind"] == "variant" else {})
-            for row in sorted(block["rows"], key=_by_emd)
+            for row in sorted(block["rows"], key=by_emd)
         ]
         parts.append(f"{title}\n{text_table(header, rows, range(1, len(header)))}")
     troubles = [f"{t['status']}: {t['cell']}{': ' + t['why'] if t['why'] else ''}" for t in values["troubles"]]
@@ -80,10 +81,6 @@ def printed_table(values: dict[str, Any]) -> str:
         "(*): the interval knows nothing of training's luck."
     )
     return "\n\n".join([*parts, notes, *(["\n".join(troubles)] if troubles else [])])
-
-
-def _by_emd(row: dict[str, Any]) -> float:
-    return float("inf") if row["emd"]["value"] is None else row["emd"]["value"]
 
 
 def _line(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:

@@ -65,7 +65,7 @@ def run_trials(trials: Sequence[Trial], run: Run, say: Callable[[str], None] = p
 
 def analyze_trials(
     trials: Sequence[Trial], analyze: Callable[[Trial], Any], say: Callable[[str], None] = print
-) -> Tally:  # fmt: skip
+) -> Tally:
     """Analyses the first finished trial of every variant, where that was not done yet.
 
     `analyze` analyses one and writes its analysis.json, as `python -m cuma_jax.analyze` does.

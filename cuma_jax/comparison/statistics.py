@@ -1,10 +1,8 @@
 """Metrics of a variant over its seeds, and of two variants as pairs.
 
 Every run resamples the same respondents (resamples.npz), so column b of two runs is one draw of people. A variant's
-interval adds to that the luck of training: in every column its seeds are drawn anew, with replacement. Drawing S seeds
-with replacement shows (S - 1) / S of the variance between them, a third of it missing with three; the draws' deviations
-are therefore widened by the root of S / (S - 1) (the rescaled bootstrap of Rao and Wu 1988). With one seed the interval
-is that of the respondents alone.
+interval adds to that the luck of training: in every column its seeds are drawn anew, with replacement, and the draws'
+deviations widened as docs/comparison.md says (the rescaled bootstrap of Rao and Wu 1988).
 
 Legend: S seeds, Q questions, B resamples.
 """
@@ -15,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.evaluation.metrics.bootstrap import centre, drawn_with_replacement, with_interval
+from cuma_jax.evaluation.metrics.bootstrap import centre, with_interval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +42,8 @@ def mean_of_questions(point_Q: np.ndarray, resampled_QB: np.ndarray) -> tuple[fl
 
 
 def seed_draws(name: str, seeds: int, resamples: int) -> np.ndarray:
-    """Which seeds are drawn in every resample, int [B, S]; it depends on the variant's name, not on the others."""
-    return drawn_with_replacement(seeds, resamples, (zlib.crc32(name.encode()), seeds))
+    """Which seeds are drawn in every resample, int64 [B, S]; it depends on the variant's name, not on the others."""
+    return np.random.default_rng([zlib.crc32(name.encode()), seeds]).integers(0, seeds, size=(resamples, seeds))
 
 
 def over_seeds(point_S: np.ndarray, resampled_SB: np.ndarray, pick_BS: np.ndarray, questions: int) -> Estimate:

@@ -109,7 +109,7 @@ def _analysis(trials: list[Trial]) -> dict[str, Any] | None:
 
 def _split(
     comparison: Comparison, collected: Collected, base: ScoredTrial, reference: str, split: str
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     scores, kept = base.values["splits"][split], base.resamples
     several_Q, count = kept[f"{split}/several_groups"].astype(bool), len(kept[f"{split}/questions"])
     here = {v.name: collected.of(v.name, split) for v in comparison.variants}
@@ -142,7 +142,7 @@ def _count(floor: dict[str, Any]) -> dict[str, int]:
 
 def _block(
     here: dict[str, list[ScoredTrial]], base: ScoredTrial, reference: str, split: str, rows: np.ndarray
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Rows of variants, then of baselines, for the mean of the questions `rows`."""
     floor = float(base.resamples[f"{split}/floor"][rows].mean())
     baselines = [m for m in base.values["splits"][split]["overall"]["methods"] if m != "model"]

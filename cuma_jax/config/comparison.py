@@ -1,16 +1,7 @@
 """What a comparison is: variants of one base config, each run with several seeds.
 
-A preset in `configs/compare_*.py` is a function of the file's name that returns a `Comparison`:
-
-    def compare_mine() -> Comparison:
-        return Comparison(
-            name="mine",
-            base=load_config("quickstart"),
-            variants=(
-                *by_method("lora", "cuma", seeds=3),
-                variant("cuma_rank_4", "cuma", title="CuMA, rank 4", adapter={"rank": 4}),
-            ),
-        )
+A preset in `configs/compare_*.py` is a function of the file's name that returns a `Comparison`; docs/comparison.md has
+one.
 """
 
 import dataclasses
@@ -140,10 +131,7 @@ class Comparison:
 
     def trials(self, names: tuple[str, ...] = (), seeds: tuple[int, ...] = ()) -> Iterator[tuple[Variant, int]]:
         """(variant, seed) of every run (with `names` or `seeds`: of these only), first seeds first, so that early on
-        every variant has been tried.
-
-        Raises:
-            CumaError: an unknown variant, or nothing left.
+        every variant has been tried. A `CumaError` for an unknown variant, or where nothing is left.
         """
         known = [v.name for v in self.variants]
         if wrong := [name for name in names if name not in known]:

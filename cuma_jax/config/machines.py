@@ -105,8 +105,7 @@ def mesh_of(machine: str, setting: Setting) -> MeshConfig:
 def apply_machine(config: Config, name: str, source: str = "") -> Config:
     """`config`, after its method, as it runs on the machine `name`; `source`: the model, if not `config.model.source`.
 
-    Raises:
-        CumaError: an unknown machine, or a model that has no settings there.
+    A `CumaError` for an unknown machine, or a model that has no settings there.
     """
     if name not in MACHINES:
         raise CumaError(f"--machine {name!r} is unknown; it must be one of {', '.join(MACHINES)}")

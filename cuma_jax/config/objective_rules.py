@@ -98,9 +98,3 @@ def check_objective(config: Any) -> None:
     require(rules.untrained or config.adapter.kind != "none", "adapter.kind", config.adapter.kind,
             f"a kind that is trained, {because}")  # fmt: skip
     rules.check(config, because)
-
-
-def reads_choices(config: Any) -> bool:
-    """Whether preference data are read as choices between responses, and not as conversations."""
-    task = config.data.task
-    return task == "choice" or (task == "auto" and RULES[config.objective.name].choices)

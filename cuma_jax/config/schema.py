@@ -11,7 +11,7 @@ from typing import Any
 from cuma_jax.config.checks import validate
 from cuma_jax.config.data import CONVERSATIONS, DataConfig
 from cuma_jax.config.model import AdapterConfig, ModelConfig, ProfileConfig, RouterConfig
-from cuma_jax.config.objective_rules import reads_choices
+from cuma_jax.config.objective_rules import RULES
 from cuma_jax.config.preferences import DpoConfig, GrpoConfig, JudgeConfig, RewardConfig, SamplingConfig
 from cuma_jax.config.training import (
     EvaluationConfig,
@@ -63,7 +63,7 @@ class Config:
     @property
     def reads_choices(self) -> bool:
         """Whether preference data are read as choices between responses, and not as conversations."""
-        return reads_choices(self)
+        return self.data.task == "choice" or (self.data.task == "auto" and RULES[self.objective.name].choices)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -74,8 +74,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 def from_dict(values: dict[str, Any]) -> Config:
     """The inverse of `to_dict`; strict both ways, but for fields of earlier versions that are RETIRED.
 
-    Raises:
-        CumaError: an unknown field, a value the field does not allow, or a retired one that is obeyed no more.
+    A `CumaError` for an unknown field, a value the field does not allow, or a retired one that is obeyed no more.
     """
     return _from_dict(Config, values, "")
 

@@ -52,11 +52,7 @@ class ConversationTokens:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "ConversationTokens":
-        """Reads what `save` wrote.
-
-        Raises:
-            CumaError: the file is damaged.
-        """
+        """Reads what `save` wrote; a `CumaError` for a damaged file."""
         arrays = cached_arrays(path)
         about = json.loads(str(arrays["about"]))
         return cls(arrays["ids"], arrays["supervised"], arrays["start"], about["pad_id"], about["notes"])

@@ -74,20 +74,17 @@ class TrainBatches:
         if len(batcher) == 0:
             raise CumaError("there are no training rows; check data.questions and the shares held out in data.*")
         self.batcher, self._batch_size, self._steps, self._local = batcher, batch_size, steps, local
-        self._draws: _Weighted | _ByQuestion | _Epochs
+        self.draw: _Weighted | _ByQuestion | _Epochs
+        """`draw(i)`: the bucket and the rows of batch i, all processes together: B, or fewer at an epoch's end."""
         if order == "epochs":
-            self._draws = _Epochs(batcher, batch_size, seed)
+            self.draw = _Epochs(batcher, batch_size, seed)
         elif questions_per_batch:
-            self._draws = _ByQuestion(batcher, batch_size, seed, questions_per_batch)
+            self.draw = _ByQuestion(batcher, batch_size, seed, questions_per_batch)
         else:
-            self._draws = _Weighted(batcher, batch_size, seed)
+            self.draw = _Weighted(batcher, batch_size, seed)
 
     def __len__(self) -> int:
         return self._steps
-
-    def draw(self, step: int) -> tuple[int, np.ndarray]:
-        """The bucket and the rows of batch `step`, all processes together: B of them, or fewer at an epoch's end."""
-        return self._draws(step)
 
     def __getitem__(self, step: int) -> tuple[int, Batch]:
         """(bucket, this process's rows of batch `step`)."""

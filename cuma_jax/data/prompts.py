@@ -148,11 +148,7 @@ Prompts = SurveyPrompts | ConversationPrompts
 
 
 def check_prompts(prompts: Prompts, samples: int) -> None:
-    """Checks that there is something to reply to.
-
-    Raises:
-        CumaError: there is no prompt.
-    """
+    """Raises a `CumaError` where there is no prompt to reply to."""
     if not len(prompts):
         raise CumaError(
             f"there are no prompts to write {samples} replies to: no conversation has a reply that was chosen; check "

@@ -7,40 +7,13 @@ Shapes: X replies, T turns, N rows or B rows of a batch (numbers of replies), K 
 
 import dataclasses
 import pathlib
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cuma_jax.data.batches import POSITIONS, Batch, Buckets, HiddenCache, row_weights, survey_rows
 from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.runtime.files import cached_arrays
-
-
-class ReplyTokens(Protocol):
-    """What batches ask of replies, wherever their tokens come from."""
-
-    @property
-    def profile_X(self) -> np.ndarray:
-        """int32 [X], row of the profile table."""
-
-    @property
-    def fed_X(self) -> np.ndarray:
-        """int [X], tokens fed to the model: all but the last, which is only predicted."""
-
-    @property
-    def supervised_X(self) -> np.ndarray:
-        """int [X], supervised tokens."""
-
-    @property
-    def moves_up(self) -> bool:
-        """Whether a reply may be in a batch of a longer bucket than its own."""
-
-    def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
-        """Rows: tokens int32 [N,K] of `length` (or template int32 [N]), lengths int32 [N], positions and labels int32
-        and label_weight float32 [N,S] of `supervised`."""
-
-    def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Arrays that decide what the rows of these replies hold, for a key."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,19 +25,19 @@ class TextReplyTokens:
     reply_ids: np.ndarray  # int32
     reply_start: np.ndarray  # int64 [X + 1]
     prompt_X: np.ndarray  # int32, the prompt of each reply
-    profile_X: np.ndarray  # int32
+    profile_X: np.ndarray  # int32, row of the profile table
     pad_id: int
 
-    moves_up = True
+    moves_up = True  # whether a reply may be in a batch of a longer bucket than its own
 
     @property
     def supervised_X(self) -> np.ndarray:
-        """int64 [X]."""
+        """int64 [X], supervised tokens."""
         return np.diff(self.reply_start)
 
     @property
     def fed_X(self) -> np.ndarray:
-        """int64 [X]."""
+        """int64 [X], tokens fed to the model: all but the last, which is only predicted."""
         return np.diff(self.prompt_start)[self.prompt_X] + self.supervised_X - 1
 
     def tokens(self, reply: int) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +47,8 @@ class TextReplyTokens:
         return prompt, self.reply_ids[self.reply_start[reply] : self.reply_start[reply + 1]]
 
     def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
-        """See `ReplyTokens`."""
+        """Rows: tokens int32 [N,K] of `length`, lengths int32 [N], positions and labels int32 and label_weight float32
+        [N,S] of `supervised`."""
         size = len(reply_N)
         batch: Batch = {
             "tokens": np.full((size, length), self.pad_id, np.int32),
@@ -95,7 +69,7 @@ class TextReplyTokens:
         return batch
 
     def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `ReplyTokens`."""
+        """Arrays that decide what the rows of these replies hold, for a key."""
         arrays = (self.prompt_ids, self.prompt_start, self.reply_ids, self.reply_start, self.prompt_X, self.profile_X)
         return (*arrays, reply_N)
 
@@ -107,11 +81,7 @@ class TextReplyTokens:
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "TextReplyTokens":
-        """Reads what `save` wrote.
-
-        Raises:
-            CumaError: the file is damaged.
-        """
+        """Reads what `save` wrote; a `CumaError` for a damaged file."""
         arrays: dict[str, Any] = cached_arrays(path)
         return cls(**arrays | {"pad_id": int(arrays["pad_id"])})
 
@@ -120,7 +90,7 @@ class TextReplyTokens:
 class SurveyReplyTokens:
     """Answers to survey questions (the letter and the end of the turn), from pieces that are tokenised once."""
 
-    profile_X: np.ndarray  # int32, whose answer
+    profile_X: np.ndarray  # int32, whose answer: row of the profile table
     template_X: np.ndarray  # int32, which (`SurveyTokens.templates`)
     pieces: SurveyTokens  # of the survey, as for the objective sft
     cache: HiddenCache | None = None  # for batches that name hidden states' places instead of holding tokens
@@ -132,7 +102,7 @@ class SurveyReplyTokens:
 
     @property
     def fed_X(self) -> np.ndarray:
-        """int32 [X]."""
+        """int32 [X]; this and the next: see `TextReplyTokens`."""
         return self.pieces.lengths(self.profile_X, self.template_X)
 
     @property
@@ -141,7 +111,8 @@ class SurveyReplyTokens:
         return np.full(len(self.profile_X), self.pieces.supervised)
 
     def fill(self, reply_N: np.ndarray, length: int, supervised: int) -> Batch:
-        """See `ReplyTokens`; there are always `SurveyTokens.supervised` positions."""
+        """See `TextReplyTokens`; with a cache, template int32 [N] instead of tokens. There are always
+        `SurveyTokens.supervised` positions."""
         profile_N, template_N = self.profile_X[reply_N], self.template_X[reply_N]
         return survey_rows(self.pieces, self.cache, profile_N, template_N, length) | {
             "labels": self.pieces.labels_MS[template_N],
@@ -149,10 +120,13 @@ class SurveyReplyTokens:
         }
 
     def content(self, reply_N: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See `ReplyTokens`."""
+        """See `TextReplyTokens`."""
         pieces = [*self.pieces.templates, *self.pieces.system, self.pieces.labels_MS.ravel()]
         sizes = np.array([len(piece) for piece in pieces])
         return np.concatenate(pieces), sizes, self.profile_X[reply_N], self.template_X[reply_N]
+
+
+ReplyTokens = TextReplyTokens | SurveyReplyTokens
 
 
 def supervised_widths(supervised_N: np.ndarray, bucket_N: np.ndarray, buckets: int) -> list[int]:
@@ -179,7 +153,7 @@ class ReplyBatcher:
     def batch(self, index_B: np.ndarray, bucket: int, real: int | None = None) -> Batch:
         """The batch of rows `index_B`; rows from `real` on weigh nothing.
 
-        See `ReplyTokens.fill`; and profile int32 [B], weight float32 [B].
+        See `TextReplyTokens.fill`; and profile int32 [B], weight float32 [B].
         """
         reply_B = self.reply_N[index_B]
         batch = self.replies.fill(reply_B, self.buckets.lengths[bucket], self._width_K[bucket])

@@ -8,11 +8,11 @@ questions, the questions' shares shift with them.
 Shapes: N rows, A answers, C conversations, Q questions, G groups.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
+from cuma_jax.config import DataConfig
 from cuma_jax.data.batches import Rows
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
@@ -21,17 +21,7 @@ from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.survey import Survey
 
 
-@dataclasses.dataclass(frozen=True)
-class Drawing:
-    """How rows are drawn; fields as in `DataConfig`."""
-
-    question_power: float = 0.5  # a question is drawn by its number of answers to this power
-    sample_weights: bool = False  # answers are drawn by survey weight (a cell's target has the weights in it already)
-    group_by: str = ""  # a profile field; empty: none
-    group_power: float = 1.0  # a group of `group_by` is drawn by its share to this power
-
-
-def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing) -> Rows:
+def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: DataConfig) -> Rows:
     """One row per (profile, question) cell, its target the distribution of the cell's answers.
 
     Within a question a cell is drawn by the square root of its n (between one vote per cell and one per respondent).
@@ -53,7 +43,7 @@ def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: D
     return Rows(cells.profile_N, cells.question_N, np.zeros(len(cells), np.int32), cells.target_NO, mass_N)
 
 
-def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: Drawing) -> Rows:
+def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: DataConfig) -> Rows:
     """One row per answer.
 
     Raises:
@@ -79,7 +69,7 @@ def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing:
 
 
 def conversation_masses(
-    preferences: Preferences, drawing: Drawing, conversation_N: np.ndarray | None = None
+    preferences: Preferences, drawing: DataConfig, conversation_N: np.ndarray | None = None
 ) -> np.ndarray:
     """How often each conversation is drawn, float64 [C]: by its annotator's weight and group; prompts are drawn alike.
 

@@ -3,6 +3,8 @@
 Shapes: A answers, C conversations, X tokens of all conversations.
 """
 
+import dataclasses
+import pathlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -67,58 +69,70 @@ def fitting_answers(
     return fits_A, left_out
 
 
-def conversation_tokens(
-    config: Config,
-    source: Preferences,
-    profiles: Profiles,
-    tokenizer: Tokenizer,
-    cache: str = "",
-    progress: bool = True,
-) -> ConversationTokens:
+@dataclasses.dataclass(frozen=True)
+class Conversations:
+    """Preference data as they are before any weights are read.
+
+    Attributes:
+        tokenizer: the base's.
+        cache: the cache folder.
+        progress: whether slow steps are reported on stderr.
+    """
+
+    config: Config
+    source: Preferences
+    profiles: Profiles
+    tokenizer: Tokenizer
+    cache: str
+    progress: bool
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a row."""
+        return Buckets(self.config.data.buckets).limit(self.config.data.max_length)
+
+    @property
+    def texts(self) -> list[str]:
+        """What prompts say of each profile; empty where they say nothing."""
+        count = len(self.profiles) if self.config.profile.in_prompt else 0
+        return [profile_text(self.profiles, p) for p in range(count)]
+
+    def file(self, name: str, version: str, *parts: str | np.ndarray) -> pathlib.Path:
+        """Where tokens are kept: by `version`, what the conversations and the tokenizer are, and `parts`."""
+        content = cached_folder(self.config.data, self.cache).name  # its key is that of the conversations
+        key = content_key(version, content, self.tokenizer.fingerprint, *parts)
+        return cache_dir(self.cache) / "tokens" / f"{name}{key}.npz"
+
+
+def conversation_tokens(of: Conversations) -> ConversationTokens:
     """Tokens of all conversations of preference data, whatever the run's objective.
 
     Raises:
         CumaError: see `build_conversation_tokens`.
     """
-    data, person_C = config.data, source.conversations["person"].to_numpy()
-    texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
+    texts, limit, too_long = of.texts, of.limit, of.config.data.too_long
+    profile_C = of.profiles.profile_R[of.source.conversations["person"].to_numpy()]
 
     def messages(c: int) -> list[Message]:
-        return chat(source, c, texts[int(profiles.profile_R[person_C[c]])] if texts else None)
+        return chat(of.source, c, texts[int(profile_C[c])] if texts else None)
 
-    limit = Buckets(data.buckets).limit(data.max_length)
-    people = profiles.profile_R[person_C] if texts else np.zeros(0, np.int32)
-    content = cached_folder(data, cache).name  # its key is that of the conversations
-    key = content_key(VERSION, content, tokenizer.fingerprint, str(limit), data.too_long, people, *texts)
-    path = cache_dir(cache) / "tokens" / f"{key}.npz"
+    path = of.file("", VERSION, str(limit), too_long, profile_C if texts else np.zeros(0, np.int32), *texts)
     if path.is_file():
         return ConversationTokens.load(path)
-    names = source.conversations["conversation_id"].tolist()
-    tokens = build_conversation_tokens(messages, names, tokenizer, limit, data.too_long, progress)
+    names = of.source.conversations["conversation_id"].tolist()
+    tokens = build_conversation_tokens(messages, names, of.tokenizer, limit, too_long, of.progress)
     atomic_write(path, tokens.save)
     return tokens
 
 
-def tokenise_pairs(
-    config: Config,
-    source: Preferences,
-    profiles: Profiles,
-    tokenizer: Tokenizer,
-    cache: str = "",
-    progress: bool = True,
-) -> PairTokens:
+def tokenise_pairs(of: Conversations) -> PairTokens:
     """Tokens of all pairs of preference data, whatever the run's objective.
 
     Raises:
         CumaError: see `build_preference_pairs`.
     """
-    data, dpo = config.data, config.dpo
-    limit = Buckets(data.buckets).limit(data.max_length)
-    rules = PairRules(config.profile.in_prompt, dpo.min_margin, limit, data.too_long, data.bad_rows)
-    texts = [profile_text(profiles, p) for p in range(len(profiles))] if config.profile.in_prompt else []
-    content = cached_folder(data, cache).name  # its key is that of the conversations
+    data, least = of.config.data, of.config.dpo.min_margin
+    rules = PairRules(of.config.profile.in_prompt, least, of.limit, data.too_long, data.bad_rows)
     # Which profile a reply belongs to is kept with its tokens; which pairs are too long is not.
-    key = content_key(PAIRS_VERSION, content, tokenizer.fingerprint, str(dpo.min_margin), profiles.profile_R, *texts)
-    return build_preference_pairs(
-        source, profiles, tokenizer, rules, progress, cache_dir(cache) / "tokens" / f"pairs-{key}.npz"
-    )
+    path = of.file("pairs-", PAIRS_VERSION, str(least), of.profiles.profile_R, *of.texts)
+    return build_preference_pairs(of.source, of.profiles, of.tokenizer, rules, of.progress, path)

@@ -36,11 +36,8 @@ def evaluate_run(
 ) -> tuple[Results, pd.DataFrame | None]:
     """Scores adapters, on the devices, and writes results.json and per_cell.parquet. All processes call this.
 
-    Gives the results, and how much each group uses each expert (None without a router, or on preference data).
-
-    Args:
-        seconds: time spent training, for the record.
-        scored: which state of the run the adapters are.
+    Gives the results, and how much each group uses each expert (None without a router, or on preference data). For the
+    record: `seconds` spent training, and which state of the run was `scored`.
     """
     config, began = run.config, time.perf_counter()
     about = about_run(config) | {

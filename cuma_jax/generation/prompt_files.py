@@ -23,11 +23,7 @@ class PromptRequest:
 
 
 def prompt_request(text: str, name: str) -> PromptRequest:
-    """A prompt of one turn.
-
-    Raises:
-        CumaError: it is empty.
-    """
+    """A prompt of one turn; a `CumaError` for an empty one."""
     if not text.strip():
         raise CumaError(f"{name} is empty; write something to reply to")
     return PromptRequest(name, ({"role": "user", "content": text},))

@@ -128,11 +128,7 @@ def read_index(index: Path) -> dict[str, str]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a Hugging Face folder.
-
-    Raises:
-        CumaError: there is none, or it is not JSON.
-    """
+    """The config.json of a Hugging Face folder; a `CumaError` where there is none, or it is not JSON."""
     path = folder / "config.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -74,13 +74,12 @@ class Pace:
 class Endpoint:
     """Sends chat requests; safe to use from several calls of one event loop.
 
+    A `CumaError` for no URL, a URL with a secret in it, no key where one is needed, or a budget that leaves a process
+    without any request.
+
     Args:
         backoff: seconds before the first further try; doubled with each, up to a minute.
         processes: how many ask at the same time, each with an endpoint of its own: each has its share of the limits.
-
-    Raises:
-        CumaError: no URL, a URL with a secret in it, no key where one is needed, or a budget that leaves a process
-            without any request.
     """
 
     def __init__(self, config: JudgeConfig, backoff: float = 1.0, processes: int = 1):

@@ -72,11 +72,6 @@ class Judged:
         return self.verdicts[0], swapped.get(self.verdicts[1] or "", self.verdicts[1])
 
 
-def request_key(url: str, version: int, body: Mapping[str, Any]) -> str:
-    """The key of a request: where it goes (`url` holds no secret), the prompt's version, and everything in it."""
-    return content_key(url, str(version), json.dumps(body, sort_keys=True, ensure_ascii=True))
-
-
 class AnswerStore:
     """Verdicts by request key: one small file each, written whole, so that several processes may share a folder."""
 
@@ -106,9 +101,7 @@ class Judge:
     Answers are kept in the folder `judge` of `cache_dir`; for the other arguments see `Endpoint`.
     """
 
-    def __init__(
-        self, config: JudgeConfig, cache_dir: str | pathlib.Path, backoff: float = 1.0, processes: int = 1
-    ):  # fmt: skip
+    def __init__(self, config: JudgeConfig, cache_dir: str | pathlib.Path, backoff: float = 1.0, processes: int = 1):
         self.config = config
         self._endpoint = Endpoint(config, backoff, processes)
         self._store = AnswerStore(pathlib.Path(cache_dir) / "judge")
@@ -182,7 +175,9 @@ class Judge:
             return {}
         for reply_a, reply_b in ((c.first, c.second), (c.second, c.first)):
             messages = comparison_messages(c.profile, c.messages, reply_a, reply_b)
-            found[request_key(self._endpoint.url, VERSION, self._endpoint.body(messages))] = messages
+            # Where it goes (the URL holds no secret), the prompt's version, and everything in the request.
+            body = json.dumps(self._endpoint.body(messages), sort_keys=True, ensure_ascii=True)
+            found[content_key(self._endpoint.url, str(VERSION), body)] = messages
         return found
 
     def _missing(self, requests: Sequence[Mapping[str, list]]) -> dict[str, list]:

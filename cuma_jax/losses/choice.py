@@ -36,14 +36,12 @@ def choice_sums(
     Returns:
         `loss` in nats (cross_entropy) or scale units squared (emd); `accuracy`, the share of answers on the argmax.
     """
-    logp_BO = option_log_probs(logits_BO, options_B)
+    mask_BO, logp_BO = option_mask(options_B, logits_BO.shape[1]), option_log_probs(logits_BO, options_B)
     if loss == "cross_entropy":
         loss_B = -jnp.sum(target_BO * logp_BO, axis=-1)
     else:
-        mask_BO = option_mask(options_B, logits_BO.shape[1])
         difference_BO = jnp.cumsum(jnp.exp(logp_BO) * mask_BO - target_BO, axis=-1)
         loss_B = jnp.sum(jnp.where(mask_BO, difference_BO**2, 0.0), axis=-1) / (options_B - 1)
-    mask_BO = option_mask(options_B, logits_BO.shape[1])
     best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
     hit_B = jnp.take_along_axis(target_BO, best_B[:, None], axis=1)[:, 0]
     count = jnp.sum(weight_B)

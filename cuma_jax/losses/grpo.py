@@ -21,6 +21,7 @@ Shapes: B replies, those of a group side by side; M groups, G replies of a group
 import jax
 import jax.numpy as jnp
 
+from cuma_jax.config.preferences import GrpoConfig
 from cuma_jax.losses.sums import Sum
 
 EPSILON = 1e-4
@@ -55,11 +56,7 @@ def grpo_sums(
     advantage_B: jax.Array,
     token_BS: jax.Array,
     weight_B: jax.Array,
-    *,
-    clip: float,
-    clip_high: float,
-    kl: float,
-    form: str,
+    config: GrpoConfig,
     longest: int,
 ) -> dict[str, Sum]:
     """Sums of the loss and of what is logged about the update.
@@ -71,8 +68,7 @@ def grpo_sums(
         advantage_B: a constant.
         token_BS: 1.0 for the reply's tokens, 0.0 for padding.
         weight_B: weight of each reply, 0 for one that has no reward.
-        clip, clip_high, kl: as in `GrpoConfig`; `clip_high` 0 is `clip`.
-        form: `GrpoConfig.advantage`.
+        config: its `clip`, `clip_high` (0 is `clip`), `kl` and `advantage`, the form.
         longest: `sampling.max_new_tokens`.
 
     Returns:
@@ -84,7 +80,7 @@ def grpo_sums(
     advantage_B1, old_logp_BS = advantage_B[:, None], jax.lax.stop_gradient(old_logp_BS)
     # A padded position has no log-probability: its ratio is 1.
     ratio_BS = jnp.exp(jnp.where(token_BS > 0, logp_BS - old_logp_BS, 0.0))
-    low, high = 1.0 - clip, 1.0 + (clip_high or clip)
+    low, high = 1.0 - config.clip, 1.0 + (config.clip_high or config.clip)
     plain_BS, clipped_BS = ratio_BS * advantage_B1, jnp.clip(ratio_BS, low, high) * advantage_B1
     gain_BS = jnp.minimum(plain_BS, clipped_BS)
     tokens = jnp.sum(token_BS)
@@ -96,9 +92,9 @@ def grpo_sums(
     if reference_logp_BS is not None:
         gap_BS = jnp.where(token_BS > 0, jax.lax.stop_gradient(reference_logp_BS) - logp_BS, 0.0)
         kl_BS = ratio_BS * (jnp.exp(gap_BS) - gap_BS - 1.0)
-        gain_BS = gain_BS - kl * kl_BS
+        gain_BS = gain_BS - config.kl * kl_BS
         sums["kl"] = Sum(jnp.sum(kl_BS * token_BS), tokens)
     each_B = jnp.sum(gain_BS * token_BS, axis=1)  # the reply's weight is in `token_BS`
-    length_B = jnp.maximum(jnp.sum(token_BS > 0, axis=1), 1) if form == "normalised" else longest
+    length_B = jnp.maximum(jnp.sum(token_BS > 0, axis=1), 1) if config.advantage == "normalised" else longest
     each_B = each_B / length_B
     return sums | {"loss": Sum(-jnp.sum(each_B), jnp.sum(weight_B))}

@@ -10,9 +10,7 @@ from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.losses.sums import Sum
 
 
-def sft_sums(
-    h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, weight_BS: jax.Array
-) -> dict[str, Sum]:  # fmt: skip
+def sft_sums(h_BSD: jax.Array, unembed_VD: jax.Array, label_BS: jax.Array, weight_BS: jax.Array) -> dict[str, Sum]:
     """Sums over supervised tokens: `loss` in nats per token, `accuracy` of the likeliest token.
 
     Args:

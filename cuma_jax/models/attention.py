@@ -36,9 +36,7 @@ def rotary_frequencies(config: DecoderConfig) -> np.ndarray:
     return inverse / llama3_divisors(scaling, config.rope_theta, config.head_dim)
 
 
-def rotary_table(
-    config: DecoderConfig, length: int, segments: Segments | None = None
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+def rotary_table(config: DecoderConfig, length: int, segments: Segments | None = None) -> tuple[jax.Array, jax.Array]:
     """(sin, cos), float32 [1,T,K], for positions 0..length-1; the half-rotation layout of Llama.
 
     With `segments`, [B,T,K]: positions start anew in every segment.

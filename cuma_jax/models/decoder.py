@@ -102,9 +102,7 @@ class Layer(nn.Module):
 
         h_BTD = rms_norm(x_BTD, self._scale("attn_norm", c.width), c.norm_eps)
         y = linears(h_BTD, "embed", qkv, c.qkv_bias)
-        q_BTHK, k_BTGK, v_BTGK = (
-            y[n].reshape(*x_BTD.shape[:2], -1, c.head_dim) for n in ("q", "k", "v")
-        )  # fmt: skip
+        q_BTHK, k_BTGK, v_BTGK = (y[n].reshape(*x_BTD.shape[:2], -1, c.head_dim) for n in ("q", "k", "v"))
         if c.qk_norm:
             q_BTHK = rms_norm(q_BTHK, self._scale("q_norm", c.head_dim, None), c.norm_eps)
             k_BTGK = rms_norm(k_BTGK, self._scale("k_norm", c.head_dim, None), c.norm_eps)

@@ -157,9 +157,7 @@ class Router(nn.Module):
         return gate_BTE, _sums(gate_BTE, probability_BTE, mask_BTE, s_BTH, valid_BT)
 
 
-def lookup_gate(
-    profile_BXC: jax.Array | None, experts: int, valid_BT: jax.Array
-) -> tuple[jax.Array, RouterStats]:  # fmt: skip
+def lookup_gate(profile_BXC: jax.Array | None, experts: int, valid_BT: jax.Array) -> tuple[jax.Array, RouterStats]:
     """The profile vectors as gates: each row's weights over experts, whoever wrote the table decides.
 
     Vectors are one per row [B,E] or one per token [B,T,E], each summing to 1. Returns gate_BTE float32 (T is 1 for one

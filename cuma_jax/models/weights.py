@@ -11,7 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,6 @@ from cuma_jax.models.families import DecoderConfig
 from cuma_jax.models.quantised import output_scales, quantise_into
 from cuma_jax.runtime.errors import CumaError
 
-Progress = Callable[[int, int], None]
-"""Called with (tensors read, tensors to read)."""
-
 _TOP = {"embed": "model.embed_tokens.weight", "final_norm": "model.norm.weight", "unembed": "lm_head.weight"}
 _NORMS = {
     "attn_norm": "input_layernorm",
@@ -39,42 +36,20 @@ _LINEARS = {name: f"self_attn.{name}_proj" for name in "qkvo"} | {n: f"mlp.{n}_p
 _SAMPLE_BYTES, _SAMPLE_PIECES = 4096, 16
 
 
-class Tensors(Protocol):
-    """Tensors under Hugging Face names and in Hugging Face layout."""
-
-    shapes: dict[str, tuple[int, ...]]
-
-    def read(self, name: str) -> Any:
-        """One tensor; indexing it with slices gives arrays, and is what reads where the format allows."""
-
-
-class StoredTensors(Tensors, Protocol):
-    """Tensors of a file."""
-
-    def nbytes(self, name: str) -> int:
-        """How many bytes are stored."""
-
-    def raw_bytes(self, name: str, start: int, stop: int) -> bytes:
-        """Stored bytes `start` to `stop`."""
-
-    def dtype(self, name: str) -> str:
-        """The stored type."""
-
-
 def load_params(
     files: ModelFiles,
     config: DecoderConfig,
     abstract: Mapping[str, Any],
     shardings: Mapping[str, Any],
     n_frozen: int,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """The base's parameter tree, each shard read to its device.
 
     Args:
         abstract: tree of jax.ShapeDtypeStruct, as `Decoder` names its 'params'; layers stacked [L, ...].
         n_frozen: layers below the first of `adapted_layers`.
-        progress: called as tensors are read; None: a bar, where stderr is a terminal.
+        progress: called with (tensors read, tensors to read); None: a bar, where stderr is a terminal.
 
     Raises:
         CumaError: missing and unexpected tensors (all of them, in one message), wrong shapes, truncated files.
@@ -95,11 +70,11 @@ def random_params(abstract: Mapping[str, Any], shardings: Mapping[str, Any], see
     """
     n_frozen = next((leaf.shape[0] for leaf in jax.tree.leaves(abstract.get("frozen_layers", {}))), 0)
     plan = _plan(abstract, n_frozen)
-    return _load(RandomTensors(_expected_shapes(plan), seed), abstract, shardings, plan, None)
+    return _load(RandomTensors(_expected_shapes(plan), seed), abstract, shardings, plan)
 
 
 class RandomTensors:
-    """A model file that is not there: every tensor is drawn when it is read."""
+    """A model file that is not there: every tensor is drawn when it is read; names and layout are Hugging Face's."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], seed: int):
         self.shapes, self._seed = shapes, seed
@@ -115,12 +90,15 @@ class RandomTensors:
         return rng.standard_normal(shape, np.float32) * np.float32(shape[-1] ** -0.5)
 
 
+Tensors = RandomTensors | GGUFTensors | SafetensorsFolder
+
+
 def _load(
     tensors: Tensors,
     abstract: Mapping[str, Any],
     shardings: Mapping[str, Any],
     plan: "list[_Leaf]",
-    progress: Progress | None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     total, done, arrays = sum(len(leaf.names) for leaf in plan), 0, {}
     where = {_path(entries): s for entries, s in jax.tree_util.tree_flatten_with_path(shardings)[0]}
@@ -139,7 +117,7 @@ def _load(
     return jax.tree.unflatten(jax.tree.structure(abstract), [arrays[path] for path in where])
 
 
-def open_tensors(files: ModelFiles, heads: int, kv_heads: int) -> StoredTensors:
+def open_tensors(files: ModelFiles, heads: int, kv_heads: int) -> GGUFTensors | SafetensorsFolder:
     """The tensors of a Hugging Face folder or a GGUF file, under Hugging Face names."""
     assert files.path is not None
     return GGUFTensors(files.path, heads, kv_heads) if files.kind == "gguf" else SafetensorsFolder(files.path)

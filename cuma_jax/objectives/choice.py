@@ -26,7 +26,7 @@ class Choice(Objective):
 
     def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.choice.choice_sums`; `batch` is of `data.batches.Batcher`."""
-        h_BSD, stats = hidden(*model, batch, key)
+        h_BSD, stats = hidden(model, batch, key)
         logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
         sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], config.objective.loss)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))

@@ -14,7 +14,6 @@ from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.sampling import conversation_masses, describe_sampling
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Tables
-from cuma_jax.run.layouts import drawing_of
 from cuma_jax.surveys.profiles import Profiles
 
 
@@ -42,7 +41,7 @@ class ConversationLayout:
 
     def batcher(self, index_N: np.ndarray, packing: bool) -> ConversationBatcher:
         """Gathers conversations `index_N` into batches."""
-        mass_C = conversation_masses(self.source, drawing_of(self.config))
+        mass_C = conversation_masses(self.source, self.config.data)
         return ConversationBatcher(
             self.tokens, index_N, self.profile_C, mass_C, Buckets(self.config.data.buckets), packing
         )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from cuma_jax.config import Config
 from cuma_jax.data.pairs import PairTokens
-from cuma_jax.data.tokenise import tokenise_pairs
+from cuma_jax.data.tokenise import Conversations, tokenise_pairs
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.dpo import dpo_sums
 from cuma_jax.losses.sums import BatchSums
@@ -20,7 +20,7 @@ from cuma_jax.objectives.pair_rows import PairLayout, pair_logps_and_stats, surv
 from cuma_jax.objectives.reference import complete_pairs, reference_of, seen_pairs, with_reference_logps
 from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.layouts import SurveyLayout
-from cuma_jax.run.objective import Conversations, Objective, register
+from cuma_jax.run.objective import Objective, register
 from cuma_jax.run.run import Run
 
 Tree = Any
@@ -40,7 +40,7 @@ class Dpo(Objective):
 
     def conversation_tokens(self, data: Conversations) -> PairTokens:
         """Of all pairs of candidates."""
-        return tokenise_pairs(data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress)
+        return tokenise_pairs(data)
 
     def conversation_rows(self, data: Conversations, tokens: PairTokens, tables: dict[int, Tables]) -> PairLayout:
         """One pair a row."""
@@ -48,7 +48,7 @@ class Dpo(Objective):
 
     def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.dpo.dpo_sums`; `batch` is of `data.pairs.PairBatcher`, completed."""
-        logp_B2, count_B2, stats = pair_logps_and_stats(*model, batch, key)
+        logp_B2, count_B2, stats = pair_logps_and_stats(model, batch, key)
         sums = dpo_sums(logp_B2, batch["reference_logp"], count_B2, batch["weight"], config.dpo)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 

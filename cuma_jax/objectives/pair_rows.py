@@ -17,10 +17,9 @@ from cuma_jax.data.pairs import PairBatcher, PairTokens, build_survey_pairs
 from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.sampling import answer_rows, conversation_masses, describe_sampling
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
-from cuma_jax.models.decoder import Decoder
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.run.forward import Tables, apply, hidden
-from cuma_jax.run.layouts import SurveyLayout, drawing_of
+from cuma_jax.run.forward import Model, Tables, apply, hidden
+from cuma_jax.run.layouts import SurveyLayout
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 
@@ -60,7 +59,7 @@ class PairLayout:
 
     def training_rows(self, mask_N: np.ndarray) -> PairBatcher:
         """The pairs of the answers or conversations that `mask_N` selects."""
-        row_P, drawing = self.pairs.row_P, drawing_of(self.config)
+        row_P, drawing = self.pairs.row_P, self.config.data
         index_N = np.flatnonzero(mask_N[row_P])
         if isinstance(self.source, Survey):
             with_pair_A = np.zeros(len(mask_N), bool)
@@ -83,26 +82,24 @@ def survey_pair_layout(layout: SurveyLayout) -> PairLayout:
     return PairLayout(layout.config, layout.survey, layout.profiles, pairs, layout.tables, layout.left_out)
 
 
-def pair_logps(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+def pair_logps(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Of each pair's replies (chosen, rejected): summed log-probability in nats, and supervised tokens; float32 [B,2].
 
     Without dropout. `batch`: see `data.pairs.PairBatcher`.
     """
-    return pair_logps_and_stats(decoder, base, adapters, tables, batch, None)[:2]
+    return pair_logps_and_stats(model, batch, None)[:2]
 
 
 def pair_logps_and_stats(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
+    model: Model, batch: dict[str, jax.Array], key: jax.Array | None
 ) -> tuple[jax.Array, jax.Array, Tree]:
     """See `pair_logps`; and the routers' statistics. Both sides of a pair are rows of one forward pass."""
     names = ("tokens", "template", "lengths", "positions", "labels", "label_weight")  # in one order in all processes
     # Rows 2b and 2b + 1 are pair b: a device that has some pairs has their rows.
     rows = {name: batch[name].reshape(-1, *batch[name].shape[2:]) for name in names if name in batch}
     rows["profile"] = jnp.repeat(batch["profile"], 2)
-    h_NSD, stats = hidden(decoder, base, adapters, tables, rows, key)
-    unembed_VD = apply(decoder, "unembedding", {"params": base, "adapters": adapters})
+    h_NSD, stats = hidden(model, rows, key)
+    unembed_VD = apply(model.decoder, "unembedding", model.variables)
     loss_NS, _ = linear_cross_entropy(h_NSD, unembed_VD, rows["labels"])
     logp_N = -jnp.sum(loss_NS * rows["label_weight"], axis=1)
     return logp_N.reshape(-1, 2), jnp.sum(batch["label_weight"], axis=2), stats

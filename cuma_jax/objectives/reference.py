@@ -22,7 +22,7 @@ from cuma_jax.data.batches import Buckets
 from cuma_jax.data.pairs import PairBatcher
 from cuma_jax.data.reply_tokens import ReplyBatcher
 from cuma_jax.objectives.pair_rows import PairLayout, pair_logps
-from cuma_jax.run.forward import Tables, row_losses
+from cuma_jax.run.forward import Model, Tables, row_losses
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.rows import training_source, validation_source
 from cuma_jax.run.run import Run
@@ -124,12 +124,9 @@ def with_reference_logps(run: Run, reference: ReferencePolicy, pair_N: np.ndarra
 
 
 def reply_logps(run: Run, adapters: Tree, reply_N: np.ndarray, layout: PairLayout, what: str = "") -> np.ndarray:
-    """Summed log-probability of each of the replies `reply_N` in nats, float32 [N].
+    """Summed log-probability in nats of each of `layout`'s replies `reply_N` (their numbers), float32 [N].
 
-    Args:
-        reply_N: numbers of replies.
-        layout: whose replies.
-        what: title of the progress bar; empty: none.
+    `what`: title of the progress bar; empty: none.
     """
     batcher = ReplyBatcher(layout.pairs.replies, reply_N, Buckets(run.config.data.buckets))
     logp_N = np.zeros(len(reply_N), np.float32)
@@ -151,7 +148,8 @@ def complete_pairs(run: Run, reference: ReferencePolicy) -> Callable[[Tables, Tr
             return reference.adapters()
 
     def logps(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> jax.Array:
-        return in_parts(lambda rows: pair_logps(run.decoder, base, adapters, tables, rows)[0], batch, parts)
+        model = Model(run.decoder, base, adapters, tables)
+        return in_parts(lambda rows: pair_logps(model, rows)[0], batch, parts)
 
     rows = batch_sharding(run.mesh)
     step = jax.jit(

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from cuma_jax.config import Config
 from cuma_jax.data.conversations import ConversationTokens
-from cuma_jax.data.tokenise import conversation_tokens
+from cuma_jax.data.tokenise import Conversations, conversation_tokens
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.sft import sft_sums
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.objectives.conversation_rows import ConversationLayout
 from cuma_jax.run.forward import Model, Tables, apply, hidden, label_weights
-from cuma_jax.run.objective import Conversations, Objective, Shapes, register
+from cuma_jax.run.objective import Objective, Shapes, register
 
 Tree = Any
 
@@ -29,9 +29,7 @@ class Sft(Objective):
 
     def conversation_tokens(self, data: Conversations) -> ConversationTokens:
         """Of whole conversations."""
-        return conversation_tokens(
-            data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress
-        )  # fmt: skip
+        return conversation_tokens(data)
 
     def conversation_rows(
         self, data: Conversations, tokens: ConversationTokens, tables: dict[int, Tables]
@@ -41,7 +39,7 @@ class Sft(Objective):
 
     def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.sft.sft_sums`; `batch` is of `data.batches.Batcher` or `data.conversations`."""
-        h_BSD, stats = hidden(*model, batch, key)
+        h_BSD, stats = hidden(model, batch, key)
         unembed_VD = apply(model.decoder, "unembedding", model.variables)
         sums = sft_sums(h_BSD, unembed_VD, batch["labels"], label_weights(batch))
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))

@@ -18,9 +18,9 @@ from cuma_jax.models.families import DecoderConfig
 from cuma_jax.run.decoders import abstract_variables, has_dropout, make_decoder
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.objective import objective_of
-from cuma_jax.runtime.sharding import batch_sharding, replicated, tree_shardings
+from cuma_jax.runtime.sharding import batch_sharding, replicated, tree_shardings, with_shardings
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
-from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
+from cuma_jax.training.state import abstract_state, state_shardings
 from cuma_jax.training.step import UpdateRule, make_train_step
 
 Tree = Any
@@ -68,7 +68,7 @@ def profile_width(config: Config) -> int:
 @functools.lru_cache(maxsize=8)
 def boxed_variables(config: Config, shape: DecoderConfig) -> Tree:
     """Shapes and logical axes of the variables (`params`, `adapters`); tracing takes a second, so it is kept."""
-    decoder = make_decoder(config, shape, experts=_experts(config))
+    decoder = make_decoder(config, shape, experts=VALUES)
     boxed = abstract_variables(decoder, profile_width(config))
     return {name: boxed[name] for name in ("params", "adapters")}
 
@@ -79,11 +79,7 @@ def variables_of(config: Config) -> Config:
     adapter = dataclasses.replace(config.adapter, init_from="")
     return Config(
         model=model, adapter=adapter, router=config.router, profile=config.profile, objective=config.objective
-    )  # fmt: skip
-
-
-def _experts(config: Config) -> int:
-    return 0 if config.adapter.experts else VALUES
+    )
 
 
 def build(config: Config, shape: DecoderConfig, mesh: Mesh, length: int, profiles: int) -> Program:
@@ -95,7 +91,7 @@ def build(config: Config, shape: DecoderConfig, mesh: Mesh, length: int, profile
     shapes, shardings = nn.meta.unbox(boxed), tree_shardings(boxed, mesh)
     width = profile_width(config)
     widths = (width,) if config.profile.field_dropout else ()
-    decoder = make_decoder(config, shape, not has_dropout(config), _experts(config), widths)
+    decoder = make_decoder(config, shape, not has_dropout(config), VALUES, widths)
     schedule = make_schedule(config.optimizer, max(config.train.steps, 1))
     optimizer = make_optimizer(config.optimizer, schedule)
     adapters = shapes["adapters"]
@@ -142,17 +138,7 @@ def matmul_flops(jaxpr: Any) -> float:
             total += 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
             continue
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        inner = [sub for value in equation.params.values() for sub in _jaxprs(value)]
-        counts = [matmul_flops(sub) for sub in inner]
+        inner = [getattr(part, "jaxpr", part) for part in jax.tree.leaves(list(equation.params.values()))]
+        counts = [matmul_flops(part) for part in inner if hasattr(part, "eqns")]
         total += times * (max(counts, default=0.0) if equation.primitive.name == "cond" else sum(counts))
     return total
-
-
-def _jaxprs(value: Any) -> list[Any]:
-    if hasattr(value, "eqns"):
-        return [value]
-    if hasattr(value, "jaxpr"):
-        return [value.jaxpr]
-    if isinstance(value, (list, tuple)):
-        return [sub for item in value for sub in _jaxprs(item)]
-    return []

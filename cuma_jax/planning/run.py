@@ -108,9 +108,7 @@ def plan_run(config: Config, target: Target, say: Callable[[str], None]) -> Plan
     return _with_advice(plan, case)
 
 
-def _tries(
-    config: Config, case: Case, target: Target, say: Callable[[str], None]
-) -> tuple[list[Candidate], str]:  # fmt: skip
+def _tries(config: Config, case: Case, target: Target, say: Callable[[str], None]) -> tuple[list[Candidate], str]:
     """What to plan, best first, and where it comes from."""
     shape, machine = case.shape, case.machine
     own = None if target.search else _filled(config, machine)

@@ -24,10 +24,7 @@ def load_preferences(data: DataConfig, cache_dir: str = "") -> Preferences:
     """The preference data that `data` names (`source`, `path`, `revision`, `subset` and `bad_rows` are used).
 
     Parsed data are kept in `cache_dir` (`run.cache_dir`) by the content of the source and the version of its reader,
-    never by a file's time.
-
-    Raises:
-        CumaError: the source is no preference data, or cannot be read.
+    never by a file's time. A `CumaError` where the source is no preference data, or cannot be read.
     """
     folder, read = _prepare(data, cache_dir)
     if folder.exists():

@@ -185,10 +185,9 @@ def drop_bad(
     skipped: dict[str, int],
     where: object,
 ) -> None:
-    """Counts the rows that are `bad` (bool) for `reason`, or stops at the first; `name` tells what to call a row.
+    """Counts the rows that are `bad` (bool) for `reason`; where `bad_rows` is "error", the first is a `CumaError`.
 
-    Raises:
-        CumaError: there is one, and `bad_rows` is "error".
+    `name` tells what to call a row.
     """
     if not bad.any():
         return

@@ -33,11 +33,7 @@ def save_preferences(prefs: Preferences, folder: pathlib.Path) -> None:
 
 
 def load_saved_preferences(folder: pathlib.Path) -> Preferences:
-    """What `save_preferences` wrote to `folder`, equal to it in every value.
-
-    Raises:
-        CumaError: a file is missing or cannot be read.
-    """
+    """What `save_preferences` wrote to `folder`, equal in every value; a `CumaError` where a file cannot be read."""
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         turns = pa.parquet.read_table(folder / _TURNS).cast(TURNS_SCHEMA)

@@ -50,21 +50,14 @@ class Pairs:
 def conversation_messages(prefs: Preferences, n: int) -> list[Message]:
     """Conversation `n`: user and assistant in turn, the assistant with the response that was chosen."""
     first = prefs.first_turn_C
-    messages: list[Message] = []
-    for turn in _rows(prefs, first[n], first[n + 1]):
-        messages.append({"role": "user", "content": turn["prompt"]})
-        if turn["chosen"] >= 0:
-            messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
-    return messages
+    return _messages(_rows(prefs, first[n], first[n + 1]))
 
 
 def preference_pairs(prefs: Preferences, min_margin: float = MIN_MARGIN) -> Pairs:
     """The chosen response of every turn against each other candidate of that turn, in the order of turns.
 
-    Pairs whose scores differ by less than `min_margin` are left out and counted; without scores it does nothing.
-
-    Raises:
-        CumaError: `min_margin` is not positive: a tie prefers nothing.
+    Pairs whose scores differ by less than `min_margin` are left out and counted; without scores it does nothing. A
+    `CumaError` where it is not positive: a tie prefers nothing.
     """
     if not min_margin > 0:
         raise CumaError(f"min_margin is {min_margin}; it must be positive, because ties were broken at random")
@@ -95,13 +88,18 @@ def pair_messages(prefs: Preferences, pairs: Pairs, n: int) -> tuple[list[Messag
     row = int(pairs.turn_P[n])
     conversation = prefs.turns["conversation"][row].as_py()
     turns = _rows(prefs, prefs.first_turn_C[conversation], row + 1)
-    messages: list[Message] = []
-    for turn in turns[:-1]:
-        messages.append({"role": "user", "content": turn["prompt"]})
-        messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
-    messages.append({"role": "user", "content": turns[-1]["prompt"]})
+    messages = [*_messages(turns[:-1]), {"role": "user", "content": turns[-1]["prompt"]}]
     candidates = turns[-1]["candidates"]
     return messages, candidates[pairs.chosen_P[n]], candidates[pairs.rejected_P[n]]
+
+
+def _messages(turns: list[dict]) -> list[Message]:
+    messages: list[Message] = []
+    for turn in turns:
+        messages.append({"role": "user", "content": turn["prompt"]})
+        if turn["chosen"] >= 0:
+            messages.append({"role": "assistant", "content": turn["candidates"][turn["chosen"]]})
+    return messages
 
 
 def _rows(prefs: Preferences, start: int, stop: int) -> list[dict]:
@@ -113,10 +111,8 @@ def choice_survey(prefs: Preferences) -> Survey:
 
     A question is an opening prompt with its candidates; the same prompt with the same candidates is one question,
     whoever was asked and in whatever order they were shown. Options stand in the order of a hash of their texts, so
-    that their place says nothing. A person may have answered a question more than once.
-
-    Returns:
-        A survey of the same people; `Question.ordered` is False. Ids do not depend on the rest of the data.
+    that their place says nothing; `Question.ordered` is False. Ids do not depend on the rest of the data. A person may
+    have answered a question more than once.
     """
     chosen_T = prefs.turns["chosen"].to_numpy()
     rows = np.flatnonzero((prefs.turns["turn"].to_numpy() == 0) & (chosen_T >= 0))

@@ -29,10 +29,9 @@ CLEANED = "texts with invisible characters (they are taken out)"
 
 
 def text_column(table: pa.Table, name: str, where: object, numbers: bool = False) -> pa.ChunkedArray:
-    """A column as large_string; with `numbers`, one of whole numbers (ids) as well. `where`: the file, for the message.
+    """A column as large_string; with `numbers`, one of whole numbers (ids) as well; a `CumaError` for another type.
 
-    Raises:
-        CumaError: the column is of another type.
+    `where`: the file, for the message.
     """
     column, kind = table[name], table.schema.field(name).type
     if pa.types.is_dictionary(kind):

@@ -121,27 +121,21 @@ class _Layer(nn.Module):
     def __call__(self, x_BTD: jax.Array, lengths_B: jax.Array) -> tuple[jax.Array, None]:
         config = self.config
         q_BTHK, k_BTHK, v_BTHK = (
-            _Dense(config.width, ("embed", "heads"), name=name)(x_BTD).reshape(*x_BTD.shape[:2], config.heads, -1)
+            _dense(config.width, ("embed", "heads"), name)(x_BTD).reshape(*x_BTD.shape[:2], config.heads, -1)
             for name in ("q", "k", "v")
         )
         with jax.named_scope("attention"):
             y_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BTHK, v_BTHK, key_value_seq_lengths=lengths_B)
-        y_BTD = _Dense(config.width, ("heads", "embed"), name="o")(y_BTHK.reshape(x_BTD.shape))
+        y_BTD = _dense(config.width, ("heads", "embed"), "o")(y_BTHK.reshape(x_BTD.shape))
         x_BTD = _LayerNorm(config.norm_eps, name="attn_norm")(x_BTD + y_BTD)
-        h_BTF = jax.nn.gelu(_Dense(config.ffn, ("embed", "mlp"), name="up")(x_BTD), approximate=False)
-        y_BTD = _Dense(config.width, ("mlp", "embed"), name="down")(h_BTF)
+        h_BTF = jax.nn.gelu(_dense(config.ffn, ("embed", "mlp"), "up")(x_BTD), approximate=False)
+        y_BTD = _dense(config.width, ("mlp", "embed"), "down")(h_BTF)
         return _LayerNorm(config.norm_eps, name="mlp_norm")(x_BTD + y_BTD), None
 
 
-class _Dense(nn.Module):
-    width: int
-    axes: tuple[str, str]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = _weight(self, "kernel", (x.shape[-1], self.width), self.axes)
-        bias = _weight(self, "bias", (self.width,), self.axes[1:])
-        return x @ kernel + bias[None, None]
+def _dense(width: int, axes: tuple[str, str], name: str) -> nn.Dense:
+    normal, box = nn.initializers.normal(0.02), nn.with_logical_partitioning
+    return nn.Dense(width, kernel_init=box(normal, axes), bias_init=box(normal, axes[1:]), name=name)
 
 
 class _LayerNorm(nn.Module):

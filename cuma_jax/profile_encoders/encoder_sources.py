@@ -8,7 +8,7 @@ import functools
 import hashlib
 import pathlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -26,16 +26,7 @@ from cuma_jax.profile_encoders.bert import Bert, bert_config, is_bert, load_bert
 from cuma_jax.profile_encoders.text_encoder import Hidden, TextEncoder
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.tokenization.tokenizer import load_tokenizer
-
-
-class Encodes(Protocol):
-    """The part of a tokenizer that an encoder needs."""
-
-    pad_id: int
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens."""
+from cuma_jax.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +35,10 @@ class Backbone:
 
     config: DecoderConfig
     params: Any  # its 'params' tree, with `frozen_layers`, `adapted_layers` or both; it is not copied
-    tokenizer: Encodes
+    tokenizer: Tokenizer
     fingerprint: str  # hash of its weights
     source: str = "backbone"  # its name in messages
     dtype: Any = jnp.float32
-    attention: str = "auto"
     quantize: str = "none"
 
 
@@ -131,9 +121,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
 
 
 def _backbone_encoder(config: ProfileConfig, backbone: Backbone) -> TextEncoder:
-    base = Decoder(
-        backbone.config, dtype=backbone.dtype, attention=backbone.attention, quantize=backbone.quantize
-    )  # fmt: skip
+    base = Decoder(backbone.config, dtype=backbone.dtype, quantize=backbone.quantize)
     stored = "" if backbone.quantize == "none" else f" in {backbone.quantize}"  # vectors of another storage differ
     hidden = functools.partial(_decoder_hidden, base)
     return TextEncoder(

@@ -193,11 +193,7 @@ def training_values(profiles: Profiles, train_P: np.ndarray, field: str) -> tupl
 def completed(
     values: Sequence[Mapping[str, str]], fields: Sequence[str], derived: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Profiles with the derived fields that they lack.
-
-    Raises:
-        CumaError: a field that is not in `fields`.
-    """
+    """Profiles with the derived fields that they lack; a `CumaError` for a field that is not in `fields`."""
     for profile in values:
         if unknown := sorted(set(profile) - set(fields)):
             raise CumaError(f"unknown profile field {unknown[0]!r}; this run knows {', '.join(fields)}")

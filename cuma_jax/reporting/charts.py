@@ -12,8 +12,7 @@ import pandas as pd
 
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.reporting.scales import Scale, fit
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from cuma_jax.surveys.prompts import LETTERS
 
 
 def overall_blocks(scores: Mapping[str, Any], many: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -184,9 +183,8 @@ def mean_scatters(per_cell: pd.DataFrame, split: str, questions: Mapping[str, An
 def expert_map(expert_use: pd.DataFrame) -> dict[str, Any]:
     """Mean gate by group and expert, rows ordered by their strongest expert so that alike rows lie together.
 
-    Args:
-        expert_use: one row a group, one column an expert; or rows indexed by (group, layer), which are averaged over
-            layers, with a second map of how much groups differ in each layer.
+    `expert_use` has one row a group, one column an expert; or rows indexed by (group, layer), which are averaged over
+    layers, with a second map of how much groups differ in each layer.
     """
     layers, use = None, expert_use
     if isinstance(use.index, pd.MultiIndex):

@@ -58,7 +58,7 @@ def _titles(values: Values) -> dict[str, str]:
 def _split(values: Values, name: str, titles: Mapping[str, str]) -> dict[str, Any]:
     scores = values["splits"][name]
     block = scores["scopes"][scores["headline"]]
-    rows = sorted(block["rows"], key=_by_emd)
+    rows = sorted(block["rows"], key=by_emd)
     return {
         "key": name,
         "title": split_title(name),
@@ -74,7 +74,8 @@ def _split(values: Values, name: str, titles: Mapping[str, str]) -> dict[str, An
     }
 
 
-def _by_emd(row: Values) -> float:
+def by_emd(row: Values) -> float:
+    """What sorts rows of a comparison: those nearest to the answers first, those without an EMD last."""
     return math.inf if row["emd"]["value"] is None else row["emd"]["value"]
 
 
@@ -242,7 +243,7 @@ def question_plots(values: Values, split: str, titles: Mapping[str, str]) -> lis
         scale = capped([*(r["emd"]["value"] for r in shown), block["floor"]])
         plots.append({
             "name": name, "text": block["text"], "n": block["n"], "unordered": block["distance"] != "emd",
-            **distance_rows(sorted(shown, key=_by_emd), block["floor"], scale, values["reference"], titles),
+            **distance_rows(sorted(shown, key=by_emd), block["floor"], scale, values["reference"], titles),
             "ticks": scale.ticks(3),
         })  # fmt: skip
     return plots

@@ -10,7 +10,7 @@ import numpy as np
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.load import load_source, source_units
-from cuma_jax.data.tokenise import fitting_answers, survey_tokens
+from cuma_jax.data.tokenise import Conversations, fitting_answers, survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.attention import check_attention
 from cuma_jax.models.families import decoder_config
@@ -21,7 +21,7 @@ from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
 from cuma_jax.run.layouts import Layout, SurveyLayout, plain_tables, survey_layout
-from cuma_jax.run.objective import Conversations, objective_of
+from cuma_jax.run.objective import objective_of
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir

@@ -11,7 +11,7 @@ from typing import Any
 from cuma_jax.config import Config, from_dict, to_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
-from cuma_jax.runtime.processes import barrier, decide, gather, process_count, process_index
+from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
 _SEEN_S = 20.0
@@ -26,20 +26,12 @@ _FREE = (
 
 
 def run_dir(config: Config) -> pathlib.Path:
-    """Folder of the run: `run.dir`, or runs/<name>.
-
-    Raises:
-        CumaError: an address of a bucket.
-    """
+    """Folder of the run: `run.dir`, or runs/<name>; a `CumaError` for an address of a bucket."""
     return local_folder(config.run.dir or f"runs/{config.name}", "run.dir")
 
 
 def local_folder(name: str, option: str) -> pathlib.Path:
-    """The folder that an option names.
-
-    Raises:
-        CumaError: an address of a bucket.
-    """
+    """The folder that an option names; a `CumaError` for an address of a bucket."""
     if "://" in name:
         raise CumaError(
             f"{option} is {name!r}; it must be a folder. Mount the bucket (for gs://: gcsfuse) and give the folder "
@@ -87,11 +79,7 @@ def _named(numbers: list[int]) -> str:
 
 
 def read_config(folder: pathlib.Path) -> Config:
-    """The resolved config that was saved with a run.
-
-    Raises:
-        CumaError: no run there, or a damaged file.
-    """
+    """The resolved config that was saved with a run; a `CumaError` where there is none, or a damaged file."""
     path = folder / CONFIG_FILE
     try:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))
@@ -114,7 +102,7 @@ def open_run(config: Config) -> pathlib.Path:
         raise CumaError(f"run.dir {folder} is a file; give a folder")
     if not (folder / CONFIG_FILE).exists():
         return folder
-    old, new = _flat(to_dict(read_config(folder))), _flat(to_dict(config))
+    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (read_config(folder), config))
     changed = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in new if old.get(k) != new[k] and not _is_free(k)]
     if changed:
         raise CumaError(
@@ -155,13 +143,3 @@ def read_metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def _is_free(name: str) -> bool:
     return any(name == free or (free.endswith(".") and name.startswith(free)) for free in _FREE)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -57,11 +57,9 @@ def apply(decoder: Decoder, method: str, *args: Any, **kwargs: Any) -> Any:
     return decoder.apply(*args, method=method, **kwargs)
 
 
-def hidden(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array], key: jax.Array | None
-) -> tuple[jax.Array, Tree]:
+def hidden(model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> tuple[jax.Array, Tree]:
     """Hidden states at the batch's positions [B,S,D] after the final norm, and the routers' statistics."""
-    variables = {"params": base, "adapters": adapters}
+    decoder, variables, tables = model.decoder, model.variables, model.tables
     rngs = None if key is None else {"dropout": key}
     segments = Segments(batch["segment"], batch["position"]) if "segment" in batch else None
     if "below" in batch:
@@ -82,24 +80,19 @@ def label_weights(batch: dict[str, jax.Array]) -> jax.Array:
     return weight_BS * batch["label_weight"] if "label_weight" in batch else weight_BS
 
 
-def row_losses(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def row_losses(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats and correct tokens, summed over its supervised tokens, and their number; each [B]."""
-    h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
-    unembed_VD = apply(decoder, "unembedding", {"params": base, "adapters": adapters})
+    h_BSD, _ = hidden(model, batch, None)
+    unembed_VD = apply(model.decoder, "unembedding", model.variables)
     loss_BS, hit_BS = linear_cross_entropy(h_BSD, unembed_VD, batch["labels"])
     weight_BS = label_weights(batch)
     return jnp.sum(loss_BS * weight_BS, 1), jnp.sum(hit_BS * weight_BS, 1), jnp.sum(weight_BS, 1)
 
 
-def row_choices(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def row_choices(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats, whether the likeliest option is the answer, and its weight; each [B]."""
-    h_BSD, _ = hidden(decoder, base, adapters, tables, batch, None)
-    variables = {"params": base, "adapters": adapters}
-    logits_BO = apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
+    h_BSD, _ = hidden(model, batch, None)
+    logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
     logp_BO = option_log_probs(logits_BO, batch["options"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
@@ -107,16 +100,13 @@ def row_choices(
     return -jnp.sum(batch["target"] * logp_BO, -1) * batch["weight"], hit_B * batch["weight"], batch["weight"]
 
 
-def predict(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+def predict(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Distributions over the options [B,O], and the mean gate of each expert [B,L,E] (mean over routers of a layer).
 
     Without routers the gates are [B,0,0].
     """
-    h_BSD, stats = hidden(decoder, base, adapters, tables, batch, None)
-    variables = {"params": base, "adapters": adapters}
-    logits_BO = apply(decoder, "option_logits", variables, h_BSD[:, 0], batch["option_ids"])
+    h_BSD, stats = hidden(model, batch, None)
+    logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
     gates = [s.gate_BE for routers in stats.values() for s in routers.values()]

@@ -16,29 +16,26 @@ from cuma_jax.config import SamplingConfig
 from cuma_jax.data.pipeline import Batcher, in_order
 from cuma_jax.generation.texts import Writer
 from cuma_jax.models.decoder import Decoder
-from cuma_jax.run.forward import Tables
+from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.sharding import batch_sharding, check_divisible, local_rows, put_batch, replicated
 
 Tree = Any
-Question = Callable[[Decoder, Tree, Tree, Tables, dict[str, jax.Array]], Tree]
-"""What is asked of a batch: `question(decoder, base, adapters, tables, batch)`, leaves [B, ...]; see `forward`."""
+Question = Callable[[Model, dict[str, jax.Array]], Tree]
+"""What is asked of a batch: `question(model, batch)`, for `ask_rows` with leaves [B, ...]; see `forward`."""
 Step = Callable[[Tree, Tree, Tables, Tree], Tree]
 
 
 def row_step(run: Run, question: Question, decoder: Decoder | None = None, adapter_shardings: Tree = None) -> Step:
     """`question` jitted, as `step(adapters, base, tables, batch)`; every device has the whole of what it returns.
 
-    Args:
-        question: what is asked.
-        decoder, adapter_shardings: if other adapters than the run's are asked.
+    `decoder` and `adapter_shardings` are given if other adapters than the run's are asked.
     """
-    a, model = run, decoder or run.decoder
-    whole = replicated(a.mesh)
-    shardings = a.adapter_shardings if adapter_shardings is None else adapter_shardings
+    decoder, whole = decoder or run.decoder, replicated(run.mesh)
+    shardings = run.adapter_shardings if adapter_shardings is None else adapter_shardings
     return jax.jit(
-        lambda adapters, base, tables, batch: question(model, base, adapters, tables, batch),
-        in_shardings=(shardings, a.base_shardings, whole, batch_sharding(a.mesh)),
+        lambda adapters, base, tables, batch: question(Model(decoder, base, adapters, tables), batch),
+        in_shardings=(shardings, run.base_shardings, whole, batch_sharding(run.mesh)),
         out_shardings=whole,
     )
 
@@ -48,11 +45,8 @@ def ask_rows(
 ) -> Iterator[tuple[np.ndarray, Tree]]:
     """Every row once, `evaluation.batch_size` at a time: (numbers of rows, what `step` says of them, numpy leaves).
 
-    Args:
-        step: from `row_step`.
-        batcher: makes batches of the rows.
-        tables: per bucket, what batches index into.
-        what: title of the progress bar; empty: none.
+    `step` is from `row_step`; `tables` has, per bucket, what batches index into; `what`: title of the progress bar, or
+    empty for none.
     """
     a, size = run, run.config.evaluation.batch_size
     # Where there is no terminal, a line every so often instead of a bar that redraws itself.
@@ -72,8 +66,6 @@ def writer_of(
     """The writer of a run.
 
     Args:
-        sampling: how tokens are drawn.
-        batch_size: rows of a batch.
         lengths: that prompts are padded to; empty: the run's buckets.
         longer: how to make room for longer prompts, for the error; empty: the run's buckets.
 

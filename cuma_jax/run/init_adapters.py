@@ -43,10 +43,7 @@ _FREE = {
 
 
 def check_start(config: Config, run_dir: pathlib.Path) -> None:
-    """Checks `adapter.init_from` before any long work; a run that has a checkpoint does not need it any more.
-
-    Args:
-        run_dir: folder of the run that is about to start or go on.
+    """Checks `adapter.init_from` before any long work; a run that has a checkpoint in `run_dir` does not need it.
 
     Raises:
         CumaError: no such adapters, or adapters of another base or of other settings; names the flags to set.

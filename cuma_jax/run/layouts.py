@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Buckets, HiddenCache, Rows, SurveyBatcher, plan_hidden_cache
 from cuma_jax.data.pipeline import Batcher
-from cuma_jax.data.sampling import Drawing, answer_rows, cell_rows, describe_sampling
+from cuma_jax.data.sampling import answer_rows, cell_rows, describe_sampling
 from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.run.forward import Tables
@@ -97,7 +97,7 @@ class SurveyLayout:
     def training_rows(self, mask_A: np.ndarray) -> SurveyBatcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""
         build = cell_rows if self.config.objective.aggregate == "cell" else answer_rows
-        return self.batcher(build(self.survey, self.profiles, mask_A, drawing_of(self.config)))
+        return self.batcher(build(self.survey, self.profiles, mask_A, self.config.data))
 
     def describe(self, batcher: Batcher, drawn: int) -> list[str]:
         """What training sees of its rows, as lines to print; `drawn` rows in all."""
@@ -105,12 +105,6 @@ class SurveyLayout:
         names, order = [question.id for question in self.survey.questions], self.config.data.order
         text = describe_sampling(batcher.mass_N, drawn, batcher.rows.question_N, names, order)
         return [text, *(f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items())]
-
-
-def drawing_of(config: Config) -> Drawing:
-    """How rows are drawn."""
-    data = config.data
-    return Drawing(data.question_power, data.sample_weights, data.group_by, data.group_power)
 
 
 def plain_tables(config: Config, vectors_PM: jax.Array | None) -> dict[int, Tables]:

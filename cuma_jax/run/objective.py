@@ -5,7 +5,6 @@ besides. The classes stand in `cuma_jax.objectives`, one a module of the objecti
 an objective needs of a config is in `config.objective_rules`, which imports no jax.
 """
 
-import dataclasses
 import importlib
 import pathlib
 from collections.abc import Callable, Mapping
@@ -16,35 +15,15 @@ import jax
 from cuma_jax.config import Config
 from cuma_jax.data.batches import Batch
 from cuma_jax.data.pipeline import TrainBatches
+from cuma_jax.data.tokenise import Conversations
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.layouts import Layout, SurveyLayout
-from cuma_jax.surveys.profiles import Profiles
-from cuma_jax.tokenization.tokenizer import Tokenizer
 
 Tree = Any
 Run = Any
 """`run.run.Run`, which has an objective."""
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Conversations:
-    """Preference data as they are before any weights are read.
-
-    Attributes:
-        tokenizer: the base's.
-        cache: the cache folder.
-        progress: whether slow steps are reported on stderr.
-    """
-
-    config: Config
-    source: Preferences
-    profiles: Profiles
-    tokenizer: Tokenizer
-    cache: str
-    progress: bool
 
 
 class Steps(Protocol):

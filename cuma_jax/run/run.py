@@ -25,7 +25,7 @@ from cuma_jax.run.init_adapters import start_adapters
 from cuma_jax.run.layouts import Layout, SurveyLayout
 from cuma_jax.run.objective import Objective
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.sharding import put_tree
+from cuma_jax.runtime.sharding import put_tree, with_shardings
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.surveys.units import Units
@@ -127,11 +127,7 @@ class Run:
     @property
     def abstract_adapters(self) -> Tree:
         """Shapes of the adapters, and where they live."""
-        return jax.tree.map(
-            lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding),
-            self.adapter_shapes,
-            self.adapter_shardings,
-        )
+        return with_shardings(self.adapter_shapes, self.adapter_shardings)
 
     @property
     def trainable_parameters(self) -> int:

@@ -95,7 +95,8 @@ def read_adapters(run_dir: pathlib.Path, step: int, like: Tree = None, base: str
     """
     belongs = _read_belongs(run_dir, step)
     if like is None:
-        like = _numpy(_restoring(run_dir, step, lambda state: _metadata(state)["adapters"]))
+        shapes = _restoring(run_dir, step, lambda state: _metadata(state)["adapters"])
+        like = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), shapes)
         return SavedAdapters(step, _read(run_dir, step, {"adapters": like}, partial=True)["adapters"], belongs["base"])
     check_belongs(run_dir, step, base, like)
     adapters = _read(run_dir, step, {"adapters": like}, partial=True)["adapters"] if jax.tree.leaves(like) else like
@@ -113,11 +114,7 @@ def read_state(run_dir: pathlib.Path, step: int, like: Tree, base: str) -> Tree:
 
 
 def check_belongs(run_dir: pathlib.Path, step: int, base: str, adapters: Tree) -> None:
-    """Checks of which base and adapters a checkpoint is.
-
-    Raises:
-        CumaError: of others.
-    """
+    """Raises a `CumaError` for a checkpoint of another base than `base`, or of adapters of other shapes."""
     where, belongs = _folder(run_dir, step), _read_belongs(run_dir, step)
     if belongs["base"] != base:
         raise CumaError(
@@ -158,9 +155,3 @@ def _read(run_dir: pathlib.Path, step: int, like: Tree, partial: bool = False) -
 def _metadata(state: pathlib.Path) -> Tree:
     with ocp.StandardCheckpointer() as reader:
         return reader.metadata(state).item_metadata.tree
-
-
-def _numpy(shapes: Tree) -> Tree:
-    if isinstance(shapes, dict):
-        return {name: _numpy(value) for name, value in shapes.items()}
-    return np.zeros(shapes.shape, shapes.dtype)

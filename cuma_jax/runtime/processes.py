@@ -140,7 +140,8 @@ def check_same(values: dict[str, Any], advice: str) -> None:
     """
     if process_count() == 1:
         return
-    here, there = _flat(json.loads(json.dumps(values))), _flat(json.loads(decide(json.dumps(values))))
+    text = json.dumps(values)
+    here, there = flat(json.loads(text)), flat(json.loads(decide(text)))
     for name in [*here, *there]:
         if here.get(name) != there.get(name):
             raise CumaError(
@@ -150,11 +151,12 @@ def check_same(values: dict[str, Any], advice: str) -> None:
     barrier()
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 class _Watch(threading.Thread):

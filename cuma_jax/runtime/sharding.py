@@ -144,6 +144,13 @@ def tree_shardings(boxed: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(one, boxed, is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned))
 
 
+def with_shardings(shapes: Any, shardings: Any) -> Any:
+    """Abstract arrays that also say where they live."""
+    return jax.tree.map(
+        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
+    )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The sharding that keeps a whole copy on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -42,10 +42,7 @@ def build_cells(survey: Survey, profiles: Profiles, mask_A: np.ndarray | None = 
 
     Question by question, twice: to count each profile's cells, which tells where they go, and to fill them in. So
     the only arrays of the size of the answers are those of the result (and, for answers that are not in the order of
-    their questions, one order).
-
-    Raises:
-        CumaError: no answer is selected, or a cell's weights add up to nothing.
+    their questions, one order). A `CumaError` where no answer is selected, or a cell's weights add up to nothing.
     """
     num_questions, num_profiles = len(survey.questions), len(profiles)
     weight_R = survey.respondents["weight"].to_numpy(np.float64)

@@ -49,10 +49,8 @@ def derived_fields(derived: Sequence[str]) -> tuple[str, ...]:
 def add_derived(source: _Source, derived: Sequence[str]) -> _Source:
     """The same source, with the derived fields as further columns of `respondents` (categoricals of strings).
 
-    Fields of a name that no library knows stay missing; which these are is said once, on stderr.
-
-    Raises:
-        CumaError: the source has no country to derive from, or has a field of that name already.
+    Fields of a name that no library knows stay missing; which these are is said once, on stderr. A `CumaError` where
+    the source has no country to derive from, or has a field of that name already.
     """
     if not derived:
         return source

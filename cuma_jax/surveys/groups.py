@@ -33,11 +33,7 @@ class Groups:
 
 
 def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
-    """Groups the respondents by `fields`.
-
-    Raises:
-        CumaError: no field, or one that the survey's respondents do not have.
-    """
+    """Groups the respondents by `fields`; a `CumaError` for no field, or one that the respondents do not have."""
     if not fields:
         raise CumaError("config field evaluation.group_by is empty; name at least one profile field, e.g. country")
     known = [c for c in source.respondents.columns if c not in ("respondent_id", "weight")]

@@ -32,10 +32,8 @@ def held_out_values(units: Units, data: DataConfig) -> tuple[tuple[str, ...], tu
     For good: those named in `data.held_out_countries`, or the share `data.unseen_countries`. For validation: the share
     `data.validation_countries` of what there is, by hashes of their own. By share: round(share x number of values), at
     least one, in the order of their hashes. Left in training: a value with too many of the rows (`MAX_COUNTRY_SHARE`),
-    and one whose loss would leave an item of several rows without any value.
-
-    Raises:
-        CumaError: an unknown name (with near matches), or a share with no value that can be held out.
+    and one whose loss would leave an item of several rows without any value. A `CumaError` for an unknown name (with
+    near matches), or a share with no value that can be held out.
     """
     field, names = data.held_out_field, units.values(data.held_out_field)[1]
     for name in data.held_out_countries:

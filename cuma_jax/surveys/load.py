@@ -34,10 +34,7 @@ def load_survey(data: DataConfig, cache_dir: str = "") -> Survey:
     """The survey that `data` names, with only the questions in `data.questions`.
 
     Parsed surveys are kept in `cache_dir` (`run.cache_dir`) by the content of the source and the version of its reader,
-    never by a file's time.
-
-    Raises:
-        CumaError: the source cannot be read, or a question pattern matches nothing.
+    never by a file's time. A `CumaError` where the source cannot be read, or a question pattern matches nothing.
     """
     folder, read = _prepare(data, cache_dir)
     if folder is not None and folder.exists():
@@ -64,10 +61,7 @@ def _prepare(data: DataConfig, cache_dir: str) -> tuple[pathlib.Path | None, Cal
 def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:
     """The survey with only the questions whose ids match a pattern, and the respondents who answered one of them.
 
-    In a pattern `*` matches any characters, e.g. `wvs_immig.*`.
-
-    Raises:
-        CumaError: a pattern matches no question.
+    In a pattern `*` matches any characters, e.g. `wvs_immig.*`; a `CumaError` for one that matches no question.
     """
     ids = [question.id for question in survey.questions]
     for pattern in patterns:

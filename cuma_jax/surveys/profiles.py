@@ -103,12 +103,11 @@ def build_profiles(
     fields = tuple(fields)
     if not set(derived_fields(derived)) <= set(source.respondents.columns):
         source = add_derived(source, derived)
-    if sentence == "reference":
-        if not fields and set(REFERENCE_FIELDS.values()) <= set(source.respondents.columns):
-            fields = tuple(REFERENCE_FIELDS.values())
-        fields = fields or source.profile_fields
-        _check_reference(fields, source.name)
+    if sentence == "reference" and not fields and set(REFERENCE_FIELDS.values()) <= set(source.respondents.columns):
+        fields = tuple(REFERENCE_FIELDS.values())
     fields = fields or source.profile_fields
+    if sentence == "reference":
+        _check_reference(fields, source.name)
     for field in fields:
         _check_field(field, (*source.profile_fields, *other_fields(source)), source.name)
     fields = _with_derived(fields, derived_fields(derived))
@@ -169,10 +168,7 @@ def describe(values: Mapping[str, str], style: Style = "natural") -> str:
     "A person from Chile, surveyed in 2006; sex: female."
 
     reference: word for word the sentence of the official CuMA pipeline, of its eight fields (under their names here
-    or their official ones), with `nan` for an absent one.
-
-    Raises:
-        CumaError: reference, and a field that its sentence does not have.
+    or their official ones), with `nan` for an absent one; a `CumaError` for a field that it does not have.
     """
     if style == "reference":
         return _describe_reference(values)
@@ -225,10 +221,8 @@ def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, s
     """Reads a profile written by hand: "country=Chile, year=2012" -> {"country": "Chile", "year": "2012"}.
 
     The same as "country: Chile; year: 2012". A value may hold commas (there: semicolons), as long as no `name=` (there:
-    `name:`) follows them. Values need not occur in any survey; `fields` are the fields there are (None: any name).
-
-    Raises:
-        CumaError: a part without `=` or `:`, an empty value, a field named twice, or a field that is not in `fields`.
+    `name:`) follows them. Values need not occur in any survey; `fields` are the fields there are (None: any name). A
+    `CumaError` for a part without `=` or `:`, an empty value, or a field named twice or not in `fields`.
     """
     values: dict[str, str] = {}
     comma, sign = (";", ":") if re.match(r"[^=]*:", text) else (",", "=")

@@ -9,10 +9,8 @@ LETTERS = string.ascii_uppercase
 
 
 def question_message(question: Question) -> str:
-    """The user's message: the wording, one lettered option a line, and how to answer.
-
-    Raises:
-        CumaError: more options than letters.
+    """The user's message: the wording, one lettered option a line (a `CumaError` for more options than letters), and
+    how to answer.
     """
     if len(question.options) > len(LETTERS):
         raise CumaError(

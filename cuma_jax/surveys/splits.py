@@ -54,9 +54,8 @@ def split_answers(survey: Survey, data: DataConfig) -> np.ndarray:
 def split_rows(units: Units, data: DataConfig) -> np.ndarray:
     """The split of every row, as int8 [N] positions in `SPLITS`.
 
-    Raises:
-        CumaError: a split that `data` asks for would be empty, a held-out value does not exist, or the source has no
-            split of its own.
+    A `CumaError` where a split that `data` asks for would be empty, a held-out value does not exist, or the source has
+    no split of its own.
     """
     if data.split == "official":
         split_N = _official(units)

@@ -37,11 +37,7 @@ def save_survey(survey: Survey, folder: pathlib.Path) -> None:
 
 
 def load_saved_survey(folder: pathlib.Path) -> Survey:
-    """The survey that `save_survey` wrote to `folder`, equal to it in every value.
-
-    Raises:
-        CumaError: a file is missing or cannot be read.
-    """
+    """What `save_survey` wrote to `folder`, equal in every value; a `CumaError` where a file cannot be read."""
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
         answers = pa.parquet.read_table(folder / _ANSWERS)

@@ -43,10 +43,8 @@ class CodeTable:
     ) -> Iterator[tuple[int, dict[str, pa.StringArray]]]:
         """The named columns as strings (null where blank): (number of rows before the block, {name: [N]}).
 
-        `optional` columns are read if they are there; with `text` only an empty value is blank, else also NA and nan.
-
-        Raises:
-            CumaError: the file cannot be read as a table with these columns.
+        `optional` columns are read if they are there; with `text` only an empty value is blank, else also NA and nan. A
+        `CumaError` where the file cannot be read as a table with these columns.
         """
         source = self._source
         columns = [*needed, *(name for name in optional if name in source.header)]
@@ -66,10 +64,8 @@ class CodeTable:
     ) -> np.ndarray:
         """Values as whole numbers, int64 [N]; MISSING where blank (and where bad, when bad ones are skipped).
 
-        `texts` [N] are as `blocks` gives them; `row_N` (number in the file, from 0) and `interview_N` for messages.
-
-        Raises:
-            CumaError: a value is not a whole number.
+        `texts` [N] are as `blocks` gives them; `row_N` (number in the file, from 0) and `interview_N` for messages. A
+        `CumaError` where a value is not a whole number.
         """
         value_N, bad_N = _floats(texts)
         known_N = ~np.isnan(value_N)
@@ -80,10 +76,8 @@ class CodeTable:
         return np.where(good_N, np.where(good_N, value_N, 0).astype(np.int64), MISSING)
 
     def weights(self, column: str, texts: pa.StringArray, row_N: np.ndarray, interview_N: np.ndarray) -> np.ndarray:
-        """Values as weights, float64 [N]; nan where there is none of zero or more, when bad ones are skipped.
-
-        Raises:
-            CumaError: a value is blank, negative or not a number.
+        """Values as weights, float64 [N]; one that is blank, negative or no number is a `CumaError`, or nan when bad
+        ones are skipped.
         """
         value_N, bad_N = _floats(texts)
         bad_N |= ~(np.isfinite(value_N) & (value_N >= 0))
@@ -100,11 +94,7 @@ class CodeTable:
         why: str,
         interview_N: np.ndarray | None = None,
     ) -> None:
-        """Bad values of a block: an error that names the first, or a count.
-
-        Raises:
-            CumaError: unless bad ones are skipped.
-        """
+        """Bad values of a block: counted where bad ones are skipped, else a `CumaError` that names the first."""
         if self._skip:
             return count_skipped(self.skipped, f"{column}: value that {why}", bad_N.sum())
         first = int(np.argmax(bad_N))

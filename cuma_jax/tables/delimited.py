@@ -65,10 +65,8 @@ class Delimited:
         return []
 
     def check(self, needed: Sequence[str] | None) -> None:
-        """Reports a header without the columns `needed` (None: any will do), or with one of them twice.
-
-        Raises:
-            CumaError: columns are missing.
+        """Reports a header that has one of the columns `needed` twice (None: any), or is split by another delimiter; a
+        `CumaError` where one is missing.
         """
         lacking = needed is None or not set(needed) <= set(self.header)
         if lacking and any(UNREADABLE in name for name in self.header) and self._not_utf8():

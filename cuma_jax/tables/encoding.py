@@ -38,6 +38,7 @@ def decode(path: pathlib.Path, data: bytes, encoding: str, problems: Problems) -
     if data[:2] in _UTF16 and not encoding.startswith("utf-16"):
         report_not_utf8(path, [data[:2]], problems)
         encoding = "utf-16"
+    hint = problems.advice.encoding.format("the encoding the file was saved in")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -45,11 +46,9 @@ def decode(path: pathlib.Path, data: bytes, encoding: str, problems: Problems) -
             report_not_utf8(path, data.split(b"\n"), problems)
         else:
             line = data.count(b"\n", 0, error.start) + 1
-            hint = problems.advice.encoding.format("the encoding the file was saved in")
             problems.error(path, line, None, f"byte 0x{data[error.start]:02x} is not {encoding.upper()}", hint)
         text = data.decode(encoding, errors="replace")
     except UnicodeError as error:
-        hint = problems.advice.encoding.format("the encoding the file was saved in")
         problems.error(path, None, None, f"is not {encoding} ({error})", hint)
         text = data.decode("latin-1")
     # A text that is already UTF-8 is not copied.

@@ -13,10 +13,8 @@ _SHOWN, _NEAR = 40, 5
 
 
 def require_columns(names: Sequence[str], wanted: Iterable[str], where: object, advice: str = "") -> None:
-    """Checks that every name in `wanted` is among `names`; without `advice` the message lists what there is.
-
-    Raises:
-        CumaError: names all that are missing, and what comes near them.
+    """A `CumaError` unless every name in `wanted` is among `names`; it has all that are missing, what comes near them,
+    and `advice` or else what there is.
     """
     missing = [column for column in wanted if column not in names]
     if not missing:

@@ -13,7 +13,8 @@ from cuma_jax.tables.jsonl import decode_json
 def hub_table(
     name: str, config: str | None, revision: str, split: str = "train", cache_dir: str | None = None, **options: Any
 ) -> pa.Table:
-    """A split of a data set on the Hugging Face hub (or of a local folder laid out like one), through `datasets`.
+    """A split of a data set on the Hugging Face hub (or of a local folder laid out like one), through `datasets`. Where
+    it cannot be fetched or read, the `CumaError` says how to do without the hub.
 
     Args:
         name: `owner/name`, or a folder.
@@ -21,9 +22,6 @@ def hub_table(
         revision: commit hash or tag; empty: the newest.
         cache_dir: where `datasets` keeps what it fetched; None: its own place.
         options: passed on to the reader of `datasets`, e.g. `keep_default_na` for csv.
-
-    Raises:
-        CumaError: it cannot be fetched or read; the message says how to do without the hub.
     """
     import datasets  # costs a second, and most runs need none of it
 
@@ -45,8 +43,7 @@ def hub_table(
 def newest_revision(name: str) -> str:
     """The hash of the newest commit of a data set on the hub, asked for once; says on stderr which it is.
 
-    Raises:
-        CumaError: the hub does not answer.
+    A `CumaError` where the hub does not answer.
     """
     import huggingface_hub
 

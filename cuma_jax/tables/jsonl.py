@@ -100,10 +100,8 @@ def _types(value: Any, where: str) -> Iterator[tuple[str, str]]:
 def decode_json(table: pa.Table) -> pa.Table:
     """`table` with columns of JSON texts (Arrow's type arrow.json, also inside lists) as nested columns.
 
-    `datasets` 5 makes such columns where the objects of a list do not all have the same keys.
-
-    Raises:
-        pa.ArrowInvalid: values of one place are of different types.
+    `datasets` 5 makes such columns where the objects of a list do not all have the same keys. A `pa.ArrowInvalid` where
+    values of one place are of different types.
     """
     for place, field in enumerate(table.schema):
         if _holds_json(field.type):

@@ -38,7 +38,12 @@ def read_table(
         CumaError: nothing is there, a format is not known, a file is empty, damaged, not UTF-8, or lacks columns; it
             names the file, and the line where there is one.
     """
-    tables = [_read_one(file, columns, skipped) for file in table_files(path)]
+    tables = []
+    for file in table_files(path):
+        table = read_file(file, columns, skipped=skipped)
+        assert table is not None, "no table, and no error that says why"
+        require_columns(table.column_names, columns or (), file)
+        tables.append(table if columns is None else table.select(list(columns)))
     if len(tables) == 1:
         return tables[0]
     try:
@@ -47,19 +52,8 @@ def read_table(
         raise CumaError(f"the files in {path} do not go together: {error}; give each its own data.path") from None
 
 
-def _read_one(path: pathlib.Path, columns: Sequence[str] | None, skipped: dict[str, int] | None) -> pa.Table:
-    table = read_file(path, columns, skipped=skipped)
-    assert table is not None, "no table, and no error that says why"
-    require_columns(table.column_names, columns or (), path)
-    return table if columns is None else table.select(list(columns))
-
-
 def table_files(path: pathlib.Path | str) -> list[pathlib.Path]:
-    """The files that `read_table` would read, in order.
-
-    Raises:
-        CumaError: there is nothing to read, or it is of no format or of several.
-    """
+    """The files that `read_table` would read, in order; a `CumaError` for none, for no known format, or for several."""
     path = pathlib.Path(path).expanduser()
     if path.is_file():
         reader_of(path, Strict())

@@ -214,12 +214,10 @@ class Tokenizer:
             prompt = self.render([{"role": "user", "content": "A or B?"}], add_generation_prompt=True)
         # What stands before the last special token has no say in how the letter is tokenised.
         last = max((prompt.rfind(token) for token in self._added), default=-1)
-        return list(self._letters(n, prompt[max(last, 0) :]))
-
-    def _letters(self, n: int, prompt: str) -> list[int]:
+        prompt = prompt[max(last, 0) :]
         if (n, prompt) in self._letter_ids:
-            return self._letter_ids[n, prompt]
-        prompt_ids, ids = self.encode(prompt), []
+            return list(self._letter_ids[n, prompt])
+        prompt_ids, ids = self.encode(prompt), list[int]()
         for letter in string.ascii_uppercase[:n]:
             found = self.encode(prompt + letter)
             if found[:-1] != prompt_ids or found[-1] in ids or self.decode(found[-1:]) != letter:
@@ -229,7 +227,7 @@ class Tokenizer:
                 )
             ids.append(found[-1])
         self._letter_ids[n, prompt] = ids
-        return ids
+        return list(ids)
 
     def _find_end_of_turn(self) -> int:
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]

@@ -22,11 +22,7 @@ Tree = Any
 
 
 class Checkpoints:
-    """The checkpoints of one run: the newest `train.keep`, and the best by validation loss.
-
-    Args:
-        run: what the checkpoints belong to.
-    """
+    """The checkpoints of one run: the newest `train.keep`, and the best by validation loss."""
 
     def __init__(self, run_dir: pathlib.Path, run: Run):
         self._run_dir, self._run = run_dir, run

@@ -38,7 +38,7 @@ from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import batch_sharding, local_rows, put_batch, replicated
 from cuma_jax.surveys.groups import build_groups
-from cuma_jax.training.interference_metrics import Grams, summaries
+from cuma_jax.training.interference_metrics import Grams
 
 Tree = Any
 MOST_GROUPS, MOST_QUESTIONS = 16, 8
@@ -159,11 +159,7 @@ def _batches(run: Run, batcher: Batcher, index: np.ndarray) -> list[tuple[int, B
 class Interference:
     """Measures adapters on a probe: `interference(adapters) -> Grams`. All processes call it.
 
-    Only inner products leave the devices.
-
-    Args:
-        probe: from `build_probe`.
-        held_bytes: most bytes of gradients on the devices at a time.
+    Only inner products leave the devices, and at most `held_bytes` of gradients are on them at a time.
     """
 
     def __init__(self, run: Run, probe: Probe, held_bytes: int = HELD_BYTES):
@@ -237,11 +233,6 @@ def while_training(run: Run) -> Interference | None:
             "evaluation.min_cell, or group by another field (evaluation.group_by)"
         )
     return Interference(run, probe)
-
-
-def measure(interference: Interference, adapters: Tree) -> dict[str, Any]:
-    """The figures of one measurement, as plain values for a line of metrics.jsonl; see `summaries`."""
-    return summaries(interference(adapters))
 
 
 def _block_of(path: tuple[Any, ...]) -> str:

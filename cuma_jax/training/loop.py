@@ -27,13 +27,15 @@ from cuma_jax.run.rows import training_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write
 from cuma_jax.runtime.processes import asked_to_stop, process_count
+from cuma_jax.runtime.sharding import with_shardings
 from cuma_jax.surveys.splits import split_table
 from cuma_jax.training.checkpoints import Checkpoints
-from cuma_jax.training.interference import measure, while_training
+from cuma_jax.training.interference import while_training
+from cuma_jax.training.interference_metrics import summaries
 from cuma_jax.training.meter import Meter
 from cuma_jax.training.metrics_log import MetricsLog, Progress
 from cuma_jax.training.optimizer import make_optimizer, make_schedule
-from cuma_jax.training.state import abstract_state, state_shardings, with_shardings
+from cuma_jax.training.state import abstract_state, state_shardings
 from cuma_jax.training.step import SupervisedSteps, TrainState, UpdateRule
 from cuma_jax.training.trace import StepTrace
 
@@ -142,7 +144,7 @@ def train(run: Run, folder: pathlib.Path) -> Trained:
             last, validation = done == trainer.total, None
             if interference is not None and done % config.train.interference_every == 0:
                 meter.flush()
-                log.write({"step": done, "interference": measure(interference, state.adapters)})
+                log.write({"step": done, "interference": summaries(interference(state.adapters))})
                 meter.restart_clock()
             if last or (config.train.eval_every and done % config.train.eval_every == 0):
                 meter.flush()

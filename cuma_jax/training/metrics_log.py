@@ -17,12 +17,7 @@ Line = dict[str, Any]
 
 
 class MetricsLog:
-    """Writes each line to every place that is switched on; on processes other than 0 it writes nothing.
-
-    Args:
-        config: which places.
-        active: whether this process writes.
-    """
+    """Writes each line to every place that `config` switches on; not `active` (processes other than 0), nothing."""
 
     def __init__(self, folder: pathlib.Path, config: RunConfig, active: bool):
         self._file: TextIO | None = None
@@ -74,13 +69,9 @@ def _start_wandb(folder: pathlib.Path, project: str) -> Any:
 
 
 class Progress:
-    """A bar on a terminal, plain lines elsewhere: speed, loss, balance, time left.
+    """A bar on a terminal, elsewhere a plain line every `every` steps: speed, loss, balance, time left.
 
-    Args:
-        total: number of steps.
-        start: steps done before.
-        every: steps between plain lines.
-        active: whether this process shows anything.
+    `start` of the `total` steps are done before; `active`: whether this process shows anything.
     """
 
     def __init__(self, total: int, start: int, every: int, active: bool):

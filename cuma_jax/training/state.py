@@ -36,10 +36,3 @@ def state_shardings(
         transform_non_params=lambda _: whole,
     )
     return TrainState(whole, adapter_shardings, moments, whole)
-
-
-def with_shardings(shapes: Tree, shardings: Tree) -> Tree:
-    """Abstract arrays that also say where they live."""
-    return jax.tree.map(
-        lambda s, sharding: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes, shardings
-    )

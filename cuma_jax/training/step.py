@@ -1,4 +1,4 @@
-"""The jitted train step and validation step, and the steps of a run that are just these.
+"""The jitted train step, and the steps of a run that are just this and its validation.
 
 The gradient of an accumulated batch is exact, balance loss included: the loss is a function of sums over all
 micro-batches, so they are summed in one differentiable scan whose body is recomputed in the backward pass.
@@ -21,6 +21,7 @@ from cuma_jax.losses.balance import balance_loss, router_z_loss
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.run.forward import Model, Tables
+from cuma_jax.run.inference import row_step
 from cuma_jax.run.rows import validation_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.sharding import batch_sharding, put_batch, replicated
@@ -159,25 +160,8 @@ def make_train_step(
     )
 
 
-def make_eval_step(
-    decoder: Decoder, config: Config, sums_of: SumsOf, mesh: Mesh, adapter_shardings: Tree, base_shardings: Tree
-) -> Callable[..., BatchSums]:
-    """`step(adapters, base, tables, batch) -> BatchSums`, jitted, without dropout."""
-
-    def step(adapters: Tree, base: Tree, tables: Tables, batch: Tree) -> BatchSums:
-        return sums_of(config, Model(decoder, base, adapters, tables), batch, None)
-
-    whole = replicated(mesh)
-    shardings = (adapter_shardings, base_shardings, whole, batch_sharding(mesh))
-    return jax.jit(step, in_shardings=shardings, out_shardings=whole)
-
-
 class SupervisedSteps:
-    """See `run.objective.Steps`.
-
-    Args:
-        rule: how gradients become updates.
-    """
+    """See `run.objective.Steps`."""
 
     synchronous = False
 
@@ -187,9 +171,7 @@ class SupervisedSteps:
         self._held_out = [] if held_out is None else [held_out[i] for i in range(len(held_out))]
         sums = run.objective.sums
         self.train_step = make_train_step(run.train_decoder, run.config, sums, rule, run.mesh, run.base_shardings)
-        self.eval_step = make_eval_step(
-            run.decoder, run.config, sums, run.mesh, run.adapter_shardings, run.base_shardings
-        )
+        self.eval_step = row_step(run, lambda model, batch: sums(run.config, model, batch, None))
 
     def step(self, state: TrainState, bucket: int, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         """One step on this process's part of a batch; the old state's buffers are reused."""

@@ -14,7 +14,6 @@ from conftest import ROOT
 
 from cuma_jax.commands.data.command_line import main, parse
 from cuma_jax.config import Config, load_config
-from cuma_jax.runtime.errors import run_main
 from cuma_jax.surveys.sources.invented import make_invented
 
 INVENTED = ["--source", "invented", "--model", "random:tiny"]
@@ -117,23 +116,15 @@ def test_flags_start_from_the_preset_and_are_those_of_the_data_section():
         (["build", "--seed", "1"], "--seed"),
     ],
 )
-def test_a_bad_flag_is_one_message_and_exit_code_two(argv, message, capsys):
-    with pytest.raises(SystemExit) as caught:
-        run_main(main, argv)
-    assert caught.value.code == 2
-    out = capsys.readouterr()
-    assert message in out.err
-    assert "Traceback" not in out.err
-    assert out.out == ""
+def test_a_bad_flag_is_one_message_and_exit_code_two(argv, message, refused):
+    assert message in refused(main, argv)
 
 
-def test_the_real_command_writes_tables_and_the_second_time_refuses(tmp_path, capsys):
+def test_the_real_command_writes_tables_and_the_second_time_refuses(tmp_path, refused):
     command = [sys.executable, "-m", "cuma_jax.data", "export", "--source", "invented", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "answers.parquet" in done.stdout
     assert len(pd.read_parquet(tmp_path / "out" / "answers.parquet")) == 2400
-    with pytest.raises(SystemExit):
-        run_main(main, command[3:])
-    error = capsys.readouterr().err.splitlines()
+    error = refused(main, command[3:]).splitlines()
     assert [line for line in error if line.startswith("error: --out ")] == error

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 from conftest import changed, devices_of
-from preference_files import write_community_alignment
+from preference_files import of_conversations, write_community_alignment
+from saved_runs import save_run
 from scripted_judge import says, serving, shown
 
 from cuma_jax.commands import evaluate, score_run
@@ -18,36 +19,22 @@ from cuma_jax.config import Config, MeshConfig
 from cuma_jax.evaluation.preferences.head_to_head import Sizes
 from cuma_jax.evaluation.preferences.held_out_prompts import held_out_prompts, prompt_tokens, same_for
 from cuma_jax.run.folder import write_config
-from cuma_jax.runtime.errors import CumaError, run_main
-from cuma_jax.training.checkpoints import Checkpoints
-from cuma_jax.training.loop import Trainer
+from cuma_jax.runtime.errors import CumaError
 
 KEY = "sk-seen-by-no-file-51c0"
-
-
-def save_run(run, adapters, folder):
-    """The folder of a run that has come to its end with these adapters."""
-    write_config(folder, run.config)
-    state = Trainer(run).fresh().replace(step=np.int32(run.config.train.steps), adapters=adapters)
-    checkpoints = Checkpoints(folder, run)
-    checkpoints.save(state, None)
-    checkpoints.close()
-    return folder
 
 
 @pytest.fixture(scope="module")
 def talks(debug_config, tmp_path_factory):
     """A config of conversations: a tiny model, an invented file."""
     path = write_community_alignment(tmp_path_factory.mktemp("talks") / "ca.jsonl.gz", 60, 30)
+    data = {"buckets": (384,), "unseen_respondents": 0.3, "validation_respondents": 0.1}
     return changed(
-        debug_config,
-        data={"source": "community_alignment", "path": str(path), "buckets": (384,), "unseen_respondents": 0.3,
-              "validation_respondents": 0.1, "unseen_countries": 0.0},
-        objective={"name": "sft", "aggregate": "respondent"},
-        evaluation={"splits": ("unseen_annotator",), "min_cell": 3, "batch_size": 8, "bootstrap": 100},
+        of_conversations(debug_config, path, "sft", **data),
+        evaluation={"bootstrap": 100},
         sampling={"max_new_tokens": 4},
         train={"batch_size": 4},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -78,23 +65,23 @@ def judged_at(url, **flags):
 
 @pytest.mark.slow
 def test_a_judge_with_position_bias_an_outage_and_no_key_anywhere(
-    talks, run_on, random_adapters, command, tmp_path, capsys
+    talks, run_on, random_adapters, command, refused, tmp_path, capsys
 ):
     """A judge that always prefers the first: 50% by both orders and 100% for the first. An outage: nothing written."""
     run = run_on(talks)
-    folder = save_run(run, random_adapters(run), tmp_path / "run")
+    folder = save_run(tmp_path / "run", run, random_adapters(run), run.config.train.steps)
+    before = sorted(path.name for path in folder.iterdir())
 
     def outage(number, request):
         return says("A") if number < 3 else (503, "down for repairs")
 
-    with serving(outage) as (url, _), pytest.raises(SystemExit) as stopped:
-        run_main(command, talks.mesh, "--run", folder, "--prompts", 8, "--pairs", 4, *judged_at(url, retries=0))
-    assert stopped.value.code == 2
-    assert "down for repairs" in capsys.readouterr().err
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.json"], "nothing half written"
+    few = ("--run", folder, "--prompts", 8, "--pairs", 4)
+    with serving(outage) as (url, _):
+        assert "down for repairs" in refused(command, talks.mesh, *few, *judged_at(url, retries=0))
+    assert sorted(path.name for path in folder.iterdir()) == before, "nothing half written"
 
     with serving(lambda n, r: says("A")) as (url, server):
-        command(talks.mesh, "--run", folder, "--prompts", 8, "--pairs", 4, *judged_at(url))
+        command(talks.mesh, *few, *judged_at(url))
     values = json.loads((folder / "preferences.json").read_text())
     win, orders = values["winrate"], values["winrate"]["orders"]
     assert win["win_rate"] == {"value": 0.5, "low": 0.5, "high": 0.5}
@@ -132,8 +119,9 @@ def test_a_judge_with_position_bias_an_outage_and_no_key_anywhere(
 def test_a_run_against_another_and_without_a_judge(talks, run_on, random_adapters, command, no_pairs, tmp_path, capsys):
     """No win-rate without a judge; the same run against a copy of itself gives the same replies, by the same seeds."""
     run = run_on(talks)
-    folder = save_run(run, random_adapters(run), tmp_path / "run")
-    copy = save_run(run, random_adapters(run), tmp_path / "copy")
+    folder, copy = (
+        save_run(tmp_path / name, run, random_adapters(run), run.config.train.steps) for name in ("run", "copy")
+    )
     command(talks.mesh, "--run", folder, "--against", copy, "--prompts", 3)
     values = json.loads((folder / "preferences.json").read_text())
     assert values["winrate"] is None
@@ -148,7 +136,7 @@ def test_a_run_against_another_and_without_a_judge(talks, run_on, random_adapter
 def test_people_judge_surveys_themselves(debug_run, random_adapters, command, no_pairs, tmp_path):
     """Win, tie and loss by a plain loop over the samples; a mesh that training's batch does not divide is no matter."""
     config = changed(debug_run.config, train={"batch_size": 9}, evaluation={"splits": ("unseen_respondent",)})
-    folder = save_run(debug_run, random_adapters(debug_run), tmp_path / "run")
+    folder = save_run(tmp_path / "run", debug_run, random_adapters(debug_run), config.train.steps)
     write_config(folder, config)
     command(MeshConfig(data=2, fsdp=1, tensor=1), "--run", folder, "--prompts", 60, "--mesh.data", 2)
     values = json.loads((folder / "preferences.json").read_text())

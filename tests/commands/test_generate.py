@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import changed, devices_of
+from saved_runs import save_run
 
 from cuma_jax.commands import generate, replies
 from cuma_jax.config import MeshConfig, load_config
@@ -16,8 +17,6 @@ from cuma_jax.generation.prompt_files import PromptRequest
 from cuma_jax.generation.texts import prompt_tokens
 from cuma_jax.run.folder import write_config
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.training.checkpoints import Checkpoints
-from cuma_jax.training.loop import Trainer
 
 ANNA = "country: Belmora; sex: female"
 
@@ -29,12 +28,8 @@ def saved_run(run_on, debug_config, random_adapters, tmp_path_factory):
     Its mesh does not divide the batch that it was trained with, which is no matter here.
     """
     run = run_on(changed(debug_config, profile={"in_prompt": True}, data={"buckets": (256, 384)}))
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    folder.mkdir()
+    folder = save_run(tmp_path_factory.mktemp("runs") / "run", run, random_adapters(run))
     write_config(folder, changed(run.config, train={"batch_size": 9}))
-    checkpoints = Checkpoints(folder, run)
-    checkpoints.save(Trainer(run).fresh().replace(adapters=random_adapters(run)), 1.0)
-    checkpoints.close()
     return folder, run
 
 

@@ -34,6 +34,7 @@ LOOKUP = {
     "profile": {"granularity": "categorical", "fields": ("country",)},
 }
 ONE = {"adapter": {"experts": 1}, "router": {"inputs": "none", "top_k": 1}}
+DPO = {"objective": {"name": "dpo", "aggregate": "respondent"}}
 # What breaks each rule, in the rules' order: the sections that do, and the message.
 BROKEN = [
     ({"data": {"buckets": ()}}, "data.buckets is (); it must be at least one length"),
@@ -66,6 +67,8 @@ BROKEN = [
 OBJECTIVES = [
     ({"data": {"task": "conversations"}}, "data.task is 'conversations'; it must be choice or auto"),
     ({"data": {"packing": True}}, "data.packing is True; it must be False: only whole conversations"),
+    (DPO | {"data": {"packing": True}}, "data.packing is True; it must be False: only whole conversations"),
+    (DPO | ONE | {"adapter": {"kind": "none", "experts": 1}}, "a kind that is trained, because objective.name is dpo"),
     ({"objective": {"name": "sft"}}, "objective.aggregate is 'cell'; it must be respondent"),
     ({"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}}, "because objective.name is"),
 ]

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from made_up import write_preferences
 
+from cuma_jax.config import DataConfig
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.conversations import build_conversation_tokens, chat
 from cuma_jax.data.prompts import ConversationPrompts, SurveyPrompts, check_prompts
-from cuma_jax.data.sampling import Drawing, cell_rows
+from cuma_jax.data.sampling import cell_rows
 from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.preferences.sources.prism import read_prism
 from cuma_jax.preferences.tasks import conversation_messages
@@ -69,7 +70,7 @@ def test_a_conversation_is_drawn_by_its_mass_whatever_its_number_of_turns(prompt
 def test_survey_prompts_end_before_the_answer(tokenizer):
     survey = make_invented()
     profiles = build_profiles(survey)
-    rows = cell_rows(survey, profiles, np.ones(survey.num_answers, bool), Drawing(0.5))
+    rows = cell_rows(survey, profiles, np.ones(survey.num_answers, bool), DataConfig(question_power=0.5))
     pieces = build_survey_tokens(survey.questions, None, tokenizer, "choice")
     prompts = SurveyPrompts(rows, pieces, survey.questions, BUCKETS, 1024)
     for n in (0, 3, 11):

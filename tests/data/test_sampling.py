@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 import pytest
 
+from cuma_jax.config import DataConfig
 from cuma_jax.data.sampling import (
-    Drawing,
     answer_rows,
     balance_groups,
     cell_rows,
@@ -34,7 +34,7 @@ def test_a_question_weighs_its_number_of_answers_to_the_power(survey, build, pow
     rng = np.random.default_rng(0)
     # Questions with different numbers of answers.
     mask_A = rng.random(len(survey.question_A)) < np.array([0.9, 0.2, 0.5, 0.7, 0.1])[survey.question_A]
-    rows = build(survey, profiles, mask_A, Drawing(power))
+    rows = build(survey, profiles, mask_A, DataConfig(question_power=power))
     for q in range(5):
         answers = (survey.question_A[mask_A] == q).sum()
         np.testing.assert_allclose(rows.mass_N[rows.question_N == q].sum(), answers**power)
@@ -43,7 +43,8 @@ def test_a_question_weighs_its_number_of_answers_to_the_power(survey, build, pow
 def test_cells_weigh_the_root_of_their_n_within_a_question(survey):
     survey, profiles = survey
     mask_A = np.ones(len(survey.question_A), bool)
-    rows, cells = cell_rows(survey, profiles, mask_A, Drawing(0.5)), build_cells(survey, profiles, mask_A)
+    rows = cell_rows(survey, profiles, mask_A, DataConfig(question_power=0.5))
+    cells = build_cells(survey, profiles, mask_A)
     for q in range(5):
         of_q = cells.question_N == q
         ratio = rows.mass_N[of_q] / np.sqrt(cells.count_N[of_q])
@@ -53,7 +54,7 @@ def test_cells_weigh_the_root_of_their_n_within_a_question(survey):
 def test_answer_rows_are_the_answers(survey):
     survey, profiles = survey
     mask_A = np.random.default_rng(1).random(len(survey.question_A)) < 0.3
-    rows = answer_rows(survey, profiles, mask_A, Drawing(0.5))
+    rows = answer_rows(survey, profiles, mask_A, DataConfig(question_power=0.5))
     assert len(rows) == mask_A.sum()
     for n, a in itertools.islice(enumerate(np.flatnonzero(mask_A)), 50):
         assert rows.profile_N[n] == profiles.profile_R[survey.respondent_A[a]]
@@ -72,7 +73,7 @@ def weighted(survey):
 def test_by_survey_weight_an_answer_is_drawn_by_its_respondents_weight_within_a_question(weighted):
     survey, profiles = weighted
     mask_A = np.random.default_rng(1).random(len(survey.question_A)) < 0.5
-    rows = answer_rows(survey, profiles, mask_A, Drawing(0.5, sample_weights=True))
+    rows = answer_rows(survey, profiles, mask_A, DataConfig(question_power=0.5, sample_weights=True))
     weight_N = survey.respondents["weight"].to_numpy()[survey.respondent_A[mask_A]]
     for q in range(len(survey.questions)):
         of_q = rows.question_N == q
@@ -88,8 +89,8 @@ def test_weights_that_cannot_be_drawn_by_are_one_message(survey, bad):
     broken = dataclasses.replace(survey, respondents=survey.respondents.assign(weight=weight_R))
     mask_A = np.ones(survey.num_answers, bool)
     with pytest.raises(CumaError, match=r"negative or missing, or all are zero.*data\.sample_weights"):
-        answer_rows(broken, profiles, mask_A, Drawing(sample_weights=True))
-    assert len(answer_rows(broken, profiles, mask_A, Drawing())) == survey.num_answers
+        answer_rows(broken, profiles, mask_A, DataConfig(sample_weights=True))
+    assert len(answer_rows(broken, profiles, mask_A, DataConfig())) == survey.num_answers
 
 
 @pytest.mark.parametrize("build", [cell_rows, answer_rows])
@@ -97,8 +98,8 @@ def test_weights_that_cannot_be_drawn_by_are_one_message(survey, bad):
 def test_a_group_is_drawn_by_its_share_to_the_power(survey, build, power):
     survey, profiles = survey
     mask_A = np.random.default_rng(1).random(survey.num_answers) < 0.5
-    plain = build(survey, profiles, mask_A, Drawing(0.5))
-    rows = build(survey, profiles, mask_A, Drawing(0.5, group_by="country", group_power=power))
+    plain = build(survey, profiles, mask_A, DataConfig(question_power=0.5))
+    rows = build(survey, profiles, mask_A, DataConfig(question_power=0.5, group_by="country", group_power=power))
     group_N = profiles.codes_PF[rows.profile_N, profiles.fields.index("country")]
     groups = np.unique(group_N)
     assert len(groups) > 1
@@ -121,10 +122,10 @@ def test_a_group_field_that_is_not_there_is_one_message(survey):
     survey, profiles = survey
     mask_A = np.ones(survey.num_answers, bool)
     with pytest.raises(CumaError, match="unknown profile field 'planet'"):
-        answer_rows(survey, profiles, mask_A, Drawing(group_by="planet", group_power=0.5))
+        answer_rows(survey, profiles, mask_A, DataConfig(group_by="planet", group_power=0.5))
     few = build_profiles(survey, ("country",))
     with pytest.raises(CumaError, match=r"data\.group_by is 'sex'.*profile\.fields"):
-        cell_rows(survey, few, mask_A, Drawing(group_by="sex", group_power=0.5))
+        cell_rows(survey, few, mask_A, DataConfig(group_by="sex", group_power=0.5))
 
 
 def test_kish_size_is_the_number_of_rows_that_count():
@@ -149,7 +150,7 @@ def test_passes_are_what_is_drawn_in_the_long_run():
 
 def test_sampling_is_described_in_passes(survey):
     survey, profiles = survey
-    rows = answer_rows(survey, profiles, np.ones(survey.num_answers, bool), Drawing(0.0))
+    rows = answer_rows(survey, profiles, np.ones(survey.num_answers, bool), DataConfig(question_power=0.0))
     ids = [q.id for q in survey.questions]
     text = describe_sampling(rows.mass_N, 2 * len(rows), rows.question_N, ids)
     count_Q = np.bincount(rows.question_N)

@@ -5,7 +5,7 @@ import pytest
 from templates import FAMILIES, byte_tokenizer, family_or_skip
 
 from cuma_jax.data.batches import Buckets, Rows, SurveyBatcher
-from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
+from cuma_jax.data.survey_tokens import build_survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles, profile_text
@@ -56,6 +56,7 @@ def test_rows_equal_tokenising_the_whole_chat(survey, profiles, tokenizer, objec
     template_N = tokens.template_QO[question_N, option_N]
     lengths_N = tokens.lengths(profile_N, template_N)
     filled_NT = tokens.fill(profile_N, template_N, 640)
+    assert filled_NT.dtype == np.int32
     for n in range(40):
         text = profile_text(profiles, int(profile_N[n])) if in_prompt else None
         question = survey.questions[question_N[n]]
@@ -103,35 +104,6 @@ def test_choice_reads_the_token_before_the_answer_and_every_options_letter(surve
             assert chat[: len(template)] == template
             assert chat[len(template)] == tokens.option_ids_QO[q, option]
         assert (tokens.option_ids_QO[q, size:] == 0).all()
-
-
-def slow_fill(tokens, profile_N, template_N, width):
-    """The twin of SurveyTokens.fill: row by row."""
-    filled_NT = np.full((len(template_N), width), tokens.pad_id, np.int32)
-    for row_T, profile, template in zip(filled_NT, profile_N, template_N, strict=True):
-        whole = [*(tokens.system[profile] if tokens.system else ()), *tokens.templates[template]]
-        row_T[: len(whole)] = whole
-    return filled_NT
-
-
-@pytest.mark.parametrize("in_prompt", [False, True])
-@pytest.mark.parametrize("seed", range(5))
-def test_rows_of_a_batch_equal_rows_filled_one_by_one(seed, in_prompt):
-    rng = np.random.default_rng(seed)
-
-    def pieces(count, low):
-        return tuple(rng.integers(0, 99, n).astype(np.int32) for n in rng.integers(low, 12, count))
-
-    tokens = SurveyTokens(
-        pieces(7, 1), np.zeros((7, 2), np.int32), np.zeros((7, 1), np.int32), np.zeros((7, 2), np.int32),
-        pieces(5, 0) if in_prompt else (), -3,
-    )  # fmt: skip
-    profile_N, template_N = rng.integers(0, 5, 40).astype(np.int32), rng.integers(0, 7, 40).astype(np.int32)
-    for width in (24, 33):
-        found_NT = tokens.fill(profile_N, template_N, width)
-        np.testing.assert_array_equal(found_NT, slow_fill(tokens, profile_N, template_N, width))
-        assert found_NT.dtype == np.int32
-        np.testing.assert_array_equal(tokens.lengths(profile_N, template_N), (found_NT != -3).sum(axis=1))
 
 
 def test_a_template_that_writes_the_profile_after_the_question_is_one_message(survey, profiles):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from conftest import changed
 
 TURNS = ("first", "second", "third", "fourth")
 COUNTRIES = ("united states", "india", "brazil", "france", "italy")
@@ -168,3 +169,14 @@ def write_prism(
     write_rows(pathlib.Path(folder) / f"survey{suffix}", survey)
     write_rows(pathlib.Path(folder) / f"conversations{suffix}", talks)
     return pathlib.Path(folder)
+
+
+def of_conversations(config, path, objective, **data):
+    """`config` on the Community Alignment file `path` (or another source of `data`), scored on unseen annotators."""
+    known = {"source": "community_alignment", "path": str(path), "unseen_countries": 0.0, "unseen_respondents": 0.15}
+    return changed(
+        config,
+        data=known | data,
+        objective={"name": objective, "aggregate": "respondent"},
+        evaluation={"splits": ("unseen_annotator",), "min_cell": 3, "batch_size": 8},
+    )

@@ -1,5 +1,6 @@
-"""Equality of what was read, whole."""
+"""Equality, whole: of what was read, and of what a step computes."""
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -20,3 +21,10 @@ def same_preferences(a, b):
     assert a.turns.equals(b.turns)
     assert (a.prompt_ids, a.profile_fields) == (b.prompt_ids, b.profile_fields)
     assert a.skipped == b.skipped
+
+
+def same_step(found, expected, same_gradient, **tolerance):
+    """(metrics, gradients) of one step, computed in two ways: every metric, and every leaf by `same_gradient`."""
+    for name, value in expected[0].items():
+        np.testing.assert_allclose(found[0][name], value, err_msg=name, **tolerance)
+    jax.tree.map(same_gradient, found[1], expected[1])

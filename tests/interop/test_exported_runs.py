@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, changed, devices_of
 from safetensors.numpy import load_file
+from saved_runs import save_run
 
 from cuma_jax.commands import export
 from cuma_jax.config import Config, load_config
@@ -18,22 +19,8 @@ from cuma_jax.interop.formats.official_folder import read_official
 from cuma_jax.models.families import SHAPES
 from cuma_jax.run.folder import write_config
 from cuma_jax.run.init_adapters import check_start
-from cuma_jax.runtime.errors import CumaError, run_main
-from cuma_jax.training.checkpoints import Checkpoints
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.training.loop import Trainer
-
-
-def saved_run(folder, run, adapters):
-    """The folder of a run whose one checkpoint holds `adapters`."""
-    folder.mkdir()
-    write_config(folder, run.config)
-    if run.table is not None:
-        run.table.save(folder)
-    trainer = Trainer(run)
-    checkpoints = Checkpoints(folder, run)
-    checkpoints.save(trainer.fresh().replace(adapters=adapters), 1.0)
-    checkpoints.close()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +34,7 @@ def runs(run_on, debug_config, random_adapters, tmp_path_factory):
             config = changed(apply_method(debug_config, method), **sections)
             run = run_on(config)
             adapters = random_adapters(run)
-            made[key] = (run, adapters, saved_run(tmp_path_factory.mktemp("runs") / "run", run, adapters))
+            made[key] = (run, adapters, save_run(tmp_path_factory.mktemp("runs") / "run", run, adapters))
         return made[key]
 
     return build
@@ -156,12 +143,6 @@ def test_full_cuma_is_averaged_and_says_how_far_off_it_is(runs, tmp_path, capsys
     assert not (tmp_path / "other").exists()
 
 
-def written(folder, config):
-    folder.mkdir()
-    write_config(folder, config)
-    return folder
-
-
 def debug(method, **sections) -> Config:
     return changed(apply_method(load_config(str(ROOT / "configs" / "debug.py")), method), **sections)
 
@@ -183,16 +164,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_mistake_is_one_message_and_nothing_is_written(case, tmp_path, capsys, monkeypatch):
+def test_a_mistake_is_one_message_and_nothing_is_written(case, tmp_path, refused, monkeypatch):
     config, args, part = REFUSED[case]
-    folder = written(tmp_path / "run", config) if config else tmp_path / "nothing"
+    folder = tmp_path / "run"
+    if config:
+        write_config(folder, config)
     monkeypatch.setattr("cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None)
     out = () if "--out" in args else ("--out", str(tmp_path / "out"))
     monkeypatch.setattr(sys, "argv", ["cuma_jax.export", "--run", str(folder), *out, *args])
-    with pytest.raises(SystemExit) as caught:
-        run_main(export.main)
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
+    error = refused(export.main)
     assert error.startswith("error: ")
     assert part in error
     assert not (tmp_path / "out").exists()

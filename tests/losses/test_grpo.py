@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cuma_jax.config.preferences import GrpoConfig
 from cuma_jax.losses.grpo import EPSILON, group_advantages, grpo_sums
 
 GROUPS, SAMPLES, TOKENS = 3, 4, 5
@@ -77,8 +78,8 @@ def test_loss_and_gradient_equal_a_loop_over_tokens(replies, form, clip_high, kl
         return grpo_sums(
             jnp.where(token, logp, jnp.nan), jnp.asarray(np.where(token, replies["old"], 0.0)),
             jnp.asarray(replies["reference"]) if kl else None, jnp.asarray(advantage), jnp.asarray(token),
-            jnp.asarray(replies["valid"], jnp.float32), clip=0.2, clip_high=clip_high, kl=kl, form=form,
-            longest=TOKENS,
+            jnp.asarray(replies["valid"], jnp.float32),
+            GrpoConfig(clip=0.2, clip_high=clip_high, kl=kl, advantage=form), TOKENS,
         )  # fmt: skip
 
     sums = run(jnp.asarray(replies["logp"]))
@@ -115,7 +116,8 @@ def test_the_pull_to_the_reference_is_the_gradient_of_the_divergence_of_the_poli
         def expected_loss(logits_V, old_V=old_V):
             sums = grpo_sums(
                 jax.nn.log_softmax(logits_V)[:, None], old_V[:, None], reference_V[:, None], jnp.zeros(6),
-                jnp.ones((6, 1)), jnp.exp(old_V), clip=0.2, clip_high=0.0, kl=1.0, form="unbiased", longest=1,
+                jnp.ones((6, 1)), jnp.exp(old_V),
+                GrpoConfig(clip=0.2, clip_high=0.0, kl=1.0, advantage="unbiased"), 1,
             )  # fmt: skip
             return sums["loss"].mean()
 

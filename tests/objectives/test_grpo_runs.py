@@ -1,6 +1,5 @@
 """GRPO as a whole: a task with a known answer, and a run that goes on."""
 
-import dataclasses
 import shutil
 
 import jax
@@ -10,7 +9,7 @@ from conftest import changed
 from made_up import write_preferences
 from processes import metrics
 
-from cuma_jax.run.forward import hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.rows import rows_of
 from cuma_jax.runtime.sharding import put_batch
 from cuma_jax.training.loop import train
@@ -51,7 +50,7 @@ def accuracy(run_on, config, folder):
     batch["positions"] = batch["lengths"][:, None] - 1
 
     def probabilities(base, adapters, tables, batch):
-        h_B1D, _ = hidden(run.decoder, base, adapters, tables, batch, None)
+        h_B1D, _ = hidden(Model(run.decoder, base, adapters, tables), batch, None)
         logits_B1V = run.decoder.apply({"params": base, "adapters": adapters}, h_B1D, method="logits")
         return jax.nn.softmax(logits_B1V[:, 0])
 
@@ -68,17 +67,10 @@ def accuracy(run_on, config, folder):
 
 
 def test_groups_with_opposite_preferences_are_both_served_by_cuma(opposite, run_on, tmp_path):
-    found = accuracy(run_on, opposite, tmp_path / "run")
-    for share, probability in found.values():
+    """A model that is not told who asks says the same to both: it is right about one of them (for DPO, see there)."""
+    for share, probability in accuracy(run_on, opposite, tmp_path / "run").values():
         assert share >= 0.95
         assert probability > 0.6
-
-
-def test_plain_lora_cannot_serve_both(opposite, run_on, tmp_path):
-    adapter = dataclasses.replace(opposite.adapter, experts=1)
-    router = dataclasses.replace(opposite.router, inputs="none", top_k=1)
-    found = accuracy(run_on, dataclasses.replace(opposite, adapter=adapter, router=router), tmp_path / "run")
-    assert np.mean([share for share, _ in found.values()]) <= 0.6
 
 
 def test_conversations_are_replied_to_and_their_people_scored(debug_config, run_on, tmp_path):

@@ -4,16 +4,12 @@ People of one country prefer one of the two replies to every prompt, people of t
 No model that does not know who is asking can serve both: over the two groups it is right about half the pairs.
 """
 
-import json
-
 import pytest
-from conftest import changed, devices_of
-from preference_files import write_rows
+from conftest import changed
+from preference_files import TURNS, community_alignment_rows, of_conversations, write_rows
+from saved_runs import trained_and_scored
 
-from cuma_jax.commands.score_run import score
 from cuma_jax.config.methods import apply_method
-from cuma_jax.run.build import build_run
-from cuma_jax.training.loop import train
 
 COUNTRIES = ("united states", "india")
 PROMPTS = ("Tea?", "Rain?", "Chess?")
@@ -23,28 +19,21 @@ ANNOTATORS = 24
 
 def opposite_rows():
     """Every annotator is asked every prompt once; the first country's people prefer the first reply."""
+    known = community_alignment_rows(1, 1)[0]
+    known |= {name: None for name in known if name.partition("_")[0] in TURNS}
     rows = []
     for annotator in range(ANNOTATORS):
         country = annotator % 2
         for number, prompt in enumerate(PROMPTS):
             order = (annotator + number) // 2 % 2  # which reply is shown first says nothing
             shown = REPLIES[::-1] if order else REPLIES
-            row = {
-                "conversation_id": f"{annotator}.{number}", "assigned_lang": "en", "annotator_id": f"{annotator}",
-                "annotator_country": COUNTRIES[country], "annotator_age": "18-34", "annotator_gender": "female",
-                "annotator_education_level": "Some post-secondary", "annotator_political": "Very left-leaning",
-                "annotator_ethnicity": "Other", "is_pregenerated_first_prompt": True, "in_balanced_subset": True,
-                "in_balanced_subset_10": False, "wave": "1",
-            }  # fmt: skip
-            for turn in ("first", "second", "third", "fourth"):
-                first = turn == "first"
-                row[f"{turn}_turn_prompt"] = prompt if first else None
-                for letter, reply in zip("abcd", (*shown, None, None), strict=True):
-                    row[f"{turn}_turn_response_{letter}"] = reply if first else None
-                liked = "ab"[shown.index(REPLIES[country])]
-                row[f"{turn}_turn_preferred_response"] = f"response_{liked}" if first else None
-                row[f"{turn}_turn_feedback"] = None
-            rows.append(row)
+            liked = "ab"[shown.index(REPLIES[country])]
+            rows.append(known | {
+                "conversation_id": f"{annotator}.{number}", "annotator_id": f"{annotator}",
+                "annotator_country": COUNTRIES[country], "first_turn_prompt": prompt,
+                "first_turn_response_a": shown[0], "first_turn_response_b": shown[1],
+                "first_turn_preferred_response": f"response_{liked}",
+            })  # fmt: skip
     return rows
 
 
@@ -52,29 +41,21 @@ def opposite_rows():
 def task(debug_config, tmp_path_factory):
     """A config of the constructed data; annotators that are scored are not trained on."""
     path = write_rows(tmp_path_factory.mktemp("opposite") / "ca.jsonl", opposite_rows())
+    data = {"buckets": (64,), "max_length": 64, "unseen_respondents": 0.4, "validation_respondents": 0.0}
     return changed(
-        debug_config,
+        of_conversations(debug_config, path, "dpo", **data),
         adapter={"layers": 2, "experts": 4, "targets": ("q", "v", "o", "up", "down")},
         profile={"fields": ("country",)},
-        data={
-            "source": "community_alignment", "path": str(path), "buckets": (64,), "max_length": 64,
-            "unseen_countries": 0.0, "unseen_respondents": 0.4, "validation_respondents": 0.0,
-        },
-        objective={"name": "dpo", "aggregate": "respondent"},
         dpo={"beta": 0.5},
         optimizer={"learning_rate": 1e-2},
         train={"steps": 20, "batch_size": 8, "eval_every": 0, "save_every": 0, "log_every": 5},
-        evaluation={"splits": ("unseen_annotator",), "group_by": ("country",), "min_cell": 3, "batch_size": 16},
-    )  # fmt: skip
+        evaluation={"batch_size": 16},
+    )
 
 
 def pairwise_accuracy(config, folder):
     """Of each group, on annotators not trained on, as `python -m cuma_jax.train` does it."""
-    with devices_of(config.mesh):
-        run = build_run(config, progress=False)
-    trained = train(run, folder)
-    score(run, trained.state.adapters, folder, trained.seconds)
-    groups = json.loads((folder / "results.json").read_text())["splits"]["unseen_annotator"]["groups"]["country"]
+    groups = trained_and_scored(config, folder)[2]["groups"]["country"]
     assert len(groups) == 2
     return {name: (group["accuracy"]["value"], group["reward_accuracy"]["value"]) for name, group in groups.items()}
 

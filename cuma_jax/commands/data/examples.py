@@ -189,10 +189,8 @@ def survey_pair_examples(
     config: Config,
     shots: Shots | None = None,
 ) -> list[Example]:
-    """Both sides of an answer's pair; see `survey_example`. One side where the question has one option."""
+    """Both sides of an answer's pair; see `survey_example`."""
     one = survey_example(survey, profiles, answer, tokenizer, config, shots)
-    if len(survey.questions[survey.question_A[answer]].options) < 2:
-        return [dataclasses.replace(one, note="a question with one option: there is no pair")]
     option_A = survey.option_A.copy()
     option_A[answer] = other_options(survey, np.array([answer]), config.data.split_seed)[0]
     swapped = dataclasses.replace(survey, option_A=option_A)

@@ -41,14 +41,10 @@ def export(
     """Writes every table of a source to the folder `out`, all of them or none: file name -> number of rows.
 
     A survey: respondents, questions, answers. Conversations: respondents, conversations, turns, pairs. Both:
-    split, the split that `data` makes, by ids (columns kind, id, split).
+    split, the split that `data` makes, by ids (columns kind, id, split). `form` is parquet or jsonl.
 
-    Args:
-        form: `parquet` or `jsonl`.
-        overwrite: replace files of these names; other files are never touched.
-
-    Raises:
-        CumaError: `out` is a file, or holds a file of these names; or the split cannot be made. Nothing is written.
+    A `CumaError`, before anything is written, where `out` is a file, holds a file of these names (`overwrite` replaces
+    those, and never touches others), or the split cannot be made.
     """
     check_folder(out, file_names(form, not isinstance(source, Survey)), overwrite)
     tables = survey_tables(source, data) if isinstance(source, Survey) else conversation_tables(source, data)

@@ -66,9 +66,8 @@ def _counts(survey: Survey) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def by_value(people: HasRespondents, field: str, counts: dict[str, np.ndarray], persons: str = "respondents") -> Facts:
     """Persons, and sums of `counts` (int [R] arrays), by value of a field; the most frequent value first.
 
-    Returns:
-        `field`; `values`: a list of {value, `persons`, *counts}; `missing`: the same for persons without a value,
-        None where there are none. A field that the source lacks has no values, and everybody is missing.
+    `field`; `values`: a list of {value, `persons`, *counts}; `missing`: the same for persons without a value, None
+    where there are none. A field that the source lacks has no values, and everybody is missing.
     """
     if field in people.respondents:
         column = categories(people.respondents[field])
@@ -89,9 +88,8 @@ def by_value(people: HasRespondents, field: str, counts: dict[str, np.ndarray], 
 def split_facts(units: Units, data: DataConfig) -> Facts:
     """Rows, persons and items of each split that has rows, or why the split cannot be made.
 
-    Returns:
-        `splits`: a list of {split, answers, respondents, questions} (conversations, annotators and prompts, where rows
-        are conversations); `problem`: the message, where it cannot be made.
+    `splits`: a list of {split, answers, respondents, questions} (conversations, annotators and prompts, where rows are
+    conversations); `problem`: the message, where it cannot be made.
     """
     try:
         split_N = split_rows(units, data)

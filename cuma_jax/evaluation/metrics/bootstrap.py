@@ -5,10 +5,10 @@ Two kinds of draws, for two sizes of sample:
 - `poisson_weights`: for the hundreds of clusters of people (respondents, sampling units, annotators) or prompts that an
   evaluation has. The draws of one cluster do not depend on the others, which makes them fast and lets runs be compared
   as pairs. Their intervals are `centred_interval`.
-- `multinomial_counts` and, as numbers of what is drawn, `drawn_with_replacement`: for a handful of groups or training
-  seeds, where the number drawn must be the number there is.
+- `multinomial_counts`: for a handful of groups, where the number drawn must be the number there is (so it is with
+  training seeds, in `comparison.statistics.seed_draws`).
 
-Legend: K clusters, G groups, S things, B resamples, N anything listed.
+Legend: K clusters, G groups, B resamples, N anything listed.
 """
 
 import math
@@ -48,11 +48,6 @@ def multinomial_counts(groups: int, resamples: int, seed: tuple[int, ...]) -> np
     return np.random.default_rng(list(seed)).multinomial(groups, np.full(groups, 1 / groups), resamples)
 
 
-def drawn_with_replacement(things: int, resamples: int, seed: tuple[int, ...]) -> np.ndarray:
-    """Which of some things are drawn, int64 [resamples, things]."""
-    return np.random.default_rng(list(seed)).integers(0, things, size=(resamples, things))
-
-
 def resampled(
     metrics: Callable[[np.ndarray], Draws],
     clusters: int,
@@ -63,9 +58,8 @@ def resampled(
 ) -> dict[str, np.ndarray]:
     """Metrics [..., B] in every resample of the Poisson bootstrap.
 
-    Args:
-        metrics: from copies of each cluster, float32 [clusters, some resamples], to metrics [..., as many].
-        at_once: most resamples that `metrics` is given, to bound its memory; None: `chunk`.
+    `metrics` is from copies of each cluster, float32 [clusters, some resamples], to metrics [..., as many]; it is given
+    `at_once` resamples at most (None: `chunk`), to bound its memory.
     """
     width = at_once or chunk
     parts = [

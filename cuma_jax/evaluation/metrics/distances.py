@@ -78,9 +78,7 @@ def option_positions(size_N: np.ndarray, options: int) -> np.ndarray:
     return np.where(column_O < size_N1, column_O / (size_N1 - 1), 0.0)
 
 
-def energy_scores(
-    p_NO: np.ndarray, option_N: np.ndarray, size_N: np.ndarray, ordered_N: np.ndarray
-) -> np.ndarray:  # fmt: skip
+def energy_scores(p_NO: np.ndarray, option_N: np.ndarray, size_N: np.ndarray, ordered_N: np.ndarray) -> np.ndarray:
     """Energy score of each answer, float64 [N], between 0 and 1: how far a prediction is from single answers.
 
     `E d(X, y) - E d(X, X') / 2` for X, X' drawn from the prediction and y what a person answered (Gneiting and Raftery,

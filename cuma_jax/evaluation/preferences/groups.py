@@ -1,6 +1,6 @@
 """The people behind scored rows, and metrics of the groups that they fall into by `evaluation.group_by`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,7 @@ def check_groups(source: Survey | Preferences, fields: tuple[str, ...]) -> None:
             )
 
 
-def group_columns(
-    source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]
-) -> dict[str, np.ndarray]:  # fmt: skip
+def group_columns(source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]) -> dict[str, np.ndarray]:
     """The value of each field for each row's person; `person_N`: row of `respondents`."""
     columns = {field: source.respondents[field].astype("object") for field in fields}
     return {field: column.where(column.notna(), MISSING).to_numpy()[person_N] for field, column in columns.items()}
@@ -40,6 +38,16 @@ def add_people(
     return frame.assign(annotator=people, **group_columns(source, person_N, fields))
 
 
+def of_groups(
+    frame: pd.DataFrame, fields: Sequence[str], min_cell: int, metrics: Callable[[pd.DataFrame], dict[str, Any]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Field -> value -> metrics of its rows, of every value of these columns that has at least `min_cell` rows."""
+    return {
+        field: {str(value): metrics(part) for value, part in frame.groupby(field, sort=True) if len(part) >= min_cell}
+        for field in fields
+    }
+
+
 def metrics_with_groups(
     frame: pd.DataFrame, ratios: Mapping[str, Ratio], units: str, config: EvaluationConfig, number: int
 ) -> dict[str, Any]:
@@ -50,13 +58,4 @@ def metrics_with_groups(
     def metrics(part: pd.DataFrame) -> dict[str, Any]:
         return annotator_metrics(part, ratios, units, config.bootstrap, (config.seed, number))
 
-    return metrics(frame) | {
-        "groups": {
-            field: {
-                str(value): metrics(part)
-                for value, part in frame.groupby(field, sort=True)
-                if len(part) >= config.min_cell
-            }
-            for field in config.group_by
-        }
-    }
+    return metrics(frame) | {"groups": of_groups(frame, config.group_by, config.min_cell, metrics)}

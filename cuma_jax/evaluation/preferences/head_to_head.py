@@ -40,7 +40,8 @@ class Sizes:
 def compare_sides(
     side: Side, other: Callable[[], Side], judge: Judge | None, sampling: SamplingConfig, sizes: Sizes
 ) -> dict[str, Any] | None:
-    """Compares a run with another side. All processes call this; process 0 alone asks the judge.
+    """Compares a run with another side. All processes call this; process 0 alone asks the judge. A `CumaError` for no
+    held-out prompts, another run that does not fit, or where the judge failed too often.
 
     Args:
         other: brings the other side; called after the run's replies are written.
@@ -49,9 +50,6 @@ def compare_sides(
     Returns:
         Plain JSON values (None on processes other than 0): `judge`, `against`, `winrate` (`win_rate.win_rates` and,
         of a judge, `orders`), `agreement`, `distinct`, `samples`, `sampling`, `notes`.
-
-    Raises:
-        CumaError: no held-out prompts, another run that does not fit, or the judge failed too often.
     """
     a, first = side.run, jax.process_index() == 0
     survey = not isinstance(a.source, Preferences)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.batches import Buckets
-from cuma_jax.data.tokenise import survey_tokens, tokenise_pairs
+from cuma_jax.data.tokenise import Conversations, survey_tokens, tokenise_pairs
 from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE, Ratio
 from cuma_jax.evaluation.preferences.groups import add_people, check_groups, metrics_with_groups
 from cuma_jax.evaluation.preferences.row_scores import PAIRS, preference_results
@@ -60,7 +60,7 @@ def pair_layout(run: Run) -> PairLayout:
     vectors_PM = None if table is None else put_whole(table.vectors_PM, run.mesh)
     if isinstance(source, Preferences):
         cache = str(cache_dir(config.run.cache_dir))
-        pairs = tokenise_pairs(config, source, run.profiles, run.tokenizer, cache, progress=True)
+        pairs = tokenise_pairs(Conversations(config, source, run.profiles, run.tokenizer, cache, progress=True))
         return PairLayout(config, source, run.profiles, pairs, plain_tables(config, vectors_PM), {})
     pieces = survey_tokens(config, source, run.profiles, run.tokenizer, ("sft",), run.mask("train"))
     assert run.prediction is not None

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.evaluation.metrics.ratios import SHARE, Ratio, ratio_metrics
+from cuma_jax.evaluation.preferences.groups import of_groups
 from cuma_jax.judging import FIRST, SECOND, TIE, Judged
 
 Metric = dict[str, float | None]
@@ -55,12 +56,7 @@ def win_rates(frame: pd.DataFrame, group_by: Sequence[str], min_cell: int, resam
 
     return metrics(frame) | {
         "splits": {str(split): metrics(part) for split, part in frame.groupby("split", sort=False)},
-        "groups": {
-            field: {
-                str(value): metrics(part) for value, part in frame.groupby(field, sort=True) if len(part) >= min_cell
-            }
-            for field in group_by
-        },
+        "groups": of_groups(frame, group_by, min_cell, metrics),
     }
 
 

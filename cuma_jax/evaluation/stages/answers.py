@@ -79,9 +79,7 @@ def _sample(run: Run, split: str) -> np.ndarray:
     return np.sort(np.concatenate([rng.permutation(rows_N)[:MOST_ANSWERS] for rows_N in rows]))
 
 
-def against_others(
-    probs_NO: np.ndarray, option_N: np.ndarray, options_N: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def against_others(probs_NO: np.ndarray, option_N: np.ndarray, options_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The chosen option against the others of `options_N`: how often it is likelier (equals count half), and by how
     many nats on average; both float64 [N].
     """

@@ -41,11 +41,9 @@ def stage_metrics(
 ) -> dict[str, Any]:
     """`rows`, `people`, and `stages[name]` with each metric as {value, low, high}.
 
-    The stages of `compared` also have `change`: their metrics less those of the row before.
-
-    Args:
-        frame: one row a scored row, with `annotator`, the columns that metrics are divided by, and `column(...)`s.
-        names: rows of the table, first to last.
+    The stages of `compared` also have `change`: their metrics less those of the row before. The frame has one row a
+    scored row, with `annotator`, the columns that metrics are divided by, and `column(...)`s; `names` are the rows of
+    the table, first to last.
     """
     ratios: dict[str, Ratio] = {}
     for name, before in zip(names, [None, *names], strict=False):

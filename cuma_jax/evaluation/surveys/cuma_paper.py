@@ -1,16 +1,8 @@
 """The metrics of the CuMA paper's evaluation, of the same predictions as all others, so that numbers can be compared.
 
 They are of single respondents: each is predicted by the likeliest option (the first of ties). No survey weights, no
-intervals, and no noise floor; the definitions are those of the official code (github.com/Throll/CuMA,
-evaluate/evaluate_wvs.py):
-
-- `accuracy`: share of answers that are the predicted option.
-- `macro_f1`: F1 of each option letter over all questions together, plain mean over the letters that occur.
-- `emd`: by question, `wvb_emd.multiset_emd` of the predicted options and the true answers of the same respondents; mean
-  over questions with ordered options. `emd_auc`: see `wvb_emd.threshold_auc`.
-- `country_accuracy`: plain mean of the countries' accuracies.
-- `sigma_inequity`: by profile field, the standard deviation of the accuracy of its groups with five or more answers;
-  mean over the fields with two or more such groups.
+intervals, and no noise floor. docs/evaluation.md lists them ("As the paper measures"); the definitions are those of the
+official code (github.com/Throll/CuMA, evaluate/evaluate_wvs.py).
 
 Legend: A answers, R respondents, Q questions, L letters, G groups of a field.
 """
@@ -25,7 +17,7 @@ from cuma_jax.surveys.profiles import REFERENCE_FIELDS
 from cuma_jax.surveys.survey import Survey
 
 MIN_SUBGROUP = 5
-"""Answers a subgroup needs to count in `sigma_inequity`."""
+"""Answers a subgroup needs to count in `sigma_inequity`, which is of fields with two or more such groups."""
 
 
 def paper_metrics(survey: Survey, cells: SplitCells, predicted_AO: np.ndarray) -> dict[str, Any]:

@@ -1,14 +1,8 @@
 """Whom a model serves worst: accuracy and distance by the values of every profile field.
 
-Of a field, each value that `evaluation.min_cell` answers or more are from is a group. Figures are survey-weighted:
-
-- accuracy of a group: of the likeliest option, over its answers;
-- distance of a group: between its true and predicted answers to a question (EMD; total variation where the options have
-  no order), mean over the questions with `min_cell` answers from the group.
-
-The standard deviation over groups holds sampling noise, above all where groups are small. Each group's sampling
-variance is estimated by linearisation, summed over clusters of respondents; `std_corrected` takes the expected noise
-off: `sqrt(max(0, variance over groups - (1 - 1/G) * mean sampling variance))`.
+docs/evaluation.md ("Whom it serves worst") says what a group, its accuracy, its distance (total variation where the
+options have no order) and `std_corrected` are. Figures are survey-weighted; each group's sampling variance is estimated
+by linearisation, summed over clusters of respondents.
 
 Legend: A answers, R respondents, G groups of a field, C cells (group x question), O options, K clusters.
 """
@@ -47,12 +41,9 @@ def equity(
 ) -> dict[str, Any]:
     """By profile field with two or more groups: `groups`, and `accuracy` and `distance`, as plain JSON values.
 
-    Each of the two has `worst` (group, answers, score), `best`, `std` and `std_corrected` over the groups.
-
-    Args:
-        cells: the split's scored answers.
-        cluster_A: cluster of each answer's respondent, from 0.
-        min_cell: answers that a group, and a group's question, need.
+    Each of the two has `worst` (group, answers, score), `best`, `std` and `std_corrected` over the groups. `cells` are
+    the split's scored answers, `cluster_A` the cluster of each answer's respondent, from 0; `min_cell` answers are what
+    a group, and a group's question, need.
     """
     answers = answer_residuals(survey, cells, cluster_A, predicted_AO)
     found: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """How sure we may be that a model would serve *other* groups: the groups are resampled, not their respondents.
 
 The bootstrap over respondents holds the groups fixed: with thousands of answers a group its intervals are narrow even
-where half of the groups are served worse. Of countries that training never saw, the question is the next country.
+where half of the groups are served worse. docs/evaluation.md has more ("Would it serve other groups?").
 
 Legend: G groups, Q questions, B resamples.
 """
@@ -21,12 +21,9 @@ MIN_GROUPS = 5
 def group_bootstrap(per_cell: pd.DataFrame, resamples: int, seed: int) -> dict[str, Any] | None:
     """EMD of the model minus each baseline's, with the groups drawn anew; None for fewer than `MIN_GROUPS` groups.
 
-    Args:
-        per_cell: the cells of one split: question, group, emd and emd_BASELINE.
-
-    Returns:
-        baseline -> value (mean over questions of the mean over cells), low and high (95%, percentiles; None without
-        resamples), groups, and nearer: in how many of them the model's mean EMD is the smaller.
+    From the cells of one split (question, group, emd and emd_BASELINE): baseline -> value (mean over questions of the
+    mean over cells), low and high (95%, percentiles; None without resamples), groups, and nearer: in how many of them
+    the model's mean EMD is the smaller.
     """
     groups = per_cell["group"].nunique()
     if groups < MIN_GROUPS:

@@ -104,8 +104,7 @@ def pair_keys(profiles: Profiles, cells: SplitCells) -> np.ndarray:
 def select_answers(survey: Survey, profiles: Profiles, split_A: np.ndarray, config: EvaluationConfig) -> Selection:
     """Selects what is scored of every split of `config.splits`; `split_A` is the position in `SPLITS` of each answer.
 
-    Raises:
-        CumaError: an empty split, an unknown field to group by, or no cell large enough.
+    A `CumaError` for an empty split, an unknown field to group by, or no cell large enough.
     """
     groups, whole = build_groups(survey, config.group_by), whole_profiles(survey, profiles)
     masks = {name: split_A == SPLITS.index(name) for name in config.splits}
@@ -127,9 +126,7 @@ def build_split_cells(
     Where a question has more than `config.max_profiles` distinct profiles, those with the lowest hash of (seed, field
     values) stay: the same people for every question, whatever the order of the rows. They are counted and sampled by
     `whole` (from `whole_profiles`), so that runs whose models are told different fields are scored on the same people.
-
-    Raises:
-        CumaError: the split has no answers, or no cell is large enough, or a weight is not a positive number.
+    A `CumaError` where the split has no answers, no cell is large enough, or a weight is not a positive number.
     """
     index_A = np.flatnonzero(mask_A)
     if len(index_A) == 0:

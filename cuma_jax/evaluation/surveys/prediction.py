@@ -54,10 +54,10 @@ def predict(
     assert listed is not None, "conversations have no options to predict"
     step = step or prediction_step(run)
     others = option_orders(listed.sizes_Q, config.option_orders, config.seed)[1:]  # the first is as listed
-    parts = [_predict(run, step, adapters, listed, profile_N, question_N, title)]
+    parts = [predict_rows(run, step, adapters, listed, profile_N, question_N, title)]
     for order_QO in others:
         layout = reordered_layout(run, order_QO)
-        probs_NO, gate_NLE = _predict(run, step, adapters, layout, profile_N, question_N, title)
+        probs_NO, gate_NLE = predict_rows(run, step, adapters, layout, profile_N, question_N, title)
         parts.append((in_listed_order(probs_NO, order_QO[question_N]), gate_NLE))
     if not others:
         return Predictions(profile_N, question_N, *parts[0])
@@ -70,17 +70,24 @@ def prediction_step(run: Run) -> Step:
     return row_step(run, forward.predict)
 
 
-def _predict(
+def rows_of(profile_N: np.ndarray, question_N: np.ndarray) -> Rows:
+    """Pairs to ask the model, as rows without an answer."""
+    return Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))
+
+
+def predict_rows(
     run: Run,
     step: Step,
     adapters: Any,
     layout: SurveyLayout,
     profile_N: np.ndarray,
     question_N: np.ndarray,
-    title: str,
+    title: str = "",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distributions [N,O] over the options as `layout` lists them, and mean gates [N,L,E]."""
-    rows = Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))
+    """Distributions [N,O] over the options as `layout` lists them, and mean gates [N,L,E], float32; no bar without a
+    title.
+    """
+    rows = rows_of(profile_N, question_N)
     probs_NO, gates = np.zeros((len(rows), max(layout.sizes_Q)), np.float32), NO_GATES
     for index_B, (probs_BO, gate_BLE) in ask_rows(run, step, adapters, layout.batcher(rows), layout.tables, title):
         if not len(gates):

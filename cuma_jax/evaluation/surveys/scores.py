@@ -1,22 +1,12 @@
 """Scores of a model on a survey: per question and overall, beside baselines, with bootstrap intervals.
 
-Metrics, each with its number of answers, respondents, cells and questions, and a 95% interval over respondents:
+docs/evaluation.md says what each metric, `overall`, `several_groups` and `few_groups` are. Each metric has its number
+of answers, respondents, cells and questions, and a 95% interval over respondents. `emd`, `js` and `tv` are means over a
+question's cells; `nll`, `brier` and `accuracy` are per answer, survey-weighted.
 
-- `emd`: earth mover's distance between the true (survey-weighted) and predicted distribution of a (group, question)
-  cell, averaged over the question's cells; total variation for questions whose options have no order.
-- `js`, `tv`: Jensen-Shannon divergence in bits and total variation, averaged likewise.
-- `nll` (nats), `brier` and `accuracy` (of the likeliest option): per answer, survey-weighted.
-- `ece`: expected calibration error: answers in ten bins of equal width by the probability of the likeliest option;
-  the mean over answers of each bin's |mean probability - accuracy|, every question with the same weight.
-- `spread_ratio`, `correlation`: of group means, predicted against true (`metrics.spread`).
-- `floor`: the EMD a perfect model would show at the cells' sizes; `share_closed`: see `noise_floor.skill_score`.
-- `difference`: EMD of the model minus a baseline's, paired: both are computed in the same resamples.
-
-Overall metrics are the plain mean over questions. `several_groups` is the mean over those with three or more groups
-only, `few_groups` over the rest: where a single group was asked, the pooled marginal is that group's own and there is
-nothing to adapt to. Predictions, baselines, groups and questions are held fixed while respondents are resampled, so an
-interval says how sure the sample makes us of these weights on these groups, not how another training run or another
-set of countries would do.
+Predictions, baselines, groups and questions are held fixed while respondents are resampled, so an interval says how
+sure the sample makes us of these weights on these groups, not how another training run or another set of countries
+would do.
 
 Legend: A answers, C cells, U distinct (profile, question) pairs, O options, Q questions, K clusters, B resamples.
 """

@@ -31,7 +31,7 @@ METHODS = ("model", *BASELINES)
 PERSONAL = tuple(method for method in METHODS if method not in MARGINALS)
 """Methods that predict by profile; the others predict one distribution a cell."""
 METRICS = ("emd", "js", "tv", "nll", "brier", "accuracy", "ece", "spread_ratio", "correlation")
-"""Scores of each method; see `evaluation.scores`."""
+"""Scores of each method; docs/evaluation.md says what they are."""
 BINS = 10
 """Bins of equal width, of the likeliest option's probability, of the expected calibration error."""
 _SCORES = ("nll", "accuracy", "brier")  # of single answers
@@ -137,13 +137,6 @@ def question_metrics(statistics: SufficientStatistics, weight_KB: np.ndarray) ->
     def cell_mean(x_CB: np.ndarray) -> np.ndarray:
         return _ratio(sum_QC @ np.where(empty_CB, 0.0, x_CB), filled_QB)
 
-    def answer_mean(sum_CB: np.ndarray) -> np.ndarray:
-        return _ratio(sum_QC @ sum_CB, total_QB)
-
-    def question_gaps(gap_XB: np.ndarray) -> np.ndarray:
-        gap_QNB = gap_XB.reshape(statistics.num_questions, BINS, -1)
-        return _ratio(gap_QNB, np.broadcast_to(total_QB[:, None], gap_QNB.shape)).astype(np.float32)
-
     position_CO = option_positions(statistics.size_C, options)
     true_mean_CB = np.einsum("cbo,co->cb", true_CBO, position_CO)
     variance_CB = np.einsum("cbo,co->cb", true_CBO, position_CO**2) - true_mean_CB**2
@@ -167,8 +160,11 @@ def question_metrics(statistics: SufficientStatistics, weight_KB: np.ndarray) ->
             bin_C = statistics.question_C * BINS + top_bin(top_C)
             gap_CB = top_C[:, None] * total_CB - scores[_SCORES.index("accuracy")]
             gap_XB = question_matrix(bin_C, statistics.num_questions * BINS) @ gap_CB
-        out |= {f"{method}.{name}": answer_mean(score_CB) for name, score_CB in zip(_SCORES, scores, strict=True)}
-        out[f"{method}.gap"] = question_gaps(gap_XB)
+        for name, score_CB in zip(_SCORES, scores, strict=True):
+            out[f"{method}.{name}"] = _ratio(sum_QC @ score_CB, total_QB)
+        gap_QNB = gap_XB.reshape(statistics.num_questions, BINS, -1)
+        share_QNB = _ratio(gap_QNB, np.broadcast_to(total_QB[:, None], gap_QNB.shape))
+        out[f"{method}.gap"] = share_QNB.astype(np.float32)
         out[f"{method}.emd"] = cell_mean(distance(true_CBO, method_CBO, size_C1, ordered_C1))
         out[f"{method}.js"] = cell_mean(jensen_shannon(true_CBO, method_CBO))
         out[f"{method}.tv"] = cell_mean(total_variation(true_CBO, method_CBO))

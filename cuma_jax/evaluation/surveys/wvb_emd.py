@@ -64,8 +64,7 @@ class ScoreFile:
 def read_score_file(path: pathlib.Path) -> ScoreFile:
     """Reads a tsv (or csv: the separator is what the header has) with the columns `COLUMNS`.
 
-    Raises:
-        CumaError: no such file, no rows, a column that is missing, or a row without question or participant.
+    A `CumaError` for no such file, no rows, a column that is missing, or a row without question or participant.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -102,11 +101,8 @@ def read_score_file(path: pathlib.Path) -> ScoreFile:
 def question_distances(predictions: ScoreFile, wvb: pathlib.Path) -> dict[str, float]:
     """EMD by question, in the order in which the file names them; what is left out is reported on stderr.
 
-    `wvb` is a checkout of WorldValuesBench with its generated tables.
-
-    Raises:
-        CumaError: the checkout has no tables; a question or participant is unknown; a participant has no answer to
-            the question; a question has no score that is a number.
+    `wvb` is a checkout of WorldValuesBench with its generated tables. A `CumaError` where it has no tables, a question
+    or participant is unknown, a participant has no answer to the question, or a question no score that is a number.
     """
     questions = list(dict.fromkeys(predictions.question_N.tolist()))
     scales = _scales(questions, predictions.path, wvb)

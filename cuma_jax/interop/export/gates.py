@@ -3,19 +3,20 @@
 Shapes: N profiles, M profile vector, L adapted layers, E experts, B rows, C projected profile width.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cuma_jax.data.batches import Rows
+from cuma_jax.evaluation.surveys.prediction import rows_of
 from cuma_jax.interop.export.peft_adapters import Gates
 from cuma_jax.interop.formats.official_tensors import GROUPS
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.experts import router_names
 from cuma_jax.models.router import ProfileProjection, Router
-from cuma_jax.run.forward import Tables, hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.run import Run
 
@@ -59,37 +60,28 @@ def profile_gates(decoder: Decoder, adapters: Tree, vectors_NM: np.ndarray) -> l
     return [{t: gate_of[owner][:, n] for t, owner in owners(decoder).items()} for n in range(len(vectors_NM))]
 
 
-def averaged_gates(run: Run, adapters: Tree, pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[Gates]:
-    """Mean gates over the tokens of prompts (each prompt counts the same), one entry per profile.
-
-    `pairs` are of each profile (its row, repeated; the questions that it is asked).
+def averaged_gates(run: Run, adapters: Tree, rows: Sequence[int], questions: Sequence[np.ndarray]) -> list[Gates]:
+    """Mean gates over the tokens of prompts (each prompt counts the same), one entry per profile: of each its row, and
+    the questions (int32) that it is asked.
     """
-    of_N = np.concatenate([np.full(len(questions), n) for n, (_, questions) in enumerate(pairs)])
-    layout = run.prediction
+    counts, layout = [len(asked) for asked in questions], run.prediction
+    of_N, profile_N = (np.repeat(x, counts) for x in (np.arange(len(rows)), np.array(rows, np.int32)))
     assert layout is not None, "conversations have no questions to ask"
-    batcher = layout.batcher(rows_of(*(np.concatenate(part) for part in zip(*pairs, strict=True))))
+    batcher = layout.batcher(rows_of(profile_N, np.concatenate(questions)))
     sums: dict[tuple[str, str], np.ndarray] = {}
     for index_B, found in ask_rows(run, row_step(run, _mean_gates), adapters, batcher, layout.tables):
         for owner, gate_BLE in found.items():
-            total = sums.setdefault(owner, np.zeros((len(pairs), *gate_BLE.shape[1:])))
+            total = sums.setdefault(owner, np.zeros((len(rows), *gate_BLE.shape[1:])))
             np.add.at(total, of_N[index_B], gate_BLE)
-    counts = [len(questions) for _, questions in pairs]
-    return [{t: sums[owner][n] / counts[n] for t, owner in owners(run.decoder).items()} for n in range(len(pairs))]
+    return [{t: sums[owner][n] / counts[n] for t, owner in owners(run.decoder).items()} for n in range(len(rows))]
 
 
-def _mean_gates(
-    decoder: Decoder, base: Tree, adapters: Tree, tables: Tables, batch: dict[str, jax.Array]
-) -> dict[tuple[str, str], jax.Array]:
+def _mean_gates(model: Model, batch: dict[str, jax.Array]) -> dict[tuple[str, str], jax.Array]:
     """Mean gates over each row's tokens [B,L,E], by group and router."""
-    _, stats = hidden(decoder, base, adapters, tables, batch, None)
+    _, stats = hidden(model, batch, None)
     length_B11 = batch["lengths"][:, None, None]
     return {
         (group, name): jnp.swapaxes(s.gate_BE, 0, 1) / length_B11
         for group, routers in stats.items()
         for name, s in routers.items()
     }
-
-
-def rows_of(profile_N: np.ndarray, question_N: np.ndarray) -> Rows:
-    """Pairs to ask the model, as rows without an answer."""
-    return Rows(profile_N, question_N, np.zeros(len(profile_N), np.int32), None, np.ones(len(profile_N)))

@@ -18,10 +18,7 @@ def export_reference(config: Config, run: pathlib.Path, which: str, dtype: str, 
     """Writes the folder `out`, which is not there yet; returns lines to print. Of the base only its config is read.
 
     The run's table of profile vectors is copied beside the two files: its rows are what the official code is to be
-    given as `demographic_embed`.
-
-    Raises:
-        CumaError: the format cannot hold this run, or it has no checkpoint.
+    given as `demographic_embed`. A `CumaError` where the format cannot hold this run, or it has no checkpoint.
     """
     # The rules first: they need nothing but the config.
     files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from cuma_jax.interop.export.gates import rows_of
+from cuma_jax.evaluation.surveys.prediction import predict_rows
 from cuma_jax.interop.export.peft_adapters import as_plain_lora
 from cuma_jax.interop.formats.peft_folder import PeftAdapter
 from cuma_jax.run.forward import predict
-from cuma_jax.run.inference import Step, ask_rows, row_step
+from cuma_jax.run.inference import Step, row_step
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.sharding import replicated
 
@@ -45,11 +45,8 @@ class Parity:
     def _predict(self, step: Step, adapters: Tree, row: int, questions: np.ndarray) -> np.ndarray:
         layout = self._run.prediction
         assert layout is not None
-        batcher = layout.batcher(rows_of(np.full(len(questions), row, np.int32), questions))
-        probs_NO = np.zeros((len(questions), max(layout.sizes_Q)))
-        for index_B, (found_BO, _) in ask_rows(self._run, step, adapters, batcher, layout.tables):
-            probs_NO[index_B] = found_BO
-        return probs_NO
+        profile_N = np.full(len(questions), row, np.int32)
+        return predict_rows(self._run, step, adapters, layout, profile_N, questions)[0]
 
 
 def kl_divergence(p_NO: np.ndarray, q_NO: np.ndarray) -> np.ndarray:

@@ -16,7 +16,6 @@ from cuma_jax.interop.export.profile_selection import SelectedProfile, calibrati
 from cuma_jax.interop.formats.peft_folder import PeftAdapter, write_peft
 from cuma_jax.models.families import decoder_config
 from cuma_jax.run.build import build_run
-from cuma_jax.run.run import Run
 from cuma_jax.run.saved_adapters import SavedAdapters, find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, cache_dir
@@ -44,11 +43,7 @@ class ExportOptions:
 
 
 def check_peft(config: Config) -> None:
-    """Checks that PEFT can hold a run.
-
-    Raises:
-        CumaError: it cannot; says why.
-    """
+    """Raises a `CumaError`, which says why, where PEFT cannot hold a run."""
     kind, inputs = config.adapter.kind, config.router.inputs
     if kind in _REFUSED:
         raise CumaError(f"a run of adapter.kind {kind} cannot be a PEFT LoRA adapter: {_REFUSED[kind]}")
@@ -67,8 +62,7 @@ def check_peft(config: Config) -> None:
 def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, out: pathlib.Path) -> list[str]:
     """Writes the folder `out`, which is not there yet; returns lines to print.
 
-    Raises:
-        CumaError: PEFT cannot hold this run, it has no checkpoint, or profiles that are not there.
+    A `CumaError` where PEFT cannot hold this run, it has no checkpoint, or profiles are not there.
     """
     check_peft(config)
     saved = read_adapters(folder, find_step(folder, options.checkpoint)[0])
@@ -90,7 +84,11 @@ def export_peft(config: Config, folder: pathlib.Path, options: ExportOptions, ou
 def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOptions, out: pathlib.Path) -> list[str]:
     reads_text = "hidden" in config.router.inputs
     run = build_run(config)
-    _check_base(run, saved)
+    if saved.base != run.fingerprint:
+        raise CumaError(
+            f"the checkpoint was trained on another base model (fingerprint {saved.base[:12]}) than model.source "
+            f"{run.config.model.source} is now ({run.fingerprint[:12]})"
+        )
     asks = isinstance(run.source, Survey)
     if reads_text and not asks:
         raise CumaError(
@@ -108,7 +106,8 @@ def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOption
     known = [profile for profile in chosen if profile.row >= 0] if asks else []
     questions = dict(zip([p.row for p in known], calibration_questions(run, known, options.questions), strict=True))
     if reads_text:
-        gates = averaged_gates(run, on_devices, [_calibration_rows(profile.row, questions) for profile in chosen])
+        rows = [profile.row for profile in chosen]
+        gates = averaged_gates(run, on_devices, rows, [questions[row][0] for row in rows])
     else:
         assert run.table is not None
         gates = profile_gates(run.decoder, saved.adapters, run.table.embed_profiles([p.values for p in chosen]))
@@ -144,11 +143,6 @@ def _export_profiles(config: Config, saved: SavedAdapters, options: ExportOption
     return [*lines, table(entries)]
 
 
-def _calibration_rows(row: int, questions: dict[int, Questions]) -> Questions:
-    """A profile's row, repeated, and the questions that its gates are averaged over."""
-    return np.full_like(questions[row][0], row), questions[row][0]
-
-
 def _entry(
     name: str, profile: SelectedProfile, adapter: PeftAdapter, parity: Parity | None, questions: dict[int, Questions]
 ) -> dict[str, Any]:
@@ -158,11 +152,3 @@ def _entry(
         "folder": name, "text": profile.text, "profile": profile.values, "training_answers": profile.answers,
         "rank": adapter.rank, "parity": compared,
     }  # fmt: skip
-
-
-def _check_base(run: Run, saved: SavedAdapters) -> None:
-    if saved.base != run.fingerprint:
-        raise CumaError(
-            f"the checkpoint was trained on another base model (fingerprint {saved.base[:12]}) than model.source "
-            f"{run.config.model.source} is now ({run.fingerprint[:12]})"
-        )

@@ -29,10 +29,8 @@ class SelectedProfile:
 
 def select_profiles(run: Run, wanted: str) -> list[SelectedProfile]:
     """The profiles that `--profiles` asks for: a number (the most frequent ones of training), `all` (of training), or a
-    file with one profile per line, "country=Chile, sex=female"; empty: the MOST most frequent.
-
-    Raises:
-        CumaError: no such file, an empty one, or a line that is not a profile of this run.
+    file with one profile per line, "country=Chile, sex=female"; empty: the MOST most frequent. A `CumaError` for no
+    such file, an empty one, or a line that is not a profile of this run.
     """
     profiles = run.profiles
     row_N = profiles.profile_R[run.units.person_N[run.mask("train")]]
@@ -77,10 +75,7 @@ def calibration_questions(run: Run, chosen: list[SelectedProfile], most: int) ->
     """Of each profile, the questions to calibrate on and those to check on, disjoint where there are two or more.
 
     Both are training questions that people of the profile answered (of a profile without training answers: that
-    anyone did), drawn with a fixed seed.
-
-    Raises:
-        CumaError: a profile that stands in the prompt and has no training answers.
+    anyone did), drawn with a fixed seed. A `CumaError` for a profile in the prompt that has no training answers.
     """
     survey, train_A = run.survey, run.mask("train")
     row_A, question_A = run.profiles.profile_R[survey.respondent_A[train_A]], survey.question_A[train_A]

@@ -70,11 +70,7 @@ class OfficialConfig:
 
 
 def read_config(folder: pathlib.Path) -> OfficialConfig:
-    """The settings in a folder.
-
-    Raises:
-        CumaError: no such file, not an official config, an unknown field, or a value that is not allowed.
-    """
+    """The settings in a folder; a `CumaError` for no such file, no official config, an unknown field or a bad value."""
     path = folder / CONFIG_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -143,10 +139,8 @@ def _check_values(path: pathlib.Path, config: OfficialConfig) -> None:
 def adapted_layers(config: OfficialConfig, shape: DecoderConfig, where: str) -> tuple[tuple[str, ...], int]:
     """Which linears are adapted, and in how many of the top layers.
 
-    `target_modules` are found as substrings of the names of the model's linear modules, as there.
-
-    Raises:
-        CumaError: no linear, the unembedding, or other linears in one layer than in another.
+    `target_modules` are found as substrings of the names of the model's linear modules, as there. A `CumaError` for no
+    linear, the unembedding, or other linears in one layer than in another.
     """
     wanted = list(MODULES.values()) if config.target_modules is None else config.target_modules
     if any(target in "lm_head" for target in wanted):
@@ -169,11 +163,7 @@ def adapted_layers(config: OfficialConfig, shape: DecoderConfig, where: str) -> 
 
 
 def check_base(config: OfficialConfig, shape: DecoderConfig, source: str, where: str) -> None:
-    """Checks that the adapter was trained on this base, as far as its config says.
-
-    Raises:
-        CumaError: another family, width or name.
-    """
+    """A `CumaError` unless the adapter was trained on this base, as far as its config says: family, width and name."""
     for name, there, here in (
         ("model_type", config.model_type, shape.family),
         ("hidden_size", config.hidden_size, shape.width),

@@ -14,11 +14,7 @@ Fields = dict[str, dict[str, Any]]
 
 
 def run_fields(config: OfficialConfig, shape: DecoderConfig, where: str) -> Fields:
-    """The fields of a run's config that make its model compute as the official one does.
-
-    Raises:
-        CumaError: see `adapted_layers`.
-    """
+    """The fields of a run's config that make its model compute as the official one does; errors: `adapted_layers`."""
     targets, layers = adapted_layers(config, shape, where)
     shared, gate_up = config.share_router_for_qkv, config.share_router_for_w_i
     return {
@@ -106,12 +102,9 @@ def flag(name: str, value: Any) -> str:
 
 
 def from_run(config: Config, shape: DecoderConfig, width: int, dtype: str) -> OfficialConfig:
-    """The official settings of a run.
+    """The official settings of a run; a `CumaError`, which names the field, where its model cannot be computed there.
 
     `width` is that of the profile vectors; 0 where the routers see none.
-
-    Raises:
-        CumaError: the official code cannot compute what the run's model computes; names the field.
     """
     adapter, router = config.adapter, config.router
     _check_expressible(config)

@@ -38,9 +38,8 @@ class Official:
 def read_official(folder: pathlib.Path, shape: DecoderConfig, source: str) -> Official:
     """Reads a folder for the base of this shape and `model.source`.
 
-    Raises:
-        CumaError: a file missing or damaged, a base that is not the adapter's, or a tensor that is missing, not known,
-            or of another shape or type than the config says.
+    A `CumaError` for a file missing or damaged, a base that is not the adapter's, or a tensor that is missing, not
+    known, or of another shape or type than the config says.
     """
     config = read_config(folder)
     check_base(config, shape, source, str(folder))

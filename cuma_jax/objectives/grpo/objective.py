@@ -9,7 +9,7 @@ import jax
 from cuma_jax.config import Config
 from cuma_jax.data.conversations import ConversationTokens
 from cuma_jax.data.pipeline import TrainBatches
-from cuma_jax.data.tokenise import conversation_tokens
+from cuma_jax.data.tokenise import Conversations, conversation_tokens
 from cuma_jax.losses.sums import BatchSums
 from cuma_jax.objectives.grpo.policy import reply_sums
 from cuma_jax.objectives.grpo.prompt_rows import PromptLayout
@@ -18,7 +18,7 @@ from cuma_jax.objectives.reference import ReferencePolicy, reference_of
 from cuma_jax.rewards.total import check_parts
 from cuma_jax.run.forward import Model, Tables
 from cuma_jax.run.layouts import SurveyLayout, plain_tables
-from cuma_jax.run.objective import Conversations, Objective, register
+from cuma_jax.run.objective import Objective, register
 from cuma_jax.run.run import Run
 from cuma_jax.training.step import UpdateRule
 
@@ -50,13 +50,11 @@ class Grpo(Objective):
         answers = layouts["choice"]
         vectors_PM = next(iter(answers.tables.values())).profile_PC
         tables = plain_tables(answers.config, vectors_PM)
-        return PromptLayout(
-            answers.config, answers.survey, answers.profiles, answers.tokens, tables, answers.left_out
-        )  # fmt: skip
+        return PromptLayout(answers.config, answers.survey, answers.profiles, answers.tokens, tables, answers.left_out)
 
     def conversation_tokens(self, data: Conversations) -> ConversationTokens:
         """Of whole conversations."""
-        return conversation_tokens(data.config, data.source, data.profiles, data.tokenizer, data.cache, data.progress)
+        return conversation_tokens(data)
 
     def conversation_rows(
         self, data: Conversations, tokens: ConversationTokens, tables: dict[int, Tables]

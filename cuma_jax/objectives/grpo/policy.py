@@ -30,7 +30,7 @@ def reply_logps(
     temperature: float, model: Model, batch: dict[str, jax.Array], key: jax.Array | None = None
 ) -> tuple[jax.Array, Tree]:
     """Log-probability in nats of every token of the replies, float32 [R,n,S], and the routers' statistics."""
-    h_RXD, stats = hidden(*model, batch, key)
+    h_RXD, stats = hidden(model, batch, key)
     unembed_VD = apply(model.decoder, "unembedding", model.variables)
     loss_RX, _ = linear_cross_entropy(h_RXD / temperature, unembed_VD, batch["labels"])
     return -loss_RX.reshape(batch["old_logp"].shape), stats
@@ -48,11 +48,8 @@ def reply_sums(config: Config, model: Model, batch: dict[str, jax.Array], key: j
         batch["advantage"].reshape(-1),
         batch["label_weight"].reshape(-1, longest),
         batch["valid"].reshape(-1),
-        clip=config.grpo.clip,
-        clip_high=config.grpo.clip_high,
-        kl=config.grpo.kl,
-        form=config.grpo.advantage,
-        longest=config.sampling.max_new_tokens,
+        config.grpo,
+        config.sampling.max_new_tokens,
     )
     return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 

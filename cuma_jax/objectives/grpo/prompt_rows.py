@@ -13,7 +13,6 @@ from cuma_jax.data.sampling import answer_rows, cell_rows, conversation_masses, 
 from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.forward import Tables
-from cuma_jax.run.layouts import drawing_of
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 
@@ -44,18 +43,17 @@ class PromptLayout:
         Raises:
             CumaError: there is none, or one is too long.
         """
-        data, drawing = self.config.data, drawing_of(self.config)
-        buckets = Buckets(data.buckets)
+        data, buckets = self.config.data, Buckets(self.config.data.buckets)
         found: Prompts
         if isinstance(self.source, Survey):
             assert isinstance(self.tokens, SurveyTokens)
             build = cell_rows if self.config.objective.aggregate == "cell" else answer_rows
-            rows = build(self.source, self.profiles, mask_N, drawing)
+            rows = build(self.source, self.profiles, mask_N, data)
             found = SurveyPrompts(rows, self.tokens, self.source.questions, buckets, data.max_length)
         else:
             assert isinstance(self.tokens, ConversationTokens)
             profile_C = self.profiles.profile_R[self.source.conversations["person"].to_numpy()]
-            mass_C = conversation_masses(self.source, drawing)
+            mass_C = conversation_masses(self.source, data)
             index_M = np.flatnonzero(mask_N)
             found = ConversationPrompts(self.source, self.tokens, index_M, profile_C, mass_C, buckets)
         check_prompts(found, self.config.grpo.samples)

@@ -77,11 +77,7 @@ class Rewarded:
 
 
 class Rollouts:
-    """Writes and scores.
-
-    Args:
-        reward: what a reply is worth.
-    """
+    """Writes replies, and scores them by `reward`."""
 
     def __init__(self, run: Run, reward: Reward):
         config = run.config

@@ -4,6 +4,7 @@ Shapes: N rows, O options.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -87,16 +88,9 @@ class GrpoSteps:
         return self._validate(adapters)
 
 
-class _NoRows:
-    """Nothing is held out."""
-
-    def __call__(self, adapters: Tree) -> dict[str, float]:
-        return {}
-
-
-def _validation(run: Run, rollouts: Rollouts) -> "_NoRows | _HeldOutAnswers | _HeldOutReplies":
+def _validation(run: Run, rollouts: Rollouts) -> Callable[[Tree], dict[str, float]]:
     if not run.mask("validation").any() or not run.config.train.eval_batches:
-        return _NoRows()
+        return lambda adapters: {}
     if isinstance(run.source, Survey) and run.config.reward.survey:
         return _HeldOutAnswers(run)
     return _HeldOutReplies(run, rollouts)
@@ -127,9 +121,7 @@ class _HeldOutAnswers:
         assert run.prediction is not None
         for index_N, bucket, batch in self._batches:
             tables = run.prediction.tables[bucket]
-            probs_NO, _ = jax.device_get(
-                self._step(adapters, run.base, tables, put_batch(batch, run.mesh))
-            )  # fmt: skip
+            probs_NO, _ = jax.device_get(self._step(adapters, run.base, tables, put_batch(batch, run.mesh)))
             found += [self._scores(n, p_O) for n, p_O in zip(index_N.tolist(), probs_NO, strict=False)]
         return dict(zip(("loss", "agreement", "accuracy"), np.mean(found, axis=0).tolist(), strict=True))
 

@@ -65,7 +65,8 @@ def read_community_alignment(
     bad_rows: Literal["error", "skip"] = "error",
     cache_dir: str | None = None,
 ) -> Preferences:
-    """Reads the table.
+    """Reads the table: one conversation a row, each turn with a preferred response and at most four distinct
+    candidates; no scores. A `CumaError` where it cannot be read, lacks columns, or nothing of it can be used.
 
     Args:
         path: a file, or a folder of files; empty: from the hub.
@@ -73,12 +74,6 @@ def read_community_alignment(
         subset: a key of `SUBSETS`; empty: v1.1.
         bad_rows: stop at a row that has no ids, repeats a conversation's, or prefers a response of no known name; or
             leave it out and count it.
-
-    Returns:
-        One conversation a row, each turn with a preferred response and at most four distinct candidates; no scores.
-
-    Raises:
-        CumaError: the table cannot be read, lacks columns, or nothing of it can be used.
     """
     skipped: dict[str, int] = {}
     columns = ["conversation_id", "annotator_id", *_TURN_COLUMNS, *FIELDS]

@@ -72,19 +72,14 @@ def prepare(data: DataConfig, hub_cache: str) -> tuple[str, Callable[[], Prefere
 def read_prism(
     path: str = "", revision: str = "", bad_rows: Literal["error", "skip"] = "error", cache_dir: str | None = None
 ) -> Preferences:
-    """Reads the survey and the conversations.
+    """Reads the survey and the conversations; people are those of the survey who have a conversation, and `scores` has
+    one score a candidate. A `CumaError` where a file cannot be read or lacks columns, or nothing in it can be used.
 
     Args:
         path: a folder with survey.jsonl and conversations.jsonl (or .parquet, .arrow, or folders of these names);
             empty: from the hub.
         revision: the hub's commit; empty: `HUB_REVISION`.
         bad_rows: stop at a conversation that cannot be right, or leave it out and count it.
-
-    Returns:
-        People are those of the survey who have a conversation. `scores` has one score a candidate.
-
-    Raises:
-        CumaError: a file cannot be read or lacks columns, or nothing in it can be used.
     """
     skipped: dict[str, int] = {}
     tables, places = {}, {}
@@ -245,6 +240,8 @@ def _raw_turns(history: pa.Array, drop: _Drop) -> raw_turns.RawTurns:
     other = picked[1:][(np.diff(turn_of_M[picked]) == 0) & (np.diff(codes) != 0)]
     drop(np.bincount(conversation_M[other], minlength=num_conversations) > 0, TWO_CHOSEN)
 
+    # Of those only the first in its turn.
+    _, first = np.unique(turn_of_M[picked], return_index=True)
     keep_M = ~drop.bad_C[conversation_M]
     user_T, model_X = np.flatnonzero(user_M & keep_M), np.flatnonzero(model_M & keep_M)
     number_C = np.cumsum(~drop.bad_C) - 1
@@ -254,18 +251,9 @@ def _raw_turns(history: pa.Array, drop: _Drop) -> raw_turns.RawTurns:
         prompt_T=content_M.take(pa.array(user_T)),
         turn_X=np.searchsorted(user_T, model_X, side="right") - 1,
         text_X=content_M.take(pa.array(model_X)),
-        chosen_X=_first_chosen(chosen_M, turn_of_M)[model_X],
+        chosen_X=np.isin(model_X, picked[first]),
         score_X=score_M[model_X].astype(np.float32),
     )
-
-
-def _first_chosen(chosen_M: np.ndarray, turn_of_M: np.ndarray) -> np.ndarray:
-    """Only the first response that is marked as chosen in each turn."""
-    picked = np.flatnonzero(chosen_M)
-    _, first = np.unique(turn_of_M[picked], return_index=True)
-    only_M = np.zeros(len(chosen_M), bool)
-    only_M[picked[first]] = True
-    return only_M
 
 
 def _any(bad_M: np.ndarray, conversation_M: np.ndarray, num_conversations: int) -> np.ndarray:

@@ -98,8 +98,7 @@ def read_global_opinions(path: str = "", revision: str = "") -> Survey:
 def parse_literal(text: str) -> Any:
     """A Python literal, possibly inside `defaultdict(<class 'list'>, ...)`, with `nan` and `inf`; nothing is run.
 
-    Raises:
-        ValueError: it is no literal.
+    A ValueError where it is no literal.
     """
     inner = _DEFAULTDICT.fullmatch(text)
     try:

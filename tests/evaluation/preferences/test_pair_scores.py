@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import changed
-from preference_files import write_community_alignment
+from preference_files import of_conversations, write_community_alignment
 
 from cuma_jax.evaluation.preferences.pair_scores import pair_frame, pair_layout, pair_metrics
 from cuma_jax.evaluation.stages.scores import score_stages, stages_table
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
-from cuma_jax.run.forward import hidden
+from cuma_jax.run.forward import Model, hidden
 from cuma_jax.runtime.errors import CumaError
 
 pytestmark = pytest.mark.slow
@@ -26,17 +26,8 @@ pytestmark = pytest.mark.slow
 def run(debug_config, run_on, tmp_path_factory):
     """Sft on whole conversations; pairs of long ones are left out."""
     path = write_community_alignment(tmp_path_factory.mktemp("scores") / "ca.jsonl", 40, 12)
-    config = changed(
-        debug_config,
-        adapter={"layers": 1},
-        data={
-            "source": "community_alignment", "path": str(path), "buckets": (96,), "max_length": 96,
-            "too_long": "skip", "unseen_countries": 0.0, "unseen_respondents": 0.15, "validation_respondents": 0.0,
-        },
-        objective={"name": "sft", "aggregate": "respondent"},
-        evaluation={"splits": ("unseen_annotator",), "min_cell": 3, "batch_size": 8},
-    )  # fmt: skip
-    return run_on(config)
+    data = {"buckets": (96,), "max_length": 96, "too_long": "skip", "validation_respondents": 0.0}
+    return run_on(changed(of_conversations(debug_config, path, "sft", **data), adapter={"layers": 1}))
 
 
 def slow_scorer(a, models, told):
@@ -49,7 +40,7 @@ def slow_scorer(a, models, told):
     def logp_of(adapters, tokens_BT, length_B, profile_B, first, last):
         batch = {"tokens": tokens_BT, "lengths": length_B, "profile": profile_B}
         batch["positions"] = jnp.arange(96)[None]
-        h_BSD, _ = hidden(a.decoder, a.base, adapters, a.training.tables[0], batch, None)
+        h_BSD, _ = hidden(Model(a.decoder, a.base, adapters, a.training.tables[0]), batch, None)
         unembed_VD = a.decoder.apply({"params": a.base, "adapters": adapters}, method="unembedding")
         logp_SV = jax.nn.log_softmax(jnp.einsum("sd,vd->sv", h_BSD[0], unembed_VD), axis=-1)
         next_S = jnp.append(tokens_BT[0, 1:], 0)

@@ -129,7 +129,7 @@ def test_bad_files_are_one_message(checkout, tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--paper-metrics", "--paper_metrics"])
-def test_the_command_writes_the_distances(checkout, tmp_path, monkeypatch, capsys, flag):
+def test_the_command_writes_the_distances(checkout, tmp_path, monkeypatch, capsys, refused, flag):
     rows = [("Q1", 7_000_002, 1), ("Q94", 7_000_003, 2)]
     path, out = write(tmp_path / "p.tsv", rows), tmp_path / "emd.json"
 
@@ -145,9 +145,7 @@ def test_the_command_writes_the_distances(checkout, tmp_path, monkeypatch, capsy
     with pytest.raises(CumaError, match="needs --wvb"):
         command(flag, path)
     for args in (("--source", "wvs7"), ("--run", "x")):
-        with pytest.raises(SystemExit):
-            command(flag, path, "--wvb", checkout, *args)
-        assert args[0] in capsys.readouterr().err
+        assert args[0] in refused(command, flag, path, "--wvb", checkout, *args)
 
 
 @pytest.mark.skipif(

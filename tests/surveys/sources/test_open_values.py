@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.derived import place_facts
 from cuma_jax.surveys.sources import open_values
 
 pytestmark = pytest.mark.skipif(
@@ -204,6 +205,7 @@ def test_countries_are_clean_and_only_missing_where_the_source_has_none(survey, 
     names = set(survey.respondents["country"].cat.categories)
     assert {"United States", "Great Britain", "Norway", "Canada", "Czech Republic", "Bosnia and Herzegovina"} <= names
     assert not any("." in name or name == "USA" for name in names)
+    assert [name for name in names if len(place_facts(name)) < 2] == [], "every one has its region and language"
 
 
 def test_profiles_hold_no_question_of_their_own_table(spec):

@@ -33,10 +33,7 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     """The text of a survey.yaml for the table at `path`, with `TODO` where only a person can know.
 
     Columns are guessed by name and by how many different values they have. A check of the proposal names every
-    `TODO` that is left.
-
-    Raises:
-        CumaError: the table cannot be read.
+    `TODO` that is left. A `CumaError` where the table cannot be read.
     """
     path, problems = pathlib.Path(path).expanduser(), Problems(ADVICE)
     header, delimiter, encoding = read_header(path, problems)

@@ -48,16 +48,12 @@ def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
 def read_csv_survey(path: pathlib.Path | str, bad_rows: Literal["error", "skip"] = "error") -> Survey:
     """Reads the survey that the YAML file at `path` (it, its folder, or the answers file beside it) describes.
 
-    `bad_rows`: a code that its question (or profile field) does not list is an error, or left out and counted in
-    `skipped`.
+    Ids of questions and respondents are as in the files, answers sorted by respondent, then question, weights divided
+    by their mean. Left out and counted in `skipped`: empty rows, answers with a missing code, respondents without any
+    answer or with weight 0, answers to questions that the YAML does not list. So are codes that their question (or
+    profile field) does not list where `bad_rows` is skip; else they are errors.
 
-    Returns:
-        Ids of questions and respondents as they are in the files; answers sorted by respondent, then question;
-        weights divided by their mean. Left out and counted in `skipped`: empty rows, answers with a missing code,
-        respondents without any answer or with weight 0, answers to questions that the YAML does not list.
-
-    Raises:
-        CumaError: one message that names every problem (the first 20), each with file, line and column.
+    A `CumaError` is one message that names every problem (the first 20), each with file, line and column.
     """
     survey, problems = build_survey(path, bad_rows)
     problems.raise_errors()

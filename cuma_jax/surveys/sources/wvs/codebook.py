@@ -163,11 +163,7 @@ def probe_file(wvb: pathlib.Path) -> pathlib.Path | None:
 
 
 def read_codebook(wvb: pathlib.Path) -> Codebook:
-    """Reads the three JSON files of a checkout.
-
-    Raises:
-        CumaError: one is missing, is not JSON, or has not the expected form.
-    """
+    """The three JSON files of a checkout; a `CumaError` where one is missing, no JSON, or not of the expected form."""
     files = json_files(wvb)
     metadata, codebook, adjustment = (_read_json(files[name]) for name in _JSON)
     try:
@@ -217,15 +213,13 @@ def adjusted_texts(choices: Mapping[str, str], recode: Mapping[int, int | None])
 
 
 def build_questions(book: Codebook, wording: str, option_texts: str) -> tuple[Question, ...]:
-    """The value questions, in the order of question_metadata.json.
+    """The value questions, in the order of question_metadata.json; a `CumaError` for a question that the codebook
+    lacks, or a scale with a code that has no text.
 
     Args:
         wording: `label`, the codebook's short text, or `natural`, written out.
         option_texts: `adjusted`, recoded as the answers are: the options are the scale. `reference`, as the official
             CuMA pipeline has it: all choices with a code of 0 or more, under their codes before the adjustment.
-
-    Raises:
-        CumaError: a question that the codebook lacks, or a scale with a code that has no text.
     """
     file = book.files["codebook"]
     questions = []

@@ -71,16 +71,14 @@ def scale_codes(
     recode: Mapping[int, int | None],
     hint: str = "",
 ) -> np.ndarray:
-    """Answers to a question as codes of its scale, int16 [N]; -1 where there is none.
+    """Answers to a question as codes of its scale, int16 [N]; -1 where there is none. A code off the scale is a
+    `CumaError`, unless bad values are skipped.
 
     Args:
         texts: [N], as `CodeTable.blocks` gives them.
         row_N, interview_N: for messages.
         recode: the adjustment, if the table is from before it.
         hint: what may be wrong, for the message about a code off the scale.
-
-    Raises:
-        CumaError: a code off the scale, unless bad values are skipped.
     """
     raw_N = table.numbers(question, texts, row_N, interview_N)
     code_N = raw_N.copy() if recode else raw_N
@@ -157,8 +155,7 @@ def build_run(
 ) -> Survey:
     """The Survey: respondents by interview id, answers by question and then respondent.
 
-    Raises:
-        CumaError: a repeated interview, worthless weights, or a fault of the codebook.
+    A `CumaError` for a repeated interview, worthless weights, or a fault of the codebook.
     """
     questions = build_questions(book, wording, option_texts)
     skipped = coded.skipped

@@ -54,13 +54,12 @@ def read_wvb(
 ) -> Survey:
     """Reads a checkout with its generated train, valid and test tables.
 
+    The result is that of `wvs7.read_wvs7` of the csv that the tables were made from.
+
     Args:
         wvb: the checkout (or a folder with train/, valid/ and test/ and the three JSON files).
         raw: the raw csv, for weights, strata and primary sampling units; None: every weight is 1.
         wording, option_texts, bad_rows: as in `wvs7.read_wvs7`.
-
-    Returns:
-        The same tables as `wvs7.read_wvs7` of the csv that the tables were made from.
 
     Raises:
         CumaError: a file or column is missing, a value cannot be read, or two files differ in their respondents.
