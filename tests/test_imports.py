@@ -34,6 +34,7 @@ ORDER = (
     "analysis",
     "reporting",
     "comparison",
+    "serving",
     "commands",
 )
 MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "plan"}
