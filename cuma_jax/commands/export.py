@@ -46,9 +46,9 @@ def main() -> None:
     """Reads the command line and exports."""
     (options,) = parse("export", _HELP, sys.argv[1:], Options)
     # Imported here: `--help` must not wait for jax.
+    from cuma_jax.config.saved import local_folder, read_config
     from cuma_jax.interop.export.official import export_reference
     from cuma_jax.interop.export.peft import ExportOptions, export_peft
-    from cuma_jax.run.folder import local_folder, read_config
     from cuma_jax.runtime.jax_setup import prepare_jax
 
     run, out = local_folder(options.run, "--run"), local_folder(options.out, "--out")

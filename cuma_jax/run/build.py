@@ -9,70 +9,25 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.data.load import load_source, source_units
+from cuma_jax.data.load import RunData, check_splits, read_data
 from cuma_jax.data.tokenise import Conversations, fitting_answers, survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.attention import check_attention
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.weights import fingerprint, load_params
-from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
-from cuma_jax.run.layouts import Layout, SurveyLayout, plain_tables, survey_layout
+from cuma_jax.run.layouts import Layout, NoRows, SurveyLayout, plain_tables, survey_layout
 from cuma_jax.run.objective import objective_of
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import check_divisible, make_mesh, put_whole, tree_shardings
-from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.splits import split_rows
-from cuma_jax.surveys.survey import Survey, other_fields
+from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.survey import Survey
 from cuma_jax.tokenization.tokenizer import load_tokenizer
-
-
-def _check_splits(config: Config, split_N: np.ndarray) -> None:
-    """Before any training: a split that could not be scored after it."""
-    there = [name for i, name in enumerate(SPLITS) if np.any(split_N == i)]
-    for split in config.evaluation.splits:
-        if split not in there:
-            raise CumaError(
-                f"config field evaluation.splits asks for {split!r}, which has no rows here; the data have "
-                f"{', '.join(there)}. Raise its share in data.*, or change evaluation.splits"
-            )
-
-
-def check_needs(config: Config, source: Survey | Preferences) -> None:
-    """Checks that the source has what the config's method is about.
-
-    Raises:
-        CumaError: a lookup by a field that the source lacks; a profile in the prompt, but nobody has one; shots of
-            conversations.
-    """
-    profile, known = config.profile, (*source.profile_fields, *other_fields(source))
-    if config.router.inputs == "lookup" and profile.fields[0] not in known:
-        raise CumaError(
-            f"method per_country (router.inputs lookup) has one expert for each {profile.fields[0]}, but "
-            f"{source.name!r} has no such field (it has: {', '.join(known) or 'none'}); name another in "
-            "profile.fields, or choose another method"
-        )
-    if profile.in_prompt and not (profile.fields or source.profile_fields):
-        raise CumaError(
-            f"the persona methods (profile.in_prompt) write who is asked in the prompt, but {source.name!r} has no "
-            f"profile fields by default; name some in profile.fields ({', '.join(known) or 'it has none at all'}), or "
-            "choose another method"
-        )
-    if config.data.questions_per_batch and not isinstance(source, Survey):
-        raise CumaError(
-            f"data.questions_per_batch is {config.data.questions_per_batch}, but {source.name!r} is read as "
-            "conversations, which have no questions; set it to 0"
-        )
-    if profile.shots and not isinstance(source, Survey):
-        raise CumaError(
-            f"profile.shots is {profile.shots} (method persona_few_shot), which shows answers to survey questions, but "
-            f"{source.name!r} is read as conversations; use the objective choice, or set profile.shots to 0"
-        )
 
 
 def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> int:
@@ -96,7 +51,11 @@ def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> i
 
 
 def build_run(
-    config: Config, progress: bool = True, trains: bool = True, devices: list[jax.Device] | None = None
+    config: Config,
+    progress: bool = True,
+    trains: bool = True,
+    devices: list[jax.Device] | None = None,
+    data: RunData | None = None,
 ) -> Run:
     """Puts a run together.
 
@@ -104,6 +63,7 @@ def build_run(
         progress: report slow steps on stderr.
         trains: whether it will be trained on this mesh.
         devices: of the mesh; None: all.
+        data: read before; None: read here. With `data.kept` there are no rows to train on or to score.
 
     Raises:
         CumaError: whatever is wrong with the config, the data, the files or the mesh; nothing is written.
@@ -118,14 +78,9 @@ def build_run(
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
     check_attention(config.model.attention, decoder.dtype, shape.head_dim)
 
-    source = load_source(config.data, config.reads_choices, cache, config.profile.derived)
-    check_needs(config, source)
-    units = source_units(source)
-    profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
-    split_N = split_rows(units, config.data)
-    _check_splits(config, split_N)
-    train_N, train_P = split_N == SPLITS.index("train"), np.zeros(len(profiles), bool)
-    train_P[profiles.profile_R[units.person_N[train_N]]] = True
+    data = data or read_data(config)
+    source, units, profiles, split_N, train_P = data.source, data.units, data.profiles, data.split_N, data.train_P
+    train_N = split_N == SPLITS.index("train")
     sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
     experts = lookup_experts(config, profiles, train_P)
     decoder = make_decoder(config, shape, experts=experts)
@@ -140,13 +95,15 @@ def build_run(
         )
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
     left_out: dict[str, int] = {}
-    if isinstance(source, Survey):
+    if data.kept is not None:
+        pass
+    elif isinstance(source, Survey):
         forms = dict.fromkeys((objective.answer_tokens, "choice"))
         pieces = survey_tokens(config, source, profiles, tokenizer, forms, train_N)
         fits_N, left_out = fitting_answers(config, source, profiles, pieces)
         if left_out:
             source, units, split_N = source.with_answers(fits_N), units.with_rows(fits_N), split_N[fits_N]
-            _check_splits(config, split_N)
+            check_splits(config, split_N)
     else:
         conversations = Conversations(config, source, profiles, tokenizer, cache, progress)
         tokens = objective.conversation_tokens(conversations)
@@ -155,8 +112,8 @@ def build_run(
     base_shardings = tree_shardings(boxed["params"], mesh)
     base = load_params(files, shape, nn.meta.unbox(boxed["params"]), base_shardings, decoder.n_frozen)
 
-    identity, table = fingerprint(files), None
-    if sees_profile:
+    identity, table = fingerprint(files), None if data.kept is None else data.kept.table
+    if sees_profile and data.kept is None:
         encoder = None
         if config.profile.granularity != "categorical":
             backbone = Backbone(
@@ -171,7 +128,9 @@ def build_run(
     vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
     training: Layout
     prediction: SurveyLayout | None = None
-    if isinstance(source, Survey):
+    if data.kept is not None:
+        training = NoRows(plain_tables(config, vectors_PM))
+    elif isinstance(source, Survey):
         layouts = {
             form: survey_layout(
                 config, form, of_form, source, profiles, vectors_PM, decoder, base, base_shardings, mesh, left_out,

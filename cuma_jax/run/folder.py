@@ -8,12 +8,13 @@ import time
 import uuid
 from typing import Any
 
-from cuma_jax.config import Config, from_dict, to_dict
+from cuma_jax.config import Config, to_dict
+from cuma_jax.config.saved import CONFIG_FILE, local_folder, read_config
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
 from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
-CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 _SEEN_S = 20.0
 """How long a file may take to be seen by another host."""
 # Fields that may change between the start of a run and its resumption: they do not change what is learned.
@@ -28,16 +29,6 @@ _FREE = (
 def run_dir(config: Config) -> pathlib.Path:
     """Folder of the run: `run.dir`, or runs/<name>; a `CumaError` for an address of a bucket."""
     return local_folder(config.run.dir or f"runs/{config.name}", "run.dir")
-
-
-def local_folder(name: str, option: str) -> pathlib.Path:
-    """The folder that an option names; a `CumaError` for an address of a bucket."""
-    if "://" in name:
-        raise CumaError(
-            f"{option} is {name!r}; it must be a folder. Mount the bucket (for gs://: gcsfuse) and give the folder "
-            "where it is mounted; see docs/distributed.md"
-        )
-    return pathlib.Path(name).expanduser()
 
 
 def check_shared(folder: pathlib.Path) -> None:
@@ -76,19 +67,6 @@ def check_shared(folder: pathlib.Path) -> None:
 def _named(numbers: list[int]) -> str:
     shown = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
     return f"process {shown}" if len(numbers) == 1 else f"processes {shown}"
-
-
-def read_config(folder: pathlib.Path) -> Config:
-    """The resolved config that was saved with a run; a `CumaError` where there is none, or a damaged file."""
-    path = folder / CONFIG_FILE
-    try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        stages = [str(inner.parent) for inner in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
-        hint = f" Runs in it: {', '.join(stages)}" if stages else ""
-        raise CumaError(f"{path} does not exist; is {folder} the folder of a run?{hint}") from None
-    except json.JSONDecodeError as error:
-        raise CumaError(f"{path} is not valid JSON ({error})") from None
 
 
 def open_run(config: Config) -> pathlib.Path:
