@@ -1,0 +1,92 @@
+"""What `python -m cuma_jax.serve` does: a run over HTTP, and its page; or the page as plain files."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import sys
+
+from cuma_jax.commands.command_line import asks_for_help, check_at_least, parse
+from cuma_jax.runtime.errors import CumaError
+
+_HELP = """Serves a trained run: the explorer page, predictions (POST /v1/predict), a chat for OpenAI's clients (POST
+/v1/chat/completions), and what /openapi.json lists. Needs pip install 'cuma_jax[serve]'. See docs/serve.md."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is served, and where."""
+
+    run: str = ""
+    """Folder of a run, a bundle, or the hub name of one (default: the run under runs/ that was scored last)."""
+    checkpoint: str = ""
+    """last or best; empty: what the run's evaluation.checkpoint says."""
+    host: str = "127.0.0.1"
+    """Address to listen at; any other than this machine's own needs a key."""
+    port: int = 8000
+    """Port to listen at; 0: any that is free."""
+    api_key_env: str = ""
+    """Environment variable with the key that every request must carry: Authorization: Bearer KEY, or in a browser as
+    the password."""
+    queue: int = 128
+    """Requests that may wait for the model; further ones are refused with 429."""
+    deadline: float = 120.0
+    """Seconds until a request is given up; a chat has as many again and a half."""
+    static: str = ""
+    """Write the page with its data as plain files into this new folder, and serve nothing."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "queue", "deadline")
+        if not 0 <= self.port < 1 << 16:
+            raise CumaError(f"--port is {self.port}; it must be from 0 to 65535")
+        if self.checkpoint not in ("", "last", "best"):
+            raise CumaError(f"--checkpoint is {self.checkpoint!r}; it must be last or best")
+
+
+def main() -> None:
+    """Reads the command line and the run, and serves."""
+    argv = sys.argv[1:]
+    (options,) = parse("serve", _HELP, argv, Options)
+    if asks_for_help(argv):
+        return
+    missing = [name for name in ("fastapi", "uvicorn", "sse_starlette", "prometheus_client")
+               if importlib.util.find_spec(name) is None]  # fmt: skip
+    if missing:
+        raise CumaError(f"the server needs {', '.join(missing)}: pip install 'cuma_jax[serve]'")
+    from cuma_jax.serving.http.server import check_host, newest_run, read_key
+
+    key = read_key(options.api_key_env)
+    check_host(options.host, key)
+    source = options.run or newest_run()
+    if options.static:
+        write_page(source, options)
+    else:
+        serve_run(source, options, key)
+
+
+def serve_run(source: str, options: Options, key: str) -> None:
+    """Serves until the end."""
+    from cuma_jax.serving import load
+    from cuma_jax.serving.http.limits import Limits
+    from cuma_jax.serving.http.server import serve
+
+    model = load(source, options.checkpoint, start=False)
+    limits = Limits(waiting=options.queue, deadline_s=options.deadline, chat_s=1.5 * options.deadline)
+    serve(model, options.host, options.port, key, limits, said=lambda where: print(f"{source}: {where}", flush=True))
+
+
+def write_page(source: str, options: Options) -> None:
+    """Writes the page as plain files."""
+    from cuma_jax.serving import load
+    from cuma_jax.serving.http.cells import Cells
+    from cuma_jax.serving.http.static import check_static, write_static
+
+    out = pathlib.Path(options.static).expanduser()
+    check_static(out)
+    model = load(source, options.checkpoint, start=False)
+    cells = Cells(model)
+    if count := len(cells.missing):
+        model.start()
+        for number, _ in enumerate(cells.steps(model), 1):
+            print(f"predicted {number} of {count} questions for {len(cells.groups)} groups", file=sys.stderr)
+    size = write_static(model, cells, out)
+    print(f"{out}: {size / 1e6:.1f} MB; any web server can serve it, e.g. python -m http.server -d {out}")
