@@ -1,7 +1,7 @@
 // One group's answers: bars predicted, dot and whisker real, ticks for the baselines.
 import { h, s, colour } from "./dom.js";
 import { isNumber, percent } from "./figures.js";
-import { withoutStyle } from "./colours.js";
+import { finished } from "./colours.js";
 
 const LONG = 16; // letters of an answer that still stand left of its bar
 const MANY = 6; // answers above which all stand left, cut where they are long
@@ -49,7 +49,7 @@ export function barChart(answer, { letter, width, top, toggles, uniform = false 
       Plot.text(have("real"), { y: "i", frameAnchor: "right", textAnchor: "start", dx: 47, dy: middle, fontSize: 11, fill: colour("muted"), text: (row) => `real ${Math.round(100 * row.real)}` }),
     ],
   });
-  return withoutStyle(chart);
+  return finished(chart);
 }
 
 /** The picture in a sentence, for people who hear it. */

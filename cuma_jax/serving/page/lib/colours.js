@@ -56,11 +56,19 @@ export function legend({ scale, domain, middle }, title, format, middleName = ""
     color: { type: "identity" }, ariaLabel: `Legend: ${title}`, marks: [...marks,
       Plot.text([middleName && middle !== null ? `${title} (line: ${middleName})` : title], { frameAnchor: "top-left", dy: -15, fontWeight: 600, fontSize: 11 })],
   });
-  return withoutStyle(chart);
+  return finished(chart);
 }
 
-/** A chart of Plot without its style element, which the page's policy would refuse; views.css has the same rules. */
-export function withoutStyle(chart) {
+/**
+ * A chart of Plot made fit for the page: one picture with one description (its parts have labels that say nothing), and
+ * without its style element, which the page's policy would refuse; views.css has the same rules.
+ */
+export function finished(chart) {
   for (const style of chart.querySelectorAll("style")) style.remove();
+  for (const part of chart.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
+  chart.setAttribute("role", "img");
+  const told = chart.getAttribute("aria-description");
+  if (told) chart.setAttribute("aria-label", `${chart.getAttribute("aria-label")}. ${told}`);
+  chart.removeAttribute("aria-description");
   return chart;
 }

@@ -43,7 +43,7 @@ const safeName = (text) => text.replace(/[^\w.-]+/g, "_").slice(0, 80);
 
 /**
  * The row of buttons under a view, with the table that is behind the chart.
- * `view`: {name, title, columns, rows, charts() -> [svg], facts for `footer`}; `isTable` where the table is shown anyway.
+ * `view`: {name, title, columns, rows, charts() -> [{chart, name, newRow}], facts for `footer`}; `isTable` where the table is shown anyway.
  */
 export function exportBar(data, view) {
   const { run } = data;

@@ -15,7 +15,8 @@ export function pair(data, state, onchange) {
 
   const show = (answers, question, { toggles, uniform = false }) => {
     const top = Math.min(1, Math.max(widest(answers, toggles), uniform ? 1.1 / question.options.length : 0));
-    charts = answers.map((answer, i) => panels["ab"[i]].show(answer, question, { toggles, uniform, top, run: data.run }));
+    charts = answers.map((answer, i) => ({ name: `${"AB"[i]}: ${answer.group} (${answer.group_status})`,
+      chart: panels["ab"[i]].show(answer, question, { toggles, uniform, top, run: data.run }) }));
     said.textContent = difference(answers, question);
     legend.replaceChildren(barLegend(toggles, { hasReal: answers.some((answer) => answer.real), hasPooled: answers.some((answer) => answer.pooled), uniform }));
   };

@@ -3,10 +3,12 @@
 import { colour } from "./dom.js";
 
 const WIDE = 760;
+const WIDEST = 1260;
 const EDGE = 18;
 const GAP = 12;
 const FONT = "system-ui, sans-serif";
 const TITLE = `600 18px ${FONT}`;
+const NAME = `600 14px ${FONT}`;
 const SMALL = `11px ${FONT}`;
 const STYLES = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linejoin",
   "stroke-linecap", "opacity", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"];
@@ -23,10 +25,26 @@ function wrap(text, font, width) {
   return lines;
 }
 
+/** Charts in rows as long as they fit: [[{chart, name, x, width, height}]]. */
+function inRows(charts) {
+  const rows = [];
+  let right = Infinity;
+  for (const { chart, name = "", newRow = false } of charts) {
+    const { width, height } = chart.viewBox.baseVal;
+    if (newRow || right + width > WIDEST) {
+      rows.push([]);
+      right = 0;
+    }
+    rows.at(-1).push({ chart, name, x: right, width, height });
+    right += width + 2 * GAP;
+  }
+  return rows;
+}
+
 /** Where everything stands: [{text, font, x, y}] and [{chart, x, y}], and the size of the whole. */
 function layout({ title, charts, footer }) {
-  const sizes = charts.map((chart) => chart.viewBox.baseVal);
-  const width = Math.max(WIDE, ...sizes.map((size) => size.width)) + 2 * EDGE;
+  const rows = inRows(charts);
+  const width = Math.max(WIDE, ...rows.map((row) => row.at(-1).x + row.at(-1).width)) + 2 * EDGE;
   const texts = [];
   let y = EDGE;
   const write = (text, font, step, fill) => {
@@ -34,10 +52,12 @@ function layout({ title, charts, footer }) {
   };
   write(title, TITLE, 22, colour("text"));
   y += GAP;
-  const placed = charts.map((chart, i) => {
-    const place = { chart, x: EDGE, y };
-    y += sizes[i].height + GAP;
-    return place;
+  const placed = rows.flatMap((row) => {
+    if (row.some(({ name }) => name)) y += 20;
+    for (const { name, x } of row) if (name) texts.push({ text: name, font: NAME, fill: colour("text"), x: EDGE + x, y: y - 6 });
+    const places = row.map(({ chart, x }) => ({ chart, x: EDGE + x, y }));
+    y += Math.max(...row.map(({ height }) => height)) + GAP;
+    return places;
   });
   for (const line of footer) write(line, SMALL, 15, colour("muted"));
   return { texts, placed, width, height: y + EDGE };
@@ -54,7 +74,8 @@ function markup(node) {
   // Definitions are not drawn, so their style is not computed: their attributes stand as they are.
   const styles = node.closest("defs") ? [...node.attributes].filter(({ name }) => STYLES.includes(name)).map(({ name, value }) => [name, value])
     : STYLES.map((name) => [name, computed.getPropertyValue(name).replaceAll('url("#', "url(#").replaceAll('")', ")")]);
-  const text = [...own.map(({ name, value }) => [name, value]), ...styles].map(([name, value]) => ` ${name}="${escaped(value)}"`).join("");
+  const open = node.tagName === "svg" ? [["overflow", "visible"]] : [];
+  const text = [...open, ...own.map(({ name, value }) => [name, value]), ...styles].map(([name, value]) => ` ${name}="${escaped(value)}"`).join("");
   return `<${node.tagName}${text}>${[...node.childNodes].map(markup).join("")}</${node.tagName}>`;
 }
 

@@ -1,7 +1,7 @@
 // The world in colours. Every figure of it is in the country list too: the map is a picture, the list its equal.
 import { h, s, badge, colour } from "./dom.js";
 import { isNumber } from "./figures.js";
-import { withoutStyle } from "./colours.js";
+import { finished } from "./colours.js";
 
 const SMALL = 14; // square pixels of a country below which a dot stands for it
 const CLOSER = 1.07; // the Pacific at both edges is mostly water
@@ -59,7 +59,7 @@ export function worldMap({ places, entryOf, colours, width, chosen, onpick, titl
       Plot.text(marked, { x: (entry) => center(entry)[0], y: (entry) => center(entry)[1], text: (entry) => entry.letter.toUpperCase(), fill: colour("on-group"), fontWeight: 700, fontSize: 11, pointerEvents: "none" }),
     ],
   });
-  withoutStyle(chart);
+  finished(chart);
   chart.prepend(s("defs", {}, ...[...hatches].map(([shade, id]) => hatch(id, shade))));
   const tip = h("div", { class: "tip", hidden: true });
   const frame = h("div", { class: "map" }, chart, tip);

@@ -129,7 +129,7 @@ export function render(root, context) {
         entryOf: ({ name }) => { const entry = mapEntry(figures.get(name), "predicted", { minCell: data.run.min_cell, showUnasked: true }); return entry && { ...entry, lines: [entry.lines[0], "a question nobody was asked"] }; } });
       const key = legend(how.colours, how.legend, how.format, how.middleName);
       box.replaceChildren(key, frame);
-      below.replaceChildren(exportBar(data, { name: "new-question-map", title: `${question.text} (${optionWords(question, chosen)})`, columns: COUNTRY_COLUMNS, rows, charts: () => [key, chart], questionStatus: "unknown",
+      below.replaceChildren(exportBar(data, { name: "new-question-map", title: `${question.text} (${optionWords(question, chosen)})`, columns: COUNTRY_COLUMNS, rows, charts: () => [{ chart: key }, { chart, newRow: true }], questionStatus: "unknown",
         caption: "A question nobody was asked. Grey: not in the data. Dashed outline: kept out of training. Borders as in world-atlas." }),
       h("details", { id: newId("list") }, h("summary", {}, "The same as a list"), countryTable(rows, question, optionWords(question, chosen), null)));
     };

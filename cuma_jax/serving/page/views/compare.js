@@ -84,7 +84,7 @@ export function render(root, context) {
 function head(context, question, sub) {
   const { data, set } = context;
   return h("section", { class: "card title", "aria-label": "Question" },
-    h("h1", { tabindex: "-1" }, `“${question.text}”`), sub,
+    h("h1", { tabindex: "-1" }, `“${question.text}”`), h("div", { class: "row spread" }, sub,
     h("details", { class: "other" }, h("summary", {}, "Another question"),
-      questionPicker(data, question.id, (q) => { set({ q, opt: [] }); context.redraw(); })));
+      questionPicker(data, question.id, (q) => { set({ q, opt: [] }); context.redraw(); }))));
 }

@@ -3,7 +3,7 @@ import { h, colour, notice } from "../lib/dom.js";
 import { loadCultureMap } from "../lib/data.js";
 import { decimal } from "../lib/figures.js";
 import { exportBar } from "../lib/export.js";
-import { withoutStyle } from "../lib/colours.js";
+import { finished } from "../lib/colours.js";
 
 const COLUMNS = [{ key: "group", label: "Group" }, ...[["real_x", "Real, first axis"], ["real_y", "Real, second axis"], ["predicted_x", "Predicted, first axis"],
   ["predicted_y", "Predicted, second axis"], ["moved", "Apart"]].map(([key, label]) => ({ key, label, numeric: true, text: (row) => decimal(row[key], 2) }))];
@@ -40,7 +40,7 @@ export async function renderCulture(root, context) {
   let svg = null;
   const draw = () => {
     const width = Math.max(300, chart.clientWidth || 900);
-    svg = withoutStyle(Plot.plot({
+    svg = finished(Plot.plot({
       width, height: Math.min(620, Math.max(380, width * 0.6)), margin: 36, grid: true, ariaLabel: "Culture map", ariaDescription: "The table below holds the same figures.",
       x: { label: "first axis →" }, y: { label: "↑ second axis" },
       marks: [
@@ -52,7 +52,7 @@ export async function renderCulture(root, context) {
     chart.replaceChildren(svg);
   };
   box.replaceChildren(h("p", { class: "sub" }, "Groups that answer alike stand close. Dots: where the real answers put a group. Arrows: from there to where the predicted answers put it. Names that would overlap are left out; the table has all."),
-    chart, exportBar(data, { name: "culture-map", title: "Culture map", columns: COLUMNS, rows, charts: () => [svg],
+    chart, exportBar(data, { name: "culture-map", title: "Culture map", columns: COLUMNS, rows, charts: () => [{ chart: svg }],
       caption: "Dots: where the real answers put a group. Arrows lead from there to where the predicted answers put it." }));
   draw();
   context.onresize(draw);

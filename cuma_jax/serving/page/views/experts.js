@@ -5,7 +5,7 @@ import { decimal } from "../lib/figures.js";
 import { exportBar } from "../lib/export.js";
 import { groupPicker } from "../lib/groups.js";
 import { questionPicker } from "../lib/questions.js";
-import { aroundZero, fromZero, legend, withoutStyle } from "../lib/colours.js";
+import { aroundZero, fromZero, legend, finished } from "../lib/colours.js";
 
 export const title = "Experts";
 
@@ -51,7 +51,7 @@ export function render(root, context) {
     const width = box.clientWidth - 40;
     const isWide = width > 640;
     const each = isWide ? (width - 40) / 3 : width;
-    const heat = (key, colours, name) => withoutStyle(Plot.plot({
+    const heat = (key, colours, name) => finished(Plot.plot({
       width: Math.max(230, each), height: 60 + 15 * found.layers.length, marginTop: 44, marginLeft: 40, marginRight: 4, marginBottom: 6, padding: 0,
       x: { axis: "top", label: "expert", labelAnchor: "left", tickSize: 0, ticks: found.experts > 16 ? d3.range(1, found.experts + 1, 4) : undefined }, y: { label: "layer", tickSize: 0, reverse: true, domain: found.layers }, color: { type: "identity" },
       ariaLabel: `Gates: ${name}`, ariaDescription: "The table holds the same figures.",
@@ -66,7 +66,8 @@ export function render(root, context) {
       h("div", { class: "heats" }, figure(1, `A: ${names[0]}`), figure(2, `B: ${names[1]}`), figure(4, "B less A")),
       h("p", { class: "said" }, `They differ most in expert ${most.expert} of layer ${most.layer}: ${decimal(most.a)} and ${decimal(most.b)}.`),
       exportBar(data, { name: `experts-${question.id}`, title: `Gates: ${names[0]} (A), ${names[1]} (B)`, columns: COLUMNS, rows,
-        charts: () => charts, caption: `From above: gates of A, of B, and B less A. Question: ${question.text}` }));
+        charts: () => [{ chart: charts[0] }, { chart: charts[3] }, { chart: charts[1], name: `A: ${names[0]}`, newRow: true }, { chart: charts[2], name: `B: ${names[1]}` }, { chart: charts[4], name: "B less A" }],
+        caption: `Mean gates by layer and expert. Question: ${question.text}` }));
   }
 
   context.onresize(() => { if (found) draw(); });

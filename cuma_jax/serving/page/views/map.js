@@ -57,7 +57,7 @@ export function render(root, context) {
     const shown = state.unasked ? rows : rows.filter((row) => !row.unasked);
     list.replaceChildren(countryTable(shown, question, words, pick));
     exports.replaceChildren(exportBar(data, { name: `map-${mode}-${question.id}`, isTable: true, title: `${question.text} (${mode}: ${words})`, columns: COUNTRY_COLUMNS, rows: shown,
-      charts: () => [key, drawn.chart].filter(Boolean), n: d3.sum(shown, (row) => row.real_n), questionStatus: question.status,
+      charts: () => [key && { chart: key }, { chart: drawn.chart, newRow: true }].filter(Boolean), n: d3.sum(shown, (row) => row.real_n), questionStatus: question.status,
       caption: `Grey: never asked${mode === "predicted" ? "" : `, or fewer than ${data.run.min_cell} held-out answers`}. Hatched: a guess where nobody was asked. Dashed outline: kept out of training. Borders as in world-atlas.` }));
     said.textContent = `Grey: never asked${mode === "predicted" ? "" : `, or fewer than ${data.run.min_cell} held-out answers`}. Dashed outline: kept out of training.`;
   }
@@ -71,7 +71,7 @@ export function render(root, context) {
       draw();
       if (state.unasked && mode === "predicted" && !data.run.static && !found.more.size) {
         const strangers = shapes(data, found.world).filter(({ known }) => !known).map(({ name }) => ({ name, where: { [data.run.country_field]: [name] } }));
-        await ask(strangers, found.more, (answer) => ({ ...answer, asked: false }), mine);
+        await ask(strangers, found.more, (answer) => ({ ...answer, asked: false, group_status: "unknown" }), mine);
         if (mine()) draw();
       }
     } catch (error) {

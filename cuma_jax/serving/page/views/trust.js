@@ -5,7 +5,7 @@ import { decimal, isNumber, splitName, whole } from "../lib/figures.js";
 import { exportBar } from "../lib/export.js";
 import { table } from "../lib/table.js";
 import { signs } from "../lib/bars.js";
-import { withoutStyle } from "../lib/colours.js";
+import { finished } from "../lib/colours.js";
 
 export const title = "Trust";
 const MOST_DOTS = 2500;
@@ -29,12 +29,12 @@ export function render(root, context) {
       h("ul", { class: "warnings" }, run.warnings.map((warning) => h("li", {}, warning)))),
     h("section", { class: "card", "aria-label": "Measured error" }, h("h2", {}, "Measured where people’s answers are known"),
       splits.length ? [h("p", { class: "sub" }, "Distance of predicted and real answers; less is better. 0 is equal, 1 all answers at opposite ends of the scale."), bars, signs(METHODS.map(([, text, sign]) => [sign, colour("text"), text])), table("Measured error by split", COLUMNS, splits),
-        exportBar(data, { name: "error", isTable: true, title: "Measured error", columns: COLUMNS, rows: splits, charts: () => [charts[0]],
+        exportBar(data, { name: "error", isTable: true, title: "Measured error", columns: COLUMNS, rows: splits, charts: () => [{ chart: charts[0] }],
           caption: METHODS.map(([, text, sign]) => `${sign}: ${text}`).join("; ") })]
         : notice("note", "This run was not scored. python -m cuma_jax.evaluate scores it.")),
     h("section", { class: "card", "aria-label": "Predicted against real" }, h("h2", {}, "Predicted against real, by group and answer"),
       cells.length ? [h("p", { class: "sub" }, `One dot a group and answer; on the line the two are equal. ${whole(Math.min(cells.length, MOST_DOTS))} of ${whole(cells.length)} are drawn.`), dots,
-        exportBar(data, { name: "calibration", title: "Predicted against real", columns: DOT_COLUMNS, rows: cells.slice(0, MOST_DOTS), charts: () => [charts[1]],
+        exportBar(data, { name: "calibration", title: "Predicted against real", columns: DOT_COLUMNS, rows: cells.slice(0, MOST_DOTS), charts: () => [{ chart: charts[1] }],
           caption: "One dot a group and answer; on the line the two are equal." })]
         : notice("note", "The page holds no real answers of this run.")),
     sheet(data));
@@ -65,7 +65,7 @@ function knownCells(data) {
 function errorChart(splits, box) {
   const rows = splits.flatMap((error) => METHODS.filter(([key]) => isNumber(error[key])).map(([key, name]) => ({ split: error.split, name, value: error[key] })));
   const width = Math.max(280, Math.min(860, box.clientWidth || 800));
-  return withoutStyle(Plot.plot({
+  return finished(Plot.plot({
     width, height: 46 + 46 * splits.length, marginLeft: 6, marginRight: 20, marginTop: 8, x: { domain: [0, 1.1 * d3.max(splits, (error) => Math.max(error.high || 0, ...METHODS.map(([key]) => error[key] || 0)))], label: "distance →", grid: true, ticks: 5 },
     y: { axis: null, domain: splits.map(({ split }) => split) }, symbol: { domain: METHODS.map(([, name]) => name), range: METHODS.map(([, , sign]) => sign) },
     ariaLabel: "Measured error by split", ariaDescription: "The table below holds the same figures.",
@@ -83,7 +83,7 @@ function dotChart(cells, box) {
   const width = Math.max(280, Math.min(620, box.clientWidth || 600));
   const domain = [0, 1];
   const tickFormat = (x) => `${Math.round(100 * x)}%`;
-  return withoutStyle(Plot.plot({
+  return finished(Plot.plot({
     width, height: Math.min(520, width * 0.85), marginLeft: 46, marginBottom: 36, grid: true, x: { domain, tickFormat, label: "real →" }, y: { domain, tickFormat, label: "↑ predicted" },
     ariaLabel: "Predicted against real", ariaDescription: "The table below holds the same figures.",
     marks: [Plot.dot(cells.slice(0, MOST_DOTS), { x: "real", y: "predicted", r: 2.2, fill: colour("a"), fillOpacity: 0.35 }), Plot.link([0], { x1: 0, y1: 0, x2: 1, y2: 1, stroke: colour("text"), strokeDasharray: "4,3" })],
