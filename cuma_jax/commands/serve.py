@@ -76,6 +76,8 @@ def serve_run(source: str, options: Options, key: str) -> None:
 
 def write_page(source: str, options: Options) -> None:
     """Writes the page as plain files."""
+    from tqdm import tqdm
+
     from cuma_jax.serving import load
     from cuma_jax.serving.http.cells import Cells
     from cuma_jax.serving.http.static import check_static, write_static
@@ -86,7 +88,9 @@ def write_page(source: str, options: Options) -> None:
     cells = Cells(model)
     if count := len(cells.missing):
         model.start()
-        for number, _ in enumerate(cells.steps(model), 1):
-            print(f"predicted {number} of {count} questions for {len(cells.groups)} groups", file=sys.stderr)
+        with tqdm(total=count, desc="predicting", unit="question", mininterval=1.0) as bar:
+            for _ in cells.steps(model):
+                bar.update(count - len(cells.missing) - bar.n)
+            bar.update(count - len(cells.missing) - bar.n)
     size = write_static(model, cells, out)
     print(f"{out}: {size / 1e6:.1f} MB; any web server can serve it, e.g. python -m http.server -d {out}")

@@ -26,8 +26,10 @@ from cuma_jax.serving.http.problems import Problem, busy, stopping
 from cuma_jax.serving.model import ChatReply, ChatStream, Model, Request
 
 T = TypeVar("T")
-MOST_JOINED, MOST_JOINED_ROWS = 64, 4000
-"""Requests that one call of the model answers, and their pairs of a group and a question."""
+MOST_JOINED, JOINED_S = 64, 2.0
+"""Requests that one call of the model answers, and about how long such a call may take: others wait meanwhile."""
+_PEOPLE = 100
+"""What a group of people costs beside one profile, about."""
 MOST_CHATS = 4
 """Replies that are written at a time: each has a cache of its own."""
 _log = logging.getLogger("cuma_jax.serve")
@@ -40,6 +42,13 @@ class _Job:
     future: "concurrent.futures.Future[Any]"
     asked: Request | None = None
     call: Callable[[Model], Any] | None = None
+
+    @property
+    def cost(self) -> int:
+        """About how many rows the model reads for it."""
+        if self.asked is None:
+            return _PEOPLE
+        return self.asked.rows * (1 if self.asked.average_over == "profile" else _PEOPLE)
 
 
 @dataclasses.dataclass(eq=False)
@@ -78,7 +87,7 @@ class Worker:
         self._running: list[_Job] = []
         self._background: collections.deque[Iterator[None]] = collections.deque()
         self._stopping = self._over = False
-        self._job_s = 0.5  # a moving average
+        self._cost_s = 0.001  # seconds a row, a moving average
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
 
     def start(self) -> None:
@@ -155,11 +164,13 @@ class Worker:
             # Those whose clients are gone make room.
             if len(self._waiting) >= self._limits.waiting:
                 self._drop_gone()
-            if (count := len(self._waiting)) >= self._limits.waiting:
+            wait_s = self._cost_s * sum(other.cost for other in self._waiting if isinstance(other, _Job))
+            # What would be given up before its turn is better refused now.
+            if len(self._waiting) >= self._limits.waiting or wait_s > self._limits.deadline_s:
                 self._measures.refused.inc()
-                raise busy(min(max(math.ceil(count * self._job_s), 1), 60))
+                raise busy(min(max(math.ceil(wait_s), 1), 60))
             self._waiting.append(job)
-            self._measures.waiting.set(count + 1)
+            self._measures.waiting.set(len(self._waiting))
             self._ready.notify()
 
     def _drop_gone(self) -> None:
@@ -198,8 +209,8 @@ class Worker:
             began = time.perf_counter()
             if jobs:
                 self._do(jobs)
-                spent = (time.perf_counter() - began) / len(jobs)
-                self._job_s += 0.1 * (spent - self._job_s)
+                spent = (time.perf_counter() - began) / sum(job.cost for job in jobs)
+                self._cost_s += 0.2 * (spent - self._cost_s)
             self._running = []
             self._chats = [chat for chat in self._chats if self._advance(chat)]
             self._measures.streams.set(len(self._chats))
@@ -211,7 +222,7 @@ class Worker:
         """What is done next: the first that waits, and with a prediction the others; chats begin beside them."""
         taken: list[_Job] = []
         later: collections.deque[_Job | _Chat] = collections.deque()
-        rows, starting = 0, len(self._chats)
+        cost, starting = 0, len(self._chats)
         for job in self._waiting:
             if isinstance(job, _Chat):
                 if starting < MOST_CHATS:
@@ -221,16 +232,16 @@ class Worker:
                     later.append(job)
             elif not taken:
                 taken.append(job)
-                rows = job.asked.rows if job.asked else 0
+                cost = job.cost
             elif (
                 self._joined
                 and job.asked is not None
                 and taken[0].asked is not None
                 and len(taken) < MOST_JOINED
-                and rows + job.asked.rows <= MOST_JOINED_ROWS
+                and (cost + job.cost) * self._cost_s <= JOINED_S
             ):
                 taken.append(job)
-                rows += job.asked.rows
+                cost += job.cost
             else:
                 later.append(job)
         self._waiting = later
