@@ -3,6 +3,7 @@ import { h, announce, isDark, notice } from "./lib/dom.js";
 import { cellAnswer, cellRow, loadRun } from "./lib/data.js";
 import { distance, knownError, usualOptions } from "./lib/figures.js";
 import { countryGroups, knownAnswers } from "./lib/countries.js";
+import { askForKey } from "./lib/key.js";
 import { fromHash, toHash, VIEWS } from "./lib/state.js";
 import * as compare from "./views/compare.js";
 import * as map from "./views/map.js";
@@ -15,10 +16,12 @@ const views = { compare, map, ask, experts, chat, trust };
 const FEW = 7; // options of a question that is easily read
 const main = document.getElementById("main");
 
+theme();
+let again = start;
+document.addEventListener("wants-key", () => askForKey(() => again()));
 start();
 
 async function start() {
-  theme();
   let data;
   try {
     data = await loadRun();
@@ -36,6 +39,7 @@ async function start() {
     Object.assign(state, next);
   };
   const context = makeContext(data, state);
+  again = context.redraw;
   furniture(data);
   read();
   draw(context, false);
@@ -80,7 +84,15 @@ function makeContext(data, state) {
       return () => turns[name] === mine;
     },
     onresize(call) { resized = call && { call, timer: 0 }; },
-    redraw: () => draw(context, false),
+    /** The view anew; the control that had the focus gets it back. */
+    redraw() {
+      const kept = document.activeElement?.dataset.keep;
+      const wasInside = main.contains(document.activeElement);
+      draw(context, false);
+      const control = kept && main.querySelector(`[data-keep="${CSS.escape(kept)}"]`);
+      control?.closest("details")?.setAttribute("open", "");
+      if (wasInside) (control || main).focus({ preventScroll: Boolean(control) });
+    },
     forget() { for (const name of Object.keys(turns)) turns[name] += 1; resized = null; },
   };
   return context;

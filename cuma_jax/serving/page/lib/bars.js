@@ -26,7 +26,7 @@ export function barChart(answer, { letter, width, top, toggles, uniform = false 
   const inset = { insetTop: isLong ? 19 : 3.5, insetBottom: isLong ? 4 : 3.5 };
   const middle = isLong ? 7.5 : 0;
   const symbol = (key, shape) => Plot.dot(have(key), { x: key, y: "i", symbol: shape, r: 4.5, dy: middle, fill: colour("card"), stroke: colour("text"), strokeWidth: 1.6 });
-  const left = isLong ? 2 : Math.min(10 + 6.4 * letters, 0.3 * width);
+  const left = isLong ? 2 : Math.max(48, Math.min(12 + 6.6 * letters, 0.3 * width));
   const labels = rows.map((row) => ({ ...row, text: row.option }));
   const chart = Plot.plot({
     width, height: rowHeight * options.length + 26, marginLeft: left, marginRight: 92, marginTop: 0, marginBottom: 26,
@@ -37,7 +37,7 @@ export function barChart(answer, { letter, width, top, toggles, uniform = false 
       Plot.barX(rows, { x: "share", y: "i", fill, rx: 2, ...inset }),
       isLong
         ? Plot.text(labels, { y: "i", text: "text", frameAnchor: "left", textAnchor: "start", dy: -13, lineWidth: width / 12.5, textOverflow: "ellipsis", fontSize: 12 })
-        : Plot.text(labels, { y: "i", text: "text", frameAnchor: "left", textAnchor: "end", dx: -6, fontSize: 12, lineWidth: (left - 8) / 12, textOverflow: "ellipsis" }),
+        : Plot.text(labels, { y: "i", text: "text", frameAnchor: "left", textAnchor: "end", dx: -6, fontSize: 12, lineWidth: (left - 6) / 12, textOverflow: "ellipsis" }),
       Plot.tickX(have("pooled"), { x: "pooled", y: "i", stroke: colour("text"), strokeDasharray: "3,2", strokeWidth: 1.5, ...inset }),
       uniform ? Plot.ruleX([1 / options.length], { stroke: colour("muted"), strokeDasharray: "1,3", strokeWidth: 2 }) : null,
       Plot.ruleY(have("low"), { x1: "low", x2: "high", y: "i", dy: middle, stroke: colour("card"), strokeWidth: 5 }),
@@ -73,11 +73,12 @@ const SIGNS = {
 };
 
 /** What the signs mean, in words and signs. */
-export function barLegend(toggles, { hasReal = true, hasPooled = true, uniform = false } = {}) {
-  const entries = [["bar", colour("muted"), "predicted"], hasReal && ["whisker", colour("text"), "what people answered, 95% interval"],
-    hasPooled && ["dashed", colour("text"), "everybody’s average (pooled)"], uniform && ["dotted", colour("muted"), "all options equal"],
-    toggles.own && ["diamond", colour("text"), "the group’s own average in training"],
-    toggles.logistic && ["triangle", colour("text"), "logistic regression"]].filter(Boolean);
+export function barLegend(toggles, answers, uniform = false) {
+  const has = (key) => answers.some((answer) => answer[key]);
+  const entries = [["bar", colour("muted"), "predicted"], has("real") && ["whisker", colour("text"), "what people answered, 95% interval"],
+    has("pooled") && ["dashed", colour("text"), "everybody’s average (pooled)"], uniform && ["dotted", colour("muted"), "all options equal"],
+    toggles.own && ["diamond", colour("text"), `the group’s own average in training${has("own_average") ? "" : ": not known for these groups"}`],
+    toggles.logistic && ["triangle", colour("text"), `logistic regression${has("logistic") ? "" : ": not known for these groups"}`]].filter(Boolean);
   return signs(entries);
 }
 

@@ -2,7 +2,7 @@
 import { h, badge } from "./dom.js";
 import { table } from "./table.js";
 import { cellAnswer, cellRow } from "./data.js";
-import { decimal, distance, distanceName, percent, shareOf, whole } from "./figures.js";
+import { decimal, distance, percent, shareOf, whole } from "./figures.js";
 import { aroundMiddle, fromZero } from "./colours.js";
 
 /** Every country of the run with its filter. */
@@ -35,9 +35,9 @@ export const countryFigures = (answers, question, chosen) =>
   new Map([...answers].map(([name, answer]) => [name, figures(name, answer, question, chosen)]));
 
 /** Which figure a mode shows, its colours and the words of its legend. */
-export function modeOf(mode, rows, isOrdered) {
+export function modeOf(mode, rows) {
   if (mode === "error")
-    return { key: "error", colours: fromZero(rows.map((row) => row.error)), format: (x) => x.toFixed(2), legend: `distance of predicted and real (${distanceName(isOrdered)})` };
+    return { key: "error", colours: fromZero(rows.map((row) => row.error)), format: (x) => x.toFixed(2), legend: "distance from predicted to real" };
   const key = mode === "real" ? "real" : "predicted";
   const shown = rows.filter((row) => !row.unasked);
   const middle = rows.find((row) => row.pooled !== null)?.pooled ?? d3.mean(rows, (row) => row[key]);

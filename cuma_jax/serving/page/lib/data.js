@@ -1,10 +1,22 @@
 // The run's data: files that lie beside the page, and questions to the server behind it.
 
+import { keyHeaders } from "./key.js";
+
 /** A mistake to show as it is: the server's problem details, or that there is no server. */
 export class Problem extends Error {}
 
+const KEY = "The server asks for its key";
+
+/** A reply that wants a key: the page shows the field for it. */
+function wantsKey(reply) {
+  if (reply.status !== 401) return false;
+  document.dispatchEvent(new Event("wants-key"));
+  return true;
+}
+
 async function json(path, missing) {
-  const reply = await fetch(path);
+  const reply = await fetch(path, { headers: keyHeaders() });
+  if (wantsKey(reply)) throw new Problem(KEY);
   if (reply.status === 404 && missing !== undefined) return missing;
   if (!reply.ok) throw new Problem(`${path}: the server answered ${reply.status}`);
   return reply.json();
@@ -26,6 +38,10 @@ export async function loadRun() {
     json("data/run.json"), json("data/fields.json"), json("data/questions.json"), json("data/cells.json"),
     json("data/countries.json", {}),
   ]);
+  run.data ||= {};
+  run.errors ||= {};
+  run.warnings ||= [];
+  run.min_cell ??= 1;
   const rowOf = new Map(cells.groups.map((group, row) => [whereKey(group.where), row]));
   const trained = new Set(cells.questions);
   const byId = new Map(questions.map((question) => [question.id, question]));
@@ -59,7 +75,7 @@ export function cellAnswer(data, row, question) {
     low: enough ? at("low") : null, high: enough ? at("high") : null,
     pooled: cells.pooled?.[question.id] ?? null, own_average: at("own_average"), logistic: at("logistic"),
     group_status: group.status, question_status: question.status, error: null, order_sensitivity: null,
-    n_people: group.n, notes: [], asked: n > 0 || at("own_average") !== null,
+    n_people: group.n, notes: [], asked: !cells.real_n?.[question.id] || n > 0 || at("own_average") !== null,
   };
 }
 
@@ -73,12 +89,13 @@ export function cellRow(data, where, question) {
 async function post(path, body, signal) {
   let reply;
   try {
-    reply = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
+    reply = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...keyHeaders() }, body: JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem("The server does not answer. Is it still running?");
   }
   if (reply.ok) return reply;
+  if (wantsKey(reply)) throw new Problem(KEY);
   const problem = await reply.json().catch(() => ({}));
   const wait = reply.headers.get("Retry-After");
   const text = [problem.title || `The server answered ${reply.status}`, problem.detail].filter(Boolean).join(": ");

@@ -68,11 +68,11 @@ export function knownError(run) {
     const error = run.errors?.[split];
     if (!error) continue;
     const worse = isNumber(error.emd) && isNumber(error.pooled) && error.emd >= error.pooled;
-    const off = isNumber(error.points) ? `off by ${error.points.toFixed(1)} points an option` : `at distance ${decimal(error.emd)}`;
-    parts.push(`on ${splitName(split)} ${worse ? `no better than everybody’s average (${off})` : off}`);
+    const off = isNumber(error.points) ? `${error.points.toFixed(1)} points an option` : `distance ${decimal(error.emd)}`;
+    parts.push(`${off} on ${splitName(split)}${worse ? " (no better than everybody’s average)" : ""}`);
   }
   if (!parts.length) return "Averages of groups, never what one person thinks. This run has no measured error.";
-  return `Averages of groups, never what one person thinks. Its error where answers are known: ${parts.join("; ")}.`;
+  return `Averages of groups, never what one person thinks. Measured error: ${parts.join("; ")}.`;
 }
 
 /** The options a map counts before anybody chooses: the upper half of a scale, else the one that varies most. */

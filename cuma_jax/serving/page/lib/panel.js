@@ -18,7 +18,7 @@ export function pair(data, state, onchange) {
     charts = answers.map((answer, i) => ({ name: `${"AB"[i]}: ${answer.group} (${answer.group_status})`,
       chart: panels["ab"[i]].show(answer, question, { toggles, uniform, top, run: data.run }) }));
     said.textContent = difference(answers, question);
-    legend.replaceChildren(barLegend(toggles, { hasReal: answers.some((answer) => answer.real), hasPooled: answers.some((answer) => answer.pooled), uniform }));
+    legend.replaceChildren(barLegend(toggles, answers, uniform));
   };
   const wait = (text) => Object.values(panels).forEach((one) => one.wait(text));
   const fail = (error) => Object.values(panels).forEach((one) => one.fail(error));

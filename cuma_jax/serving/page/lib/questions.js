@@ -6,7 +6,7 @@ const MANY = 12;
 
 /** A select of the run's questions, with a filter where they are many. */
 export function questionPicker(data, chosen, onchange) {
-  const select = h("select", { id: newId("question") });
+  const select = h("select", { id: newId("question"), dataset: { keep: "question" } });
   const fill = (word) => {
     const found = data.questions.filter((question) =>
       question.id === chosen || `${question.text} ${question.id} ${question.source}`.toLowerCase().includes(word.toLowerCase()));

@@ -43,7 +43,7 @@ export function worldMap({ places, entryOf, colours, width, chosen, onpick, titl
   projection.translate([left - (width * (CLOSER - 1)) / 2, top - north + 4]);
   const isSmall = ({ feature }) => path.area(feature) < SMALL;
   const center = ({ feature }) => d3.geoCentroid(feature);
-  const held = entries.filter(({ entry }) => entry?.held);
+  const held = entries.filter(({ entry }) => entry?.held && isNumber(entry.value));
   const marked = ["a", "b"].flatMap((letter) => entries.filter(({ name, known }) => known && name === chosen[letter]).map((entry) => ({ letter, ...entry })));
   const shape = { geometry: "feature" };
   const dots = entries.filter((entry) => isNumber(entry.entry?.value) && isSmall(entry));

@@ -124,7 +124,7 @@ export function render(root, context) {
     const draw = () => {
       const figures = countryFigures(got, question, chosen);
       const rows = [...figures.values()];
-      const how = modeOf("predicted", rows, question.ordered);
+      const how = modeOf("predicted", rows);
       const { chart, frame } = worldMap({ places: shapes(data, world), width: Math.max(300, box.clientWidth), colours: how.colours, chosen: {}, onpick: null, title: `Map of a new question: ${question.text}`,
         entryOf: ({ name }) => { const entry = mapEntry(figures.get(name), "predicted", { minCell: data.run.min_cell, showUnasked: true }); return entry && { ...entry, lines: [entry.lines[0], "a question nobody was asked"] }; } });
       const key = legend(how.colours, how.legend, how.format, how.middleName);

@@ -36,7 +36,7 @@ export function render(root, context) {
 
   function column(who) {
     const messages = [];
-    const log = h("div", { class: "log", role: "log", tabindex: "0", "aria-label": `Conversation with ${who === "base" ? "the base" : `group ${who.toUpperCase()}`}` });
+    const log = h("div", { class: "log", role: "log", "aria-live": "off", tabindex: "0", "aria-label": `Conversation with ${who === "base" ? "the base" : `group ${who.toUpperCase()}`}` });
     const note = h("p", { class: "dim" });
     const head = who === "base"
       ? [h("div", { class: "panel-head" }, h("span", { class: "letter", "aria-hidden": "true" }, "·"), h("h2", {}, "The base alone")), h("p", { class: "dim" }, `${data.run.base}, without the run’s adapters and without a profile.`)]

@@ -66,7 +66,7 @@ export function render(root, context) {
     const places = shapes(data, await loadWorld());
     const figures = countryFigures(known, question, context.chosen());
     const rows = [...figures.values()];
-    const mode = modeOf("predicted", rows, question.ordered);
+    const mode = modeOf("predicted", rows);
     const only = (where) => (Object.keys(where).length && where[data.run.country_field]?.length === 1 ? where[data.run.country_field][0] : null);
     const drawn = worldMap({ places, width: Math.max(300, map.clientWidth), colours: mode.colours, chosen: { a: only(state.a), b: only(state.b) }, onpick: pick,
       entryOf: ({ name, known: has }) => (has ? mapEntry(figures.get(name), mode.key, { minCell: data.run.min_cell, showUnasked: state.unasked }) : null),

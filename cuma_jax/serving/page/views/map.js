@@ -1,6 +1,7 @@
 // Map: predicted, real and error by country, the list that is equal to it, and the culture map of `analyze`.
 import { h, announce, notice } from "../lib/dom.js";
 import { answers, loadWorld } from "../lib/data.js";
+import { distanceName } from "../lib/figures.js";
 import { exportBar } from "../lib/export.js";
 import { COUNTRY_COLUMNS, countryFigures, countryGroups, countryTable, knownAnswers, mapEntry, modeOf } from "../lib/countries.js";
 import { legend } from "../lib/colours.js";
@@ -16,12 +17,13 @@ export function render(root, context) {
   const question = context.question();
   const mode = MODES[state.mode] ? state.mode : "predicted";
   const modes = h("fieldset", { class: "chips" }, h("legend", {}, "Shown"), Object.entries(MODES).map(([key, text]) =>
-    h("label", { class: "chip" }, h("input", { type: "radio", name: "mode", value: key, checked: key === mode, onchange: () => { set({ mode: key }); context.redraw(); document.querySelector(`input[value=${key}]`)?.focus(); } }), text)));
+    h("label", { class: "chip" }, h("input", { type: "radio", name: "mode", value: key, checked: key === mode, dataset: { keep: `mode-${key}` }, onchange: () => { set({ mode: key }); context.redraw(); } }), text)));
   if (mode === "culture") {
     root.append(h("section", { class: "card title" }, h("h1", { tabindex: "-1" }, "Culture map"), modes));
     renderCulture(root, context);
     return;
   }
+  const few = mode === "predicted" ? "" : `, or fewer than ${data.run.min_cell} held-out answers`;
   const sub = h("p", { class: "sub" });
   const map = h("div", { class: "map-box" });
   const list = h("div");
@@ -40,26 +42,27 @@ export function render(root, context) {
   const pick = (letter, name) => {
     set({ [letter]: { [data.run.country_field]: [name] } });
     announce(`${name} is now group ${letter.toUpperCase()} of the view Compare.`);
-    draw();
+    draw(false);
   };
 
-  function draw() {
+  function draw(isNew = true) {
     const words = optionWords(question, context.chosen());
-    sub.textContent = mode === "error" ? "How far the predicted answers are from the real ones." : `Share answering ${words}, ${mode === "real" ? "as people answered" : "as predicted"}. ${question.source || ""}`;
+    sub.textContent = mode === "error" ? `How far the predicted answers are from the real ones (${distanceName(question.ordered)}).` : `Share answering ${words}, ${mode === "real" ? "as people answered" : "as predicted"}. ${question.source || ""}`;
     const figures = countryFigures(new Map([...found.answers, ...found.more]), question, context.chosen());
     const rows = [...figures.values()];
-    const how = modeOf(mode, rows, question.ordered);
+    const how = modeOf(mode, rows);
     const only = (where) => where[data.run.country_field]?.[0];
     const drawn = worldMap({ places: shapes(data, found.world), width: Math.max(300, map.clientWidth), colours: how.colours, chosen: { a: only(state.a), b: only(state.b) }, onpick: pick,
       entryOf: ({ name }) => mapEntry(figures.get(name), how.key, { minCell: data.run.min_cell, showUnasked: state.unasked }), title: `Map: ${sub.textContent}` });
     const key = how.colours ? legend(how.colours, how.legend, how.format, how.middleName) : null;
     map.replaceChildren(...[key, drawn.frame].filter(Boolean));
+    if (!isNew) return;
     const shown = state.unasked ? rows : rows.filter((row) => !row.unasked);
     list.replaceChildren(countryTable(shown, question, words, pick));
     exports.replaceChildren(exportBar(data, { name: `map-${mode}-${question.id}`, isTable: true, title: `${question.text} (${mode}: ${words})`, columns: COUNTRY_COLUMNS, rows: shown,
       charts: () => [key && { chart: key }, { chart: drawn.chart, newRow: true }].filter(Boolean), n: d3.sum(shown, (row) => row.real_n), questionStatus: question.status,
-      caption: `Grey: never asked${mode === "predicted" ? "" : `, or fewer than ${data.run.min_cell} held-out answers`}. Hatched: a guess where nobody was asked. Dashed outline: kept out of training. Borders as in world-atlas.` }));
-    said.textContent = `Grey: never asked${mode === "predicted" ? "" : `, or fewer than ${data.run.min_cell} held-out answers`}. Dashed outline: kept out of training.`;
+      caption: `Grey: never asked${few}. Hatched: a guess where nobody was asked. Dashed outline: kept out of training. Borders as in world-atlas.` }));
+    said.textContent = `Grey: never asked${few}. Dashed outline: kept out of training.${state.unasked && data.run.static ? " Countries that are not in the data need the server." : ""}`;
   }
 
   async function drawAll() {

@@ -33,8 +33,8 @@ export function render(root, context) {
           caption: METHODS.map(([, text, sign]) => `${sign}: ${text}`).join("; ") })]
         : notice("note", "This run was not scored. python -m cuma_jax.evaluate scores it.")),
     h("section", { class: "card", "aria-label": "Predicted against real" }, h("h2", {}, "Predicted against real, by group and answer"),
-      cells.length ? [h("p", { class: "sub" }, `One dot a group and answer; on the line the two are equal. ${whole(Math.min(cells.length, MOST_DOTS))} of ${whole(cells.length)} are drawn.`), dots,
-        exportBar(data, { name: "calibration", title: "Predicted against real", columns: DOT_COLUMNS, rows: cells.slice(0, MOST_DOTS), charts: () => [{ chart: charts[1] }],
+      cells.length ? [h("p", { class: "sub" }, `One dot a group and answer, ${whole(cells.length)} of them drawn by lot; on the line the two are equal.`), dots,
+        exportBar(data, { name: "calibration", title: "Predicted against real", columns: DOT_COLUMNS, rows: cells, charts: () => [{ chart: charts[1] }],
           caption: "One dot a group and answer; on the line the two are equal." })]
         : notice("note", "The page holds no real answers of this run.")),
     sheet(data));
@@ -48,18 +48,17 @@ export function render(root, context) {
   context.onresize(draw);
 }
 
-/** Each cell with enough real answers, one row an option; an even choice of them comes first. */
+/** An even choice of the cells with enough real answers, one row an option. */
 function knownCells(data) {
+  const all = data.cells.questions.flatMap((id) => (data.cells.real?.[id] || []).map((real, row) => ({ id, row, real })))
+    .filter(({ id, real }) => real && data.byId.has(id));
   const rows = [];
-  for (const id of data.cells.questions) {
-    const question = data.byId.get(id);
-    if (!question || !data.cells.real?.[id]) continue;
-    data.cells.groups.forEach((group, row) => {
-      const answer = cellAnswer(data, row, question);
-      if (answer.real && answer.shares) answer.options.forEach((option, i) => rows.push({ group: group.label, question: id, option, predicted: answer.shares[i], real: answer.real[i] }));
-    });
+  for (const { id, row } of d3.shuffler(d3.randomLcg(0))(all)) {
+    const answer = cellAnswer(data, row, data.byId.get(id));
+    if (answer.real && answer.shares) answer.options.forEach((option, i) => rows.push({ group: answer.group, question: id, option, predicted: answer.shares[i], real: answer.real[i] }));
+    if (rows.length >= MOST_DOTS) break;
   }
-  return d3.shuffler(d3.randomLcg(0))(rows);
+  return rows;
 }
 
 function errorChart(splits, box) {
@@ -86,7 +85,7 @@ function dotChart(cells, box) {
   return finished(Plot.plot({
     width, height: Math.min(520, width * 0.85), marginLeft: 46, marginBottom: 36, grid: true, x: { domain, tickFormat, label: "real →" }, y: { domain, tickFormat, label: "↑ predicted" },
     ariaLabel: "Predicted against real", ariaDescription: "The table below holds the same figures.",
-    marks: [Plot.dot(cells.slice(0, MOST_DOTS), { x: "real", y: "predicted", r: 2.2, fill: colour("a"), fillOpacity: 0.35 }), Plot.link([0], { x1: 0, y1: 0, x2: 1, y2: 1, stroke: colour("text"), strokeDasharray: "4,3" })],
+    marks: [Plot.dot(cells, { x: "real", y: "predicted", r: 2.2, fill: colour("a"), fillOpacity: 0.35 }), Plot.link([0], { x1: 0, y1: 0, x2: 1, y2: 1, stroke: colour("text"), strokeDasharray: "4,3" })],
   }));
 }
 
