@@ -26,6 +26,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import process_index
+from cuma_jax.serving.bundle.written import save_bundle
 
 BASE = "base"
 
@@ -54,12 +55,16 @@ def build_saved(config: Config) -> Run:
 def score(
     run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: CheckpointInfo | None = None
 ) -> None:
-    """Evaluates, writes the report, and prints the table. All processes call this. `seconds`: spent training."""
+    """Evaluates, writes the report and the bundle, and prints the table. All processes call this.
+
+    `seconds` were spent training.
+    """
     results, use = evaluate_run(run, adapters, folder, seconds, scored)
     if jax.process_index() == 0:
         report = write_report(folder, results, read_metrics(folder), to_dict(run.config), use)
         print(preferences_table(results) if "kind" in results.values else summary_table(results))
         print(f"\nreport: {report.resolve()}")
+    save_bundle(run, folder, results, scored)
 
 
 def compare_with(

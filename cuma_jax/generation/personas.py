@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 
 from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, completed
 from cuma_jax.profile_encoders.profile_table import ProfileTable
@@ -30,7 +31,14 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
     Raises:
         CumaError: not a profile; an unknown field; or an unknown value, where it would mean nothing.
     """
-    given, notes = parse_profile(text, profiles.fields), list[str]()
+    return persona_of(parse_profile(text, profiles.fields), f"profile {text!r}", profiles, table)
+
+
+def persona_of(given: Mapping[str, str], where: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
+    """The same of a profile by field; `where` names it in errors."""
+    given, notes = dict(given), list[str]()
+    if unknown := [field for field in given if field not in profiles.fields]:
+        raise CumaError(f"{where}: unknown profile field {unknown[0]!r}; known here: {', '.join(profiles.fields)}")
     for field, value in given.items():
         known = profiles.vocab[field]
         same = [one for one in known if one.casefold() == value.casefold()]
@@ -39,7 +47,7 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
         elif value not in known:
             if table is not None and isinstance(table.embedder, CategoricalEmbedder):
                 raise CumaError(
-                    f"profile {text!r}: nobody in the data has {field} {value!r}, and this run knows people by the "
+                    f"{where}: nobody in the data has {field} {value!r}, and this run knows people by the "
                     f"values in its data; of {field} they are {_listed(value, known)}"
                 )
             notes.append(

@@ -1,74 +1,31 @@
 """`Model`: what was trained, ready to be asked. Command, server, page and notebooks call it and nothing else."""
 
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from cuma_jax.serving.groups import Field, Group
+from cuma_jax.config.checks import SPLITS
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving.about import about_of, keeps
+from cuma_jax.serving.asking.cells import Cell, cell_rows, gate_rows, table_of
+from cuma_jax.serving.asking.known import Known
+from cuma_jax.serving.asking.plans import Planner
+from cuma_jax.serving.asking.wordings import Wording, Wordings
+from cuma_jax.serving.bundle.contents import Contents
+from cuma_jax.serving.groups import Condition, Field, Group, near, parse_group, parse_groups
 from cuma_jax.serving.questions import Ask
+from cuma_jax.serving.replies import ChatReply, ChatStream, checked_turns
+from cuma_jax.serving.requests import Question, Request, Where
 
-Where = str | Mapping[str, Any] | Group
-"""A group: a text, a mapping, or a parsed one; see `groups`."""
-Question = str | Ask
-"""The id of a question of the run, or a new one."""
+if TYPE_CHECKING:
+    from cuma_jax.serving.asking.engine import Engine
+    from cuma_jax.serving.chat import Writers, Writing
 
-COLUMNS = (
-    "group", "question", "option", "share", "low", "high", "real", "real_n", "pooled", "own_average", "logistic",
-    "group_status", "question_status", "error", "error_split", "order_sensitivity", "n_people", "notes",
-)  # fmt: skip
-"""Columns of `Model.predict`'s table."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What one call of `predict` asks, checked (`Model.request` makes it)."""
-
-    groups: tuple[Group, ...]
-    questions: tuple[Question, ...]
-    option_orders: int | None = None
-    average_over: str = "people"
-    people: str = "all"
-
-    @property
-    def rows(self) -> int:
-        """Pairs of a group and a question."""
-        return len(self.groups) * len(self.questions)
-
-
-@dataclasses.dataclass(frozen=True)
-class ChatReply:
-    """What came of a chat.
-
-    Attributes:
-        text: the reply.
-        prompt_tokens, tokens: of the prompt as rendered, and of the reply (its end of turn included).
-        stopped: whether it came to its end; otherwise it was cut at the limit.
-        profile: who was asked for, the derived fields included.
-        notes: what the user should know of the profile.
-    """
-
-    text: str
-    prompt_tokens: int
-    tokens: int
-    stopped: bool
-    profile: dict[str, str]
-    notes: tuple[str, ...] = ()
-
-
-class ChatStream(Iterator[str]):
-    """The pieces of a reply as they are written; `reply` is there when they have all been taken. `close` ends it."""
-
-    reply: ChatReply | None = None
-
-    def __next__(self) -> str:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Stops writing."""
-        raise NotImplementedError
+MOST_ORDERS = 10
 
 
 class Model:
@@ -82,11 +39,18 @@ class Model:
         can_predict: whether it knows questions with options; False for runs on conversations.
     """
 
-    folder: pathlib.Path
-    name: str
-    about: dict[str, Any]
-    fields: dict[str, Field]
-    can_predict: bool
+    def __init__(self, contents: Contents, folder: pathlib.Path, checkpoint: str):
+        """Of what was read; see `load`."""
+        self._contents, self.folder, self._checkpoint = contents, folder, checkpoint
+        self.name: str = contents.facts["run"]
+        self.fields: dict[str, Field] = contents.people.by_field
+        self.can_predict = bool(contents.questions)
+        self.about: dict[str, Any] = about_of(contents)
+        self._planner, self._known = Planner(contents), Known(contents)
+        self._numbers = {question.id: number for number, question in enumerate(contents.questions)}
+        self._wordings = Wordings(contents, keeps(contents, folder, checkpoint))
+        self._engine: Engine | None = None
+        self._writers: Writers | None = None
 
     @property
     def questions(self) -> pd.DataFrame:
@@ -94,7 +58,18 @@ class Model:
 
         Empty for conversations.
         """
-        raise NotImplementedError
+        facts, rows = self._contents.facts, []
+        for number, question in enumerate(self._contents.questions):
+            rows.append({
+                "id": question.id,
+                "text": question.text,
+                "options": list(question.options),
+                "ordered": question.ordered,
+                "status": self._known.question_status(number),
+                "n": sum(facts["question_splits"][number].values()),
+                "source": question.source,
+            })  # fmt: skip
+        return pd.DataFrame(rows, columns=["id", "text", "options", "ordered", "status", "n", "source"])
 
     def start(self) -> "Model":
         """Loads base and adapters now, not at the first question that needs them. Takes seconds; JAX is imported.
@@ -102,16 +77,30 @@ class Model:
         Raises:
             CumaError: no checkpoint, another base than the run's, or files that cannot be had.
         """
-        raise NotImplementedError
+        self._running()
+        return self
 
     @property
     def started(self) -> bool:
         """Whether base and adapters are loaded."""
-        raise NotImplementedError
+        return self._engine is not None
 
     def groups_of(self, *fields: str) -> list[Group]:
         """One group for each value of a field (or each combination of several fields that somebody has)."""
-        raise NotImplementedError
+        people = self._contents.people
+        for field in fields:
+            if field not in people.fields:
+                raise CumaError(
+                    f"unknown field {field!r}; this run knows its people by {near(field, people.fields, 40)}"
+                )
+        order = [list(self.fields[field].values) for field in fields]
+        codes = people.codes_KF[:, [people.fields.index(field) for field in fields]]
+        there = {tuple(row) for row in codes[people.n_K > 0].tolist() if min(row, default=-1) >= 0}
+        return [
+            Group(tuple(Condition(f, (v,)) for f, v in zip(fields, values, strict=True)))
+            for values in itertools.product(*order)
+            if tuple(people.vocab[f].index(v) for f, v in zip(fields, values, strict=True)) in there
+        ]
 
     def request(
         self,
@@ -127,7 +116,29 @@ class Model:
             CumaError: an unknown field, value, question or split, with what is near; a group that matches nobody and
                 is no single profile; conversations.
         """
-        raise NotImplementedError
+        if average_over not in ("people", "profile"):
+            raise CumaError(f"average_over is {average_over!r}; it is people or profile")
+        splits = self._contents.facts["splits"]
+        if people != "all" and people not in splits:
+            raise CumaError(f"people is {people!r}; it is all, or one of this run's splits: {', '.join(splits)}")
+        if option_orders is not None and (isinstance(option_orders, bool) or not 1 <= option_orders <= MOST_ORDERS):
+            raise CumaError(f"option_orders is {option_orders!r}; it is a number from 1 to {MOST_ORDERS}")
+        found = parse_groups(groups, self.fields, average_over == "profile")
+        for group in found:
+            self._planner.check(group, average_over)
+        asked: Sequence[Question]
+        if questions is None:
+            asked = list(self._numbers)
+        else:
+            asked = [questions] if isinstance(questions, (str, Ask)) else list(questions)
+        if not asked:
+            raise CumaError(
+                "no question is asked"
+                + ("" if self.can_predict else "; this run was trained on conversations, which have none of their own")
+            )
+        for question in asked:
+            self._check_question(question, people)
+        return Request(tuple(found), tuple(asked), option_orders, average_over, people)
 
     def predict(
         self,
@@ -165,20 +176,27 @@ class Model:
         Raises:
             CumaError: see `request` and `start`.
         """
-        raise NotImplementedError
+        return self.predict_many([self.request(groups, questions, option_orders, average_over, people)])[0]
 
     def predict_many(self, requests: Sequence[Request]) -> list[pd.DataFrame]:
         """`predict` of several requests, whose rows are put to the model in shared batches; a table each.
 
         The tables are those of single calls: rows do not depend on each other.
         """
-        raise NotImplementedError
+        asked = [self._cells(request) for request in requests]
+        self._fill([cell for cells in asked for cell in cells])
+        return [table_of([self._rows(cell, request.people) for cell in cells])
+                for cells, request in zip(asked, requests, strict=True)]  # fmt: skip
 
     def predict_gates(
         self, groups: "Where | Sequence[Where]", questions: "Question | Sequence[Question] | None" = None
     ) -> pd.DataFrame:
         """Mean gates of the experts: columns group, layer, expert (from 1), gate. Empty for a run without a router."""
-        raise NotImplementedError
+        cells = self._cells(dataclasses.replace(self.request(groups, questions), option_orders=1))
+        if not self.about["has_router"]:
+            return pd.DataFrame(columns=["group", "layer", "expert", "gate"])
+        self._fill(cells, gates=True)
+        return gate_rows(cells, self._running().run.decoder.n_frozen)
 
     def chat(
         self,
@@ -202,7 +220,10 @@ class Model:
         Raises:
             CumaError: see `request`; a prompt that is too long or empty.
         """
-        raise NotImplementedError
+        writing = self._write(profile, prompt, base, max_new_tokens, temperature, seed)
+        if stream:
+            return ChatStream(writing.pieces())
+        return writing.whole().text
 
     def reply(
         self,
@@ -214,18 +235,83 @@ class Model:
         seed: int | None = None,
     ) -> ChatReply:
         """`chat` with the counts of tokens."""
-        raise NotImplementedError
+        return self._write(profile, prompt, base, max_new_tokens, temperature, seed).whole()
 
+    def _running(self) -> "Engine":
+        if self._engine is None:
+            from cuma_jax.serving.asking.engine import Engine
 
-def load(source: str | pathlib.Path, checkpoint: str = "", start: bool = True) -> Model:
-    """Opens what was trained, to ask it.
+            self._engine = Engine(self._contents, self.folder, self._checkpoint)
+        return self._engine
 
-    Args:
-        source: a run's folder, a bundle (`python -m cuma_jax.export --format bundle`), or the hub name of one.
-        checkpoint: last or best; empty: as the run's `evaluation.checkpoint` says. A bundle has one.
-        start: load base and adapters now; False: at the first question that needs them.
+    def _check_question(self, question: Question, people: str) -> None:
+        if isinstance(question, Ask):
+            if people != "all":
+                raise CumaError(f"nobody of {people} was asked a new question; leave people at all")
+            return
+        if not isinstance(question, str):
+            raise CumaError(f"a question is an id or an Ask, not {type(question).__name__}")
+        if not self.can_predict:
+            raise CumaError(
+                "this run was trained on conversations, and has no questions of its own; ask a new one "
+                "(Ask, --ask), or chat"
+            )
+        if question not in self._numbers:
+            shown = near(question, list(self._numbers))
+            raise CumaError(f"this run has no question {question[:80]!r}; it has {shown}. A new one is an Ask (--ask)")
 
-    Raises:
-        CumaError: no such run, one that is not finished, or files that cannot be had; see `Model.start`.
-    """
-    raise NotImplementedError
+    def _cells(self, request: Request) -> list[Cell]:
+        split = None if request.people == "all" else SPLITS.index(request.people)
+        usual = self._contents.config.evaluation.option_orders
+        cells = []
+        for group in request.groups:
+            shared = None
+            for question in request.questions:
+                if isinstance(question, Ask):
+                    number, orders = -1, request.option_orders or max(usual, 2)
+                    wordings, of = self._wordings.of_new(question, orders), question.question
+                else:
+                    number, orders = self._numbers[question], request.option_orders or usual
+                    wordings, of = self._wordings.of(number, orders), self._contents.questions[number]
+                rows = self._known.rows(number) if split is not None else None
+                plan = self._planner.plan(group, request.average_over, rows, split) if split is not None else shared
+                plan = shared = plan or self._planner.plan(group, request.average_over, None, None)
+                cells.append(Cell(group, of, number, wordings, plan))
+        return cells
+
+    def _fill(self, cells: Sequence[Cell], gates: bool = False) -> None:
+        """Has everything predicted that is not yet."""
+        wanted: dict[int, tuple[Wording, dict[int, None]]] = {}
+        for cell in cells:
+            if cell.plan.values is not None and cell.person is None:
+                cell.person = self._running().person(cell.plan.values)
+            for wording in cell.wordings:
+                wanted.setdefault(id(wording), (wording, {}))[1].update(dict.fromkeys(cell.profiles))
+        lacking = [
+            (wording, [p for p in some if p not in (wording.gates if gates else wording.probs)])
+            for wording, some in wanted.values()
+        ]
+        if any(some for _, some in lacking):
+            self._running().ask([(wording, some) for wording, some in lacking if some], gates)
+
+    def _rows(self, cell: Cell, people: str) -> dict[str, Any]:
+        split = None if people == "all" else SPLITS.index(people)
+        return cell_rows(cell, self._known, self._planner, split, not self.can_predict)
+
+    def _write(
+        self,
+        profile: Where,
+        prompt: "str | Sequence[Mapping[str, str]]",
+        base: bool,
+        max_new_tokens: int | None,
+        temperature: float | None,
+        seed: int | None,
+    ) -> "Writing":
+        group = parse_group(profile, self.fields, unknown=True)
+        self._planner.check(group, "profile")
+        turns = checked_turns(prompt)
+        if self._writers is None:
+            from cuma_jax.serving.chat import Writers
+
+            self._writers = Writers(self._running())
+        return self._writers.writing(group.profile or {}, turns, base, max_new_tokens, temperature, seed)
