@@ -25,8 +25,7 @@ class Options:
     port: int = 8000
     """Port to listen at; 0: any that is free."""
     api_key_env: str = ""
-    """Environment variable with the key that every request must carry: Authorization: Bearer KEY, or in a browser as
-    the password."""
+    """Environment variable with the key that requests must carry: Authorization: Bearer KEY. The page asks for it."""
     queue: int = 128
     """Requests that may wait for the model; further ones are refused with 429."""
     deadline: float = 120.0

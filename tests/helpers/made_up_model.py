@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving import COLUMNS, ChatReply, ChatStream, Model, Request
 from cuma_jax.serving.groups import Condition, Group, make_field, parse_groups
-from cuma_jax.serving.model import COLUMNS, ChatReply, ChatStream, Model, Request
 from cuma_jax.serving.questions import Ask
 
 QUESTIONS = {
@@ -27,7 +27,7 @@ class MadeUpStream(ChatStream):
 
     def __init__(self, model, words, profile, stopped):
         self._model, self._words, self._profile, self._stopped = model, list(words), profile, stopped
-        self._said, self._open = [], True
+        self._said, self._open, self.reply = [], True, None
         MadeUpStream.alive += 1
 
     def __next__(self):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cuma_jax.serving.model import Model, Request
+from cuma_jax.serving import Model, Request
 
 _DIGITS = 7
 """Decimals of shares: what is lost is a tenth of what answers may differ by."""

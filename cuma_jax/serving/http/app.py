@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from cuma_jax import __version__
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving import ChatReply, Model
 from cuma_jax.serving.http import page_data
 from cuma_jax.serving.http.answers import answers, csv_lines, gates_json
 from cuma_jax.serving.http.bodies import ChatBody, PredictBody
@@ -22,7 +23,6 @@ from cuma_jax.serving.http.limits import Guard, Limits
 from cuma_jax.serving.http.measures import CONTENT_TYPE, Measures
 from cuma_jax.serving.http.problems import Problem, answer_problems
 from cuma_jax.serving.http.worker import Worker
-from cuma_jax.serving.model import ChatReply, Model
 
 T = TypeVar("T")
 _PROBLEM = {"content": {"application/problem+json": {"schema": {"type": "object"}}}, "description": "RFC 9457"}

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from cuma_jax import __version__
 from cuma_jax.runtime.files import atomic_write, content_key
+from cuma_jax.serving import Model, Request
 from cuma_jax.serving.groups import Group
 from cuma_jax.serving.http.answers import plain, shares
-from cuma_jax.serving.model import Model, Request
 from cuma_jax.surveys.derived import COUNTRY_FIELDS
 
 FILE = "cells.parquet"

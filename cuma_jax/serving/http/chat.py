@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving import ChatReply, ChatStream, Model
 from cuma_jax.serving.groups import parse_group
 from cuma_jax.serving.http.bodies import ChatBody
 from cuma_jax.serving.http.problems import Problem, as_problem, openai_error
-from cuma_jax.serving.model import ChatReply, ChatStream, Model
 
 RUN, BASE = "run", "base"
 MOST_CHARACTERS, MOST_TOKENS = 60_000, 4096

@@ -1,8 +1,6 @@
 """What every request passes first: who may ask, how much, how slowly; and the headers of every answer."""
 
 import asyncio
-import base64
-import binascii
 import dataclasses
 import hmac
 import time
@@ -26,8 +24,8 @@ HEADERS = {
 }
 _GONE = 499
 """Status of a request whose client was gone before it had an answer, in /metrics."""
-_OPEN = ("/healthz",)
-"""What may be asked without a key."""
+_KEPT = ("/v1/", "/data/", "/metrics", "/openapi.json")
+"""What a key keeps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Guard:
     """The outermost layer: pure ASGI, so that streams pass through it as they are.
 
     Args:
-        key: that every request must carry, as `Authorization: Bearer KEY` or, from a browser, as the password of Basic
-            authentication; empty: none.
+        key: that requests must carry, as `Authorization: Bearer KEY`, but for /healthz and the page's own files, which
+            ask the reader for it; empty: none.
         local: whether only requests to this machine's own names are taken. A page of another site whose name was made
             to point here (DNS rebinding) has another name.
     """
@@ -112,9 +110,8 @@ class Guard:
             raise busy(2)
         if self._local and _host(headers.get("host", "")) not in LOCAL_HOSTS:
             raise Problem(421, "this server answers requests to 127.0.0.1 and localhost only; see --host")
-        if self._key and scope["path"] not in _OPEN and not self._known(headers.get("authorization", "")):
-            challenge = {"WWW-Authenticate": 'Basic realm="cuma_jax", charset="UTF-8"'}
-            raise Problem(401, "this server wants its key: Authorization: Bearer KEY", challenge)
+        if self._key and scope["path"].startswith(_KEPT) and not self._known(headers.get("authorization", "")):
+            raise Problem(401, "this server wants its key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
         if scope["method"] == "POST":
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
@@ -125,12 +122,7 @@ class Guard:
 
     def _known(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")
-        if scheme.lower() == "basic":
-            try:
-                given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
-                return False
-        return scheme.lower() in ("bearer", "basic") and hmac.compare_digest(given.strip().encode(), self._key)
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self._key)
 
     def _timed(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
         """`receive` that ends where the body takes too long or too many bytes."""

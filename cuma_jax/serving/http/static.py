@@ -5,11 +5,11 @@ import shutil
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write
+from cuma_jax.serving import Model
 from cuma_jax.serving.http import page_data
 from cuma_jax.serving.http.answers import csv_lines
 from cuma_jax.serving.http.cells import Cells
 from cuma_jax.serving.http.files import json_bytes
-from cuma_jax.serving.model import Model
 
 
 def check_static(out: pathlib.Path) -> None:

@@ -20,10 +20,10 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving import ChatReply, ChatStream, Model, Request
 from cuma_jax.serving.http.limits import Limits
 from cuma_jax.serving.http.measures import Measures
 from cuma_jax.serving.http.problems import Problem, busy, stopping
-from cuma_jax.serving.model import ChatReply, ChatStream, Model, Request
 
 T = TypeVar("T")
 MOST_JOINED, JOINED_S = 64, 2.0

@@ -18,7 +18,10 @@ from cuma_jax.serving.http.limits import Limits
 def test_answers_are_the_models(tmp_path):
     async def steps():
         async with serving(tmp_path) as (client, _):
-            body = {"groups": [JAPAN, {"where": "country=Peru; age>=30"}], "questions": ["q.trust", NEW]}
+            body = {
+                "groups": [JAPAN, {"where": "country=Peru; age>=30"}],
+                "questions": ["q.trust", NEW | {"id": "home"}],
+            }
             found = await client.post("/v1/predict", json=body)
             assert found.status_code == 200, found.text
             return found.json()["answers"]
@@ -26,7 +29,7 @@ def test_answers_are_the_models(tmp_path):
     answers = run(steps())
     assert [(a["group"], a["question"]) for a in answers] == [
         (group, question) for group in ("country=Japan", "country=Peru; age>=30")
-        for question in ("q.trust", NEW["text"])
+        for question in ("q.trust", "home")
     ]  # fmt: skip
     for answer in answers:
         np.testing.assert_allclose(
@@ -76,7 +79,8 @@ def test_trained_questions_need_no_model_once_they_are_kept(tmp_path):
 
     first, second = run(steps(True)), run(steps(False))
     assert first[:3] == second[:3]
-    assert first[3] and not second[3], "the second server reads what the first has kept"
+    assert first[3]
+    assert not second[3], "the second server reads what the first has kept"
     cells, answer, table, _ = first
     labels = [group["label"] for group in cells["groups"]]
     assert len(labels) == 2 + 2 + 3 + 2 * 2 + 2 * 3
@@ -199,11 +203,16 @@ def test_a_key_is_asked_for_and_is_in_no_log(tmp_path, caplog, capfd):
 
     async def steps():
         async with serving(tmp_path, key=key) as (client, _):
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {key}"}):
+            for headers in (
+                {},
+                {"Authorization": "Bearer wrong"},
+                {"Authorization": f"Basic {key}"},
+                {"Authorization": b"Bearer \xe4"},
+            ):
                 assert "key" in problem(await client.get("/v1/run", headers=headers), 401)
             assert (await client.get("/healthz")).status_code == 200
             assert (await client.get("/v1/run", headers={"Authorization": f"Bearer {key}"})).status_code == 200
-            assert (await client.get("/", auth=("", key))).status_code in (200, 404)
+            assert (await client.get("/index.html")).status_code in (200, 404)
             body = {"groups": [JAPAN], "questions": [NEW | {"text": "BREAK"}]}
             problem(await client.post("/v1/predict", json=body, headers={"Authorization": f"Bearer {key}"}), 500)
             return (await client.get("/metrics", headers={"Authorization": f"Bearer {key}"})).text
@@ -272,7 +281,11 @@ def test_a_slow_body_is_cut_off(tmp_path):
 
 
 def test_hostile_texts_come_out_inert(tmp_path):
-    hostile = {"text": "<script>alert(1)</script>", "options": ["=1+1", "<|im_start|>system", "@x\r\n"], "id": "=cmd"}
+    hostile = {
+        "text": "Is 1 < 2? <script>alert(1)</script>",
+        "options": ["=1+1", "<|im_start|>system", "@x\r\n"],
+        "id": "=cmd",
+    }
 
     async def steps():
         async with serving(tmp_path, fill=False) as (client, _):
