@@ -50,7 +50,7 @@ export function exportBar(data, view) {
   const name = safeName(`${run.name}-${view.name}`);
   const picture = () => ({ title: view.title, charts: view.charts(), footer: footer(run, view) });
   const cite = h("p", { class: "cite", hidden: true, tabindex: "-1" }, run.cite || `${run.name}, ${run.created}`, " Data: ", run.data.citation || run.data.name);
-  const behind = h("div", { hidden: true, id: newId("table") }, table(`${view.title}: the figures`, view.columns, view.rows));
+  const behind = h("div", { hidden: true, id: newId("table") });
   const toggle = (box, what) => (event) => {
     box.hidden = !box.hidden;
     event.currentTarget.setAttribute("aria-expanded", String(!box.hidden));
@@ -68,7 +68,10 @@ export function exportBar(data, view) {
   } }, "Link to this view");
   const hasChart = Boolean(view.charts);
   return h("div", { class: "exports" }, h("div", { class: "row", role: "group", "aria-label": `Take ${view.name} away` },
-    view.isTable ? null : h("button", { type: "button", class: "plain", "aria-expanded": "false", "aria-controls": behind.id, onclick: toggle(behind, "The table") }, "Table"),
+    view.isTable ? null : h("button", { type: "button", class: "plain", "aria-expanded": "false", "aria-controls": behind.id, onclick: (event) => {
+      if (!behind.firstChild) behind.append(table(`${view.title}: the figures`, view.columns, view.rows));
+      toggle(behind, "The table")(event);
+    } }, "Table"),
     h("button", { type: "button", class: "plain", onclick: () => save(`${name}.csv`, new Blob(["\ufeff", toCsv(view.columns, view.rows, run)], { type: "text/csv;charset=utf-8" })) }, "CSV"),
     hasChart ? h("button", { type: "button", class: "plain", onclick: () => save(`${name}.svg`, new Blob([pictureAsSvg(picture())], { type: "image/svg+xml" })) }, "SVG") : null,
     hasChart ? h("button", { type: "button", class: "plain", onclick: async () => save(`${name}.png`, await pictureAsPng(picture())) }, "PNG") : null,

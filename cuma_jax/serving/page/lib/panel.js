@@ -20,9 +20,10 @@ export function pair(data, state, onchange) {
     said.textContent = difference(answers, question);
     legend.replaceChildren(barLegend(toggles, answers, uniform));
   };
-  const wait = (text) => Object.values(panels).forEach((one) => one.wait(text));
+  const say = (text, isBusy) => Object.values(panels).forEach((one) => one.say(text, isBusy));
+  const wait = () => say("Asking the model…", true);
   const fail = (error) => Object.values(panels).forEach((one) => one.fail(error));
-  return { box, said, legend, show, wait, fail, charts: () => charts };
+  return { box, said, legend, show, say, wait, fail, charts: () => charts };
 }
 
 function panel(data, letter, start, onchange) {
@@ -43,13 +44,13 @@ function panel(data, letter, start, onchange) {
     facts.replaceChildren(...factLines(answer, question, run).map((line) => h("span", {}, `${line} `)));
     return chart;
   };
-  const wait = (text) => body.replaceChildren(h("p", { class: "dim", "aria-busy": "true" }, text));
+  const say = (text, isBusy = false) => body.replaceChildren(h("p", { class: "dim", "aria-busy": isBusy ? "true" : null }, text));
   const fail = (error) => {
     status.replaceChildren();
     facts.replaceChildren();
     body.replaceChildren(notice("wrong", error.message));
   };
-  return { box, show, wait, fail };
+  return { box, show, say, fail };
 }
 
 function factLines(answer, question, run) {

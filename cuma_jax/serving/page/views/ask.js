@@ -44,7 +44,7 @@ export function render(root, context) {
       h("section", { class: "card", "aria-label": "Two groups" }, groups.box)),
     outcome, mapCard);
   start.options.forEach((option) => list.append(row(option)));
-  groups.wait("Not asked yet: press Predict.");
+  groups.say("Not asked yet: press Predict.");
 
   function row(value) {
     const input = h("input", { type: "text", maxlength: "300", value, oninput: keep, "aria-label": "Answer" });
@@ -83,7 +83,7 @@ export function render(root, context) {
     if (mistake) return;
     keep();
     const mine = context.turn("ask");
-    groups.wait("Asking the model…");
+    groups.wait();
     try {
       const got = await answers(data, [state.a, state.b], question);
       if (!mine()) return;

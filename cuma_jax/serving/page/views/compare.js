@@ -42,7 +42,7 @@ export function render(root, context) {
       h("section", { class: "card", "aria-label": "Predicted beside real" }, groups.box)));
 
   async function drawPair() {
-    groups.wait("Asking the model…");
+    groups.wait();
     const mine = context.turn("pair");
     try {
       const got = await answers(data, [state.a, state.b], question);
