@@ -1,6 +1,6 @@
 // Starts the page: loads the run, keeps address and view together, changes the theme.
 import { h, announce, isDark, notice } from "./lib/dom.js";
-import { cellAnswer, cellRow, loadRun } from "./lib/data.js";
+import { cellAnswer, cellRow, loadRun, moreCells } from "./lib/data.js";
 import { distance, knownError, usualOptions } from "./lib/figures.js";
 import { countryGroups, knownAnswers } from "./lib/countries.js";
 import { askForKey } from "./lib/key.js";
@@ -14,6 +14,7 @@ import * as trust from "./views/trust.js";
 
 const views = { compare, map, ask, experts, chat, trust };
 const FEW = 7; // options of a question that is easily read
+const ASKING = ["compare", "map", "ask", "experts"];
 const main = document.getElementById("main");
 
 theme();
@@ -29,7 +30,7 @@ async function start() {
     main.replaceChildren(h("div", { class: "card" }, notice("wrong", `The run cannot be read: ${error.message}`)));
     return;
   }
-  const usual = opening(data);
+  let usual = opening(data);
   const state = {};
   const read = () => {
     const next = fromHash(location.hash);
@@ -48,9 +49,29 @@ async function start() {
     read();
     draw(context, before !== state.view);
   });
+  follow(data, (fresh) => {
+    const isNew = !location.hash && fresh.length > 0 && fresh.length === data.ready.size;
+    if (isNew) {
+      usual = opening(data);
+      read();
+    }
+    for (const node of document.querySelectorAll("[data-progress]")) node.textContent = context.progress();
+    if (isNew || (fresh.includes(state.q) && ["compare", "map"].includes(state.view))) context.redraw();
+  });
   document.getElementById("theme").addEventListener("click", () => draw(context, false));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(context, false));
   document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
+}
+
+/** While the server predicts in the background: asks for its cells now and then, and tells which questions are new. */
+function follow(data, onfresh, seconds = 3) {
+  if (data.cells.complete !== false || data.run.static || data.run.can_predict === false) return;
+  setTimeout(async () => {
+    try {
+      onfresh(await moreCells(data));
+    } catch { /* the server is away; what is here stays */ }
+    follow(data, onfresh, Math.min(60, seconds * 1.5));
+  }, 1000 * seconds);
 }
 
 /** What a view gets: the data, the state with `set`, and helpers that know both. */
@@ -72,6 +93,7 @@ function makeContext(data, state) {
       links(state);
     },
     question: () => data.byId.get(state.q),
+    progress: () => `Figures by country are being made: ${data.ready.size} of ${data.questions.length} questions.`,
     chosen() {
       const question = data.byId.get(state.q);
       const kept = state.opt.filter((i) => i < question.options.length);
@@ -107,7 +129,9 @@ function draw(context, isNew) {
   const root = h("div", { class: `view ${state.view}` });
   main.replaceChildren(root);
   try {
-    view.render(root, context);
+    if (ASKING.includes(state.view) && (data.run.can_predict === false || !data.questions.length))
+      root.append(h("div", { class: "card" }, h("h1", { tabindex: "-1" }, view.title), notice("note", "This run was trained on conversations; it has no questions with options to predict. See Chat and Trust.")));
+    else view.render(root, context);
   } catch (error) {
     root.append(h("div", { class: "card" }, notice("wrong", `This view cannot be drawn: ${error.message}`)));
     console.error(error);
@@ -138,8 +162,8 @@ const knownFields = (data, where) =>
 
 /** The opening picture: a question that most countries answered, and two large countries that differ most in it. */
 function opening(data) {
-  const trained = data.questions.filter((question) => data.trained.has(question.id));
-  const best = d3.greatest(trained, (question) => worth(data, question)) || data.questions[0];
+  const ready = data.questions.filter((question) => data.ready.has(question.id));
+  const best = d3.greatest(ready, (question) => worth(data, question)) || data.questions[0];
   const groups = countryGroups(data).length ? countryGroups(data) : (data.fields[0]?.values || []).map(({ value }) => ({ where: { [data.fields[0].name]: [value] } }));
   const answered = groups.map(({ where }) => ({ where, row: best && cellRow(data, where, best) })).filter(({ row }) => row !== undefined)
     .map(({ where, row }) => ({ where, answer: cellAnswer(data, row, best) })).filter(({ answer }) => answer.group_status === "in training")
@@ -154,7 +178,7 @@ function opening(data) {
 function worth(data, question) {
   const real = [...knownAnswers(data, question).values()].map((answer) => answer.real).filter(Boolean);
   const spread = d3.sum(question.options, (_, i) => d3.deviation(real, (shares) => shares[i]) || 0);
-  return real.length * (0.05 + spread) * (question.options.length > FEW ? 0.3 : 1);
+  return real.length * (0.05 + spread) * (question.options.length > FEW ? 0.3 : 1) * (question.status === "in training" ? 1 : 0.5);
 }
 
 function theme() {

@@ -42,10 +42,20 @@ export async function loadRun() {
   run.errors ||= {};
   run.warnings ||= [];
   run.min_cell ??= 1;
-  const rowOf = new Map(cells.groups.map((group, row) => [whereKey(group.where), row]));
-  const trained = new Set(cells.questions);
+  run.data.name ||= run.data.source || "";
   const byId = new Map(questions.map((question) => [question.id, question]));
-  return { run, fields, questions, cells, countries, rowOf, trained, byId };
+  return { run, fields, questions, countries, byId, ...indexed(cells) };
+}
+
+const indexed = (cells) => ({
+  cells, rowOf: new Map(cells.groups.map((group, row) => [whereKey(group.where), row])), ready: new Set(cells.questions),
+});
+
+/** While the server still predicts (`complete` false): the cells anew, into `data`; the questions that came to them. */
+export async function moreCells(data) {
+  const before = data.ready;
+  Object.assign(data, indexed(await json("data/cells.json")));
+  return [...data.ready].filter((id) => !before.has(id));
 }
 
 /** The culture map of `analyze`; null where it was not made. */
@@ -70,23 +80,25 @@ export function cellAnswer(data, row, question) {
   const n = at("real_n") || 0;
   const enough = n >= run.min_cell;
   return {
-    group: group.label, where: group.where, question: question.id, options: question.options,
+    group: whereLabel(group.where), where: group.where, question: question.id, options: question.options,
     shares: at("predicted"), real: enough ? at("real") : null, real_n: n,
     low: enough ? at("low") : null, high: enough ? at("high") : null,
     pooled: cells.pooled?.[question.id] ?? null, own_average: at("own_average"), logistic: at("logistic"),
-    group_status: group.status, question_status: question.status, error: null, order_sensitivity: null,
+    group_status: group.status, question_status: question.status, error: at("error"), order_sensitivity: at("sensitivity"),
     n_people: group.n, notes: [], asked: !cells.real_n?.[question.id] || n > 0 || at("own_average") !== null,
   };
 }
 
 /** The row of cells.json that holds this group, if its figures are there for this question. */
 export function cellRow(data, where, question) {
-  if (!data.trained.has(question.id)) return undefined;
+  if (!data.ready.has(question.id)) return undefined;
   const row = data.rowOf.get(whereKey(where));
   return row !== undefined && data.cells.predicted[question.id]?.[row] ? row : undefined;
 }
 
-async function post(path, body, signal) {
+const MOST_WAITS = 6;
+
+async function post(path, body, signal, waits = 0) {
   let reply;
   try {
     reply = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json", ...keyHeaders() }, body: JSON.stringify(body), signal });
@@ -98,6 +110,10 @@ async function post(path, body, signal) {
   if (wantsKey(reply)) throw new Problem(KEY);
   const problem = await reply.json().catch(() => ({}));
   const wait = reply.headers.get("Retry-After");
+  if (reply.status === 429 && wait && waits < MOST_WAITS) {
+    await new Promise((resolve) => { setTimeout(resolve, 1000 * Math.min(30, Number(wait) || 1)); });
+    return post(path, body, signal, waits + 1);
+  }
   const text = [problem.title || `The server answered ${reply.status}`, problem.detail].filter(Boolean).join(": ");
   throw new Problem(wait ? `${text} (again in ${wait} s)` : text);
 }
@@ -114,21 +130,22 @@ const MOST_AT_ONCE = 25;
 /**
  * Answers of groups (filters) to one question: from the page's data where they are, else from the server, in pieces.
  * `question` is one of questions.json or `{text, options, ordered}`. `progress(done, all)` is called as pieces come.
+ * `extra` are further fields of the request: `average_over: "profile"` for groups that nobody of the data is in.
  */
-export async function answers(data, groups, question, progress = () => {}, signal = undefined) {
+export async function answers(data, groups, question, progress = () => {}, extra = {}) {
   const out = groups.map((where) => {
     const row = question.id ? cellRow(data, where, question) : undefined;
     return row === undefined ? null : cellAnswer(data, row, question);
   });
   const sent = question.id || { text: question.text, options: question.options, ordered: question.ordered };
-  const keys = groups.map((where) => JSON.stringify([whereKey(where), sent]));
+  const keys = groups.map((where) => JSON.stringify([whereKey(where), sent, extra]));
   const missing = d3.range(groups.length).filter((i) => !out[i] && !asked.has(keys[i]));
   if (missing.length) needServer(data, question.id ? "This group" : "A new question");
   for (let start = 0; start < missing.length; start += MOST_AT_ONCE) {
     const part = missing.slice(start, start + MOST_AT_ONCE);
-    const body = { groups: part.map((i) => ({ where: groups[i] })), questions: [sent], option_orders: 2 };
-    const reply = await (await post("v1/predict", body, signal)).json();
-    reply.answers.forEach((answer, i) => asked.set(keys[part[i]], { ...answer, where: groups[part[i]] }));
+    const body = { groups: part.map((i) => ({ where: groups[i] })), questions: [sent], ...extra };
+    const reply = await (await post("v1/predict", body)).json();
+    reply.answers.forEach((answer, i) => asked.set(keys[part[i]], { ...answer, group: whereLabel(groups[part[i]]), where: groups[part[i]] }));
     progress(Math.min(start + MOST_AT_ONCE, missing.length), missing.length);
   }
   return out.map((answer, i) => answer || guarded(data, asked.get(keys[i])));
@@ -143,7 +160,7 @@ function guarded(data, answer) {
 /** Mean gates of groups on a question, by layer and expert. */
 export async function gates(data, groups, question) {
   needServer(data, "The experts' gates");
-  const body = { groups: groups.map((where) => ({ where })), questions: [question.id], option_orders: 2 };
+  const body = { groups: groups.map((where) => ({ where })), questions: [question.id] };
   return (await post("v1/gates", body)).json();
 }
 

@@ -51,6 +51,10 @@ export function errorFor(run, questionStatus, groupStatus) {
   return split ? { split, ...errors[split] } : {};
 }
 
+/** What is measured of the kind of group and question that an answer is of. */
+export const answerError = (run, answer) =>
+  run.errors?.[answer.error_split] || (isNumber(answer.error) || answer.error?.emd ? answer.error : errorFor(run, answer.question_status, answer.group_status));
+
 /** "off by 4.1 points an option (EMD 0.041, 95% 0.035 to 0.047)"; empty where nothing was measured. */
 export function errorText(error) {
   if (isNumber(error)) return `distance ${decimal(error)}`;

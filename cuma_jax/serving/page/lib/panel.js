@@ -3,7 +3,7 @@ import { h, badge, notice } from "./dom.js";
 import { barChart, barLegend, widest } from "./bars.js";
 import { whereLabel } from "./data.js";
 import { groupPicker } from "./groups.js";
-import { decimal, distance, errorFor, errorText, isNumber, percent, whole } from "./figures.js";
+import { answerError, decimal, distance, errorText, isNumber, percent, whole } from "./figures.js";
 
 /** Two panels side by side, A and B. `onchange(letter, where)` when a picker moves. `show` fills them. */
 export function pair(data, state, onchange) {
@@ -61,7 +61,7 @@ function factLines(answer, question, run) {
     lines.push(`${whole(answer.real_n)} held-out answers; the prediction is ${decimal(gap)} off${pooled}.`);
   } else if (answer.question_status === "unknown" || !answer.question_status) lines.push("Nobody was asked this.");
   else lines.push(`No real share: fewer than ${run.min_cell} held-out answers.`);
-  const known = errorText(answer.error || errorFor(run, answer.question_status, answer.group_status));
+  const known = errorText(answerError(run, answer));
   if (known && !answer.real) lines.push(`Measured elsewhere: ${known}.`);
   if (isNumber(answer.n_people)) lines.push(`Averaged over ${whole(answer.n_people)} people of the data.`);
   if (isNumber(answer.order_sensitivity)) lines.push(`Another order of the options moves it by ${percent(answer.order_sensitivity, 1)}.`);

@@ -75,7 +75,7 @@ export function render(root, context) {
     talk.bubble("user", text);
     talk.messages.push({ role: "user", content: text });
     const line = talk.bubble("assistant", "…");
-    const body = { model: talk.who === "base" ? "base" : data.run.name, messages: talk.messages, seed: Number(seed.value) || 0, temperature: Number(heat.value) };
+    const body = { model: talk.who === "base" ? "base" : "run", messages: talk.messages, seed: Number(seed.value) || 0, temperature: Number(heat.value) };
     if (talk.who !== "base") body.profile = profileOf(state[talk.who]).profile;
     let written = "";
     try {

@@ -60,7 +60,9 @@ export function render(root, context) {
     if (!hasMap) return;
     const known = knownAnswers(data, question);
     if (!known.size) {
-      map.replaceChildren(notice("note", "This question was kept out of training; the page holds no figures of it by country. The view Map asks the server for them."));
+      map.replaceChildren(notice("note", data.cells.complete === false
+        ? [h("span", { "data-progress": "" }, context.progress()), " The map is drawn when this question’s turn has come."]
+        : "The page holds no figures of this question by country. The view Map asks the server for them."));
       return;
     }
     const places = shapes(data, await loadWorld());

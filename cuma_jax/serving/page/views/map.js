@@ -69,12 +69,12 @@ export function render(root, context) {
     const mine = context.turn("map");
     try {
       found.world = await loadWorld();
-      if (!found.answers.size) await ask(countryGroups(data), found.answers, (answer) => answer, mine);
+      if (!found.answers.size) await ask(countryGroups(data), found.answers, (answer) => answer, mine, {});
       if (!mine()) return;
       draw();
       if (state.unasked && mode === "predicted" && !data.run.static && !found.more.size) {
         const strangers = shapes(data, found.world).filter(({ known }) => !known).map(({ name }) => ({ name, where: { [data.run.country_field]: [name] } }));
-        await ask(strangers, found.more, (answer) => ({ ...answer, asked: false, group_status: "unknown" }), mine);
+        await ask(strangers, found.more, (answer) => ({ ...answer, asked: false, group_status: "unknown" }), mine, { average_over: "profile" });
         if (mine()) draw();
       }
     } catch (error) {
@@ -84,10 +84,10 @@ export function render(root, context) {
     }
   }
 
-  async function ask(groups, into, turn, mine) {
+  async function ask(groups, into, turn, mine, extra) {
     const progress = (done, all) => { if (mine()) announce(said.textContent = `Asking the model: ${done} of ${all} countries`); };
     said.textContent = "Asking the model…";
-    const got = await answers(data, groups.map(({ where }) => where), question, progress);
+    const got = await answers(data, groups.map(({ where }) => where), question, progress, extra);
     got.forEach((answer, i) => into.set(groups[i].name, turn(answer)));
   }
 
