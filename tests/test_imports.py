@@ -37,7 +37,7 @@ ORDER = (
     "serving",
     "commands",
 )
-MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "plan", "serve"}
+MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "plan", "predict", "serve"}
 MOST_FILES, MOST_LINES, MAIN_LINES = 14, 350, 30
 
 

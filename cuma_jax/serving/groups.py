@@ -7,7 +7,6 @@ Legend: K kinds of people (distinct combinations of all fields).
 """
 
 import dataclasses
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near
 
 EVERYONE = "everyone"
 """Label of the group without a condition."""
@@ -23,7 +23,6 @@ MOST_TEXT = 20_000
 """Characters that the text of one group may have."""
 MOST_GROUPS = 2000
 """Groups that may be asked at once."""
-_LISTED = 12
 _SIGN = re.compile(r">=|<=|=|>|<|:")
 _COMPARISON = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)$")
 _NUMBER, _UNIT = r"(-?\d+(?:\.\d+)?)", r"(?:\s*(?:years?|yrs?|%|child(?:ren)?|people|persons?))?(?:\s+old)?"
@@ -37,8 +36,6 @@ _UP_TO = re.compile(
     rf"{_NUMBER}{_UNIT}\s*(?:and|or)\s+(?:under|younger|below|less|fewer)|(?:up to|<=|\u2264)\s*{_NUMBER}{_UNIT}", re.I
 )
 _BELOW = re.compile(rf"(?:under|below|less than|younger than|fewer than|<)\s*{_NUMBER}{_UNIT}", re.I)
-_ALSO_CALLED = {"gender": "sex", "sex": "gender", "nation": "country", "nationality": "country", "age_group": "age",
-                "religion": "denomination", "schooling": "education"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,17 +195,6 @@ def make_field(name: str, counts: Mapping[str, int], told: bool = True) -> Field
     numeric = len(counts) > 1 and all(bounds.values())
     order = sorted(counts, key=lambda value: (bounds[value], value) if numeric else value)
     return Field(name, {value: int(counts[value]) for value in order}, numeric, told)
-
-
-def near(word: str, known: Sequence[str], most: int = _LISTED) -> str:
-    """Known words as a list for an error, those that look like `word` first."""
-    by_case: dict[str, str] = {one.casefold(): one for one in known}
-    plain = word.casefold().strip()
-    close = [by_case[w] for w in difflib.get_close_matches(plain[:200], by_case, 3)]
-    close = [w for w in known if w == _ALSO_CALLED.get(plain)] + close
-    close += [w for w in known if plain and len(plain) > 2 and plain in w.casefold()]
-    shown = list(dict.fromkeys([*close, *known]))[: max(most, 1)]
-    return ", ".join(shown) + (f" and {len(known) - len(shown):,} more" if len(known) > len(shown) else "")
 
 
 @dataclasses.dataclass(frozen=True)

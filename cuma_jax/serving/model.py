@@ -10,13 +10,14 @@ import pandas as pd
 
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near
 from cuma_jax.serving.about import about_of, keeps
 from cuma_jax.serving.asking.cells import Cell, cell_rows, gate_rows, table_of
 from cuma_jax.serving.asking.known import Known
 from cuma_jax.serving.asking.plans import Planner
 from cuma_jax.serving.asking.wordings import Wording, Wordings
 from cuma_jax.serving.bundle.contents import Contents
-from cuma_jax.serving.groups import Condition, Field, Group, near, parse_group, parse_groups
+from cuma_jax.serving.groups import Condition, Field, Group, parse_group, parse_groups
 from cuma_jax.serving.questions import Ask
 from cuma_jax.serving.replies import ChatReply, ChatStream, checked_turns
 from cuma_jax.serving.requests import Question, Request, Where

@@ -80,9 +80,10 @@ def cell_rows(cell: Cell, known: Known, planner: Planner, split: int | None, con
         status = known.question_status(number)
         if plan.values is None or plan.n_people:
             mask_K = planner.mask(cell.group)
-            real = known.real(number, mask_K, split)
+            real = known.real(number, mask_K, split, planner.unseen_K)
             of_profile = plan.values is not None  # a profile is one kind of person: everybody's weights are alike
             weight_K = np.where(mask_K, planner.people.n_K if of_profile else planner.people.weight_K, 0.0)
+            notes += known.asked_note(number, mask_K, plan.n_people) if split is None else []
             columns |= {
                 "real": _or(real.share_O, nothing),
                 "low": _or(real.low_O, nothing),

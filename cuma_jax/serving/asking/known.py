@@ -42,16 +42,35 @@ class Known:
         """In training or held out."""
         return IN_TRAINING if "train" in self._contents.facts["question_splits"][number] else HELD_OUT
 
-    def real(self, number: int, mask_K: np.ndarray, split: int | None) -> Real:
-        """The real shares of a group: of held-out answers, or of those of a split as `evaluate` scores them."""
+    def real(self, number: int, mask_K: np.ndarray, split: int | None, unseen_K: np.ndarray) -> Real:
+        """The real shares of a group: of held-out answers, or of those of a split as `evaluate` scores them.
+
+        Everybody of an unseen country is held out, and of others a few: so that a group of both is itself, the held-out
+        answers weigh as much as those of all its people who were asked.
+        """
         rows, size = self.rows(number), self._size(number)
         if rows is None:
             return Real(None, None, None, 0)
-        mine = held_out(rows) if split is None else rows.where((rows.split_N == split) & rows.scored_N)
-        share_O, n, effective = mine.where(mask_K[mine.kind_N]).shares(size)
+        if split is not None:
+            mine = rows.where((rows.split_N == split) & rows.scored_N & mask_K[rows.kind_N])
+        else:
+            every = rows.where(mask_K[rows.kind_N])
+            mine = held_out(every)
+            for unseen in (False, True):
+                of_all, of_mine = (part.weight_N[unseen_K[part.kind_N] == unseen].sum() for part in (every, mine))
+                mine = mine.scaled(unseen_K[mine.kind_N] == unseen, of_all / of_mine if of_mine > 0 else 1.0)
+        share_O, n, effective = mine.shares(size)
         if share_O is None or n < self._contents.config.evaluation.min_cell:
             return Real(None, None, None, n)
         return Real(share_O, *interval(share_O, effective), n)
+
+    def asked_note(self, number: int, mask_K: np.ndarray, n_people: int) -> list[str]:
+        """What to say where only some of a group were asked a question."""
+        rows = self.rows(number)
+        asked = 0 if rows is None else int(rows.n_N[mask_K[rows.kind_N]].sum())
+        if rows is None or asked >= 0.9 * n_people:
+            return []
+        return [f"{asked:,} of the group's {n_people:,} people were asked this; averaged over all of them"]
 
     @functools.lru_cache(maxsize=4096)  # noqa: B019 - as long as the model
     def pooled(self, number: int) -> np.ndarray | None:

@@ -9,9 +9,10 @@ import functools
 import numpy as np
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near
 from cuma_jax.serving.bundle.answers import Rows
 from cuma_jax.serving.bundle.contents import Contents
-from cuma_jax.serving.groups import Group, near
+from cuma_jax.serving.groups import Group
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import build_profiles
 
@@ -60,7 +61,7 @@ class Planner:
         return hash_shares(self.people.keys(), self._contents.config.evaluation.seed, "evaluated profile")
 
     @functools.cached_property
-    def _unseen_K(self) -> np.ndarray:
+    def unseen_K(self) -> np.ndarray:
         """Bool [K]: kinds whose value of `data.held_out_field` nobody in training has."""
         people, field = self.people, self._contents.config.data.held_out_field
         if field not in people.fields:
@@ -126,7 +127,7 @@ class Planner:
         return IN_TRAINING if (self.people.trained_K[mask_K] > 0).any() else HELD_OUT
 
     def _notes(self, mask_K: np.ndarray) -> tuple[str, ...]:
-        unseen = int(self.people.n_K[mask_K & self._unseen_K].sum())
+        unseen = int(self.people.n_K[mask_K & self.unseen_K].sum())
         total = int(self.people.n_K[mask_K].sum())
         if not 0 < unseen < total:
             return ()

@@ -43,6 +43,12 @@ class Rows:
         """Some of them."""
         return Rows(*(getattr(self, field.name)[keep_N] for field in dataclasses.fields(self)))
 
+    def scaled(self, where_N: np.ndarray, factor: float) -> "Rows":
+        """The same with the weights of some multiplied."""
+        factor_N = np.where(where_N, factor, 1.0)
+        weight_N, square_N = self.weight_N * factor_N, self.square_N * factor_N**2
+        return dataclasses.replace(self, weight_N=weight_N, square_N=square_N)
+
     def shares(self, options: int) -> tuple[np.ndarray | None, int, float]:
         """Weighted share of each option [O] (None without answers), answers, and their effective number (Kish)."""
         total = float(self.weight_N.sum())
@@ -127,4 +133,5 @@ def interval(share_O: np.ndarray, effective: float) -> tuple[np.ndarray, np.ndar
     z = 1.959963984540054
     middle_O = (share_O + z**2 / (2 * effective)) / (1 + z**2 / effective)
     half_O = z / (1 + z**2 / effective) * np.sqrt(share_O * (1 - share_O) / effective + z**2 / (4 * effective**2))
-    return np.maximum(middle_O - half_O, 0.0), np.minimum(middle_O + half_O, 1.0)
+    low_O, high_O = np.maximum(middle_O - half_O, 0.0), np.minimum(middle_O + half_O, 1.0)
+    return np.where(share_O > 0, low_O, 0.0), np.where(share_O < 1, high_O, 1.0)
