@@ -2,7 +2,7 @@
 import { h, announce, isDark, notice } from "./lib/dom.js";
 import { cellAnswer, cellRow, loadRun, moreCells } from "./lib/data.js";
 import { distance, knownError, usualOptions } from "./lib/figures.js";
-import { countryGroups, knownAnswers } from "./lib/countries.js";
+import { knownAnswers } from "./lib/countries.js";
 import { askForKey } from "./lib/key.js";
 import { fromHash, toHash, VIEWS } from "./lib/state.js";
 import * as compare from "./views/compare.js";
@@ -153,7 +153,7 @@ function furniture({ run }) {
   document.getElementById("known-error").textContent = knownError(run);
   const made = [run.version ? `cuma_jax ${run.version}` : "", run.created].filter(Boolean).join(", ");
   document.getElementById("foot").replaceChildren(h("p", {}, run.warnings.join(" ")),
-    h("p", {}, `Data: ${run.data.citation || run.data.name} ${made ? `Made with ${made}.` : ""}`));
+    h("p", {}, `Data: ${(run.data.citation || run.data.name).replace(/\.?$/, ".")} ${made ? `Made with ${made}.` : ""}`));
 }
 
 /** Only fields that the run has; their values are for the server to judge. */
@@ -164,7 +164,8 @@ const knownFields = (data, where) =>
 function opening(data) {
   const ready = data.questions.filter((question) => data.ready.has(question.id));
   const best = d3.greatest(ready, (question) => worth(data, question)) || data.questions[0];
-  const groups = countryGroups(data).length ? countryGroups(data) : (data.fields[0]?.values || []).map(({ value }) => ({ where: { [data.fields[0].name]: [value] } }));
+  const field = data.fields.find(({ name }) => name === data.run.country_field) || data.fields[0];
+  const groups = d3.sort(field?.values || [], ({ n }) => -n).map(({ value }) => ({ where: { [field.name]: [value] } }));
   const answered = groups.map(({ where }) => ({ where, row: best && cellRow(data, where, best) })).filter(({ row }) => row !== undefined)
     .map(({ where, row }) => ({ where, answer: cellAnswer(data, row, best) })).filter(({ answer }) => answer.group_status === "in training")
     .sort((x, y) => y.answer.real_n - x.answer.real_n).slice(0, 30);

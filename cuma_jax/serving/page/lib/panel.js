@@ -5,6 +5,8 @@ import { whereLabel } from "./data.js";
 import { groupPicker } from "./groups.js";
 import { answerError, decimal, distance, errorText, isNumber, percent, whole } from "./figures.js";
 
+const ASKED = ["in training", "held out"]; // of a question of the run
+
 /** Two panels side by side, A and B. `onchange(letter, where)` when a picker moves. `show` fills them. */
 export function pair(data, state, onchange) {
   const panels = { a: panel(data, "a", state.a, onchange), b: panel(data, "b", state.b, onchange) };
@@ -59,13 +61,13 @@ function factLines(answer, question, run) {
   if (answer.real) {
     const pooled = answer.pooled ? `; everybody’s average is ${decimal(distance(answer.pooled, answer.real, question.ordered))} off` : "";
     lines.push(`${whole(answer.real_n)} held-out answers; the prediction is ${decimal(gap)} off${pooled}.`);
-  } else if (answer.question_status === "unknown" || !answer.question_status) lines.push("Nobody was asked this.");
+  } else if (!ASKED.includes(answer.question_status)) lines.push("Nobody was asked this.");
   else lines.push(`No real share: fewer than ${run.min_cell} held-out answers.`);
   const known = errorText(answerError(run, answer));
   if (known && !answer.real) lines.push(`Measured elsewhere: ${known}.`);
   if (isNumber(answer.n_people)) lines.push(`Averaged over ${whole(answer.n_people)} people of the data.`);
   if (isNumber(answer.order_sensitivity)) lines.push(`Another order of the options moves it by ${percent(answer.order_sensitivity, 1)}.`);
-  return [...lines, ...(answer.notes || [])];
+  return [...lines, ...(answer.notes || []).map((note) => `${note[0].toUpperCase()}${note.slice(1).replace(/[.;]?$/, ".")}`)];
 }
 
 /** Where two groups differ most, as a sentence. */

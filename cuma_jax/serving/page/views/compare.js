@@ -32,14 +32,15 @@ export function render(root, context) {
   const sub = h("p", { class: "sub" });
   const say = () => { sub.textContent = hasMap ? `Share answering ${optionWords(question, context.chosen())}, as predicted. ${question.source || ""}` : question.source || ""; };
   say();
+  const both = h("section", { class: "card", "aria-label": "Predicted beside real" }, groups.box);
   root.append(
     head(context, question, sub),
-    h("div", { class: hasMap ? "grid first" : "grid" },
+    h("div", { class: hasMap ? "grid first" : "grid" }, hasMap ? null : both,
       h("div", { class: "grid" }, hasMap ? h("section", { class: "card", "aria-label": "Map" },
         optionChips(question, context.chosen(), (opt) => { set({ opt }); say(); drawMap(); }), map) : null,
         h("section", { class: "card", "aria-label": "What it shows" }, groups.said, groups.legend,
           h("div", { class: "row" }, toggle("own", "the group’s own average"), toggle("logistic", "logistic regression")), exports)),
-      h("section", { class: "card", "aria-label": "Predicted beside real" }, groups.box)));
+      hasMap ? both : null));
 
   async function drawPair() {
     groups.wait();

@@ -23,6 +23,7 @@ export function render(root, context) {
     renderCulture(root, context);
     return;
   }
+  const hasMap = Object.keys(data.countries).length > 0;
   const few = mode === "predicted" ? "" : `, or fewer than ${data.run.min_cell} held-out answers`;
   const sub = h("p", { class: "sub" });
   const map = h("div", { class: "map-box" });
@@ -52,16 +53,17 @@ export function render(root, context) {
     const rows = [...figures.values()];
     const how = modeOf(mode, rows);
     const only = (where) => where[data.run.country_field]?.[0];
-    const drawn = worldMap({ places: shapes(data, found.world), width: Math.max(300, map.clientWidth), colours: how.colours, chosen: { a: only(state.a), b: only(state.b) }, onpick: pick,
+    const drawn = !hasMap ? null : worldMap({ places: shapes(data, found.world), width: Math.max(300, map.clientWidth), colours: how.colours, chosen: { a: only(state.a), b: only(state.b) }, onpick: pick,
       entryOf: ({ name }) => mapEntry(figures.get(name), how.key, { minCell: data.run.min_cell, showUnasked: state.unasked }), title: `Map: ${sub.textContent}` });
-    const key = how.colours ? legend(how.colours, how.legend, how.format, how.middleName) : null;
-    map.replaceChildren(...[key, drawn.frame].filter(Boolean));
+    const key = how.colours && hasMap ? legend(how.colours, how.legend, how.format, how.middleName) : null;
+    map.replaceChildren(...[key, drawn?.frame || notice("note", "The map knows none of this run’s countries; the list has their figures.")].filter(Boolean));
     if (!isNew) return;
     const shown = state.unasked ? rows : rows.filter((row) => !row.unasked);
     list.replaceChildren(countryTable(shown, question, words, pick));
     exports.replaceChildren(exportBar(data, { name: `map-${mode}-${question.id}`, isTable: true, title: `${question.text} (${mode}: ${words})`, columns: COUNTRY_COLUMNS, rows: shown,
-      charts: () => [key && { chart: key }, { chart: drawn.chart, newRow: true }].filter(Boolean), n: d3.sum(shown, (row) => row.real_n), questionStatus: question.status,
+      charts: hasMap ? () => [key && { chart: key }, { chart: drawn.chart, newRow: true }].filter(Boolean) : null, n: d3.sum(shown, (row) => row.real_n), questionStatus: question.status,
       caption: `Grey: never asked${few}. Hatched: a guess where nobody was asked. Dashed outline: kept out of training. Borders as in world-atlas.` }));
+    if (!hasMap) return;
     said.textContent = `Grey: never asked${few}. Dashed outline: kept out of training.${state.unasked && data.run.static ? " Countries that are not in the data need the server." : ""}`;
   }
 
@@ -72,7 +74,7 @@ export function render(root, context) {
       if (!found.answers.size) await ask(countryGroups(data), found.answers, (answer) => answer, mine, {});
       if (!mine()) return;
       draw();
-      if (state.unasked && mode === "predicted" && !data.run.static && !found.more.size) {
+      if (hasMap && state.unasked && mode === "predicted" && !data.run.static && !found.more.size) {
         const strangers = shapes(data, found.world).filter(({ known }) => !known).map(({ name }) => ({ name, where: { [data.run.country_field]: [name] } }));
         await ask(strangers, found.more, (answer) => ({ ...answer, asked: false, group_status: "unknown" }), mine, { average_over: "profile" });
         if (mine()) draw();
@@ -91,7 +93,7 @@ export function render(root, context) {
     got.forEach((answer, i) => into.set(groups[i].name, turn(answer)));
   }
 
-  if (!Object.keys(data.countries).length) {
+  if (!countryGroups(data).length) {
     map.replaceChildren(notice("note", "This run has no field of countries; there is nothing to draw on a map."));
     return;
   }

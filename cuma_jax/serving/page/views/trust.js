@@ -13,7 +13,7 @@ const MOST_DOTS = 2500;
 const METHODS = [["emd", "this run", "circle"], ["pooled", "everybody’s average", "square"], ["own_average", "the group’s own average", "diamond"], ["logistic", "logistic regression", "triangle"]];
 const number = (key, label, digits = 3) => ({ key, label, numeric: true, text: (row) => decimal(row[key], digits) });
 const COLUMNS = [{ key: "split", label: "Measured on" }, number("emd", "Distance"), number("low", "95% from"), number("high", "to"), number("pooled", "Everybody’s average"),
-  number("own_average", "Own average"), number("logistic", "Logistic"), number("points", "Points an option", 1)];
+  number("own_average", "Own average"), number("logistic", "Logistic"), number("uniform", "All options equal"), number("floor", "Sampling noise alone"), number("points", "Points an option", 1)];
 const DOT_COLUMNS = [{ key: "group", label: "Group" }, { key: "question", label: "Question" }, { key: "option", label: "Answer" }, number("predicted", "Predicted"), number("real", "Real")];
 
 export function render(root, context) {
