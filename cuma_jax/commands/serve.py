@@ -85,11 +85,10 @@ def write_page(source: str, options: Options) -> None:
     check_static(out)
     model = load(source, options.checkpoint, start=False)
     cells = Cells(model)
-    if count := len(cells.missing):
+    if count := cells.missing:
         model.start()
-        with tqdm(total=count, desc="predicting", unit="question", mininterval=1.0) as bar:
+        with tqdm(total=count, desc="predicting", unit="cell", mininterval=1.0) as bar:
             for _ in cells.steps(model):
-                bar.update(count - len(cells.missing) - bar.n)
-            bar.update(count - len(cells.missing) - bar.n)
+                bar.update(count - cells.missing - bar.n)
     size = write_static(model, cells, out)
     print(f"{out}: {size / 1e6:.1f} MB; any web server can serve it, e.g. python -m http.server -d {out}")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cuma_jax.serving import Model, Request
 
-_DIGITS = 7
+DIGITS = 7
 """Decimals of shares: what is lost is a tenth of what answers may differ by."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _BY_OPTION = {"share": "shares", "real": "real", "low": "low", "high": "high", "pooled": "pooled",
@@ -25,7 +25,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):
-        return None if math.isnan(value) else round(value, _DIGITS)
+        return None if math.isnan(value) else round(value, DIGITS)
     return value
 
 

@@ -53,8 +53,8 @@ class Service:
         self.worker.stop(self._loop)
 
     async def kept_cells(self) -> Kept:
-        """The page's table, when the first question is in it."""
-        while self.cells.missing and len(self.cells.missing) == len(self.model.questions):
+        """The page's table, when there is something in it."""
+        while self.cells.empty:
             if not self.worker.alive:
                 raise Problem(503, "the server is stopping; ask again when it is back", {"Retry-After": "15"})
             with contextlib.suppress(TimeoutError):
@@ -138,7 +138,7 @@ def _add_documents(app: FastAPI, service: Service) -> None:
     async def health() -> Response:
         alive = service.worker.alive
         values = {"status": "ok" if alive else "stopping", "ready": service.model.started,
-                  "cells_missing": len(service.cells.missing)}  # fmt: skip
+                  "cells_missing": service.cells.missing}  # fmt: skip
         return JSONResponse(values, 200 if alive else 503)
 
     @app.get("/metrics", summary="Prometheus.", response_class=Response)

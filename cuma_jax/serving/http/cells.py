@@ -1,9 +1,11 @@
 """Every question of the run by group, predicted once and kept beside the run: the page and cells.csv need no model.
 
 Groups are every value of every profile field alone, and the country together with each value of each other field.
+Countries come first, for the map; then the other fields; then pairs.
 """
 
 import json
+import math
 import os
 import pathlib
 import threading
@@ -11,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +22,7 @@ from cuma_jax import __version__
 from cuma_jax.runtime.files import atomic_write, content_key
 from cuma_jax.serving import Model, Request
 from cuma_jax.serving.groups import Group
-from cuma_jax.serving.http.answers import plain, shares
+from cuma_jax.serving.http.answers import DIGITS
 from cuma_jax.surveys.derived import COUNTRY_FIELDS
 
 FILE = "cells.parquet"
@@ -29,6 +32,7 @@ _KEY = b"cuma_key"
 _TEXTS = ("group", "question", "option", "group_status", "question_status", "error_split", "notes")
 _BY_OPTION = {"predicted": "share", "real": "real", "low": "low", "high": "high", "own_average": "own_average",
               "logistic": "logistic"}  # fmt: skip
+_BY_CELL = {"real_n": "real_n", "error": "error", "sensitivity": "order_sensitivity"}
 
 
 def country_field(model: Model) -> str | None:
@@ -36,15 +40,17 @@ def country_field(model: Model) -> str | None:
     return next((name for name in COUNTRY_FIELDS if name in model.fields), None)
 
 
-def groups_of(model: Model) -> list[Group]:
-    """The groups of the page."""
+def groups_of(model: Model) -> list[list[Group]]:
+    """The groups of the page, in the order in which they are predicted: countries, other values, pairs."""
     country = country_field(model)
-    found = [group for field in model.fields for group in model.groups_of(field)]
+    others = [field for field in model.fields if field != country]
+    stages = [model.groups_of(country)] if country is not None else []
+    stages.append([group for field in others for group in model.groups_of(field)])
     if country is not None:
-        crossed = [g for field in model.fields if field != country for g in model.groups_of(country, field)]
-        if (len(found) + len(crossed)) * len(model.questions) <= MOST_CELLS:
-            found += crossed
-    return found
+        crossed = [group for field in others for group in model.groups_of(country, field)]
+        if (sum(map(len, stages)) + len(crossed)) * len(model.questions) <= MOST_CELLS:
+            stages.append(crossed)
+    return [stage for stage in stages if stage]
 
 
 class Cells:
@@ -55,48 +61,63 @@ class Cells:
     """
 
     def __init__(self, model: Model, keep: bool = True):
-        self.groups = groups_of(model) if model.can_predict else []
-        self._ids = [str(name) for name in model.questions["id"]] if model.can_predict else []
+        self._stages = groups_of(model) if model.can_predict else []
+        self.groups = [group for stage in self._stages for group in stage]
+        self._ids = [str(name) for name in model.questions["id"]] if self.groups else []
         self._path, self._keep = pathlib.Path(model.folder) / FILE, keep
         self._key = _key(model, self.groups, self._ids)
-        self._parts: dict[str, pd.DataFrame] = {}
-        self._json: tuple[int, bytes] = (-1, b"")
+        self._parts: dict[str, pd.DataFrame] = {}  # by question; a part that grows is another object
+        self._json: tuple[list[int], bytes] = ([], b"")
         self._lock = threading.Lock()
         if keep:
             self._parts = _read(self._path, self._key)
 
     @property
-    def missing(self) -> list[str]:
-        """Ids of the questions that are not predicted yet."""
-        return [name for name in self._ids if name not in self._parts]
+    def missing(self) -> int:
+        """How many pairs of a group and a question are not predicted yet."""
+        return len(self._ids) * len(self.groups) - sum(len(part.attrs["places"]) for part in self._parts.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to show yet, and there will be."""
+        return bool(self._ids) and not self._parts
 
     def steps(self, model: Model) -> Iterator[None]:
-        """Predicts a question for some groups at each step, about a second's work, and keeps them at the end."""
-        wanted, size = self.missing, 4
-        for name in wanted:
-            parts, first = [], 0
-            while first < len(self.groups):
-                began = time.perf_counter()
-                parts.append(model.predict(self.groups[first : first + size], name))
-                first += size
-                spent = time.perf_counter() - began
-                size = size * 2 if spent < 0.5 else max(size // 2, 1) if spent > 1.5 else size
-                yield
-            self._parts[name] = _slim(pd.concat(parts, ignore_index=True))
-        if wanted and self._keep:
-            self._write()
+        """Predicts a question for some groups at each step, about a second's work; what is there is kept."""
+        size, kept = 4, time.perf_counter()
+        if not self.missing:
+            return
+        for stage in self._stages:
+            for name in self._ids:
+                old = self._parts.get(name)
+                there = old.attrs["places"] if old is not None else {}
+                wanted, parts = [group for group in stage if group.label not in there], []
+                while wanted:
+                    began = time.perf_counter()
+                    parts.append(model.predict(wanted[:size], name))
+                    wanted = wanted[size:]
+                    spent = time.perf_counter() - began
+                    size = size * 2 if spent < 0.5 else max(size // 2, 1) if spent > 1.5 else size
+                    if wanted:
+                        yield
+                if parts:
+                    before = [] if old is None else [old]
+                    self._parts[name] = _slim(pd.concat([*before, *parts], ignore_index=True))
+                    if time.perf_counter() > kept + 60:
+                        self._write()
+                        kept = time.perf_counter()
+                    yield
+        self._write()
 
     def find(self, asked: Request) -> pd.DataFrame | None:
         """The table of a request that asks for nothing but what is here; None otherwise."""
         plainly = asked.option_orders is None and asked.average_over == "people" and asked.people == "all"
-        labels = [group.label for group in asked.groups]
         if not plainly or not all(isinstance(name, str) and name in self._parts for name in asked.questions):
             return None
-        found = []
-        tables = {str(name): self._parts[str(name)] for name in asked.questions}
-        for label in labels:
-            for table in tables.values():
-                place = table.attrs["places"].get(label)
+        tables, found = [self._parts[str(name)] for name in asked.questions], []
+        for group in asked.groups:
+            for table in tables:
+                place = table.attrs["places"].get(group.label)
                 if place is None:
                     return None
                 found.append(table.iloc[place])
@@ -105,48 +126,60 @@ class Cells:
     def table(self) -> pd.DataFrame:
         """All of it that there is, a question after the other."""
         parts = [self._parts[name] for name in self._ids if name in self._parts]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        return _plain(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
 
     def json(self) -> bytes:
-        """The page's table; made anew when a question has come to it."""
+        """The page's table; made anew when something has come to it."""
         with self._lock:
-            if self._json[0] != len(self._parts):
-                count = len(self._parts)
-                text = json.dumps(self._columns(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-                self._json = count, text.encode()
+            parts = {name: self._parts[name] for name in self._ids if name in self._parts}
+            sizes = [len(part) for part in parts.values()]
+            if self._json[0] != sizes or not self._json[1]:
+                text = json.dumps(self._columns(parts), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+                self._json = sizes, text.encode()
             return self._json[1]
 
-    def _columns(self) -> dict[str, Any]:
-        names = [name for name in self._ids if name in self._parts]
+    def _columns(self, parts: dict[str, pd.DataFrame]) -> dict[str, Any]:
         values: dict[str, Any] = {
-            "complete": len(names) == len(self._ids),
-            "groups": [],
-            "questions": names,
-            **{key: {} for key in (*_BY_OPTION, "real_n", "pooled", "error", "sensitivity")},
+            "complete": len(parts) == len(self._ids)
+            and all(len(part.attrs["places"]) == len(self.groups) for part in parts.values()),
+            "questions": list(parts),
+            **{key: {} for key in (*_BY_OPTION, *_BY_CELL, "pooled")},
         }
-        for name in names:
-            table = self._parts[name]
-            rows = [table.iloc[place] for place in table.attrs["places"].values()]
-            if not values["groups"]:
-                values["groups"] = [_group_json(group, cell) for group, cell in zip(self.groups, rows, strict=True)]
+        known: dict[str, tuple[int, str]] = {}
+        for name, part in parts.items():
+            places = part.attrs["places"]
+            rows = [places.get(group.label) for group in self.groups]
             for key, column in _BY_OPTION.items():
-                values[key][name] = [shares(cell[column]) for cell in rows]
-            values["real_n"][name] = [plain(cell["real_n"].iloc[0]) for cell in rows]
-            values["error"][name] = [plain(cell["error"].iloc[0]) for cell in rows]
-            values["sensitivity"][name] = [plain(cell["order_sensitivity"].iloc[0]) for cell in rows]
-            values["pooled"][name] = shares(rows[0]["pooled"]) if rows else None
+                found = _numbers(part[column])
+                values[key][name] = [None if row is None else _some(found[row]) for row in rows]
+            for key, column in _BY_CELL.items():
+                found = _numbers(part[column])
+                values[key][name] = [None if row is None else found[row.start] for row in rows]
+            values["pooled"][name] = _some(_numbers(part["pooled"])[next(iter(places.values()))])
+            people, statuses = part["n_people"].tolist(), part["group_status"].tolist()
+            known |= {label: (int(people[row.start]), str(statuses[row.start])) for label, row in places.items()}
+        values["groups"] = [
+            {
+                "where": {condition.field: list(condition.values) for condition in group.conditions},
+                "label": group.label,
+                "n": known.get(group.label, (None, None))[0],
+                "status": known.get(group.label, (None, None))[1],
+            }
+            for group in self.groups
+        ]
         return values
 
     def _write(self) -> None:
+        if not self._keep or not os.access(self._path.parent, os.W_OK):  # a hub's cache may be read only
+            return
         table = pa.Table.from_pandas(self.table(), preserve_index=False)
         table = table.replace_schema_metadata((table.schema.metadata or {}) | {_KEY: self._key.encode()})
-        if os.access(self._path.parent, os.W_OK):  # a folder of the hub's cache may be read only
-            atomic_write(self._path, lambda part: pq.write_table(table, part, compression="zstd"))
+        atomic_write(self._path, lambda part: pq.write_table(table, part, compression="zstd"))
 
 
 def _key(model: Model, groups: list[Group], questions: list[str]) -> str:
     """What kept predictions depend on: the run's results and config, and what is asked."""
-    files = [model.folder / name for name in ("config.json", "results.json")]
+    files = [pathlib.Path(model.folder) / name for name in ("config.json", "results.json")]
     parts = [path.read_bytes() if path.is_file() else b"" for path in files]
     about = json.dumps(model.about, sort_keys=True, default=str)
     return content_key(__version__, *parts, about, "\n".join(group.label for group in groups), "\n".join(questions))
@@ -164,6 +197,11 @@ def _read(path: pathlib.Path, key: str) -> dict[str, pd.DataFrame]:
     return {str(name): _slim(part) for name, part in frame.groupby("question", sort=False, observed=True)}
 
 
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Texts as texts."""
+    return table.astype({name: "str" for name in _TEXTS if name in table})
+
+
 def _slim(table: pd.DataFrame) -> pd.DataFrame:
     """The table of one question with texts stored once; `attrs["places"]` says where each group's rows are."""
     labels = table["group"].astype(str).tolist()
@@ -173,16 +211,17 @@ def _slim(table: pd.DataFrame) -> pd.DataFrame:
         if i == len(labels) or labels[i] != labels[start]:
             places[labels[start]] = slice(start, i)
             start = i
-    table = table.astype({name: "category" for name in _TEXTS if name in table}).reset_index(drop=True)
+    table = _plain(table).astype({name: "category" for name in _TEXTS if name in table}).reset_index(drop=True)
     table.attrs["places"] = places
     return table
 
 
-def _group_json(group: Group, cell: pd.DataFrame) -> dict[str, Any]:
-    first = cell.iloc[0]
-    return {
-        "where": {condition.field: list(condition.values) for condition in group.conditions},
-        "label": group.label,
-        "n": plain(first["n_people"]),
-        "status": str(first["group_status"]),
-    }
+def _numbers(column: pd.Series) -> list[float | None]:
+    """A column as JSON has it."""
+    found = np.round(column.to_numpy(float), DIGITS).tolist()
+    return [None if math.isnan(value) else value for value in found]
+
+
+def _some(values: list[float | None]) -> list[float | None] | None:
+    """Figures of a cell's options; None where none is defined."""
+    return None if all(value is None for value in values) else values

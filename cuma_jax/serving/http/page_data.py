@@ -1,5 +1,6 @@
 """What the page reads besides the cells: the run, its fields and questions, countries of the map, the culture map."""
 
+import datetime
 import json
 import pathlib
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.evaluation.results import PER_CELL_FILE
+from cuma_jax.evaluation.results import PER_CELL_FILE, RESULTS_FILE
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.answers import plain
 from cuma_jax.serving.http.cells import country_field
@@ -53,7 +54,7 @@ def run_json(model: Model, static: bool = False) -> dict[str, Any]:
         "base": base.get("source") if isinstance(base, dict) else base,
         "base_revision": base.get("revision") if isinstance(base, dict) else None,
         "data": _data(model),
-        "created": about.get("created"),
+        "created": about.get("created") or _scored_at(model.folder),
         "warnings": about.get("warnings", []),
         "errors": _errors(model),
         "static": static,
@@ -127,6 +128,12 @@ def _data(model: Model) -> dict[str, Any]:
     numbers = sorted(int(value) for value in years.values if value.isdecimal()) if years else []
     waves = f"{numbers[0]} to {numbers[-1]}" if numbers else None
     return {"citation": citation, "licence": licence, "waves": waves} | found
+
+
+def _scored_at(folder: pathlib.Path) -> str | None:
+    """The day on which a run was scored."""
+    path = pathlib.Path(folder) / RESULTS_FILE
+    return datetime.date.fromtimestamp(path.stat().st_mtime).isoformat() if path.is_file() else None
 
 
 def _errors(model: Model) -> dict[str, Any]:
