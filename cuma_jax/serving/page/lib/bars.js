@@ -38,6 +38,7 @@ export function barChart(answer, { letter, width, top, toggles, uniform = false 
       isLong
         ? Plot.text(labels, { y: "i", text: "text", frameAnchor: "left", textAnchor: "start", dy: -13, lineWidth: width / 12.5, textOverflow: "ellipsis", fontSize: 12 })
         : Plot.text(labels, { y: "i", text: "text", frameAnchor: "left", textAnchor: "end", dx: -6, fontSize: 12, lineWidth: (left - 6) / 12, textOverflow: "ellipsis" }),
+      Plot.tickX(have("pooled"), { x: "pooled", y: "i", stroke: colour("card"), strokeWidth: 4, strokeOpacity: 0.75, ...inset }),
       Plot.tickX(have("pooled"), { x: "pooled", y: "i", stroke: colour("text"), strokeDasharray: "3,2", strokeWidth: 1.5, ...inset }),
       uniform ? Plot.ruleX([1 / options.length], { stroke: colour("muted"), strokeDasharray: "1,3", strokeWidth: 2 }) : null,
       Plot.ruleY(have("low"), { x1: "low", x2: "high", y: "i", dy: middle, stroke: colour("card"), strokeWidth: 5 }),

@@ -3,7 +3,7 @@ import { h, announce, labelled, newId, notice } from "../lib/dom.js";
 import { answers, loadWorld } from "../lib/data.js";
 import { ANSWER_COLUMNS, answerRows, exportBar } from "../lib/export.js";
 import { errorText, percent, usualOptions } from "../lib/figures.js";
-import { pair } from "../lib/panel.js";
+import { pair } from "./panel.js";
 import { COUNTRY_COLUMNS, countryFigures, countryGroups, countryTable, mapEntry, modeOf } from "../lib/countries.js";
 import { legend } from "../lib/colours.js";
 import { optionChips, optionWords } from "../lib/questions.js";

@@ -3,7 +3,7 @@ import { h, announce, notice } from "../lib/dom.js";
 import { answers, loadWorld } from "../lib/data.js";
 import { ANSWER_COLUMNS, answerRows, exportBar } from "../lib/export.js";
 import { BAR_CAPTION } from "../lib/bars.js";
-import { pair } from "../lib/panel.js";
+import { pair } from "./panel.js";
 import { countryFigures, knownAnswers, mapEntry, modeOf } from "../lib/countries.js";
 import { legend } from "../lib/colours.js";
 import { optionChips, optionWords, questionPicker } from "../lib/questions.js";

@@ -1,9 +1,9 @@
 // A group with its picker, its bars and what is known of them: the half of a comparison.
-import { h, badge, notice } from "./dom.js";
-import { barChart, barLegend, widest } from "./bars.js";
-import { whereLabel } from "./data.js";
-import { groupPicker } from "./groups.js";
-import { answerError, decimal, distance, errorText, isNumber, percent, whole } from "./figures.js";
+import { h, badge, notice } from "../lib/dom.js";
+import { barChart, barLegend, widest } from "../lib/bars.js";
+import { whereLabel } from "../lib/data.js";
+import { groupPicker } from "../lib/groups.js";
+import { answerError, decimal, distance, errorText, isNumber, percent, whole } from "../lib/figures.js";
 
 const ASKED = ["in training", "held out"]; // of a question of the run
 
@@ -61,7 +61,8 @@ function factLines(answer, question, run) {
   if (answer.real) {
     const pooled = answer.pooled ? `; everybody’s average is ${decimal(distance(answer.pooled, answer.real, question.ordered))} off` : "";
     lines.push(`${whole(answer.real_n)} held-out answers; the prediction is ${decimal(gap)} off${pooled}.`);
-  } else if (!ASKED.includes(answer.question_status)) lines.push("Nobody was asked this.");
+  } else if (answer.asked === false) lines.push("Nobody of this group was asked this.");
+  else if (!ASKED.includes(answer.question_status)) lines.push("Nobody was asked this.");
   else lines.push(`No real share: fewer than ${run.min_cell} held-out answers.`);
   const known = errorText(answerError(run, answer));
   if (known && !answer.real) lines.push(`Measured elsewhere: ${known}.`);
