@@ -7,7 +7,9 @@ from typing import Literal
 from cuma_jax.commands.command_line import RunFolder, check_at_least, parse
 from cuma_jax.runtime.errors import CumaError
 
-_HELP = """Writes the adapters of a run for other programs.
+_HELP = """Writes a run for other machines, or its adapters for other programs.
+
+bundle: all that is needed to use the run without its data (cuma_jax.load, predict, serve), with a model card.
 
 reference: the official CuMA code's format, for runs of method reference (adapter.init_from reads it back).
 peft: LoRA adapters that Hugging Face PEFT loads: one for lora, rslora and dora; one a profile for cuma_profile (exact)
@@ -20,8 +22,8 @@ What maps to what is in docs/formats.md."""
 class Options(RunFolder):
     """What to export, and where to."""
 
-    format: Literal["reference", "peft"]
-    """reference: the official code's; peft: Hugging Face PEFT's."""
+    format: Literal["bundle", "reference", "peft"]
+    """bundle: cuma_jax's own, to be loaded anywhere; reference: the official code's; peft: Hugging Face PEFT's."""
     out: str
     """Folder to write; it must not be there yet."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -35,9 +37,16 @@ class Options(RunFolder):
     """peft, with a router: training questions of each profile that gates are averaged over, at most; as many others
     are compared."""
 
+    without_answers: bool = False
+    """bundle: leave out the real answers, for surveys that may not be passed on."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 1, "questions")
+        if self.without_answers and self.format != "bundle":
+            raise CumaError("--without-answers goes with --format bundle; other formats hold none")
+        if self.profiles and self.format == "bundle":
+            raise CumaError("--profiles goes with --format peft; a bundle answers for any")
         if self.profiles and self.format == "reference":
             raise CumaError("--profiles goes with --format peft; the official format holds the router itself")
 
@@ -50,13 +59,16 @@ def main() -> None:
     from cuma_jax.interop.export.official import export_reference
     from cuma_jax.interop.export.peft import ExportOptions, export_peft
     from cuma_jax.runtime.jax_setup import prepare_jax
+    from cuma_jax.serving.bundle.export import export_bundle
 
     run, out = local_folder(options.run, "--run"), local_folder(options.out, "--out")
     config = read_config(run)
     if out.exists():
         raise CumaError(f"--out {out} is there already; give a folder that is not")
     prepare_jax(config.run.cache_dir)
-    if options.format == "reference":
+    if options.format == "bundle":
+        lines = export_bundle(run, options.checkpoint, not options.without_answers, out)
+    elif options.format == "reference":
         lines = export_reference(config, run, options.checkpoint, options.dtype, out)
     else:
         choice = ExportOptions(options.checkpoint, options.dtype, options.profiles, options.questions)

@@ -46,6 +46,8 @@ class People:
         """What is known of each field, with numbers of people."""
         found = {}
         for field, codes_K in zip(self.fields, self.codes_KF.T, strict=True):
+            if not self.vocab[field]:  # nobody has it
+                continue
             count_V = np.bincount(codes_K[codes_K >= 0], self.n_K[codes_K >= 0], len(self.vocab[field])).astype(int)
             counts = dict(zip(self.vocab[field], count_V.tolist(), strict=True))
             found[field] = make_field(field, counts, field in self.told)
