@@ -3,7 +3,8 @@
     python benchmarks/serve.py --run runs/quickstart                    all of it, about 10 minutes on 2 cores
     python benchmarks/serve.py --run runs/quickstart --seconds 5 --memory 0     a short look
 
-Two servers of the same run: one joins predictions that wait together, as always; the other answers them one by one.
+The run's tables must be there (`python -m cuma_jax.serve --run RUN` once, until `cells_missing` of /healthz
+is small). Two servers of it: one joins predictions that wait together, as always; the other answers them one by one.
 They are loaded in turns. Asked are trained questions (kept tables) and new ones, each of another wording: of one
 profile, and of a country's people. Every answer is checked: it must be to the question that was asked, and new ones
 must be within 1e-6 of those of the other server. To reach: joined, 4 times as many new questions of a profile a second
@@ -34,7 +35,7 @@ from cuma_jax.serving.http.server import serve
 model = cuma_jax.serving.load(sys.argv[1], start=False)
 limits = Limits(waiting=1000, deadline_s=600)
 said = lambda text: print(text, flush=True)
-serve(model, port=int(sys.argv[2]), limits=limits, joined=sys.argv[3] == "joined", said=said)
+serve(model, port=int(sys.argv[2]), limits=limits, joined=sys.argv[3] == "joined", fill=False, said=said)
 """
 CLIENTS = (1, 8, 64)
 THINGS = ("work from home", "vote at sixteen", "keep bees in a city", "close shops on Sundays", "own land abroad")
@@ -44,17 +45,15 @@ OPTIONS = (["Never", "Sometimes", "Always"], ["Yes", "No"], ["Agree", "Neither",
 class Server:
     """A process that serves."""
 
-    def __init__(self, run: str, joined: bool, logs: pathlib.Path):
-        self.name = "joined" if joined else "one by one"
+    def __init__(self, run: str, name: str, logs: pathlib.Path):
+        self.name = name
         self.log = logs / f"{self.name.replace(' ', '_')}.log"
         self.began = time.perf_counter()
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", SERVER, run, "0", "joined" if joined else "single"], stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen([sys.executable, "-c", SERVER, run, "0", name], stdout=log, stderr=log)
         self.address = ""
 
-    async def wait(self, cells: bool = True) -> float:
+    async def wait(self) -> float:
         """Waits until it is ready; seconds since its start."""
         while True:
             if self.process.poll() is not None:
@@ -65,7 +64,7 @@ class Server:
                 try:
                     async with httpx.AsyncClient() as client:
                         health = (await client.get(f"{self.address}/healthz", timeout=60)).json()
-                    if health["ready"] and not (cells and health["cells_missing"]):
+                    if health["ready"]:
                         return time.perf_counter() - self.began
                 except httpx.HTTPError:
                     pass
@@ -80,8 +79,9 @@ class Server:
 class Load:
     """Requests, and what became of them."""
 
-    def __init__(self, fields: list[dict[str, Any]], questions: list[dict[str, Any]]):
-        self._questions = [question["id"] for question in questions]
+    def __init__(self, fields: list[dict[str, Any]], questions: list[dict[str, Any]], cells: dict[str, Any]):
+        # Those that are kept for the first field's values.
+        self._questions = [question["id"] for question in questions if question["id"] in cells["questions"]]
         self._field = fields[0]["name"]
         self._values = [value["value"] for value in fields[0]["values"]]
         self._profile = {field["name"]: field["values"][0]["value"] for field in fields if field["told"]}
@@ -204,7 +204,7 @@ async def restarts(run: str, server: Server, load: Load, logs: pathlib.Path) -> 
         code = await asyncio.to_thread(server.process.wait)
         ended = time.perf_counter() - began
         outcome = (await asyncio.gather(work, return_exceptions=True))[0]
-        server = Server(run, True, logs)
+        server = Server(run, "joined", logs)
         seconds = await server.wait()
         saw = type(outcome).__name__ if isinstance(outcome, BaseException) else outcome
         print(f"{number.name} under load: ended with {code} after {ended:.1f} s, clients saw {saw}")
@@ -217,13 +217,14 @@ async def restarts(run: str, server: Server, load: Load, logs: pathlib.Path) -> 
 async def measure(args: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         logs = pathlib.Path(folder)
-        servers = [Server(args.run, joined, logs) for joined in (True, False)]
+        servers = [Server(args.run, name, logs) for name in ("joined", "one by one")]
         try:
             for server in servers:
                 print(f"{server.name}: ready after {await server.wait():.1f} s")
             async with httpx.AsyncClient(base_url=servers[0].address, timeout=60) as http:
                 fields, questions = [(await http.get(f"/v1/{name}")).json() for name in ("fields", "questions")]
-            load = Load(fields, questions)
+                cells = (await http.get("/data/cells.json")).json()
+            load = Load(fields, questions, cells)
             good = await throughput(args, load, servers)
             servers[1].process.kill()
             if args.memory:

@@ -100,8 +100,8 @@ class MadeUpModel(Model):
 
     def predict_many(self, requests: Sequence[Request]):
         assert threading.get_ident() == self.thread, "one thread owns the model"
-        self.hold.wait(20)
         self.calls.append(len(requests))
+        self.hold.wait(20)
         time.sleep(self.call_s)
         return [self.table(request) for request in requests]
 

@@ -16,9 +16,7 @@ NEW = {"text": "Should people work from home?", "options": ["Never", "Sometimes"
 @contextlib.asynccontextmanager
 async def serving(folder, key="", limits=None, keep=False, fill=True, **model):
     """(a client of the server, its service): in this process, without a socket."""
-    service = Service(MadeUpModel(folder, **model), limits or Limits(), keep=keep)
-    if not fill:
-        service._fill = lambda: iter(())
+    service = Service(MadeUpModel(folder, **model), limits or Limits(), keep=keep, fill=fill)
     app = make_app(service, key)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with service.running(None), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Generator
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -32,13 +32,20 @@ _DOCUMENTS = {"run": "The run: base, data, errors by split.", "fields": "The fie
 
 
 class Service:
-    """What the addresses share."""
+    """What the addresses share.
 
-    def __init__(self, model: Model, limits: Limits, joined: bool = True, keep: bool = True):
+    Args:
+        joined: whether predictions that wait together are joined.
+        keep: whether the page's tables are read from the run's folder, and written there.
+        fill: whether those that are missing are predicted while nobody asks.
+    """
+
+    def __init__(self, model: Model, limits: Limits, joined: bool = True, keep: bool = True, fill: bool = True):
         self.model, self.limits, self.measures = model, limits, Measures()
         self.worker = Worker(model, limits, self.measures, joined)
         self.cells = Cells(model, keep)
         self.documents = {name: Kept(json_bytes(value)) for name, value in page_data.documents(model).items()}
+        self._fills = fill
         self._cells: Kept | None = None
         self._grown = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -48,7 +55,8 @@ class Service:
         """The worker's life."""
         self._loop = asyncio.get_running_loop()
         self.worker.start()
-        self.worker.in_background(self._fill())
+        if self._fills:
+            self.worker.in_background(self._fill())
         yield
         self.worker.stop(self._loop)
 
@@ -64,11 +72,12 @@ class Service:
             self._cells = await asyncio.to_thread(Kept, body)
         return self._cells
 
-    def _fill(self) -> Iterator[None]:
-        for _ in self.cells.steps(self.model):
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._grown.set)
-            yield
+    def _fill(self) -> Generator[None, None, None]:
+        with contextlib.closing(self.cells.steps(self.model)) as steps:
+            for _ in steps:
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._grown.set)
+                yield
 
 
 def make_app(service: Service, key: str = "", local: bool = True) -> ASGIApp:

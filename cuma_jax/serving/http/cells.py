@@ -10,7 +10,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ FILE = "cells.parquet"
 MOST_CELLS = 200_000
 """Pairs of a group and a question; where there would be more, countries are not crossed with the other fields."""
 _KEY = b"cuma_key"
+_KEPT_S = 60
+"""Seconds between writings of a table that grows."""
 _TEXTS = ("group", "question", "option", "group_status", "question_status", "error_split", "notes")
 _BY_OPTION = {"predicted": "share", "real": "real", "low": "low", "high": "high", "own_average": "own_average",
               "logistic": "logistic"}  # fmt: skip
@@ -82,32 +84,33 @@ class Cells:
         """Whether there is nothing to show yet, and there will be."""
         return bool(self._ids) and not self._parts
 
-    def steps(self, model: Model) -> Iterator[None]:
+    def steps(self, model: Model) -> Generator[None, None, None]:
         """Predicts a question for some groups at each step, about a second's work; what is there is kept."""
-        size, kept = 4, time.perf_counter()
-        if not self.missing:
-            return
-        for stage in self._stages:
-            for name in self._ids:
-                old = self._parts.get(name)
-                there = old.attrs["places"] if old is not None else {}
-                wanted, parts = [group for group in stage if group.label not in there], []
-                while wanted:
-                    began = time.perf_counter()
-                    parts.append(model.predict(wanted[:size], name))
-                    wanted = wanted[size:]
-                    spent = time.perf_counter() - began
-                    size = size * 2 if spent < 0.5 else max(size // 2, 1) if spent > 1.5 else size
-                    if wanted:
+        size, kept, before = 4, time.perf_counter(), self.missing
+        try:
+            for stage in self._stages:
+                for name in self._ids:
+                    there = self._parts[name].attrs["places"] if name in self._parts else {}
+                    wanted, parts = [group for group in stage if group.label not in there], []
+                    while wanted:
+                        began = time.perf_counter()
+                        parts.append(model.predict(wanted[:size], name))
+                        wanted = wanted[size:]
+                        spent = time.perf_counter() - began
+                        size = size * 2 if spent < 0.5 else max(size // 2, 1) if spent > 1.5 else size
+                        if not wanted:
+                            self._grow(name, parts)
                         yield
-                if parts:
-                    before = [] if old is None else [old]
-                    self._parts[name] = _slim(pd.concat([*before, *parts], ignore_index=True))
-                    if time.perf_counter() > kept + 60:
+                    if self.missing < before and time.perf_counter() > kept + _KEPT_S:
                         self._write()
-                        kept = time.perf_counter()
-                    yield
-        self._write()
+                        kept, before = time.perf_counter(), self.missing
+        finally:  # the server's end, too
+            if self.missing < before:
+                self._write()
+
+    def _grow(self, name: str, parts: list[pd.DataFrame]) -> None:
+        old = [self._parts[name]] if name in self._parts else []
+        self._parts[name] = _slim(pd.concat([*old, *parts], ignore_index=True))
 
     def find(self, asked: Request) -> pd.DataFrame | None:
         """The table of a request that asks for nothing but what is here; None otherwise."""

@@ -79,9 +79,10 @@ def serve(
     key: str = "",
     limits: Limits | None = None,
     joined: bool = True,
+    fill: bool = True,
     said: Callable[[str], None] = print,
 ) -> None:
-    """Serves until SIGTERM or Ctrl-C.
+    """Serves until SIGTERM or Ctrl-C; see `Service`.
 
     Raises:
         CumaError: the address cannot be had, or the model cannot be started.
@@ -89,7 +90,7 @@ def serve(
     check_host(host, key)
     limits = limits or Limits()
     listener = bind(host, port)
-    service = Service(model, limits, joined)
+    service = Service(model, limits, joined, fill=fill)
     app = make_app(service, key, local=host in LOCAL_HOSTS and not key)
     config = uvicorn.Config(
         app,

@@ -14,7 +14,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -85,7 +85,7 @@ class Worker:
         self._waiting: collections.deque[_Job | _Chat] = collections.deque()
         self._chats: list[_Chat] = []
         self._running: list[_Job] = []
-        self._background: collections.deque[Iterator[None]] = collections.deque()
+        self._background: collections.deque[Generator[None, None, None]] = collections.deque()
         self._stopping = self._over = False
         self._cost_s = 0.001  # seconds a row, a moving average
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
@@ -99,7 +99,7 @@ class Worker:
         """Whether requests are taken and will be answered."""
         return self._thread.is_alive() and not self._stopping
 
-    def in_background(self, steps: Iterator[None]) -> None:
+    def in_background(self, steps: Generator[None, None, None]) -> None:
         """Takes a step of `steps` whenever nobody waits."""
         with self._ready:
             self._background.append(steps)
@@ -138,7 +138,6 @@ class Worker:
         """Takes no more requests; those that are there have `stop_s` seconds to end in."""
         with self._ready:
             self._stopping = True
-            self._background.clear()
             self._ready.notify()
         loop.call_later(self._limits.stop_s, self._abandon)
 
@@ -190,6 +189,13 @@ class Worker:
     def _work(self) -> None:
         """The thread's life."""
         try:
+            self._live()
+        finally:
+            for steps in self._background:
+                steps.close()  # keeps what it has
+
+    def _live(self) -> None:
+        try:
             self._model.start()
         except BaseException as error:
             self.failed = error
@@ -214,7 +220,7 @@ class Worker:
             self._running = []
             self._chats = [chat for chat in self._chats if self._advance(chat)]
             self._measures.streams.set(len(self._chats))
-            if not (jobs or self._chats) and self._background:
+            if not (jobs or self._chats or self._stopping) and self._background:
                 self._step_background()
             self._measures.busy_s.inc(time.perf_counter() - began)
 

@@ -252,7 +252,8 @@ def test_a_request_past_its_deadline_is_given_up(tmp_path):
             body, late = {"groups": [JAPAN], "questions": [NEW]}, []
             for _ in range(3):
                 late.append(asyncio.create_task(client.post("/v1/predict", json=body)))
-                await asyncio.sleep(0.03)
+                while not model.calls:
+                    await asyncio.sleep(0.01)
             for answer in await asyncio.gather(*late):
                 problem(answer, 504)
             model.hold.set()
