@@ -76,7 +76,8 @@ class Service:
         with contextlib.closing(self.cells.steps(self.model)) as steps:
             for _ in steps:
                 if self._loop is not None:
-                    self._loop.call_soon_threadsafe(self._grown.set)
+                    with contextlib.suppress(RuntimeError):  # the loop is closed
+                        self._loop.call_soon_threadsafe(self._grown.set)
                 yield
 
 

@@ -129,7 +129,9 @@ class Cells:
     def table(self) -> pd.DataFrame:
         """All of it that there is, a question after the other."""
         parts = [self._parts[name] for name in self._ids if name in self._parts]
-        return _plain(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
+        found = _plain(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
+        found.attrs = {}
+        return found
 
     def json(self) -> bytes:
         """The page's table; made anew when something has come to it."""

@@ -111,7 +111,7 @@ def serve(
     server.run(sockets=[listener])
     ended = service.worker.join(3.0)
     if (failed := service.worker.failed) is not None:
-        raise failed if isinstance(failed, CumaError) else CumaError(f"the model could not be loaded: {failed!r}")
+        raise failed if isinstance(failed, CumaError) else CumaError(f"the model failed: {failed!r}") from failed
     if not ended:  # in the middle of a computation that nobody waits for any more
         sys.stdout.flush()
         sys.stderr.flush()

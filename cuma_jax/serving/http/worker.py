@@ -74,7 +74,7 @@ class Worker:
         joined: whether predictions that wait together are joined (a benchmark says False).
 
     Attributes:
-        failed: why the model could not be started; None where it could, or may yet.
+        failed: why the model could not be started, or its thread has ended; None while all is well.
     """
 
     failed: BaseException | None = None
@@ -190,19 +190,17 @@ class Worker:
         """The thread's life."""
         try:
             self._live()
+        except BaseException as error:  # a server without its thread must end
+            self.failed = error
+            with self._ready:
+                self._stopping = True
+            self._abandon()
         finally:
             for steps in self._background:
                 steps.close()  # keeps what it has
 
     def _live(self) -> None:
-        try:
-            self._model.start()
-        except BaseException as error:
-            self.failed = error
-            with self._ready:
-                self._stopping = True
-            self._abandon()
-            return
+        self._model.start()
         while not self._over:
             with self._ready:
                 while not (self._waiting or self._chats or self._background or self._stopping):
