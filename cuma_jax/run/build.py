@@ -108,11 +108,13 @@ def build_run(
         conversations = Conversations(config, source, profiles, tokenizer, cache, progress)
         tokens = objective.conversation_tokens(conversations)
 
-    boxed = abstract_variables(decoder, experts if sees_profile else 0)  # the base does not depend on the width
+    kept = None if data.kept is None else data.kept.table
+    # The base does not depend on the width of profile vectors.
+    boxed = abstract_variables(decoder, (experts if kept is None else kept.width) if sees_profile else 0)
     base_shardings = tree_shardings(boxed["params"], mesh)
     base = load_params(files, shape, nn.meta.unbox(boxed["params"]), base_shardings, decoder.n_frozen)
 
-    identity, table = fingerprint(files), None if data.kept is None else data.kept.table
+    identity, table = fingerprint(files), kept
     if sees_profile and data.kept is None:
         encoder = None
         if config.profile.granularity != "categorical":
@@ -124,7 +126,9 @@ def build_run(
         table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)
 
     widths = () if table is None else table.embedder.widths
-    boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
+    if data.kept is None:
+        boxed = abstract_variables(decoder, 0 if table is None else table.width)
+    boxed = boxed["adapters"]
     vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
     training: Layout
     prediction: SurveyLayout | None = None

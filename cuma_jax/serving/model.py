@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -131,7 +131,8 @@ class Model:
         if questions is None:
             asked = list(self._numbers)
         else:
-            asked = [questions] if isinstance(questions, (str, Ask)) else list(questions)
+            several = isinstance(questions, Iterable) and not isinstance(questions, str)
+            asked = list(questions) if several else [questions]  # type: ignore[arg-type,list-item]
         if not asked:
             raise CumaError(
                 "no question is asked"

@@ -65,7 +65,7 @@ class Engine:
         self.rows = -(-(CPU_ROWS if cpu else config.evaluation.batch_size) // ways) * ways
         self._texts = CPU_TEXTS if cpu else 16
         self._buckets, self._longest = Buckets(config.data.buckets), config.data.max_length
-        self._step = row_step(run, forward.predict)
+        self._step = row_step(run, forward.predict_last)
         self._in_prompt = config.profile.in_prompt
         self._cached = bool(run.decoder.n_frozen) and not self._in_prompt
         lower = jax.jit(

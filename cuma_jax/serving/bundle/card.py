@@ -5,8 +5,8 @@ from typing import Any
 
 from cuma_jax.serving.bundle.contents import Contents
 
-_NOTICE = """Predictions are **estimates of a model, not observed answers**: nobody was asked. They are about groups, not
-persons, and must not be used for decisions about people (targeting, eligibility, moderation). A model may repeat
+_NOTICE = """Predictions are **estimates of a model, not observed answers**: nobody was asked. They are about groups,
+not persons, and must not be used for decisions about people (targeting, eligibility, moderation). A model may repeat
 stereotypes of its training data and of its base. With any figure, cite the survey, its wave and n, and the error.
 """
 

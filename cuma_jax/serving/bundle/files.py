@@ -65,7 +65,9 @@ def write_bundle(folder: pathlib.Path, made: Made) -> None:
         _write_json(part / QUESTIONS, [dataclasses.asdict(question) for question in contents.questions])
         people_table(contents.people).to_parquet(part / PEOPLE, index=False, compression="zstd")
         if (table := contents.table()) is not None:
-            about, arrays = table.saved()
+            from cuma_jax.serving.bundle.vectors import packed
+
+            about, arrays = packed(table)
             _write_arrays(part / PROFILES, arrays, about)
         if (shots := contents.shots()) is not None:
             arrays = {name: getattr(shots, name) for name in ("question_PJ", "answer_PJ", "line_PJ")}
@@ -137,10 +139,13 @@ def copy_bundle(folder: pathlib.Path, out: pathlib.Path, answers: bool) -> None:
 def _read_table(path: pathlib.Path) -> "ProfileTable | None":
     if not path.exists():
         return None
-    from cuma_jax.profile_encoders.profile_table import ProfileTable
+    from cuma_jax.serving.bundle.vectors import unpacked
 
     arrays, about = _read_arrays(path)
-    return ProfileTable.restored(about, arrays)
+    try:
+        return unpacked(about, arrays)
+    except (KeyError, IndexError, ValueError) as error:
+        raise CumaError(f"{path} is damaged ({error!r}); write the bundle again (evaluate the run)") from None
 
 
 def _read_shots(path: pathlib.Path) -> Shots | None:
