@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cuma_jax.serving import Model, Request
@@ -29,38 +30,35 @@ def plain(value: Any) -> Any:
     return value
 
 
-def shares(values: Any) -> list[float] | None:
-    """A column of shares; None where none is defined."""
-    found = [plain(value) for value in values]
-    return None if all(value is None for value in found) else found
+def numbers(column: "pd.Series[Any]") -> list[float | None]:
+    """A column of numbers as JSON has it."""
+    found = np.round(column.to_numpy(float), DIGITS).tolist()
+    return [None if math.isnan(value) else value for value in found]
 
 
-def cells(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """The rows of each (group, question), in the order of the table."""
-    if not len(table):
-        return
-    name = table["group"].astype(str) + "\0" + table["question"].astype(str)
-    first = (name != name.shift()).to_numpy()
-    # An option named anew begins a cell, too: the same cell may have been asked for twice.
-    starts = [i for i, new in enumerate(first) if new]
-    for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
-        yield table.iloc[start:end]
+def some(values: list[float | None]) -> list[float | None] | None:
+    """Figures of a cell's options; None where none is defined."""
+    return None if all(value is None for value in values) else values
 
 
 def answers(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One object a (group, question), with a list over the options where a figure is one option's."""
-    found = []
-    for cell in cells(table):
-        first = cell.iloc[0]
-        answer: dict[str, Any] = {
-            "group": str(first["group"]),
-            "question": str(first["question"]),
-            "options": [str(option) for option in cell["option"]],
-        }
-        answer |= {key: shares(cell[column]) for column, key in _BY_OPTION.items()}
-        answer |= {key: plain(first[key]) for key in _BY_CELL if key in cell}
-        answer["notes"] = notes(first)
+    names = list(zip(table["group"].tolist(), table["question"].tolist(), strict=True))
+    options = [str(option) for option in table["option"].tolist()]
+    by_option = {key: numbers(table[column]) for column, key in _BY_OPTION.items()}
+    by_cell = {key: table[key].tolist() for key in (*_BY_CELL, "notes") if key in table}
+    found, start = [], 0
+    for end in range(1, len(table) + 1):
+        # A cell may have been asked for twice: it begins anew with its first option.
+        if end < len(table) and names[end] == names[start] and options[end] != options[start]:
+            continue
+        group, question = names[start]
+        answer: dict[str, Any] = {"group": str(group), "question": str(question), "options": options[start:end]}
+        answer |= {key: some(values[start:end]) for key, values in by_option.items()}
+        answer |= {key: plain(values[start]) for key, values in by_cell.items()}
+        answer["notes"] = [note for note in str(answer.get("notes") or "").split("; ") if note]
         found.append(answer)
+        start = end
     return found
 
 
@@ -81,12 +79,6 @@ def gates_json(model: Model, asked: Request) -> dict[str, Any]:
     place = {group.label: i for i, group in enumerate(asked.groups)}
     found.sort(key=lambda one: place[str(one["group"])])
     return {"layers": layers, "experts": experts, "gates": found}
-
-
-def notes(row: Any) -> list[str]:
-    """What the user should know of a cell."""
-    text = plain(row.get("notes")) or ""
-    return [note for note in str(text).split("; ") if note]
 
 
 def inert(value: Any) -> Any:

@@ -4,8 +4,8 @@ Groups are every value of every profile field alone, and the country together wi
 Countries come first, for the map; then the other fields; then pairs.
 """
 
+import dataclasses
 import json
-import math
 import os
 import pathlib
 import threading
@@ -13,7 +13,6 @@ import time
 from collections.abc import Generator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +21,7 @@ from cuma_jax import __version__
 from cuma_jax.runtime.files import atomic_write, content_key
 from cuma_jax.serving import Model, Request
 from cuma_jax.serving.groups import Group
-from cuma_jax.serving.http.answers import DIGITS
+from cuma_jax.serving.http.answers import numbers, some
 from cuma_jax.surveys.derived import COUNTRY_FIELDS
 
 FILE = "cells.parquet"
@@ -55,6 +54,14 @@ def groups_of(model: Model) -> list[list[Group]]:
     return [stage for stage in stages if stage]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """What there is of one question."""
+
+    table: pd.DataFrame
+    places: dict[str, slice]  # by a group's label, its rows
+
+
 class Cells:
     """The table of `Model.predict` for all groups and questions, as far as it is there.
 
@@ -68,7 +75,7 @@ class Cells:
         self._ids = [str(name) for name in model.questions["id"]] if self.groups else []
         self._path, self._keep = pathlib.Path(model.folder) / FILE, keep
         self._key = _key(model, self.groups, self._ids)
-        self._parts: dict[str, pd.DataFrame] = {}  # by question; a part that grows is another object
+        self._parts: dict[str, _Part] = {}  # by question
         self._json: tuple[list[int], bytes] = ([], b"")
         self._lock = threading.Lock()
         if keep:
@@ -77,7 +84,7 @@ class Cells:
     @property
     def missing(self) -> int:
         """How many pairs of a group and a question are not predicted yet."""
-        return len(self._ids) * len(self.groups) - sum(len(part.attrs["places"]) for part in self._parts.values())
+        return len(self._ids) * len(self.groups) - sum(len(part.places) for part in self._parts.values())
 
     @property
     def empty(self) -> bool:
@@ -90,7 +97,7 @@ class Cells:
         try:
             for stage in self._stages:
                 for name in self._ids:
-                    there = self._parts[name].attrs["places"] if name in self._parts else {}
+                    there = self._parts[name].places if name in self._parts else {}
                     wanted, parts = [group for group in stage if group.label not in there], []
                     while wanted:
                         began = time.perf_counter()
@@ -109,59 +116,57 @@ class Cells:
                 self._write()
 
     def _grow(self, name: str, parts: list[pd.DataFrame]) -> None:
-        old = [self._parts[name]] if name in self._parts else []
-        self._parts[name] = _slim(pd.concat([*old, *parts], ignore_index=True))
+        old = [self._parts[name].table] if name in self._parts else []
+        self._parts[name] = _part(pd.concat([*old, *parts], ignore_index=True))
 
     def find(self, asked: Request) -> pd.DataFrame | None:
         """The table of a request that asks for nothing but what is here; None otherwise."""
         plainly = asked.option_orders is None and asked.average_over == "people" and asked.people == "all"
         if not plainly or not all(isinstance(name, str) and name in self._parts for name in asked.questions):
             return None
-        tables, found = [self._parts[str(name)] for name in asked.questions], []
+        parts, found = [self._parts[str(name)] for name in asked.questions], []
         for group in asked.groups:
-            for table in tables:
-                place = table.attrs["places"].get(group.label)
+            for part in parts:
+                place = part.places.get(group.label)
                 if place is None:
                     return None
-                found.append(table.iloc[place])
+                found.append(part.table.iloc[place])
         return pd.concat(found, ignore_index=True)
 
     def table(self) -> pd.DataFrame:
         """All of it that there is, a question after the other."""
-        parts = [self._parts[name] for name in self._ids if name in self._parts]
-        found = _plain(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
-        found.attrs = {}
-        return found
+        parts = [self._parts[name].table for name in self._ids if name in self._parts]
+        return _plain(pd.concat(parts, ignore_index=True)) if parts else pd.DataFrame()
 
     def json(self) -> bytes:
         """The page's table; made anew when something has come to it."""
         with self._lock:
             parts = {name: self._parts[name] for name in self._ids if name in self._parts}
-            sizes = [len(part) for part in parts.values()]
+            sizes = [len(part.table) for part in parts.values()]
             if self._json[0] != sizes or not self._json[1]:
                 text = json.dumps(self._columns(parts), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
                 self._json = sizes, text.encode()
             return self._json[1]
 
-    def _columns(self, parts: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    def _columns(self, parts: dict[str, _Part]) -> dict[str, Any]:
         values: dict[str, Any] = {
             "complete": len(parts) == len(self._ids)
-            and all(len(part.attrs["places"]) == len(self.groups) for part in parts.values()),
+            and all(len(part.places) == len(self.groups) for part in parts.values()),
             "questions": list(parts),
             **{key: {} for key in (*_BY_OPTION, *_BY_CELL, "pooled")},
         }
         known: dict[str, tuple[int, str]] = {}
         for name, part in parts.items():
-            places = part.attrs["places"]
+            table, places = part.table, part.places
             rows = [places.get(group.label) for group in self.groups]
             for key, column in _BY_OPTION.items():
-                found = _numbers(part[column])
-                values[key][name] = [None if row is None else _some(found[row]) for row in rows]
+                found = numbers(table[column])
+                values[key][name] = [None if row is None else some(found[row]) for row in rows]
             for key, column in _BY_CELL.items():
-                found = _numbers(part[column])
+                found = numbers(table[column])
                 values[key][name] = [None if row is None else found[row.start] for row in rows]
-            values["pooled"][name] = _some(_numbers(part["pooled"])[next(iter(places.values()))])
-            people, statuses = part["n_people"].tolist(), part["group_status"].tolist()
+            values["pooled"][name] = some(numbers(table["pooled"])[next(iter(places.values()))])
+            people, statuses = table["n_people"].tolist(), table["group_status"].tolist()
             known |= {label: (int(people[row.start]), str(statuses[row.start])) for label, row in places.items()}
         values["groups"] = [
             {
@@ -190,7 +195,7 @@ def _key(model: Model, groups: list[Group], questions: list[str]) -> str:
     return content_key(__version__, *parts, about, "\n".join(group.label for group in groups), "\n".join(questions))
 
 
-def _read(path: pathlib.Path, key: str) -> dict[str, pd.DataFrame]:
+def _read(path: pathlib.Path, key: str) -> dict[str, _Part]:
     """The kept tables by question; none where they are another's, or damaged."""
     try:
         table = pq.read_table(path)
@@ -199,7 +204,7 @@ def _read(path: pathlib.Path, key: str) -> dict[str, pd.DataFrame]:
     if (table.schema.metadata or {}).get(_KEY, b"").decode() != key:
         return {}
     frame = table.to_pandas()
-    return {str(name): _slim(part) for name, part in frame.groupby("question", sort=False, observed=True)}
+    return {str(name): _part(part) for name, part in frame.groupby("question", sort=False, observed=True)}
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
@@ -207,8 +212,8 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({name: "str" for name in _TEXTS if name in table})
 
 
-def _slim(table: pd.DataFrame) -> pd.DataFrame:
-    """The table of one question with texts stored once; `attrs["places"]` says where each group's rows are."""
+def _part(table: pd.DataFrame) -> _Part:
+    """The table of one question with texts stored once."""
     labels = table["group"].astype(str).tolist()
     places: dict[str, slice] = {}
     start = 0
@@ -217,16 +222,4 @@ def _slim(table: pd.DataFrame) -> pd.DataFrame:
             places[labels[start]] = slice(start, i)
             start = i
     table = _plain(table).astype({name: "category" for name in _TEXTS if name in table}).reset_index(drop=True)
-    table.attrs["places"] = places
-    return table
-
-
-def _numbers(column: pd.Series) -> list[float | None]:
-    """A column as JSON has it."""
-    found = np.round(column.to_numpy(float), DIGITS).tolist()
-    return [None if math.isnan(value) else value for value in found]
-
-
-def _some(values: list[float | None]) -> list[float | None] | None:
-    """Figures of a cell's options; None where none is defined."""
-    return None if all(value is None for value in values) else values
+    return _Part(table, places)
