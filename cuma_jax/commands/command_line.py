@@ -210,7 +210,7 @@ def parse_saved_run(
     """
     config, folder = Config(), pathlib.Path()
     if not asks_for_help(argv):
-        from cuma_jax.run.folder import local_folder, read_config
+        from cuma_jax.config.saved import local_folder, read_config
 
         seen = peek(options, argv)
         folder = local_folder(seen.run, "--run")

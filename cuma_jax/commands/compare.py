@@ -89,7 +89,7 @@ def main() -> None:
     comparison = load_comparison(options.config)
     from cuma_jax.comparison.runner import analyze_trials, run_trials
     from cuma_jax.comparison.trials import all_trials, status
-    from cuma_jax.run.folder import local_folder
+    from cuma_jax.config.saved import local_folder
 
     comparison = dataclasses.replace(comparison, dir=str(local_folder(options.dir or comparison.folder, "--dir")))
     trials = all_trials(comparison, options.only, options.seeds)

@@ -11,6 +11,7 @@ from cuma_jax.commands.command_line import TEXT, UsedRun, joined, parse_saved_ru
 from cuma_jax.config import Config, MeshConfig, SamplingConfig
 from cuma_jax.config.fields import TOKENS, Line, Place, Range
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near
 
 _HELP = """Writes a reply to every prompt, for every profile. The same prompt, profile, seed and sample get the same
 text, whatever else is asked for at the same time."""
@@ -54,8 +55,29 @@ class Sections:
     mesh: MeshConfig
 
 
+def check_early(folder: pathlib.Path, config: Config, options: Options) -> None:
+    """Finds a mistake in a profile before JAX is there and the model: of a run with a bundle, from what that knows."""
+    from cuma_jax.serving.bundle.files import has_bundle, read_contents
+    from cuma_jax.surveys.profiles import parse_profile
+
+    if not has_bundle(folder):
+        return
+    people = read_contents(folder).people
+    router = config.router.inputs
+    by_value = router == "lookup" or ("profile" in router and config.profile.granularity == "categorical")
+    for text in options.profile:
+        for field, value in parse_profile(text, people.told).items():
+            known = people.vocab[field]
+            if by_value and value.casefold() not in [one.casefold() for one in known]:
+                raise CumaError(
+                    f"profile {text!r}: nobody in the data has {field} {value!r}, and this run knows people by the "
+                    f"values in its data; of {field} they are {near(value, known, 30)}"
+                )
+
+
 def write(config: Config, folder: pathlib.Path, options: Options) -> None:
     """Builds the run, writes all replies and prints them; mistakes show first. All processes call this."""
+    check_early(folder, config, options)
     # Imported here: `--help` must not wait for jax.
     import jax
     import numpy as np

@@ -14,6 +14,7 @@ from cuma_jax.generation.texts import EncodedPrompt, Reply
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.text_table import printable
 from cuma_jax.surveys.prompts import conversation_system_message, question_message, system_message
 from cuma_jax.tokenization.tokenizer import Message
 
@@ -123,8 +124,3 @@ def reply_json(
         "checkpoint": about,
     }
     return json.dumps(values, ensure_ascii=False)
-
-
-def printable(text: str) -> str:
-    """Text without what a terminal would obey: a model may write anything."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

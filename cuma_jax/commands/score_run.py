@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from cuma_jax.config import Config, to_dict
+from cuma_jax.config.saved import local_folder, read_config
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
 from cuma_jax.evaluation.preferences.pair_scores import pair_metrics
 from cuma_jax.evaluation.preferences.replies import Side
@@ -18,7 +19,7 @@ from cuma_jax.evaluation.surveys.grouping import select_answers
 from cuma_jax.judging import Judge
 from cuma_jax.reporting import add_preferences, write_report
 from cuma_jax.run.build import build_run
-from cuma_jax.run.folder import local_folder, read_config, read_metrics
+from cuma_jax.run.folder import read_metrics
 from cuma_jax.run.process_checks import check_config, check_data
 from cuma_jax.run.run import Run
 from cuma_jax.run.trained import CheckpointInfo, load_adapters
@@ -26,6 +27,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.processes import process_index
+from cuma_jax.serving.bundle.written import save_bundle
 from cuma_jax.surveys.survey import Survey
 
 BASE = "base"
@@ -61,13 +63,17 @@ def build_saved(config: Config, folder: pathlib.Path) -> Run:
 def score(
     run: Run, adapters: Any, folder: pathlib.Path, seconds: float | None, scored: CheckpointInfo | None = None
 ) -> None:
-    """Evaluates, writes the report, and prints the table. All processes call this. `seconds`: spent training."""
+    """Evaluates, writes the report and the bundle, and prints the table. All processes call this.
+
+    `seconds` were spent training.
+    """
     results, use = evaluate_run(run, adapters, seconds, scored)
     if jax.process_index() == 0:
         report = write_report(folder, results, read_metrics(folder), to_dict(run.config), use)
         write_results(results, folder)  # last: where they are, nothing of the scoring is missing
         print(preferences_table(results) if "kind" in results.values else summary_table(results))
         print(f"\nreport: {report.resolve()}")
+    save_bundle(run, folder, results, scored)
 
 
 def compare_with(

@@ -28,6 +28,7 @@ from cuma_jax.runtime.files import cache_dir, write_text
 from cuma_jax.runtime.jax_setup import prepare_jax
 from cuma_jax.runtime.lock import locked
 from cuma_jax.runtime.processes import process_index
+from cuma_jax.serving.bundle.written import save_bundle
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.training.loop import train
 
@@ -72,6 +73,8 @@ def _train_run(config: Config) -> bool:
         if config.evaluation.checkpoint == "best":
             adapters, scored = load_adapters(run, folder, "best")
         score(run, adapters, folder, trained.seconds, scored)
+    elif trained.finished:
+        save_bundle(run, folder)
     return trained.finished
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from cuma_jax.comparison.trials import Status, Trial, read_analysis, read_record, status, write_record
 from cuma_jax.config import Config
-from cuma_jax.run.folder import CONFIG_FILE
+from cuma_jax.config.saved import CONFIG_FILE
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.memory import peak_bytes, reset_host_peak
 

@@ -12,8 +12,9 @@ import numpy as np
 from cuma_jax.analysis.run import ANALYSIS_FILE
 from cuma_jax.config import Config, to_dict
 from cuma_jax.config.comparison import Comparison, Variant
+from cuma_jax.config.saved import CONFIG_FILE
 from cuma_jax.evaluation.results import RESULTS_FILE, SCHEMA
-from cuma_jax.run.folder import CONFIG_FILE, open_run, read_metrics
+from cuma_jax.run.folder import open_run, read_metrics
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
 from cuma_jax.runtime.json_files import read_json

@@ -4,7 +4,7 @@ keys of what the data hold, by which a run knows its own again."""
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,24 +13,62 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cuma_jax.config import DataConfig
+from cuma_jax.config import Config, DataConfig
+from cuma_jax.config.checks import SPLITS
 from cuma_jax.preferences.load import SOURCES, load_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import choice_survey
 from cuma_jax.preferences.texts import number_prompts
-from cuma_jax.runtime.files import content_key
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import cache_dir, content_key
 from cuma_jax.surveys.derived import add_derived
 from cuma_jax.surveys.load import keep_questions, load_survey
-from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.profiles import Profiles, build_profiles
+from cuma_jax.surveys.splits import split_and_table
+from cuma_jax.surveys.survey import Survey, other_fields
 from cuma_jax.surveys.units import Units, survey_units
 
 Contents = dict[str, list[Any]]
 """Part of the data -> [how many, key]."""
 
+if TYPE_CHECKING:  # it imports jax, which reading needs not
+    from cuma_jax.profile_encoders.profile_table import ProfileTable
 
-def load_source(
-    data: DataConfig, choices: bool, cache_dir: str = "", derived: Sequence[str] = ()
-) -> Survey | Preferences:
+
+@dataclasses.dataclass(frozen=True)
+class KeptData:
+    """What a trained run has kept of its data besides.
+
+    Attributes:
+        table: the profile vectors, given an encoder for others (None: no others can be embedded); None where no
+            router sees profiles.
+    """
+
+    table: "ProfileTable | None"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run reads, before any weights.
+
+    Attributes:
+        source, units, profiles, split_N: as those of `Run`.
+        train_P: bool, which profiles have training rows.
+        kept: None where the source was read. A trained run can be used without it: then `source` has nothing but its
+            people and questions.
+    """
+
+    source: Survey | Preferences
+    units: Units
+    profiles: Profiles
+    split_N: np.ndarray
+    train_P: np.ndarray
+    kept: KeptData | None = None
+    split_table: pd.DataFrame | None = None
+    contents: Contents = dataclasses.field(default_factory=dict)
+
+
+def load_source(data: DataConfig, choices: bool, cache: str = "", derived: Sequence[str] = ()) -> Survey | Preferences:
     """What `data` names: a survey, or preferences as choices between responses (`Config.reads_choices`), or else as
     conversations. The fields of `derived` become columns of the respondents.
 
@@ -38,8 +76,8 @@ def load_source(
         CumaError: the source cannot be read, or has no country to derive fields from.
     """
     if data.source not in SOURCES:
-        return add_derived(load_survey(data, cache_dir), derived)
-    preferences = load_preferences(data, cache_dir)
+        return add_derived(load_survey(data, cache), derived)
+    preferences = load_preferences(data, cache)
     if not choices:
         return add_derived(preferences, derived)
     survey = choice_survey(preferences)
@@ -141,3 +179,69 @@ def _texts(texts: pa.ChunkedArray | pa.Array) -> list[Any]:
 
 def _numbers(numbers: pa.Array) -> list[Any]:
     return [numbers.to_numpy(zero_copy_only=False).astype(np.float32)]
+
+
+def check_splits(config: Config, split_N: np.ndarray) -> None:
+    """Before any training: a split that could not be scored after it."""
+    there = [name for i, name in enumerate(SPLITS) if np.any(split_N == i)]
+    for split in config.evaluation.splits:
+        if split not in there:
+            raise CumaError(
+                f"config field evaluation.splits asks for {split!r}, which has no rows here; the data have "
+                f"{', '.join(there)}. Raise its share in data.*, or change evaluation.splits"
+            )
+
+
+def check_needs(config: Config, source: Survey | Preferences) -> None:
+    """Checks that the source has what the config's method is about.
+
+    Raises:
+        CumaError: a lookup by a field that the source lacks; a profile in the prompt, but nobody has one; shots of
+            conversations.
+    """
+    profile, known = config.profile, (*source.profile_fields, *other_fields(source))
+    if config.router.inputs == "lookup" and profile.fields[0] not in known:
+        raise CumaError(
+            f"method per_country (router.inputs lookup) has one expert for each {profile.fields[0]}, but "
+            f"{source.name!r} has no such field (it has: {', '.join(known) or 'none'}); name another in "
+            "profile.fields, or choose another method"
+        )
+    if profile.in_prompt and not (profile.fields or source.profile_fields):
+        raise CumaError(
+            f"the persona methods (profile.in_prompt) write who is asked in the prompt, but {source.name!r} has no "
+            f"profile fields by default; name some in profile.fields ({', '.join(known) or 'it has none at all'}), or "
+            "choose another method"
+        )
+    if config.data.questions_per_batch and not isinstance(source, Survey):
+        raise CumaError(
+            f"data.questions_per_batch is {config.data.questions_per_batch}, but {source.name!r} is read as "
+            "conversations, which have no questions; set it to 0"
+        )
+    if profile.shots and not isinstance(source, Survey):
+        raise CumaError(
+            f"profile.shots is {profile.shots} (method persona_few_shot), which shows answers to survey questions, but "
+            f"{source.name!r} is read as conversations; use the objective choice, or set profile.shots to 0"
+        )
+
+
+def read_data(config: Config, check: Callable[[Contents], None] = lambda known: None) -> RunData:
+    """Reads a config's source, its profiles and its splits; `check` is called with the keys of what was read.
+
+    Raises:
+        CumaError: whatever is wrong with the data, or with what the config asks of them.
+    """
+    source = load_source(
+        config.data, config.reads_choices, str(cache_dir(config.run.cache_dir)), config.profile.derived
+    )
+    check(known := contents(source))
+    check_needs(config, source)
+    units = source_units(source)
+    profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
+    # Once, of all rows: a split of those that are left when some are too long could hold out others.
+    split_N, split_table = split_and_table(units, config.data)
+    known["split"] = [len(split_N), content_key(split_N)]
+    check(known)
+    check_splits(config, split_N)
+    train_N, train_P = split_N == SPLITS.index("train"), np.zeros(len(profiles), bool)
+    train_P[profiles.profile_R[units.person_N[train_N]]] = True
+    return RunData(source, units, profiles, split_N, train_P, split_table=split_table, contents=known)

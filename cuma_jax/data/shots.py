@@ -50,12 +50,16 @@ class Shots:
 
     def alone(self, profile: int, question: int) -> "Shots":
         """The shots of one profile, for a survey of one question, which is number 0 there."""
-        row = self.question_PJ[[profile]]
+        return self.of(np.array([profile]), question)
+
+    def of(self, profiles: np.ndarray, question: int) -> "Shots":
+        """The shots of some profiles, for a survey of one question, which is number 0 there (-1: a new one)."""
+        asked_PJ = (self.question_PJ[profiles] == question) & (question >= 0)
         return dataclasses.replace(
             self,
-            question_PJ=np.where(row == question, 0, -1).astype(np.int32),
-            answer_PJ=self.answer_PJ[[profile]],
-            line_PJ=self.line_PJ[[profile]],
+            question_PJ=np.where(asked_PJ, 0, -1).astype(np.int32),
+            answer_PJ=self.answer_PJ[profiles],
+            line_PJ=self.line_PJ[profiles],
         )
 
 

@@ -23,7 +23,7 @@ import dataclasses
 import json
 import pathlib
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,10 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, read_arrays, undamaged, write_text
 from cuma_jax.runtime.json_files import read_json, read_object
 from cuma_jax.runtime.text_table import interval_text, number_text, text_table
+
+if TYPE_CHECKING:
+    from cuma_jax.evaluation.surveys.logistic import Logistic
+    from cuma_jax.evaluation.surveys.prediction import Predictions
 
 SCHEMA = 2
 """Version of results.json."""
@@ -53,11 +57,14 @@ class Results:
             `evaluation.option_orders` is above 1.
         per_cell: one row a (split, question, group) cell.
         resamples: what resamples.npz holds (see above); empty for preference data, and for results read from disk.
+        predictions, logistic: what was scored, as long as this process lives; None as `resamples` is empty.
     """
 
     values: dict[str, Any]
     per_cell: pd.DataFrame
     resamples: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    predictions: "Predictions | None" = None
+    logistic: "Logistic | None" = None
 
 
 def write_results(results: Results, run_dir: pathlib.Path, process_index: int = 0) -> None:

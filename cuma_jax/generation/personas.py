@@ -1,12 +1,13 @@
 """Personas: profiles written by hand, as a run knows them."""
 
 import dataclasses
-import difflib
+from collections.abc import Mapping
 
 from cuma_jax.generation.prompt_files import check_text
 from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, completed
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near
 from cuma_jax.surveys.profiles import Profiles, describe, parse_profile
 
 _LONGEST = 10_000
@@ -36,7 +37,14 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
     if len(text) > _LONGEST:
         raise CumaError(f"profile {text[:40]!r}... has {len(text):,} characters; it may have {_LONGEST:,}")
     check_text(text, f"profile {text[:80]!r}")
-    given, notes = parse_profile(text, profiles.fields), list[str]()
+    return persona_of(parse_profile(text, profiles.fields), f"profile {text!r}", profiles, table)
+
+
+def persona_of(given: Mapping[str, str], where: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
+    """The same of a profile by field; `where` names it in errors."""
+    given, notes = dict(given), list[str]()
+    if unknown := [field for field in given if field not in profiles.fields]:
+        raise CumaError(f"{where}: unknown profile field {unknown[0]!r}; known here: {', '.join(profiles.fields)}")
     for field, value in given.items():
         known = profiles.vocab[field]
         same = [one for one in known if one.casefold() == value.casefold()]
@@ -45,11 +53,11 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
         elif value not in known:
             if table is not None and isinstance(table.embedder, CategoricalEmbedder):
                 raise CumaError(
-                    f"profile {text!r}: nobody in the data has {field} {value!r}, and this run knows people by the "
-                    f"values in its data; of {field} they are {_listed(value, known)}"
+                    f"{where}: nobody in the data has {field} {value!r}, and this run knows people by the "
+                    f"values in its data; of {field} they are {near(value, known, _MOST)}"
                 )
             notes.append(
-                f"nobody in the data has {field} {value!r}; it is read as text (known: {_listed(value, known)})"
+                f"nobody in the data has {field} {value!r}; it is read as text (known: {near(value, known, _MOST)})"
             )
     in_order = {field: given[field] for field in profiles.fields if field in given}
     values = completed([in_order], profiles.fields, profiles.derived)[0]
@@ -59,11 +67,4 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
 
 def known_fields(profiles: Profiles) -> str:
     """The fields of a run's profiles with some values of each, as lines."""
-    return "\n".join(f"  {field}: {_listed('', profiles.vocab[field], 6)}" for field in profiles.fields)
-
-
-def _listed(value: str, known: tuple[str, ...], most: int = _MOST) -> str:
-    """Known values, those that look like `value` first."""
-    close = difflib.get_close_matches(value, known, 3) if value else []
-    shown = [*close, *(one for one in known if one not in close)][:most]
-    return ", ".join(shown) + (f" and {len(known) - len(shown):,} more" if len(known) > len(shown) else "")
+    return "\n".join(f"  {field}: {near('', profiles.vocab[field], 6)}" for field in profiles.fields)

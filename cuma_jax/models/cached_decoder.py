@@ -19,6 +19,7 @@ from cuma_jax.config.checks import TARGETS
 from cuma_jax.models.attention import Segments, rotary_table
 from cuma_jax.models.decoder import Decoder, Layer, with_offset
 from cuma_jax.models.kv_cache import KVCache, LayerCache, shard_cache
+from cuma_jax.models.router import RouterStats
 
 Tree = Any
 
@@ -174,3 +175,34 @@ def _apply(
     """One layer: its output, and the keys and values that it made, or the cached ones with them."""
     (x_BTD, _), made = layer.apply(variables, x_BTD, rope, valid_BT, profile_BC, None, cache, mutable=["cache"])
     return x_BTD, made["cache"]["kv"][0]
+
+
+def last_positions(
+    decoder: Decoder, base: Tree, adapters: Tree, x_BTD: jax.Array, lengths_B: jax.Array, profile_BC: jax.Array | None
+) -> tuple[jax.Array, list[dict[str, dict[str, RouterStats]]]]:
+    """What `Decoder.upper` gives at each row's last token, [B,D] before the final norm, and each layer's router sums.
+
+    In the last layer only keys and values are computed for every token; the rest, for the last one alone. At least one
+    layer must be adapted.
+    """
+    variables = {"params": base, "adapters": adapters}
+    if profile_BC is not None:
+        profile_BC = decoder.apply(variables, profile_BC, method="routed")  # type: ignore[assignment]
+    stack = _adapted(decoder, base["adapted_layers"], adapters["adapted_layers"])
+    valid_BT = jnp.arange(x_BTD.shape[1])[None, :] < lengths_B[:, None]
+    shared = (rotary_table(decoder.config, x_BTD.shape[1]), valid_BT)
+    found = []
+    for number in range(decoder.n_adapted):
+        layer = jax.tree.map(lambda x, i=number: x[i], stack.variables)
+        (y_BTD, stats), made = stack.layer.apply(layer, x_BTD, *shared, profile_BC, None, None, mutable=["cache"])
+        found.append(stats)
+        if number < decoder.n_adapted - 1:
+            x_BTD = y_BTD
+    # The last layer's output at other tokens is not used, so that the compiler leaves it out.
+    k_BGSK, v_BGSK = (jnp.swapaxes(y_BTGK, 1, 2) for y_BTGK in made["cache"]["kv"][0])
+    position_B = lengths_B - 1
+    at = Segments(jnp.zeros_like(position_B)[:, None], position_B[:, None])
+    x_B1D = jnp.take_along_axis(x_BTD, position_B[:, None, None], axis=1)
+    here = (rotary_table(decoder.config, x_BTD.shape[1], at), jnp.ones_like(position_B, bool)[:, None])
+    x_B1D, _ = _apply(stack.layer, layer, x_B1D, *here, profile_BC, LayerCache(k_BGSK, v_BGSK, position_B))
+    return x_B1D[:, 0], found

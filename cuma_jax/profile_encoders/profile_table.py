@@ -74,11 +74,28 @@ class ProfileTable:
     def _rows(self) -> dict[tuple[str | None, ...], int]:
         return {key: row for row, key in enumerate(self.keys)}
 
+    def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What `restored` needs: JSON values, and arrays."""
+        about, arrays = self.embedder.saved()
+        return {**about, "vocab": self.vocab}, arrays | {"vectors": self.vectors_PM, "codes": self.codes_PF}
+
+    @classmethod
+    def restored(
+        cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray], encoder: TextEncoder | None = None
+    ) -> "ProfileTable":
+        """The inverse of `saved`; the encoder is the caller's. A KeyError where something is missing."""
+        embedder: ProfileEmbedder | CategoricalEmbedder
+        if about["granularity"] == "categorical":
+            embedder = CategoricalEmbedder.restored(about)
+        else:
+            embedder = ProfileEmbedder.restored(about, arrays, encoder)
+        vocab = {field: tuple(values) for field, values in about["vocab"].items()}
+        return cls(arrays["vectors"], vocab, arrays["codes"], embedder)
+
     def save(self, folder: pathlib.Path) -> None:
         """Writes the table and the normalisers' statistics to one file in `folder` (arrays and JSON, no pickle)."""
-        about, arrays = self.embedder.saved()
-        text = np.array(json.dumps({**about, "vocab": self.vocab}))
-        arrays |= {"vectors": self.vectors_PM, "codes": self.codes_PF, "about": text}
+        about, arrays = self.saved()
+        arrays |= {"about": np.array(json.dumps(about))}
         atomic_write(folder / FILE, lambda path: np.savez_compressed(path, **arrays))  # type: ignore[arg-type]
 
     @classmethod
@@ -91,21 +108,19 @@ class ProfileTable:
         path = folder / FILE
         try:
             with undamaged(path, _TABLE_ADVICE), np.load(path, allow_pickle=False) as arrays:
-                about = json.loads(str(arrays["about"]))
-                embedder: ProfileEmbedder | CategoricalEmbedder
-                if about["granularity"] == "categorical":
-                    embedder = CategoricalEmbedder.restored(about)
-                else:
-                    embedder = ProfileEmbedder.restored(about, arrays, encoder)
-                vectors_PM, codes_PF = arrays["vectors"], arrays["codes"]
+                table = cls.restored(json.loads(str(arrays["about"])), dict(arrays), encoder)
         except FileNotFoundError:
             raise CumaError(f"{path} does not exist; is {folder} the folder of a finished or running run?") from None
-        if encoder is not None and isinstance(embedder, ProfileEmbedder):
-            _check_same(path, embedder.encoder_info, _info(encoder))
-        vocab = {field: tuple(values) for field, values in about["vocab"].items()}
-        if not np.isfinite(vectors_PM).all():
+        if not np.isfinite(table.vectors_PM).all():
             raise CumaError(f"{path} holds vectors that are not finite; the run's profile table is damaged")
-        return cls(vectors_PM, vocab, codes_PF, embedder)
+        return table if encoder is None else table.with_encoder(encoder, str(path))
+
+    def with_encoder(self, encoder: TextEncoder, where: str) -> "ProfileTable":
+        """The same table, for other profiles too; a `CumaError` for another encoder than it was made with."""
+        if not isinstance(self.embedder, ProfileEmbedder):
+            return self
+        _check_same(where, self.embedder.encoder_info, _info(encoder))
+        return dataclasses.replace(self, embedder=dataclasses.replace(self.embedder, encoder=encoder))
 
 
 def build_profile_table(
@@ -222,7 +237,7 @@ def _info(encoder: TextEncoder) -> dict[str, Any]:
     return {name: getattr(encoder, name) for name in names}
 
 
-def _check_same(path: pathlib.Path, saved: dict[str, Any], given: dict[str, Any]) -> None:
+def _check_same(path: str, saved: dict[str, Any], given: dict[str, Any]) -> None:
     for name in ("fingerprint", "width", "pooling"):
         if saved[name] != given[name]:
             raise CumaError(

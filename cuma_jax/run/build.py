@@ -3,6 +3,7 @@
 survey -> profiles and splits -> tokenizer and rows -> mesh and frozen base -> profile table -> question table.
 """
 
+import functools
 import pathlib
 
 import flax.linen as nn
@@ -11,72 +12,27 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.data.load import contents, load_source, source_units
+from cuma_jax.data.load import RunData, check_splits, read_data
 from cuma_jax.data.tokenise import Conversations, fitting_answers, survey_tokens
 from cuma_jax.hub.model_files import resolve
 from cuma_jax.models.attention import check_attention
 from cuma_jax.models.families import decoder_config
 from cuma_jax.models.weights import fingerprint, load_params
-from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
 from cuma_jax.run.folder import check_contents, check_data_path
-from cuma_jax.run.layouts import Layout, SurveyLayout, plain_tables, survey_layout
+from cuma_jax.run.layouts import Layout, NoRows, SurveyLayout, plain_tables, survey_layout
 from cuma_jax.run.objective import objective_of
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import cache_dir, content_key
+from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import check_divisible, make_mesh, put_whole, tree_shardings
 from cuma_jax.surveys.groups import check_group_fields
-from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.splits import split_and_table
-from cuma_jax.surveys.survey import Survey, other_fields
+from cuma_jax.surveys.profiles import Profiles
+from cuma_jax.surveys.survey import Survey
 from cuma_jax.tokenization.tokenizer import load_tokenizer
-
-
-def _check_splits(config: Config, split_N: np.ndarray) -> None:
-    """Before any training: a split that could not be scored after it."""
-    there = [name for i, name in enumerate(SPLITS) if np.any(split_N == i)]
-    for split in config.evaluation.splits:
-        if split not in there:
-            raise CumaError(
-                f"config field evaluation.splits asks for {split!r}, which has no rows here; the data have "
-                f"{', '.join(there)}. Raise its share in data.*, or change evaluation.splits"
-            )
-
-
-def check_needs(config: Config, source: Survey | Preferences) -> None:
-    """Checks that the source has what the config's method is about.
-
-    Raises:
-        CumaError: a lookup by a field that the source lacks; a profile in the prompt, but nobody has one; shots of
-            conversations.
-    """
-    profile, known = config.profile, (*source.profile_fields, *other_fields(source))
-    if config.router.inputs == "lookup" and profile.fields[0] not in known:
-        raise CumaError(
-            f"method per_country (router.inputs lookup) has one expert for each {profile.fields[0]}, but "
-            f"{source.name!r} has no such field (it has: {', '.join(known) or 'none'}); name another in "
-            "profile.fields, or choose another method"
-        )
-    if profile.in_prompt and not (profile.fields or source.profile_fields):
-        raise CumaError(
-            f"the persona methods (profile.in_prompt) write who is asked in the prompt, but {source.name!r} has no "
-            f"profile fields by default; name some in profile.fields ({', '.join(known) or 'it has none at all'}), or "
-            "choose another method"
-        )
-    if config.data.questions_per_batch and not isinstance(source, Survey):
-        raise CumaError(
-            f"data.questions_per_batch is {config.data.questions_per_batch}, but {source.name!r} is read as "
-            "conversations, which have no questions; set it to 0"
-        )
-    if profile.shots and not isinstance(source, Survey):
-        raise CumaError(
-            f"profile.shots is {profile.shots} (method persona_few_shot), which shows answers to survey questions, but "
-            f"{source.name!r} is read as conversations; use the objective choice, or set profile.shots to 0"
-        )
 
 
 def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> int:
@@ -105,6 +61,7 @@ def build_run(
     trains: bool = True,
     devices: list[jax.Device] | None = None,
     folder: pathlib.Path | None = None,
+    data: RunData | None = None,
 ) -> Run:
     """Puts a run together.
 
@@ -113,6 +70,7 @@ def build_run(
         trains: whether it will be trained on this mesh.
         devices: of the mesh; None: all.
         folder: of the run, where it may have been trained before: its data must be the same now.
+        data: read before; None: read here. With `data.kept` there are no rows to train on or to score.
 
     Raises:
         CumaError: whatever is wrong with the config, the data, the files or the mesh; nothing is written.
@@ -127,22 +85,13 @@ def build_run(
     decoder = make_decoder(config, shape)  # its settings are checked before the data are read
     check_attention(config.model.attention, decoder.dtype, shape.head_dim)
 
-    check_data_path(folder, config)
-    source = load_source(config.data, config.reads_choices, cache, config.profile.derived)
-    known = contents(source)
-    check_contents(folder, config, known)
-    check_needs(config, source)
+    if data is None:
+        check_data_path(folder, config)
+        data = read_data(config, functools.partial(check_contents, folder, config))
+    source, units, profiles, split_N, train_P = data.source, data.units, data.profiles, data.split_N, data.train_P
     if trains and config.evaluation.after_training and (config.evaluation.group_by or isinstance(source, Survey)):
         check_group_fields(source, config.evaluation.group_by)  # what would stop the scoring after it
-    units = source_units(source)
-    profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
-    # Once, of all rows: a split of those that are left when some are too long could hold out others.
-    split_N, split_table = split_and_table(units, config.data)
-    known["split"] = [len(split_N), content_key(split_N)]
-    check_contents(folder, config, known)
-    _check_splits(config, split_N)
-    train_N, train_P = split_N == SPLITS.index("train"), np.zeros(len(profiles), bool)
-    train_P[profiles.profile_R[units.person_N[train_N]]] = True
+    train_N = split_N == SPLITS.index("train")
     sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
     experts = lookup_experts(config, profiles, train_P)
     decoder = make_decoder(config, shape, experts=experts)
@@ -157,23 +106,27 @@ def build_run(
         )
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
     left_out: dict[str, int] = {}
-    if isinstance(source, Survey):
+    if data.kept is not None:
+        pass
+    elif isinstance(source, Survey):
         forms = dict.fromkeys((objective.answer_tokens, "choice"))
         pieces = survey_tokens(config, source, profiles, tokenizer, forms, train_N)
         fits_N, left_out = fitting_answers(config, source, profiles, pieces)
         if left_out:
             source, units, split_N = source.with_answers(fits_N), units.with_rows(fits_N), split_N[fits_N]
-            _check_splits(config, split_N)
+            check_splits(config, split_N)
     else:
         conversations = Conversations(config, source, profiles, tokenizer, cache, progress)
         tokens = objective.conversation_tokens(conversations)
 
-    boxed = abstract_variables(decoder, experts if sees_profile else 0)  # the base does not depend on the width
+    kept = None if data.kept is None else data.kept.table
+    # The base does not depend on the width of profile vectors.
+    boxed = abstract_variables(decoder, (experts if kept is None else kept.width) if sees_profile else 0)
     base_shardings = tree_shardings(boxed["params"], mesh)
     base = load_params(files, shape, nn.meta.unbox(boxed["params"]), base_shardings, decoder.n_frozen)
 
-    identity, table = fingerprint(files), None
-    if sees_profile:
+    identity, table = fingerprint(files), kept
+    if sees_profile and data.kept is None:
         encoder = None
         if config.profile.granularity != "categorical":
             backbone = Backbone(
@@ -184,11 +137,15 @@ def build_run(
         table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)
 
     widths = () if table is None else table.embedder.widths
-    boxed = abstract_variables(decoder, 0 if table is None else table.width)["adapters"]
+    if data.kept is None:
+        boxed = abstract_variables(decoder, 0 if table is None else table.width)
+    boxed = boxed["adapters"]
     vectors_PM = None if table is None else put_whole(table.vectors_PM, mesh)
     training: Layout
     prediction: SurveyLayout | None = None
-    if isinstance(source, Survey):
+    if data.kept is not None:
+        training = NoRows(plain_tables(config, vectors_PM))
+    elif isinstance(source, Survey):
         layouts = {
             form: survey_layout(
                 config, form, of_form, source, profiles, vectors_PM, decoder, base, base_shardings, mesh, left_out,
@@ -207,7 +164,7 @@ def build_run(
         units=units,
         profiles=profiles,
         split_N=split_N,
-        split_table=split_table,
+        split_table=data.split_table,
         tokenizer=tokenizer,
         files=files,
         fingerprint=identity,
@@ -220,5 +177,5 @@ def build_run(
         table=table,
         training=training,
         prediction=prediction,
-        contents=known,
+        contents=data.contents,
     )

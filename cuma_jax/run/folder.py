@@ -1,7 +1,6 @@
 """The folder of a run: whose it is, and what is in it."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
@@ -10,18 +9,15 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from cuma_jax.config import Config, from_dict, to_dict
+from cuma_jax.config import Config, to_dict
+from cuma_jax.config.saved import CONFIG_FILE, IDENTITY_FILE, local_folder, located, read_identity, saved_config
 from cuma_jax.run.saved_adapters import has_checkpoint
-from cuma_jax.runtime.checksums import is_sealed, sealed
 from cuma_jax.runtime.errors import CumaError, os_error_text
 from cuma_jax.runtime.files import content_key, write_text
-from cuma_jax.runtime.json_files import read_json
+from cuma_jax.runtime.json_files import sealed
 from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
-CONFIG_FILE, METRICS_FILE, IDENTITY_FILE = "config.json", "metrics.jsonl", "identity.json"
-_PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder",),
-          "adapter": ("init_from",)}  # fmt: skip
-"""Fields that may hold a path."""
+METRICS_FILE = "metrics.jsonl"
 _KEPT = ("started_in", "cpu_cores")
 _SEEN_S = 20.0
 """How long a file may take to be seen by another host."""
@@ -37,16 +33,6 @@ _FREE = (
 def run_dir(config: Config) -> pathlib.Path:
     """Folder of the run: `run.dir`, or runs/<name>; a `CumaError` for an address of a bucket."""
     return local_folder(config.run.dir or f"runs/{config.name}", "run.dir")
-
-
-def local_folder(name: str, option: str) -> pathlib.Path:
-    """The folder that an option names; a `CumaError` for an address of a bucket."""
-    if "://" in name:
-        raise CumaError(
-            f"{option} is {name!r}; it must be a folder. Mount the bucket (for gs://: gcsfuse) and give the folder "
-            "where it is mounted; see docs/distributed.md"
-        )
-    return pathlib.Path(name).expanduser()
 
 
 def check_shared(folder: pathlib.Path) -> None:
@@ -87,27 +73,6 @@ def _named(numbers: list[int]) -> str:
     return f"process {shown}" if len(numbers) == 1 else f"processes {shown}"
 
 
-def read_config(folder: pathlib.Path) -> Config:
-    """The resolved config that was saved with a run; paths that are relative to where it was started are absolute,
-    where this is another folder.
-
-    Raises:
-        CumaError: no run there, or a damaged file.
-    """
-    start = read_identity(folder).get("started_in", "")
-    return _located(_saved_config(folder), start) if start not in ("", os.getcwd()) else _saved_config(folder)
-
-
-def _located(config: Config, start: str) -> Config:
-    """The config with the relative paths that exist in the folder `start` as absolute ones."""
-    for section, names in _PATHS.items():
-        values = getattr(config, section)
-        found = {name: os.path.join(start, value) for name in names if (value := getattr(values, name))}
-        there = {name: path for name, path in found.items() if os.path.exists(path)}
-        config = dataclasses.replace(config, **{section: dataclasses.replace(values, **there)})
-    return config
-
-
 def check_data_path(folder: pathlib.Path | None, config: Config) -> None:
     """Checks that the data of a trained run are found from here.
 
@@ -121,20 +86,6 @@ def check_data_path(folder: pathlib.Path | None, config: Config) -> None:
             f"data.path of {folder / CONFIG_FILE} is {config.data.path!r}, relative to the folder in which training "
             f"was started{f' ({start})' if start else ''}, and is not there; give the command in a folder where it is"
         )
-
-
-def _saved_config(folder: pathlib.Path) -> Config:
-    path = folder / CONFIG_FILE
-    try:
-        values = read_json(path, "put the file back from a copy, or train anew in another folder")
-    except FileNotFoundError:
-        stages = [str(inner.parent) for inner in sorted(folder.glob(f"*/{CONFIG_FILE}"))]
-        hint = f" Runs in it: {', '.join(stages)}" if stages else ""
-        raise CumaError(f"{path} does not exist; is {folder} the folder of a run?{hint}") from None
-    try:
-        return from_dict(values)
-    except CumaError as error:
-        raise CumaError(f"{path}: {error}") from None
 
 
 def open_run(config: Config) -> pathlib.Path:
@@ -152,8 +103,8 @@ def open_run(config: Config) -> pathlib.Path:
     if not (folder / CONFIG_FILE).exists() or in_vain:
         return folder
     check_files(folder)
-    saved = _located(_saved_config(folder), read_identity(folder).get("started_in", os.getcwd()))
-    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (saved, _located(config, os.getcwd())))
+    saved = located(saved_config(folder), read_identity(folder).get("started_in", os.getcwd()))
+    old, new = (flat(json.loads(json.dumps(to_dict(c)))) for c in (saved, located(config, os.getcwd())))
     changed = [f"{k} was {old.get(k)!r}, now {new.get(k)!r}" for k in new if old.get(k) != new[k] and not _is_free(k)]
     if changed:
         raise CumaError(
@@ -176,22 +127,6 @@ def write_identity(folder: pathlib.Path, known: dict[str, list[Any]], files: Seq
     values = {"started_in": os.getcwd(), "cpu_cores": cpu_cores()} | {k: old[k] for k in _KEPT if k in old}
     values |= {"contents": known, "files": {name: _file_key(folder / name) for name in files}}
     write_text(folder / IDENTITY_FILE, json.dumps(sealed(values), indent=1) + "\n")
-
-
-def read_identity(folder: pathlib.Path) -> dict[str, Any]:
-    """What `write_identity` saved; empty for a run of a version that saved none.
-
-    Raises:
-        CumaError: a damaged file.
-    """
-    path, advice = folder / IDENTITY_FILE, "delete it: the run's data are then not compared with what they were"
-    try:
-        values = read_json(path, advice)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    if not isinstance(values, dict) or not is_sealed(values):
-        raise CumaError(f"{path} is damaged: it is not what was written; {advice}")
-    return values
 
 
 def check_contents(folder: pathlib.Path | None, config: Config, known: dict[str, list[Any]]) -> None:

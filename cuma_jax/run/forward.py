@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from cuma_jax.losses.choice import option_log_probs, option_mask
 from cuma_jax.losses.linear_cross_entropy import linear_cross_entropy
 from cuma_jax.models.attention import Segments
+from cuma_jax.models.cached_decoder import last_positions
 from cuma_jax.models.decoder import Decoder
 
 Tree = Any
@@ -106,11 +107,35 @@ def predict(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.A
     Without routers the gates are [B,0,0].
     """
     h_BSD, stats = hidden(model, batch, None)
+    gates = [s.gate_BE for routers in stats.values() for s in routers.values()]
+    gate_LBE = sum(gates) / len(gates) if gates else None
+    return _distributions(model, h_BSD, batch), _mean_gates(gate_LBE, batch)
+
+
+def predict_last(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The same where each row's answer comes after its last token, in fewer operations; of batches without segments."""
+    decoder, tables = model.decoder, model.tables
+    if not decoder.n_adapted or decoder.quantize != "none":
+        return predict(model, batch)
+    if tables.hidden_MTD is not None:
+        x_BTD = tables.hidden_MTD[batch["template"]]
+    else:
+        x_BTD = apply(decoder, "lower", model.variables, batch["tokens"], None)
+    profile_BC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
+    x_BD, layers = last_positions(decoder, model.base, model.adapters, x_BTD, batch["lengths"], profile_BC)
+    h_BSD = apply(decoder, "at_positions", model.variables, x_BD[:, None], jnp.zeros_like(batch["positions"]))
+    routers = [[s.gate_BE for group in stats.values() for s in group.values()] for stats in layers]
+    gate_LBE = jnp.stack([sum(of) / len(of) for of in routers]) if routers[0] else None
+    return _distributions(model, h_BSD, batch), _mean_gates(gate_LBE, batch)
+
+
+def _distributions(model: Model, h_BSD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
     logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
-    probs_BO = jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
-    gates = [s.gate_BE for routers in stats.values() for s in routers.values()]
-    if not gates:
-        return probs_BO, jnp.zeros((probs_BO.shape[0], 0, 0))
-    gate_LBE = sum(gates) / len(gates)
-    return probs_BO, jnp.swapaxes(gate_LBE, 0, 1) / batch["lengths"][:, None, None]
+    return jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
+
+
+def _mean_gates(gate_LBE: jax.Array | None, batch: dict[str, jax.Array]) -> jax.Array:
+    if gate_LBE is None:
+        return jnp.zeros((len(batch["lengths"]), 0, 0))
+    return jnp.swapaxes(gate_LBE, 0, 1) / batch["lengths"][:, None, None]

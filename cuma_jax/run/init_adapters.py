@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from cuma_jax.config import Config, ProfileConfig, to_dict
+from cuma_jax.config.saved import CONFIG_FILE, read_config
 from cuma_jax.hub.model_files import ModelFiles, resolve
 from cuma_jax.interop.formats.official_config import CONFIG_FILE as OFFICIAL_FILE
 from cuma_jax.interop.formats.official_config import OfficialConfig, base_difference
@@ -23,7 +24,6 @@ from cuma_jax.models.families import DecoderConfig, decoder_config
 from cuma_jax.models.weights import fingerprint
 from cuma_jax.profile_encoders.profile_embedders import ProfileEmbedder
 from cuma_jax.profile_encoders.profile_table import ProfileTable
-from cuma_jax.run.folder import CONFIG_FILE, read_config
 from cuma_jax.run.saved_adapters import (
     SavedAdapters,
     find_step,

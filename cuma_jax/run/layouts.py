@@ -20,6 +20,7 @@ from cuma_jax.data.sampling import answer_rows, cell_rows, describe_sampling
 from cuma_jax.data.survey_tokens import SurveyTokens
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.run.forward import Tables
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_whole, replicated
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
@@ -105,6 +106,23 @@ class SurveyLayout:
         names, order = [question.id for question in self.survey.questions], self.config.data.order
         text = describe_sampling(batcher.mass_N, drawn, batcher.rows.question_N, names, order)
         return [text, *(f"left out: {count:,} answers to {reason}" for reason, count in self.left_out.items())]
+
+
+@dataclasses.dataclass(frozen=True)
+class NoRows:
+    """The rows of a run that is used without its data: none."""
+
+    tables: dict[int, Tables]
+    cached: bool = False
+    by_question: bool = False
+
+    def training_rows(self, mask_N: np.ndarray) -> Batcher:
+        """Raises a `CumaError`: there are none."""
+        raise CumaError("this run was opened without its data; it can be asked, but not trained or scored")
+
+    def describe(self, batcher: Batcher, drawn: int) -> list[str]:
+        """Nothing."""
+        return []
 
 
 def plain_tables(config: Config, vectors_PM: jax.Array | None) -> dict[int, Tables]:

@@ -15,8 +15,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cuma_jax.runtime.checksums import checksums, is_sealed
+from cuma_jax.runtime.checksums import checksums
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.json_files import is_sealed
 
 FOLDER = "checkpoints"
 Tree = Any

@@ -4,8 +4,6 @@ Every 32-bit word is hashed with its place in the array, and the hashes are adde
 any order, so that each device may sum its part; one word that differs always changes it.
 """
 
-import hashlib
-import json
 import math
 from typing import Any
 
@@ -32,20 +30,6 @@ def checksums(tree: Tree) -> dict[str, str]:
     if away := {name: leaf for name, leaf in leaves.items() if name not in here}:
         sums |= jax.device_get(_device_sums(away))
     return {name: _text(sums[name], leaf) for name, leaf in leaves.items()}
-
-
-def sealed(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON values with a checksum of them all."""
-    return values | {"checksum": _seal(values)}
-
-
-def is_sealed(values: dict[str, Any]) -> bool:
-    """Whether the checksum of `sealed` is there, and right."""
-    return values.get("checksum") == _seal({name: value for name, value in values.items() if name != "checksum"})
-
-
-def _seal(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _is_here(leaf: Any) -> bool:

@@ -1,5 +1,6 @@
 """The one reader of JSON files that a user may have edited. No numpy: `config` reads presets with it."""
 
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -44,6 +45,20 @@ def read_object(path: pathlib.Path, advice: str = "fetch it again") -> dict[str,
             f"{path} holds a {type(values).__name__}, and must hold an object with names{advice and f'; {advice}'}"
         )
     return values
+
+
+def sealed(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON values with a checksum of them all."""
+    return values | {"checksum": _seal(values)}
+
+
+def is_sealed(values: dict[str, Any]) -> bool:
+    """Whether the checksum of `sealed` is there, and right."""
+    return values.get("checksum") == _seal({name: value for name, value in values.items() if name != "checksum"})
+
+
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

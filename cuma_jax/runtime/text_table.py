@@ -48,3 +48,8 @@ def interval_text(metric: Mapping[str, float | None] | None, style: str = "{:.4f
     if metric["low"] is None:
         return value
     return f"{value} [{number_text(metric['low'], style)}, {number_text(metric['high'], style)}]"
+
+
+def printable(text: str) -> str:
+    """Text without what a terminal would obey: models and files may hold anything."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)

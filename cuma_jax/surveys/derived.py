@@ -130,6 +130,24 @@ def _same_country(name: str) -> str:
     return found if isinstance(found, str) and found in places else name
 
 
+def country_numbers(names: Sequence[str]) -> dict[str, str]:
+    """ISO 3166-1 numbers of countries' names, three digits as maps have them; those that are not known are left out.
+
+    A part of a country, surveyed apart, has the country's number where no other name has it.
+    """
+    converter, _ = _converter()
+    numbers: dict[str, str] = {}
+    for parts in (False, True):
+        for name in names:
+            if (name in _EXCEPTIONS) == parts:
+                asked = _EXCEPTIONS.get(name, name)
+                found = converter.convert(asked, src="regex", to="ISOnumeric", not_found=None)
+                number = f"{int(found):03d}" if str(found).isdecimal() else ""
+                if number and not (parts and number in numbers.values()):
+                    numbers[name] = number
+    return numbers
+
+
 def _language(territory: str) -> str | None:
     from babel import Locale
     from babel.core import get_global

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near
 from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
 from cuma_jax.surveys.survey import HasRespondents, categorical, other_fields
 
@@ -244,4 +245,4 @@ def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, s
 
 def _check_field(field: str, known: Sequence[str], where: str) -> None:
     if field not in known:
-        raise CumaError(f"{where}: unknown profile field {field!r}; known here: {', '.join(known)}")
+        raise CumaError(f"{where}: unknown profile field {field!r}; known here: {near(field, known, 60)}")

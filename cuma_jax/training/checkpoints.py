@@ -21,8 +21,9 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from cuma_jax.config import to_dict
 from cuma_jax.run.run import Run
 from cuma_jax.run.saved_adapters import FOLDER, check_saved, read_state, saved_steps, tensor_shapes
-from cuma_jax.runtime.checksums import checksums, sealed
+from cuma_jax.runtime.checksums import checksums
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.json_files import sealed
 from cuma_jax.runtime.lock import check_owner
 from cuma_jax.runtime.processes import barrier, decide, process_index
 from cuma_jax.training.step import TrainState

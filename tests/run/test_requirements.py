@@ -9,8 +9,10 @@ from conftest import changed
 
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.methods import apply_method
+from cuma_jax.data import load as load_module
+from cuma_jax.data.load import check_needs
 from cuma_jax.run import build as build_module
-from cuma_jax.run.build import build_run, check_needs
+from cuma_jax.run.build import build_run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import split_table
@@ -60,7 +62,7 @@ def test_persona_methods_need_somebody(debug_config, method):
 
 
 def test_a_source_without_fields_is_found_before_the_weights(debug_config, no_weights, monkeypatch):
-    monkeypatch.setattr(build_module, "load_source", lambda *_: without("country", "sex", "age"))
+    monkeypatch.setattr(load_module, "load_source", lambda *_: without("country", "sex", "age"))
     with pytest.raises(CumaError, match="no profile fields"):
         build_run(changed(apply_method(debug_config, "persona"), data={"unseen_countries": 0.0}), devices=ONE)
 
@@ -68,7 +70,7 @@ def test_a_source_without_fields_is_found_before_the_weights(debug_config, no_we
 def test_a_lookup_needs_its_field_and_two_values(debug_config, no_weights, monkeypatch):
     config = apply_method(debug_config, "per_country")
     with monkeypatch.context() as patch:
-        patch.setattr(build_module, "load_source", lambda *_: without("country"))
+        patch.setattr(load_module, "load_source", lambda *_: without("country"))
         with pytest.raises(CumaError, match=r"method per_country .*'invented' has no such field \(it has: sex, age\)"):
             build_run(config, devices=ONE)
     others = tuple(make_invented().respondents["country"].cat.categories[1:])

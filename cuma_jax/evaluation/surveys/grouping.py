@@ -128,25 +128,14 @@ def build_split_cells(
     `whole` (from `whole_profiles`), so that runs whose models are told different fields are scored on the same people.
     A `CumaError` where the split has no answers, no cell is large enough, or a weight is not a positive number.
     """
-    index_A = np.flatnonzero(mask_A)
-    if len(index_A) == 0:
+    if not mask_A.any():
         raise CumaError(
             f"split {name!r} has no answers to evaluate; take it out of evaluation.splits or hold something out "
             f"(data.unseen_respondents, data.unseen_countries, data.unseen_questions)"
         )
-    weight_R = survey.respondents["weight"].to_numpy(np.float64)
-    if not (np.isfinite(weight_R).all() and (weight_R >= 0).all()):
-        raise CumaError(f"survey {survey.name!r}: respondents have weights that are missing or negative; mend the data")
-    # A respondent of weight 0 stands for nobody; left in, a cell of such people would be 0/0.
-    index_A = index_A[weight_R[survey.respondent_A[index_A]] > 0]
-    known_A = groups.known_R[survey.respondent_A[index_A]]
-    no_group, index_A = int((~known_A).sum()), index_A[known_A]
+    index_A, kept, not_sampled, no_group = sampled_answers(survey, whole, groups, mask_A, config)
     question_A = survey.question_A[index_A].astype(np.int64)
-    whole_A = whole.profile_R[survey.respondent_A[index_A]].astype(np.int64)
-
-    keep_A, kept = _sample_profiles(whole, question_A, whole_A, config.max_profiles, config.seed)
-    not_sampled = int((~keep_A).sum())
-    index_A, question_A = index_A[keep_A], question_A[keep_A]
+    weight_R = survey.respondents["weight"].to_numpy(np.float64)
 
     group_A = groups.group_R[survey.respondent_A[index_A]]
     key_C, cell_A, count_C = np.unique(
@@ -177,6 +166,28 @@ def build_split_cells(
         not_sampled=not_sampled,
         no_group=no_group,
     )
+
+
+def sampled_answers(
+    survey: Survey, whole: Profiles, groups: Groups, mask_A: np.ndarray, config: EvaluationConfig
+) -> tuple[np.ndarray, dict[int, tuple[int, int]], int, int]:
+    """The answers of a split that are scored if their cell is large enough; see `build_split_cells`.
+
+    Gives their positions; and `SplitCells.profiles`, `not_sampled` and `no_group`. A `CumaError` where a weight is not
+    a number, or negative.
+    """
+    index_A = np.flatnonzero(mask_A)
+    weight_R = survey.respondents["weight"].to_numpy(np.float64)
+    if not (np.isfinite(weight_R).all() and (weight_R >= 0).all()):
+        raise CumaError(f"survey {survey.name!r}: respondents have weights that are missing or negative; mend the data")
+    # A respondent of weight 0 stands for nobody; left in, a cell of such people would be 0/0.
+    index_A = index_A[weight_R[survey.respondent_A[index_A]] > 0]
+    known_A = groups.known_R[survey.respondent_A[index_A]]
+    no_group, index_A = int((~known_A).sum()), index_A[known_A]
+    question_A = survey.question_A[index_A].astype(np.int64)
+    whole_A = whole.profile_R[survey.respondent_A[index_A]].astype(np.int64)
+    keep_A, kept = _sample_profiles(whole, question_A, whole_A, config.max_profiles, config.seed)
+    return index_A[keep_A], kept, int((~keep_A).sum()), no_group
 
 
 def _sample_profiles(

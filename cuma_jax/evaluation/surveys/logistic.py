@@ -30,6 +30,7 @@ MAX_CHOOSING = 2500
 """Most of them that the penalty is chosen on (what is best hardly depends on their number)."""
 STRENGTHS = (0.008, 0.04, 0.2, 1.0)
 """Inverse penalties (scikit-learn's C, weights scaled to mean 1) that are tried, the strongest penalty first."""
+_IMPOSSIBLE = -1e9
 _HELD = 5  # every fifth of these respondents judges the penalty
 
 
@@ -40,6 +41,7 @@ class Logistic:
     Attributes:
         fallback_QO: distribution of a question whose training answers are too few or all the same.
         seed: of the hash that holds respondents out and samples them.
+        fitted: of each question that was asked: the inputs that are used, and the model; None: the fallback.
     """
 
     survey: Survey
@@ -47,46 +49,83 @@ class Logistic:
     train_A: np.ndarray
     fallback_QO: np.ndarray
     seed: int
+    fitted: "dict[int, tuple[np.ndarray, LogisticRegression] | None]" = dataclasses.field(default_factory=dict)
 
     def __call__(self, profile_U: np.ndarray, question_U: np.ndarray) -> np.ndarray:
         """Distribution [U, O] of each pair, float32, zero past the question's options."""
-        inputs_PV = _one_hot(self.profiles)
+        inputs_PV, options = one_hot(self.profiles), self.fallback_QO.shape[1]
+        self.fit(np.unique(question_U))
+        probs_UO = np.zeros((len(profile_U), options), np.float32)
+        for question in np.unique(question_U).tolist():
+            rows, found = question_U == question, self.fitted[question]
+            if found is None:
+                probs_UO[rows] = self.fallback_QO[question]
+            else:
+                used_V, model = found
+                probs_UO[rows] = _predict(model, inputs_PV[:, used_V][profile_U[rows]], options)
+        return probs_UO
+
+    def fit(self, questions: np.ndarray) -> None:
+        """Fits those of some questions that are not fitted yet."""
+        questions = np.array([q for q in questions.tolist() if q not in self.fitted], np.int64)
+        if not len(questions):
+            return
+        inputs_PV = one_hot(self.profiles)
         index_A = np.flatnonzero(self.train_A)
         ids = self.survey.respondents["respondent_id"].tolist()
         rank_R = np.argsort(np.argsort(hash_shares(ids, self.seed, "logistic"), kind="stable"), kind="stable")
         question_A = self.survey.question_A[index_A].astype(np.min_scalar_type(len(self.survey.questions)))
         order_A = np.argsort(question_A, kind="stable")  # of 16 bits or fewer: a radix sort
         index_A, question_A = index_A[order_A], question_A[order_A]
-        probs_UO = np.zeros((len(profile_U), self.fallback_QO.shape[1]), np.float32)
-        questions = np.unique(question_U)
         pace = 0.1 if sys.stderr.isatty() else 30.0
         for question in tqdm(questions, "logistic baseline", mininterval=pace, delay=10, unit="question", leave=False):
             first, last = np.searchsorted(question_A, [question, question + 1])
             index_N = index_A[first:last]
             sample = np.argsort(rank_R[self.survey.respondent_A[index_N]])[:MAX_ANSWERS]
-            rows = question_U == question
-            probs_UO[rows] = self._fit_predict(inputs_PV, index_N[sample], profile_U[rows], self.fallback_QO[question])
-        return probs_UO
+            self.fitted[int(question)] = self._fit(inputs_PV, index_N[sample])
 
-    def _fit_predict(
-        self, inputs_PV: sparse.csr_array, index_N: np.ndarray, profile_U: np.ndarray, fallback_O: np.ndarray
-    ) -> np.ndarray:
+    def coefficients(self, questions: np.ndarray) -> np.ndarray:
+        """The fits of some questions as logits: float32 [Q, 1 + V, O].
+
+        The first row are the intercepts (-1e9 for options that cannot be), the others are for each input of `one_hot`.
+        """
+        sizes = [len(self.profiles.vocab[field]) for field in self.profiles.fields]
+        self.fit(questions)
+        logits_QVO = np.zeros((len(questions), 1 + sum(sizes), self.fallback_QO.shape[1]), np.float32)
+        logits_QVO[:, 0] = _IMPOSSIBLE
+        for row, question in enumerate(questions.tolist()):
+            found = self.fitted[question]
+            if found is None:
+                p_O = self.fallback_QO[question]
+                logits_QVO[row, 0] = np.where(p_O > 0, np.log(np.maximum(p_O, 1e-30)), _IMPOSSIBLE)
+                continue
+            used_V, model = found
+            coefficient_VO, intercept_O = np.atleast_2d(model.coef_).T, np.atleast_1d(model.intercept_)
+            if len(model.classes_) == 2:  # one logit, of the second class
+                coefficient_VO = np.concatenate([0 * coefficient_VO, coefficient_VO], axis=1)
+                intercept_O = np.array([0.0, intercept_O[0]])
+            logits_QVO[row, 0, model.classes_] = intercept_O
+            inputs = 1 + np.flatnonzero(used_V)
+            logits_QVO[row][np.ix_(inputs, model.classes_)] = coefficient_VO
+        return logits_QVO
+
+    def _fit(self, inputs_PV: sparse.csr_array, index_N: np.ndarray) -> "tuple[np.ndarray, LogisticRegression] | None":
+        """The inputs that are used, bool [V], and the model on them; None where there is too little to fit."""
         option_N, respondent_N = self.survey.option_A[index_N], self.survey.respondent_A[index_N]
         weight_N = self.survey.respondents["weight"].to_numpy(np.float64)[respondent_N]
         option_N, respondent_N, weight_N = (x[weight_N > 0] for x in (option_N, respondent_N, weight_N))
         place_N = np.arange(len(option_N))  # in the order of the hash
         fit_N, held_N = (part & (place_N < MAX_CHOOSING) for part in (place_N % _HELD > 0, place_N % _HELD == 0))
         if len(option_N) < 2 * _HELD or len(np.unique(option_N[fit_N])) < 2:
-            return np.broadcast_to(fallback_O, (len(profile_U), len(fallback_O)))
+            return None
         profile_N, weight_N = self.profiles.profile_R[respondent_N], weight_N / weight_N.mean()
         # Inputs that are zero in every training row would keep coefficients of zero: left out of the fit.
         used_V = np.asarray(inputs_PV[profile_N].sum(axis=0)).ravel() > 0
         inputs_PV = inputs_PV[:, used_V]
         every = _rows(profile_N, option_N, weight_N)
         fit, held = (_rows(profile_N[m], option_N[m], weight_N[m]) for m in (fit_N, held_N))
-        strength, start = _choose_strength(inputs_PV, fit, held, len(fallback_O))
-        model = _fit(inputs_PV, every, strength, start)
-        return _predict(model, inputs_PV[profile_U], len(fallback_O))
+        strength, start = _choose_strength(inputs_PV, fit, held, self.fallback_QO.shape[1])
+        return used_V, _fit(inputs_PV, every, strength, start)
 
 
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray]  # profile, option and weight of each row
@@ -99,7 +138,7 @@ def _rows(profile_N: np.ndarray, option_N: np.ndarray, weight_N: np.ndarray) -> 
     return key // options, key % options, np.bincount(row_N, weight_N)
 
 
-def _one_hot(profiles: Profiles) -> sparse.csr_array:
+def one_hot(profiles: Profiles) -> sparse.csr_array:
     """0 or 1 for each value of each field, [P, V]; a missing value has no 1."""
     sizes = np.array([len(profiles.vocab[field]) for field in profiles.fields])
     column_PF = profiles.codes_PF + (np.cumsum(sizes) - sizes)

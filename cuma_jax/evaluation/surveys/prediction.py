@@ -29,6 +29,7 @@ class Predictions:
         gate_NLE: mean gate of each expert by adapted layer; [0,0,0] without a router.
         sensitivity: how much the order of the options matters (`option_orders.sensitivity`); None where
             `evaluation.option_orders` is 1.
+        by_order: the distributions [N,O] under each order of the options, over the options as listed; empty: not kept.
     """
 
     profile_N: np.ndarray
@@ -36,6 +37,7 @@ class Predictions:
     probs_NO: np.ndarray
     gate_NLE: np.ndarray = dataclasses.field(default_factory=lambda: NO_GATES)
     sensitivity: dict[str, Any] | None = None
+    by_order: tuple[np.ndarray, ...] = ()
 
 
 def predict(
@@ -60,9 +62,9 @@ def predict(
         probs_NO, gate_NLE = predict_rows(run, step, adapters, layout, profile_N, question_N, title)
         parts.append((in_listed_order(probs_NO, order_QO[question_N]), gate_NLE))
     if not others:
-        return Predictions(profile_N, question_N, *parts[0])
+        return Predictions(profile_N, question_N, *parts[0], by_order=(parts[0][0],))
     probs, gates = zip(*parts, strict=True)
-    return Predictions(profile_N, question_N, _mean(probs), _mean(gates), sensitivity(probs))
+    return Predictions(profile_N, question_N, _mean(probs), _mean(gates), sensitivity(probs), tuple(probs))
 
 
 def prediction_step(run: Run) -> Step:

@@ -29,19 +29,24 @@ from cuma_jax.surveys.survey import Survey
 
 
 def evaluate(
-    selection: Selection, predictions: Predictions, config: EvaluationConfig, about: dict[str, Any] | None = None
+    selection: Selection,
+    predictions: Predictions,
+    config: EvaluationConfig,
+    about: dict[str, Any] | None = None,
+    logistic: Logistic | None = None,
 ) -> Results:
     """Scores predictions, of `selection.pairs`, and the baselines on every split of a selection.
 
-    `about`, how it was measured (command, machine, versions), is kept as it is. A CumaError where predictions are not
+    `about`, how it was measured (command, machine, versions), is kept as it is; `logistic` is made here where none is
+    given, and fitted. A CumaError where predictions are not
     finite.
     """
     survey, profiles = selection.survey, selection.profiles
     groups = selection.groups
     marginals = survey_marginals(survey, selection.train_A, groups.group_R, len(groups.names))
-    told = _told(survey, profiles)
+    logistic = logistic or logistic_of(survey, profiles, selection.train_A, marginals.pooled_QO, config.seed)
+    told = logistic.profiles
     pairs = selection.distinct_pairs(told)
-    logistic = Logistic(survey, told, selection.train_A, marginals.pooled_QO, config.seed)
     methods = {"model": (profiles, predictions), "logistic": (told, Predictions(*pairs, logistic(*pairs)))}
     for _, found in methods.values():
         _check(survey, found)
@@ -66,7 +71,12 @@ def evaluate(
         "about": about or {},
         "splits": splits,
     }
-    return Results(values, pd.concat(tables, ignore_index=True), resamples)
+    return Results(values, pd.concat(tables, ignore_index=True), resamples, predictions, logistic)
+
+
+def logistic_of(survey: Survey, profiles: Profiles, train_A: np.ndarray, pooled_QO: np.ndarray, seed: int) -> Logistic:
+    """The baseline `logistic` of a survey, not fitted yet; `profiles` are the model's."""
+    return Logistic(survey, _told(survey, profiles), train_A, pooled_QO, seed)
 
 
 def _told(survey: Survey, profiles: Profiles) -> Profiles:

@@ -1,0 +1,1 @@
+"""From a group and a question to a predicted distribution, beside what is known of the cell."""

@@ -1,0 +1,38 @@
+"""The server in this process, without a socket, before a made-up model. Needs the extra `serve`."""
+
+import asyncio
+import contextlib
+
+import httpx
+from made_up_model import MadeUpModel
+
+from cuma_jax.serving.http.app import Service, make_app
+from cuma_jax.serving.http.limits import Limits
+
+JAPAN = {"where": {"country": ["Japan"]}}
+NEW = {"text": "Should people work from home?", "options": ["Never", "Sometimes", "Always"], "ordered": True}
+
+
+@contextlib.asynccontextmanager
+async def serving(folder, key="", limits=None, keep=False, fill=True, **model):
+    """(a client of the server, its service): in this process, without a socket."""
+    service = Service(MadeUpModel(folder, **model), limits or Limits(), keep=keep, fill=fill)
+    app = make_app(service, key)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with service.running(None), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client, service
+    service.worker.join(5)
+
+
+def run(steps):
+    return asyncio.run(asyncio.wait_for(steps, 60))
+
+
+def problem(response, status):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) - {"error"} == {"type", "title", "status", "detail"}
+    assert body.get("error", {"message": body["detail"]})["message"] == body["detail"]
+    assert body["status"] == status
+    return body["detail"]
