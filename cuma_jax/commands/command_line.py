@@ -18,11 +18,11 @@ import tyro
 from tyro.conf import UseAppendAction
 
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, MeshConfig
-from cuma_jax.config.chain import Chain, linked
 from cuma_jax.config.fields import Line, Place, check_places, check_values
 from cuma_jax.config.machines import MACHINES, apply_machine
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.config.presets import DEFAULT_PRESET, load_config, load_runs, presets
+from cuma_jax.config.schema import Chain, linked
 from cuma_jax.runtime.errors import CumaError
 
 T = TypeVar("T")

@@ -1,6 +1,5 @@
 """What a run is: frozen dataclasses, validated, free of jax. Presets import from here."""
 
-from cuma_jax.config.chain import Chain as Chain
 from cuma_jax.config.comparison import METHOD_NAMES as METHOD_NAMES
 from cuma_jax.config.comparison import Comparison as Comparison
 from cuma_jax.config.comparison import Variant as Variant
@@ -17,6 +16,7 @@ from cuma_jax.config.preferences import JudgeConfig as JudgeConfig
 from cuma_jax.config.preferences import RewardConfig as RewardConfig
 from cuma_jax.config.preferences import SamplingConfig as SamplingConfig
 from cuma_jax.config.presets import load_config as load_config
+from cuma_jax.config.schema import Chain as Chain
 from cuma_jax.config.schema import Config as Config
 from cuma_jax.config.schema import from_dict as from_dict
 from cuma_jax.config.schema import to_dict as to_dict

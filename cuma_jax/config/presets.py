@@ -7,10 +7,9 @@ import traceback
 import types
 from typing import Any
 
-from cuma_jax.config.chain import Chain
 from cuma_jax.config.comparison import Comparison
 from cuma_jax.config.fields import Place, shown
-from cuma_jax.config.schema import Config, from_dict
+from cuma_jax.config.schema import Chain, Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import read_json
 

@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses, validated, free of jax.
+"""What a run is, and what several in a chain are: frozen dataclasses, validated, free of jax.
 
 A preset in `configs/*.py` is a function returning a `Config`. Every field can be overridden on the command line
 (`--adapter.rank 64`), and the resolved config is saved with the run. The docstring under a field is its help text.
@@ -6,6 +6,7 @@ A preset in `configs/*.py` is a function returning a `Config`. Every field can b
 
 import dataclasses
 import typing
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cuma_jax.config.checks import validate
@@ -105,3 +106,34 @@ def _from_dict(cls: type, values: dict[str, Any], prefix: str) -> Any:
             value = tuple(value)
         kwargs[key] = value
     return cls(**kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """What a preset returns that trains in stages, first to last; the folder of each is runs/<chain>/<stage>."""
+
+    name: str
+    stages: tuple[Config, ...]
+
+    def __post_init__(self) -> None:
+        if allowed := Name().problem(self.name) if isinstance(self.name, str) else "a text":
+            raise CumaError(f"the name of a chain is {shown(self.name)}; it must be {allowed}")
+        if not isinstance(self.stages, tuple) or not all(isinstance(stage, Config) for stage in self.stages):
+            raise CumaError(f"chain {self.name!r}: stages must be a tuple of Config")
+        names = [stage.name for stage in self.stages]
+        if not names or len(set(names)) < len(names):
+            raise CumaError(f"chain {self.name!r} has the stages {names}; it needs at least one, each of another name")
+
+
+def linked(name: str, stages: Sequence[Config]) -> tuple[Config, ...]:
+    """The stages of the chain `name` (overrides applied; `run.dir` is the chain's folder, or empty) with their
+    folders, each starting from the one before."""
+    found: list[Config] = []
+    for stage in stages:
+        parent = stage.run.dir or f"runs/{name}"
+        run = dataclasses.replace(stage.run, dir=f"{parent.rstrip('/')}/{stage.name}")
+        adapter = stage.adapter
+        if found:
+            adapter = dataclasses.replace(adapter, init_from=found[-1].run.dir)
+        found.append(dataclasses.replace(stage, run=run, adapter=adapter))
+    return tuple(found)

@@ -12,11 +12,10 @@ import pytest
 from conftest import ROOT, changed
 
 from cuma_jax.config import Config, from_dict, to_dict
-from cuma_jax.config.chain import Chain
 from cuma_jax.config.checks import RULES
 from cuma_jax.config.fields import Line, Name, Place, Range, declared
 from cuma_jax.config.presets import load_runs, presets
-from cuma_jax.config.schema import ANY, RETIRED
+from cuma_jax.config.schema import ANY, RETIRED, Chain
 from cuma_jax.runtime.errors import CumaError
 
 # One value of each type and range: section, field, a value it may not have, what the message says it must be.

@@ -212,7 +212,7 @@ def test_too_little_memory_is_one_message(error, capsys):
 CHAIN = """
 import dataclasses
 from cuma_jax.config import Config
-from cuma_jax.config.chain import Chain
+from cuma_jax.config.schema import Chain
 def steps():
     return Chain("steps", (Config(name="first"), Config(name="second"), Config(name="third")))
 """

@@ -9,14 +9,13 @@ from conftest import changed
 
 from cuma_jax.config import Config
 from cuma_jax.config.data import DataConfig
+from cuma_jax.config.saved import read_config, read_identity
 from cuma_jax.data.load import contents, load_source
 from cuma_jax.evaluation.results import is_scored
 from cuma_jax.run.folder import (
     check_contents,
     check_data_path,
     open_run,
-    read_config,
-    read_identity,
     read_metrics,
     write_config,
     write_identity,

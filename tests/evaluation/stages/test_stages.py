@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import changed, devices_of
 
-from cuma_jax.config.chain import linked
+from cuma_jax.config.schema import linked
 from cuma_jax.evaluation.stages.answers import against_others
 from cuma_jax.evaluation.stages.scores import score_stages, stages_table
 
