@@ -10,7 +10,7 @@ They are loaded in turns. Asked are
 - trained: questions of the run (kept tables);
 - shared: eight new questions, of many profiles, as where a class looks at one question;
 - profile: new questions, each of another wording, of one profile;
-- country (--countries): the same of a country's people.
+- country (--kinds): the same of a country's people.
 
 Every answer is checked: it must be to the question that was asked, and new ones must be within 1e-6 of those of the
 other server. To reach: joined, 4 times as many new questions a second at 64 clients, where texts are shared (and on
@@ -44,7 +44,7 @@ limits = Limits(waiting=1000, deadline_s=600)
 said = lambda text: print(text, flush=True)
 serve(model, port=int(sys.argv[2]), limits=limits, joined=sys.argv[3] == "joined", fill=False, said=said)
 """
-CLIENTS = (1, 8, 64)
+CLIENTS, KINDS = (1, 8, 64), ("trained", "shared", "profile", "country")
 THINGS = ("work from home", "vote at sixteen", "keep bees in a city", "close shops on Sundays", "own land abroad")
 OPTIONS = (["Never", "Sometimes", "Always"], ["Yes", "No"], ["Agree", "Neither", "Disagree", "Strongly disagree"])
 
@@ -107,7 +107,7 @@ class Load:
         if kind == "trained":
             return {"groups": [group], "questions": [self._questions[number % len(self._questions)]]}
         if kind == "shared":
-            which, who = number % 8 + 8 * (number // 1000), self._profiles[number // 8 % len(self._profiles)]
+            which, who = number % 8, self._profiles[number // 8 % len(self._profiles)]
             text = f"Should people be allowed to {THINGS[which % 5]}? (Shared {which})"
             asked = {"text": text, "options": OPTIONS[which % 3], "ordered": True, "id": f"shared-{which}"}
             return {"groups": [{"where": who}], "questions": [asked], "average_over": "profile"}
@@ -168,9 +168,9 @@ async def throughput(args: argparse.Namespace, load: Load, servers: list[Server]
     print(f"{'asked':<10}{'clients':>8}  {'server':<12}{'requests/s':>11}{'p50 s':>9}{'p95 s':>9}{'n':>7}{'lost':>6}")
     ratios, good = {}, True
     first = 0
-    for kind in ("trained", "shared", "profile", *(["country"] if args.countries else [])):
+    for kind in args.kinds:
         for server in servers:  # programs are compiled, and are not timed
-            await load.run(server, kind, 2, 1.0, 1_000_000)
+            await load.run(server, kind, 8, 1.0, 1_000_000)
         for clients in CLIENTS:
             found = {server.name: await load.run(server, kind, clients, args.seconds, first) for server in servers}
             first += 1_000
@@ -185,7 +185,7 @@ async def throughput(args: argparse.Namespace, load: Load, servers: list[Server]
     for (kind, clients), ratio in ratios.items():
         print(f"{kind}, {clients} clients: joined / one by one = {ratio:.2f}")
     print(f"answers that were another's, or differ by more than 1e-6: {load.wrong} of {len(load.known)} kinds")
-    return good and not load.wrong and ratios["shared", 64] >= 4
+    return good and not load.wrong and ratios.get(("shared", 64), 4) >= 4
 
 
 async def memory(args: argparse.Namespace, load: Load, server: Server) -> bool:
@@ -257,7 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", default="runs/quickstart")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measurement")
-    parser.add_argument("--countries", action="store_true", help="also new questions of a country's people (slow)")
+    parser.add_argument("--kinds", nargs="+", default=["trained", "shared", "profile"], choices=KINDS)
     parser.add_argument("--memory", type=int, default=10_000, help="requests; 0: not measured")
     args = parser.parse_args()
     if not asyncio.run(measure(args)):

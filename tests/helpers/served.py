@@ -14,9 +14,9 @@ NEW = {"text": "Should people work from home?", "options": ["Never", "Sometimes"
 
 
 @contextlib.asynccontextmanager
-async def serving(folder, key="", limits=None, keep=False, fill=True, **model):
+async def serving(folder="", key="", limits=None, keep=False, fill=True, model=None, **how):
     """(a client of the server, its service): in this process, without a socket."""
-    service = Service(MadeUpModel(folder, **model), limits or Limits(), keep=keep, fill=fill)
+    service = Service(model or MadeUpModel(folder, **how), limits or Limits(), keep=keep, fill=fill)
     app = make_app(service, key)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with service.running(None), httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -24,8 +24,8 @@ async def serving(folder, key="", limits=None, keep=False, fill=True, **model):
     service.worker.join(5)
 
 
-def run(steps):
-    return asyncio.run(asyncio.wait_for(steps, 60))
+def run(steps, seconds=60):
+    return asyncio.run(asyncio.wait_for(steps, seconds))
 
 
 def problem(response, status):
