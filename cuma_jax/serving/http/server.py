@@ -1,5 +1,6 @@
 """Runs the application: uvicorn, how it is bound, how it ends, and what its log says."""
 
+import asyncio
 import os
 import pathlib
 import signal
@@ -7,14 +8,52 @@ import socket
 import sys
 from collections.abc import Callable
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.app import Service, make_app
 from cuma_jax.serving.http.limits import LOCAL_HOSTS, Limits
 
-_WHOLE_BODY_S = 5
+_IDLE_S, _HEAD_S = 5, 15.0
+"""Seconds that a connection may stay without a request, and that a request's head may take to arrive."""
+
+
+class _Protocol(H11Protocol):
+    """Hangs up on a client whose request does not come; uvicorn itself would wait for ever."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Something came of it."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        if self._late is not None:
+            self._late.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Waits for a head no longer than it may take, from when the wait began."""
+        if self.conn.their_state is not h11.IDLE and self._late is not None:
+            self._late.cancel()
+            self._late = None
+        elif self.conn.their_state is h11.IDLE and self._late is None:
+            self._late = self.loop.call_later(_HEAD_S, self._hang_up)
+
+    def _hang_up(self) -> None:
+        self._late = None
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.close()
 
 
 class _Server(uvicorn.Server):
@@ -30,8 +69,6 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Requests that are there are answered, or told that the server stops."""
-        import asyncio
-
         self._service.worker.stop(asyncio.get_running_loop())
         await super().shutdown(sockets)
 
@@ -98,8 +135,9 @@ def serve(
         access_log=False,  # addresses may hold what nobody should read later; /metrics counts
         server_header=False,
         proxy_headers=False,
+        http=_Protocol,
         ws="none",
-        timeout_keep_alive=_WHOLE_BODY_S,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=int(limits.stop_s) + 2,
     )
     server = _Server(config, service)

@@ -23,6 +23,8 @@ from cuma_jax.serving.http.server import bind, check_host, read_key
 
 SERVE = """
 import sys
+from cuma_jax.serving.http import server
+server._HEAD_S = 2.0
 from made_up_model import MadeUpModel
 from cuma_jax.serving.http.limits import Limits
 from cuma_jax.serving.http.server import serve
@@ -89,6 +91,11 @@ def test_bad_clients_do_no_harm(tmp_path):
         assert b" 413 " in raw(served.port, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 17)
         # A body that does not come.
         assert b" 408 " in raw(served.port, f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        # A head that does not come, of the first request and of a second.
+        for first in (b"", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+            began = time.monotonic()
+            assert raw(served.port, first + b"GET /v1/run HTT").count(b"200 OK") == bool(first)
+            assert 1 < time.monotonic() - began < 9
         assert b" 400 " in raw(served.port, b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
         assert b" 413 " in raw(served.port, f"{head}Content-Length: 2000000\r\n\r\n".encode())
 
