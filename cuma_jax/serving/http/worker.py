@@ -28,8 +28,10 @@ from cuma_jax.serving.http.problems import Problem, busy, stopping
 T = TypeVar("T")
 MOST_JOINED, JOINED_S = 64, 2.0
 """Requests that one call of the model answers, and about how long such a call may take: others wait meanwhile."""
-_PEOPLE = 100
-"""What a group of people costs beside one profile, about."""
+_PEOPLE, _FILLED = 100, 8
+"""What a group of people costs beside one profile, about; and how many profiles cost as much as one: batches are
+filled up.
+"""
 MOST_CHATS = 4
 """Replies that are written at a time: each has a cache of its own."""
 _log = logging.getLogger("cuma_jax.serve")
@@ -213,7 +215,7 @@ class Worker:
             began = time.perf_counter()
             if jobs:
                 self._do(jobs)
-                spent = (time.perf_counter() - began) / sum(job.cost for job in jobs)
+                spent = (time.perf_counter() - began) / max(sum(job.cost for job in jobs), _FILLED)
                 self._cost_s += 0.2 * (spent - self._cost_s)
             self._running = []
             self._chats = [chat for chat in self._chats if self._advance(chat)]
