@@ -22,13 +22,13 @@ class Options:
     """Folder of a run, an exported bundle, or the hub name of one (required)."""
     checkpoint: Literal["", "last", "best"] = ""
     """Empty: what the run's evaluation.checkpoint says."""
-    where: UseAppendAction[tuple[str, ...]] = ()
+    where: Annotated[UseAppendAction[tuple[str, ...]], Line()] = ()
     """A group: "country=Japan,Peru; age>=60". Several: give the flag again. None: everybody."""
-    question: UseAppendAction[tuple[str, ...]] = ()
+    question: Annotated[UseAppendAction[tuple[str, ...]], Line()] = ()
     """Id of a question of the run; again for more. None, and no --ask: all of them."""
-    ask: str = ""
+    ask: Annotated[str, Line(longest=20_000, lines=True)] = ""
     """A new question; its options follow --options."""
-    options: tuple[str, ...] = ()
+    options: Annotated[tuple[str, ...], Line()] = ()
     """The new question's options, in their order."""
     unordered: bool = False
     """The new question's options are no scale."""

@@ -26,7 +26,7 @@ class Options:
     """Address to listen at; any other than this machine's own needs a key."""
     port: Annotated[int, Range(0, 65535)] = 8000
     """Port to listen at; 0: any that is free."""
-    api_key_env: str = ""
+    api_key_env: Annotated[str, Line(secret=True)] = ""
     """Environment variable with the key that requests must carry: Authorization: Bearer KEY. The page asks for it."""
     queue: Annotated[int, Range(1, 100_000)] = 128
     """Requests that may wait for the model; further ones are refused with 429."""

@@ -104,6 +104,9 @@ def build_run(
             f"tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens but the model {config.model.source} has "
             f"{shape.vocab}; give the tokenizer that belongs to the model (--model.tokenizer)"
         )
+    if data.kept is None:
+        data.contents["chat template"] = [tokenizer.vocab_size, tokenizer.fingerprint]
+        check_contents(folder, config, data.contents)
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
     left_out: dict[str, int] = {}
     if data.kept is not None:

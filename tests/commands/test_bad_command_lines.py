@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_imports import MAINS
 
-from cuma_jax.commands import analyze, compare, evaluate, export, generate, plan, train
+from cuma_jax.commands import analyze, compare, evaluate, export, generate, plan, predict, serve, train
 from cuma_jax.commands.data import command_line as data
 from cuma_jax.config import Config, load_config, to_dict
 from cuma_jax.config.data import DataConfig
@@ -40,6 +40,8 @@ COMMANDS = {
         (evaluate.PaperOptions,),
         ["--paper_metrics", "a_file", "--wvb", "a_folder"],
     ),
+    "predict": (predict.main, (predict.Options,), RUN),
+    "serve": (serve.main, (serve.Options,), RUN),
     "generate": (generate.main, (generate.Options, generate.Sections), [*RUN, "--prompt", "x"]),
     "analyze": (analyze.main, (analyze.Options, analyze.EvaluationSections), RUN),
     "export": (export.main, (export.Options,), [*RUN, "--format", "peft", "--out", "new"]),
@@ -54,6 +56,7 @@ WORK = (
     *("commands.train_runs.run_all", "commands.score_run.build_saved", "commands.score_run.compare_with"),
     *("planning.run.plan_run", "comparison.runner.run_trials", "interop.export.peft.export_peft"),
     *("interop.export.official.export_reference", "evaluation.surveys.wvb_emd.read_score_file"),
+    *("serving.load", "commands.serve.serve_run", "commands.serve.write_page"),
     *(f"commands.data.commands.{name}" for name in ("build", "show", "check", "export_tables")),
 )
 DEEP = "[" * 100_000
