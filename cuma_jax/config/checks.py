@@ -113,11 +113,15 @@ _KEY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _NAME_WORD = re.compile(r"[A-Z0-9]{0,12}|[A-Z]{0,20}[0-9]{0,4}|[A-Za-z]{0,15}")
 
 
+def names_a_variable(name: str) -> bool:
+    """Whether a text is empty or the name of an environment variable, and not the secret that should be in one."""
+    return not name or bool(_KEY_NAME.fullmatch(name) and all(map(_NAME_WORD.fullmatch, name.split("_"))))
+
+
 def check_judge(judge: Any) -> None:
     """Before it is written into a run's folder: raises a `CumaError` for an address that cannot be right, and for a
     name of a variable or an address that may hold a secret. None of them is shown."""
-    name = judge.key_env
-    if name and not (_KEY_NAME.fullmatch(name) and all(map(_NAME_WORD.fullmatch, name.split("_")))):
+    if not names_a_variable(judge.key_env):
         raise CumaError(
             "config field judge.key_env must be the name of an environment variable, like OPENAI_API_KEY, and is "
             "something else (it may be a key, and is not shown: this field is written into the run's folder). Put the "

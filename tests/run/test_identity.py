@@ -150,5 +150,7 @@ def test_a_last_line_of_metrics_that_was_cut_short_is_left_out(tmp_path, line):
 def test_damaged_scores_are_named_before_they_are_written_over(tmp_path, text):
     assert not is_scored(tmp_path)
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(CumaError, match=rf"{tmp_path / 'results.json'} is (damaged|not valid JSON).*; delete it, and the run is scored"):
+    with pytest.raises(
+        CumaError, match=rf"{tmp_path / 'results.json'} is (damaged|not valid JSON).*; delete it, and the run is scored"
+    ):
         is_scored(tmp_path)

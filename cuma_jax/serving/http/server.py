@@ -12,6 +12,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from cuma_jax.config.checks import names_a_variable
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.app import Service, make_app
@@ -77,6 +78,11 @@ def read_key(variable: str) -> str:
     """The key in an environment variable; empty where none is named. A `CumaError` where it is not set, or weak."""
     if not variable:
         return ""
+    if not names_a_variable(variable):
+        raise CumaError(
+            "--api_key_env must be the name of an environment variable, like CUMA_KEY, and is something else (it may be "
+            "a key, and is not shown). Put the key into such a variable, and give its name"
+        )
     key = os.environ.get(variable, "").strip()
     if not key:
         raise CumaError(f"--api_key_env {variable}: that variable is not set, or empty; put the key in it")
