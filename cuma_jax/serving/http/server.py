@@ -80,8 +80,8 @@ def read_key(variable: str) -> str:
         return ""
     if not names_a_variable(variable):
         raise CumaError(
-            "--api_key_env must be the name of an environment variable, like CUMA_KEY, and is something else (it may be "
-            "a key, and is not shown). Put the key into such a variable, and give its name"
+            "--api_key_env must be the name of an environment variable, like CUMA_KEY, and is something else (it may "
+            "be a key, and is not shown). Put the key into such a variable, and give its name"
         )
     key = os.environ.get(variable, "").strip()
     if not key:
