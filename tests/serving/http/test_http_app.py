@@ -148,12 +148,17 @@ LONG = "x" * 5000
         ({"groups": [JAPAN], "questions": [NEW | {"text": "BREAK"}]}, 500, "its log"),
         ([1, 2], 422, "the body"),
         ("{", 400, "JSON"),
+        ("[" * 200_000, 400, "body"),
+        ('{"groups": [{}], "questions": [{"text": "\\ud800", "options": ["a", "b"]}]}', 422, "text"),
+        ('{"groups": [{"where": {"country": ["\\u0000"]}}]}', 422, "country"),
+        ('{"groups": [{}], "option_orders": NaN}', 422, "option_orders"),
+        (b"\xff\xfe{}", 400, "body"),
     ],
 )
 def test_a_bad_question_is_one_clear_message(tmp_path, body, status, said):
     async def steps():
         async with serving(tmp_path, fill=False) as (client, _):
-            text = body if isinstance(body, str) else json.dumps(body)
+            text = body if isinstance(body, str | bytes) else json.dumps(body)
             detail = problem(
                 await client.post("/v1/predict", content=text, headers={"Content-Type": "application/json"}), status
             )

@@ -76,6 +76,7 @@ def test_limits_and_stops_are_kept(tmp_path):
         ({"tools": [{}]}, 422, "tools"),
         ({"temperature": 3}, 422, "temperature"),
         ({"max_tokens": 0}, 422, "max_tokens"),
+        ({"messages": [{"role": 7, "content": "x"}]}, 422, "role"),
     ],
 )
 def test_what_cannot_be_chatted_is_one_clear_message(tmp_path, more, status, said):
