@@ -56,13 +56,17 @@ class Sections:
 
 
 def check_early(folder: pathlib.Path, config: Config, options: Options) -> None:
-    """Finds a mistake in a profile before JAX is there and the model: of a run with a bundle, from what that knows."""
+    """Finds a mistake in a profile or a question before JAX and the model are there, from what a bundle knows."""
     from cuma_jax.serving.bundle.files import has_bundle, read_contents
     from cuma_jax.surveys.profiles import parse_profile
 
     if not has_bundle(folder):
         return
-    people = read_contents(folder).people
+    contents = read_contents(folder)
+    people, ids = contents.people, [question.id for question in contents.questions]
+    for name in options.question if ids else ():
+        if name not in ids:
+            raise CumaError(f"--question {name}: the survey has no such question; it has {near(name, ids)}")
     router = config.router.inputs
     by_value = router == "lookup" or ("profile" in router and config.profile.granularity == "categorical")
     for text in options.profile:

@@ -13,6 +13,9 @@ from cuma_jax.serving.bundle.files import ADAPTERS, RESULTS, has_bundle, read_co
 from cuma_jax.serving.model import Model
 from cuma_jax.surveys.survey import Survey
 
+_FILES = ["*.json", "*.safetensors", "*.parquet", "*.md"]
+"""What a bundle on the hub is made of; nothing else is fetched."""
+
 
 def load(source: str | pathlib.Path, checkpoint: str = "", start: bool = True) -> Model:
     """Opens what was trained, to ask it.
@@ -40,15 +43,16 @@ def load(source: str | pathlib.Path, checkpoint: str = "", start: bool = True) -
 def find_folder(source: str | pathlib.Path) -> pathlib.Path:
     """The folder of a run or bundle, fetched from the hub if it is a name there; a `CumaError` where there is none."""
     folder = local_folder(str(source), "the run")
-    if folder.is_dir() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", str(source)):
-        if not folder.is_dir():
-            raise CumaError(f"{folder} does not exist; give the folder of a run, or of an exported bundle")
+    if folder.is_dir():
         return folder
+    hub = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", str(source)) and not folder.parent.exists()
+    if not hub:
+        raise CumaError(f"{folder} does not exist; give the folder of a run, or of an exported bundle")
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return pathlib.Path(huggingface_hub.snapshot_download(str(source), ignore_patterns=["*.bin", "*.pt", "*.pkl"]))
+        return pathlib.Path(huggingface_hub.snapshot_download(str(source), allow_patterns=_FILES))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise CumaError(

@@ -186,9 +186,15 @@ class Model:
         The tables are those of single calls: rows do not depend on each other.
         """
         asked = [self._cells(request) for request in requests]
-        self._fill([cell for cells in asked for cell in cells])
-        return [table_of([self._rows(cell, request.people) for cell in cells])
-                for cells, request in zip(asked, requests, strict=True)]  # fmt: skip
+        every = [cell for cells in asked for cell in cells]
+        try:
+            self._fill(every)
+            return [
+                table_of([self._rows(cell, request.people) for cell in cells])
+                for cells, request in zip(asked, requests, strict=True)
+            ]
+        finally:
+            self._forget(every)
 
     def predict_gates(
         self, groups: "Where | Sequence[Where]", questions: "Question | Sequence[Question] | None" = None
@@ -197,8 +203,11 @@ class Model:
         cells = self._cells(dataclasses.replace(self.request(groups, questions), option_orders=1))
         if not self.about["has_router"]:
             return pd.DataFrame(columns=["group", "layer", "expert", "gate"])
-        self._fill(cells, gates=True)
-        return gate_rows(cells, self._running().run.decoder.n_frozen)
+        try:
+            self._fill(cells, gates=True)
+            return gate_rows(cells, self._running().run.decoder.n_frozen)
+        finally:
+            self._forget(cells)
 
     def chat(
         self,
@@ -295,6 +304,15 @@ class Model:
         ]
         if any(some for _, some in lacking):
             self._running().ask([(wording, some) for wording, some in lacking if some], gates)
+
+    def _forget(self, cells: Sequence[Cell]) -> None:
+        """Lets go of profiles that are not of the data: there is no end of them."""
+        for cell in cells:
+            if self._engine is not None and cell.person is not None and cell.person >= len(self._engine.profiles):
+                self._engine.forget(cell.person)
+                for wording in cell.wordings:
+                    wording.probs.pop(cell.person, None)
+                    wording.gates.pop(cell.person, None)
 
     def _rows(self, cell: Cell, people: str) -> dict[str, Any]:
         split = None if people == "all" else SPLITS.index(people)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import changed, devices_of
+from preference_files import of_conversations, write_community_alignment
 from served_runs import opened, per_cell, scored_run
 
 from cuma_jax.commands import export, generate, predict
@@ -117,7 +118,10 @@ def with_question(ask):
     return dataclasses.replace(survey, questions=(*survey.questions, new))
 
 
-@pytest.mark.parametrize("method", ["cuma", "cuma_profile", "persona_few_shot", "per_country", "prefix", "base"])
+DEARER = ("cuma_profile", "persona_few_shot", "per_country", "prefix", "base")
+
+
+@pytest.mark.parametrize("method", ["cuma", *(pytest.param(name, marks=pytest.mark.slow) for name in DEARER)])
 def test_a_new_question_is_as_one_of_the_survey(method, debug_config, random_adapters, tmp_path, monkeypatch):
     config = changed(
         apply_method(debug_config, method),
@@ -227,6 +231,7 @@ def test_status_and_error_say_what_is_known(made, model):
     assert (new["order_sensitivity"] > 0).all()
     alone = model.predict({"country": "Atlantis"}, HOME, average_over="profile")
     assert alone["group_status"][0] == "unknown"
+    assert not model._engine._persons  # of people who are not of the data there is no end
 
 
 def test_gates_are_means_over_people(model):
@@ -295,6 +300,7 @@ def test_hostile_texts_are_inert(model):
     assert "<img" not in json_text(table)
 
 
+@pytest.mark.slow
 def test_chat_is_what_generate_writes(made, model, monkeypatch, capsys):
     folder, run, _ = made
     said = ("--profile", "country: Belmora; sex: male", "--prompt", "Why?", "--sampling.max_new_tokens", "6", "--json")
@@ -315,6 +321,28 @@ def test_chat_is_what_generate_writes(made, model, monkeypatch, capsys):
     with pytest.raises(CumaError, match="who asks"):
         model.chat({}, "Why?")
     assert model.chat({}, "Why?", base=True, max_new_tokens=2) is not None
+
+
+@pytest.mark.slow
+def test_a_run_on_conversations_chats_and_takes_new_questions(debug_config, random_adapters, tmp_path):
+    path = write_community_alignment(tmp_path / "talks.csv")
+    config = changed(
+        of_conversations(debug_config, path, "sft", buckets=(384, 768), max_length=768, too_long="skip"),
+        evaluation={"bootstrap": 5},
+    )
+    with devices_of(config.mesh):
+        run = build_run(config, progress=False)
+        model = opened(scored_run(tmp_path / "run", run, random_adapters(run)), config.mesh)
+    assert not model.can_predict
+    assert model.questions.empty
+    country = next(iter(model.fields["country"].values))
+    for question in (None, "invented.tea"):
+        with pytest.raises(CumaError, match="trained on conversations"):
+            model.predict({"country": country}, question)
+    found = model.predict({"country": country}, HOME)
+    assert found["share"].sum() == pytest.approx(1)
+    assert "trained on conversations" in found["notes"][0]
+    assert model.reply({"country": country}, "Why?", max_new_tokens=3).tokens <= 3
 
 
 def test_the_command_prints_bars_json_and_csv(made, model, monkeypatch, capsys):
@@ -349,7 +377,7 @@ def test_mistakes_are_said_before_the_model_is_loaded(made, monkeypatch, refused
 
     assert "by sex" in say(predict.main, "--where", "gender=male")
     assert "Belmora" in say(predict.main, "--where", "country=Belmorra")
-    assert "two" in say(predict.main, "--ask", "Why?", "--options", "a") + " two"
+    assert "it has invented.tea" in say(generate.main, "--question", "invented.te")
     assert "known here: sex" in say(generate.main, "--profile", "gender=male", "--prompt", "Hello")
 
 

@@ -57,9 +57,8 @@ class Engine:
         self.adapters = read_adapters(run, folder, checkpoint)
         config = run.config
         self._shots = contents.shots()
-        self._persons: list[Persona] = []
-        self._vectors: list[np.ndarray] = []
-        self._numbers: dict[tuple[tuple[str, str], ...], int] = {}
+        self._persons: dict[int, tuple[Persona, np.ndarray]] = {}
+        self._last = len(run.profiles) - 1
         ways = run.mesh.shape["data"] * run.mesh.shape["fsdp"]
         cpu = jax.default_backend() == "cpu"
         self.rows = -(-(CPU_ROWS if cpu else config.evaluation.batch_size) // ways) * ways
@@ -114,24 +113,24 @@ class Engine:
         return {} if self.run.table is None else {key: row for row, key in enumerate(self.run.table.keys)}
 
     def person(self, values: Mapping[str, str]) -> int:
-        """The number of a profile: of the data, or a new one's (from `len(profiles)` on)."""
+        """The number of a profile: of the data, or a new one's (from `len(profiles)` on), until it is forgotten."""
         who = self.persona(values)
-        known = tuple(sorted(who.values.items()))
-        if known not in self._numbers:
-            profiles, row = self.profiles.with_person(who.values)
-            new = profiles is not self.profiles or self.profiles.values(row) != who.values
-            if new and self._shots is not None:
-                raise CumaError(
-                    "this run's prompts show what people alike answered (profile.shots), which is known for people of "
-                    "the data only; ask for a group of them"
-                )
-            if new:
-                row = len(self.profiles) + len(self._persons)
-                self._persons.append(who)
-                vector = self.vector(who)
-                self._vectors.append(np.zeros(0, np.float32) if vector is None else vector)
-            self._numbers[known] = row
-        return self._numbers[known]
+        profiles, row = self.profiles.with_person(who.values)
+        if profiles is self.profiles and self.profiles.values(row) == who.values:
+            return row
+        if self._shots is not None:
+            raise CumaError(
+                "this run's prompts show what people alike answered (profile.shots), which is known for people of the "
+                "data only; ask for a group of them"
+            )
+        vector = self.vector(who)
+        self._last += 1
+        self._persons[self._last] = (who, np.zeros(0, np.float32) if vector is None else vector)
+        return self._last
+
+    def forget(self, person: int) -> None:
+        """Lets go of a new profile's vector; one of the data stays."""
+        self._persons.pop(person, None)
 
     def ask(self, wanted: Sequence[tuple[Wording, Sequence[int]]], gates: bool = False) -> None:
         """Fills in what wordings lack of some profiles; with `gates` their gates as well.
@@ -151,7 +150,7 @@ class Engine:
         first = 0
         while first < len(rows):
             same = [row for row in rows[first : first + self.rows] if row.bucket == rows[first].bucket]
-            self._batch(same)
+            self._batch(same, gates)
             first += len(same)
 
     def _rows(self, wording: Wording, profiles: list[int]) -> list[_Row]:
@@ -189,7 +188,7 @@ class Engine:
 
     def _text(self, profile: int) -> dict[str, str]:
         known = len(self.profiles)
-        return self.profiles.values(profile) if profile < known else self._persons[profile - known].values
+        return self.profiles.values(profile) if profile < known else self._persons[profile][0].values
 
     def _read(self, wordings: Sequence[Wording]) -> None:
         """Hidden states below the first adapted layer, a few texts at a time, in calls of one shape a bucket."""
@@ -210,7 +209,7 @@ class Engine:
                 for wording, below_TD in zip(part, below_BTD, strict=False):
                     wording.read["below_TD"] = below_TD
 
-    def _batch(self, rows: list[_Row]) -> None:
+    def _batch(self, rows: list[_Row], gates: bool) -> None:
         """Puts one batch to the model; it is filled up with its first row."""
         run, size, width = self.run, self.rows, self._buckets.lengths[rows[0].bucket]
         every = rows + rows[:1] * (size - len(rows))
@@ -246,12 +245,14 @@ class Engine:
             probs_1O = in_listed_order(probs_BO[b : b + 1, : len(order_O)], order_O[None])
             if not np.isfinite(probs_1O).all():
                 raise CumaError("the model predicted a distribution that is not finite; the checkpoint is broken")
-            row.wording.probs[row.profile], row.wording.gates[row.profile] = probs_1O[0], gate_BLE[b]
+            row.wording.probs[row.profile] = probs_1O[0]
+            if gates:
+                row.wording.gates[row.profile] = gate_BLE[b]
 
     def _vector(self, profile: int) -> np.ndarray:
         assert self.run.table is not None
         known = len(self.profiles)
-        return self.run.table.vectors_PM[profile] if profile < known else self._vectors[profile - known]
+        return self.run.table.vectors_PM[profile] if profile < known else self._persons[profile][1]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Planner:
     def mask(self, group: Group) -> np.ndarray:
         """Bool [K], the kinds of a group."""
         if group not in self._masks:
-            if len(self._masks) > 4000:
+            if len(self._masks) > 256:
                 self._masks.clear()
             known = all(v in self.people.vocab.get(c.field, ()) for c in group.conditions for v in c.values)
             self._masks[group] = self.people.mask(group) if known else np.zeros(len(self.people), bool)
