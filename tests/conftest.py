@@ -199,3 +199,24 @@ def train_batches():
         return TrainBatches(batcher, train.batch_size, max(train.steps, 1), train.seed, slice(0, train.batch_size))
 
     return build
+
+
+@pytest.fixture(scope="module")
+def own_settings():
+    """Runs are scored and opened with the tests' own settings of JAX."""
+    with pytest.MonkeyPatch.context() as patch:
+        for where in ("commands.score_run", "serving.asking.opening"):
+            patch.setattr(f"cuma_jax.{where}.prepare_jax", lambda config: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def served(own_settings, debug_config, run_on, random_adapters, tmp_path_factory):
+    """A run with random adapters that is scored: (its folder, the run, the adapters)."""
+    from served_runs import scored_run
+
+    splits = ("unseen_respondent", "unseen_country", "unseen_question")
+    evaluation = {"splits": splits, "max_profiles": 30, "bootstrap": 20}
+    run = run_on(changed(debug_config, data={"unseen_questions": 0.2}, evaluation=evaluation))
+    adapters = random_adapters(run)
+    return scored_run(tmp_path_factory.mktemp("runs") / "run", run, adapters), run, adapters

@@ -1,9 +1,7 @@
 """What a `Model` predicts: as `evaluate` does, whatever else is asked, with the data at hand or without."""
 
 import dataclasses
-import io
 import json
-import shutil
 import sys
 
 import numpy as np
@@ -13,7 +11,7 @@ from conftest import changed, devices_of
 from preference_files import of_conversations, write_community_alignment
 from served_runs import opened, per_cell, scored_run
 
-from cuma_jax.commands import export, generate, predict
+from cuma_jax.commands import generate
 from cuma_jax.config.methods import apply_method
 from cuma_jax.data import load as load_module
 from cuma_jax.evaluation.surveys.option_orders import option_orders
@@ -28,34 +26,10 @@ from cuma_jax.surveys.survey import Question
 HOME = Ask("Should people be allowed to work from home?", ["Never", "Sometimes", "Always"], id="home")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_settings():
-    with pytest.MonkeyPatch.context() as patch:
-        for where in ("commands.score_run", "serving.asking.opening"):
-            patch.setattr(f"cuma_jax.{where}.prepare_jax", lambda config: None)
-        yield
-
-
 @pytest.fixture(scope="module")
-def made(debug_config, run_on, random_adapters, tmp_path_factory):
-    """A run with random adapters that is scored: (its folder, the run, the adapters)."""
-    config = changed(
-        debug_config,
-        data={"unseen_questions": 0.2},
-        evaluation={
-            "splits": ("unseen_respondent", "unseen_country", "unseen_question"), "max_profiles": 30, "bootstrap": 20,
-        },
-    )  # fmt: skip
-    run = run_on(config)
-    adapters = random_adapters(run)
-    return scored_run(tmp_path_factory.mktemp("runs") / "run", run, adapters), run, adapters
-
-
-@pytest.fixture(scope="module")
-def model(made):
-    """It, opened from its bundle."""
-    folder, run, _ = made
-    return opened(folder, run.config.mesh)
+def model(served):
+    """The run, opened from its bundle."""
+    return opened(served[0], served[1].config.mesh)
 
 
 def forget(model):
@@ -64,9 +38,9 @@ def forget(model):
         wording.probs.clear()
 
 
-def test_predictions_are_those_of_evaluate(made, model):
+def test_predictions_are_those_of_evaluate(served, model):
     forget(model)
-    for (split, group, question), (predicted, true, pooled, n) in per_cell(made[0]).items():
+    for (split, group, question), (predicted, true, pooled, n) in per_cell(served[0]).items():
         found = model.predict({"country": group}, question, people=split)
         assert list(found.columns) == list(COLUMNS)
         np.testing.assert_allclose(found["share"], predicted, atol=1e-6)
@@ -77,20 +51,20 @@ def test_predictions_are_those_of_evaluate(made, model):
         assert ((found["low"] <= found["real"]) & (found["real"] <= found["high"])).all()
 
 
-def test_what_was_predicted_is_kept_and_needs_no_model(made):
-    lazy = opened(made[0], made[1].config.mesh, start=False)
-    for (split, group, question), (predicted, *_) in per_cell(made[0]).items():
+def test_what_was_predicted_is_kept_and_needs_no_model(served):
+    lazy = opened(served[0], served[1].config.mesh, start=False)
+    for (split, group, question), (predicted, *_) in per_cell(served[0]).items():
         share = lazy.predict(f"country={group}", question, people=split)["share"]
         np.testing.assert_allclose(share, predicted, atol=1e-6)
     assert not lazy.started
 
 
-def test_averages_are_over_people_by_their_weights(made, model):
-    survey, profiles = made[1].survey, made[1].profiles
+def test_averages_are_over_people_by_their_weights(served, model):
+    survey, profiles = served[1].survey, served[1].profiles
     group = (survey.respondents["country"] == "Belmora") & (survey.respondents["age"] != "18-34")
     found = model.predict("country=Belmora; age>=35", "invented.music")
     rows, count_N = np.unique(profiles.profile_R[group.to_numpy()], return_counts=True)
-    probs_NO = evaluated(made[1], made[2], rows, np.full(len(rows), 3, np.int32)).probs_NO
+    probs_NO = evaluated(served[1], served[2], rows, np.full(len(rows), 3, np.int32)).probs_NO
     np.testing.assert_allclose(found["share"], count_N @ probs_NO[:, :5] / count_N.sum(), atol=1e-6)
     assert (found["n_people"] == group.sum()).all()
 
@@ -121,6 +95,7 @@ def with_question(ask):
 DEARER = ("cuma_profile", "persona_few_shot", "per_country", "prefix", "base")
 
 
+@pytest.mark.usefixtures("own_settings")
 @pytest.mark.parametrize("method", ["cuma", *(pytest.param(name, marks=pytest.mark.slow) for name in DEARER)])
 def test_a_new_question_is_as_one_of_the_survey(method, debug_config, random_adapters, tmp_path, monkeypatch):
     config = changed(
@@ -147,57 +122,8 @@ def test_a_new_question_is_as_one_of_the_survey(method, debug_config, random_ada
     assert [w.order_O.tolist() for w in wordings] == [order_QO[5][:3].tolist() for order_QO in orders]
 
 
-def same_answers(a, b, **tolerance):
-    for question in (None, HOME):
-        asked = (["country=Belmora; age>=35", "sex=female", ""], question)
-        pd.testing.assert_frame_equal(a.predict(*asked), b.predict(*asked), **tolerance)
-
-
-def exported(made, out, monkeypatch, *flags):
-    line = ["export", "--run", str(made[0]), "--format", "bundle", "--out", str(out), *flags]
-    monkeypatch.setattr(sys, "argv", line)
-    monkeypatch.setattr("cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None)
-    export.main()
-    return out
-
-
-def no_survey(*args, **kwargs):
-    raise AssertionError("the survey was read")
-
-
-def test_a_bundle_needs_no_survey(made, model, tmp_path, monkeypatch):
-    out = exported(made, tmp_path / "bundle", monkeypatch)
-    assert not [path for path in out.rglob("*") if path.suffix in (".pkl", ".npz", ".bin", ".pt")]
-    assert str(made[0].parent) not in (out / "config.json").read_text()
-    card = (out / "README.md").read_text()
-    assert card.startswith("---\n")
-    assert "unseen_country | 0." in card
-    config = json.loads((out / "config.json").read_text())
-    config["run"]["cache_dir"] = made[1].config.run.cache_dir
-    (out / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr(load_module, "load_source", no_survey)
-    same_answers(opened(out, made[1].config.mesh), model)
-
-
-def test_without_answers_nothing_real_is_in_it(made, model, tmp_path, monkeypatch):
-    out = exported(made, tmp_path / "bundle", monkeypatch, "--without-answers")
-    assert not list((out / "bundle").glob("answers*"))
-    assert not (out / "bundle" / "logistic.safetensors").exists()
-    shutil.copy(made[0] / "config.json", out / "config.json")
-    found = opened(out, made[1].config.mesh).predict("country=Belmora", "invented.tea")
-    np.testing.assert_allclose(found["share"], model.predict("country=Belmora", "invented.tea")["share"], atol=1e-6)
-    assert found[["real", "low", "high", "pooled", "own_average", "logistic"]].isna().all(axis=None)
-
-
-def test_a_run_of_before_gives_the_same_with_its_survey(made, model, tmp_path):
-    folder = tmp_path / "old"
-    shutil.copytree(made[0], folder)
-    shutil.rmtree(folder / "bundle")
-    same_answers(opened(folder, made[1].config.mesh), model, atol=1e-6)
-
-
-def test_logistic_is_that_of_evaluate(made, model):
-    run = made[1]
+def test_logistic_is_that_of_evaluate(served, model):
+    run = served[1]
     from cuma_jax.evaluation.surveys.scores import logistic_of, survey_marginals
 
     train_A = run.mask("train")
@@ -215,10 +141,10 @@ def test_logistic_is_that_of_evaluate(made, model):
         np.testing.assert_allclose(found["logistic"], count_N @ probs_NO / count_N.sum(), atol=1e-5)
 
 
-def test_status_and_error_say_what_is_known(made, model):
+def test_status_and_error_say_what_is_known(served, model):
     table = pd.concat([model.predict(model.groups_of("country")), model.predict("country=Belmora", HOME)])
     errors = {split: found["emd"] for split, found in model.about["errors"].items()}
-    held_out = {group for split, group, _ in per_cell(made[0]) if split == "unseen_country"}
+    held_out = {group for split, group, _ in per_cell(served[0]) if split == "unseen_country"}
     for _, row in table.iterrows():
         country = row["group"].removeprefix("country=")
         assert row["group_status"] == ("held out" if country in held_out else "in training")
@@ -301,8 +227,8 @@ def test_hostile_texts_are_inert(model):
 
 
 @pytest.mark.slow
-def test_chat_is_what_generate_writes(made, model, monkeypatch, capsys):
-    folder, run, _ = made
+def test_chat_is_what_generate_writes(served, model, monkeypatch, capsys):
+    folder, run, _ = served
     said = ("--profile", "country: Belmora; sex: male", "--prompt", "Why?", "--sampling.max_new_tokens", "6", "--json")
     for heat in ("0", "0.7"):
         monkeypatch.setattr(sys, "argv", ["generate", "--run", str(folder), *said, "--sampling.temperature", heat])
@@ -324,6 +250,7 @@ def test_chat_is_what_generate_writes(made, model, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_settings")
 def test_a_run_on_conversations_chats_and_takes_new_questions(debug_config, random_adapters, tmp_path):
     path = write_community_alignment(tmp_path / "talks.csv")
     config = changed(
@@ -343,67 +270,3 @@ def test_a_run_on_conversations_chats_and_takes_new_questions(debug_config, rand
     assert found["share"].sum() == pytest.approx(1)
     assert "trained on conversations" in found["notes"][0]
     assert model.reply({"country": country}, "Why?", max_new_tokens=3).tokens <= 3
-
-
-def test_the_command_prints_bars_json_and_csv(made, model, monkeypatch, capsys):
-    def say(*args):
-        monkeypatch.setattr(sys, "argv", ["predict", "--run", str(made[0]), *args])
-        with devices_of(made[1].config.mesh):
-            predict.main()
-        return capsys.readouterr().out
-
-    asked = ("--where", "country=Belmora; age>=35", "--where", "sex=female", "--question", "invented.tea")
-    expected = model.predict(["country=Belmora; age>=35", "sex=female"], "invented.tea")
-    assert "█" in say(*asked)
-    found = pd.DataFrame(json.loads(say(*asked, "--json")))
-    np.testing.assert_allclose(found["share"], expected["share"], atol=1e-6)
-    lines = pd.read_csv(io.StringIO(say(*asked, "--csv")), keep_default_na=False, na_values=[""])
-    pd.testing.assert_frame_equal(lines[["group", "option"]], expected[["group", "option"]], check_dtype=False)
-    np.testing.assert_allclose(lines[["share", "real"]], expected[["share", "real"]], atol=1e-6)
-    new = say("--ask", HOME.text, "--options", *HOME.options, "--json")
-    assert len(json.loads(new)) == 3
-
-
-def test_mistakes_are_said_before_the_model_is_loaded(made, monkeypatch, refused):
-    def never(*args, **kwargs):
-        raise AssertionError("the model was loaded")
-
-    monkeypatch.setattr("cuma_jax.serving.asking.engine.Engine", never)
-    monkeypatch.setattr("cuma_jax.commands.score_run.build_saved", never)
-
-    def say(main, *args):
-        monkeypatch.setattr(sys, "argv", ["x", "--run", str(made[0]), *args])
-        return refused(main)
-
-    assert "by sex" in say(predict.main, "--where", "gender=male")
-    assert "Belmora" in say(predict.main, "--where", "country=Belmorra")
-    assert "it has invented.tea" in say(generate.main, "--question", "invented.te")
-    assert "known here: sex" in say(generate.main, "--profile", "gender=male", "--prompt", "Hello")
-
-
-def test_no_run_and_an_unfinished_one_are_refused(made, tmp_path):
-    mesh = made[1].config.mesh
-    with pytest.raises(CumaError, match="does not exist"):
-        opened(tmp_path / "nothing", mesh)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(CumaError, match=r"config.json does not exist"):
-        opened(tmp_path / "empty", mesh)
-    half = tmp_path / "half"
-    shutil.copytree(made[0], half)
-    shutil.rmtree(half / "bundle")
-    (half / "results.json").unlink()
-    with pytest.raises(CumaError, match="is not finished: it is at step 0 of"):
-        opened(half, mesh)
-    shutil.rmtree(half / "checkpoints")
-    with pytest.raises(CumaError, match="no checkpoint"):
-        opened(half, mesh)
-
-
-def test_another_base_is_refused(made, tmp_path):
-    folder = tmp_path / "other"
-    shutil.copytree(made[0], folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["model"]["source"] = "random:tiny_untied"
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CumaError):
-        opened(folder, made[1].config.mesh)
