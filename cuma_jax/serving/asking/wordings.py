@@ -13,8 +13,8 @@ from cuma_jax.serving.bundle.contents import Contents
 from cuma_jax.serving.questions import Ask
 from cuma_jax.surveys.survey import Question
 
-MOST_NEW = 256
-"""New questions whose predictions are kept."""
+MOST_NEW = 64
+"""New questions that are kept with their predictions and hidden states, some hundred kB each of a small base."""
 
 
 @dataclasses.dataclass
