@@ -254,7 +254,9 @@ def test_chat_is_what_generate_writes(served, model, monkeypatch, capsys):
 def test_a_run_on_conversations_chats_and_takes_new_questions(debug_config, random_adapters, tmp_path):
     path = write_community_alignment(tmp_path / "talks.csv")
     config = changed(
-        of_conversations(debug_config, path, "sft", buckets=(384, 768), max_length=768, too_long="skip"),
+        of_conversations(
+            debug_config, path, "sft", buckets=(384, 768), max_length=768, too_long="skip", validation_respondents=0.2
+        ),
         evaluation={"bootstrap": 5},
     )
     with devices_of(config.mesh):
