@@ -1,5 +1,6 @@
 """The bundle: what was trained is used without its survey, and as runs of before are with theirs."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -13,6 +14,7 @@ from cuma_jax.commands import export
 from cuma_jax.data import load as load_module
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving import Ask
+from cuma_jax.serving.bundle.vectors import packed, unpacked
 
 HOME = Ask("Should people be allowed to work from home?", ["Never", "Sometimes", "Always"], id="home")
 
@@ -98,3 +100,14 @@ def test_another_base_is_refused(served, tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CumaError):
         opened(folder, served[1].config.mesh)
+
+
+def test_vectors_come_back_bit_for_bit_from_fewer_numbers(served):
+    table = served[1].table
+    dealt = dataclasses.replace(table, vectors_PM=np.roll(table.vectors_PM, 1, axis=0))
+    for one, smaller in ((table, True), (dealt, False)):
+        about, arrays = packed(one)
+        assert ("vectors" not in arrays) == smaller
+        again = unpacked(json.loads(json.dumps(about)), arrays)
+        np.testing.assert_array_equal(again.vectors_PM, one.vectors_PM)
+        assert again.vocab == one.vocab
