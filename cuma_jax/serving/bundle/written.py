@@ -1,5 +1,6 @@
 """The bundle at the end of training or evaluation: made of the run as it is in memory."""
 
+import datetime
 import json
 import pathlib
 from typing import Any
@@ -41,6 +42,7 @@ def save_bundle(
             "dtype": str(np.dtype(run.decoder.dtype)),
         },
         "trainable_parameters": run.trainable_parameters,
+        "created": datetime.date.today().isoformat(),
     }
     if scored is not None:
         about |= {"steps": scored.steps, "latest_step": scored.latest}
