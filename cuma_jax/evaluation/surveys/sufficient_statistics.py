@@ -192,7 +192,7 @@ def cell_distributions(statistics: SufficientStatistics, method: str = "model") 
     num_cells, options = len(statistics.question_C), statistics.marginal_MCO.shape[-1]
 
     def distribution(sums: sparse.csr_array) -> np.ndarray:
-        sums_CX = sums.astype(np.float64).sum(axis=1).reshape(num_cells, -1)[:, :options]
+        sums_CX = np.asarray(sums.sum(axis=1), np.float64).reshape(num_cells, -1)[:, :options]
         return sums_CX / sums_CX.sum(-1, keepdims=True)
 
     true_CO = distribution(statistics.true)
