@@ -64,7 +64,7 @@ def evaluate(
         "max_profiles": config.max_profiles,
         "seed": config.seed,
         "bootstrap": config.bootstrap,
-        "persons": survey.persons,
+        **({} if survey.persons else {"persons": False}),  # shares of countries, not answers of persons
         "interval": "95%, percentile of the Poisson bootstrap over "
         + ("primary sampling units" if "psu" in survey.respondents else "respondents")
         + ", moved so that the resamples' mean falls on the estimate",
