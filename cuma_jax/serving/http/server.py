@@ -18,8 +18,10 @@ from cuma_jax.serving import Model
 from cuma_jax.serving.http.app import Service, make_app
 from cuma_jax.serving.http.limits import LOCAL_HOSTS, Limits
 
-_IDLE_S, _HEAD_S = 5, 15.0
-"""Seconds that a connection may stay without a request, and that a request's head may take to arrive."""
+_IDLE_S, _HEAD_S = 60, 15.0
+"""Seconds that a connection may stay without a request, longer than clients keep one (they would send the next as it is
+closed), and that a request's head may take to arrive.
+"""
 
 
 class _Protocol(H11Protocol):
