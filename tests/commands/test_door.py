@@ -14,7 +14,8 @@ from test_imports import MAINS
 
 import cuma_jax
 from cuma_jax.commands import door
-from cuma_jax.commands.command_line import completion, short_help
+from cuma_jax.commands.command_line import short_help
+from cuma_jax.commands.door import completion
 from cuma_jax.config import METHOD_NAMES
 from cuma_jax.config.machines import MACHINES
 from cuma_jax.config.presets import comparisons, presets

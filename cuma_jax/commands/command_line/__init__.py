@@ -1,4 +1,4 @@
-"""Command lines: the one parser, its help in short and in full, and what a shell completes."""
+"""Command lines: the one parser, and its help in short and in full."""
 
 from cuma_jax.commands.command_line.parser import TEXT as TEXT
 from cuma_jax.commands.command_line.parser import Distributed as Distributed

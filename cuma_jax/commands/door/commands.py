@@ -69,7 +69,7 @@ def run(command: str, argv: Sequence[str]) -> None:
 
 def complete(argv: Sequence[str]) -> None:
     """Prints a shell's script; or, for that script, what the last of the words after `words --` may become."""
-    from cuma_jax.commands.command_line.completion import HELP, SCRIPTS, words
+    from cuma_jax.commands.door.completion import HELP, SCRIPTS, words
 
     if argv[:2] == ["words", "--"]:
         with contextlib.suppress(Exception):  # a TAB is answered with nothing, not with an error
