@@ -50,6 +50,8 @@ setup(
     # Presets live beside the package in the repository, and inside it once installed.
     package_dir={"cuma_jax": "cuma_jax", "cuma_jax.configs": "configs"},
     packages=[*find_packages(include=["cuma_jax", "cuma_jax.*"]), "cuma_jax.configs"],
+    # cuma_jax/commands/door: `cuma train` is `python -m cuma_jax.train`.
+    entry_points={"console_scripts": ["cuma = cuma_jax.commands.door:console"]},
     package_data={
         "cuma_jax": ["py.typed"],
         "cuma_jax.surveys.sources": ["*.json"],

@@ -1,4 +1,4 @@
-"""Trains adapters and scores them: `python -m cuma_jax.train`. See `--help` for every setting."""
+"""Trains adapters and scores them: `python -m cuma_jax.train`. See `--help-all` for every setting."""
 
 from cuma_jax.runtime.errors import run_main
 

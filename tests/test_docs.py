@@ -61,11 +61,11 @@ def resolves(dotted):
 
 
 @functools.cache
-def help_of(command):
-    """What `python -m cuma_jax.COMMAND --help` prints."""
+def help_of(command, *argv):
+    """What `python -m cuma_jax.COMMAND --help-all` prints, or what it prints for other words."""
     module, *words = command.split()
     printed, before = io.StringIO(), sys.argv
-    sys.argv = [module, *words, "--help"]
+    sys.argv = [module, *words, *(argv or ["--help-all"])]
     try:
         with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as end:
             runpy.run_module(f"cuma_jax.{module}", run_name="__main__")
@@ -98,7 +98,7 @@ def test_relative_links_resolve(path, text):
 @every_document
 def test_commands_take_the_flags_that_are_shown(path, text):
     for command, rest in COMMAND.findall(text):
-        assert not sorted(flags(rest) - flags(help_of(command)) - {"help"}), f"{path}: {command}"
+        assert not sorted(flags(rest) - flags(help_of(command)) - {"help", "help_all"}), f"{path}: {command}"
 
 
 @every_document

@@ -14,7 +14,7 @@ try:
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 except SystemExit as done:
     assert done.code == 0
-assert not {"jax", "pandas", "transformers"} & set(sys.modules)
+assert not {"jax", "numpy", "pandas", "transformers"} & set(sys.modules)
 """
 
 

@@ -140,7 +140,7 @@ def test_a_flag_that_is_unknown_or_whose_value_is_missing_or_wrong_exits_with_co
 
 def test_help_explains_every_option_and_field(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse("--help", "--config", "debug")
+        parse("--help-all", "--config", "debug")
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert all(f"--{field.name}" in text for field in dataclasses.fields(Options))

@@ -25,8 +25,8 @@ HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
   export   write it as plain tables (Parquet or JSON lines) for other programs
 
 Flags are the fields of a config's data section, without `data.`: --source wvs7 is --data.source wvs7 of
-`python -m cuma_jax.train`. `python -m cuma_jax.data COMMAND --help` lists them, with examples; docs/data_commands.md
-shows what each command prints."""
+`python -m cuma_jax.train`. `python -m cuma_jax.data COMMAND --help` has examples and the flags that people use,
+--help-all every flag; docs/data_commands.md shows what each command prints."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ _COMMANDS: dict[str, tuple[type[Options], str]] = {
 
 def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
     """Command, config and options of a line; a `CumaError` for a command, preset or value that there is not."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if not argv or argv[0] in ("-h", "--help", "--help-all", "help"):
         print(HELP, file=sys.stdout if argv else sys.stderr)
         sys.exit(0 if argv else 2)
     command, *args = argv

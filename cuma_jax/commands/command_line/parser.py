@@ -28,6 +28,7 @@ from cuma_jax.runtime.errors import CumaError
 T = TypeVar("T")
 TEXT = Line(longest=10**6, lines=True)
 """What people write, prompts and profiles; no control characters but those that break lines."""
+_WHOLE, _FLAGS = ("--help-all", "--help_all"), "--help-flags"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,7 @@ def _check_each_once(argv: Sequence[str], repeated: Sequence[str]) -> None:
 
 def asks_for_help(argv: Sequence[str]) -> bool:
     """Whether the line asks what may be said, and nothing is to be done."""
-    return bool({"-h", "--help"} & set(argv))
+    return bool({"-h", "--help", *_WHOLE, _FLAGS} & set(argv))
 
 
 def peek(options: type[T], argv: Sequence[str]) -> T:
@@ -139,11 +140,16 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
     The fields of `parts`, dataclasses, are the flags; an instance instead of a class has the defaults.
 
     Raises:
-        SystemExit: --help; or an unknown flag or a value of another type, with code 2.
+        SystemExit: --help, where `short_help` has a short one with --help-all for all, and --help-flags, for programs;
+            or an unknown flag or a value of another type, with code 2.
         CumaError: whatever a dataclass refuses.
     """
     _check_words(argv)
     _check_each_once(argv, [name for part in parts for name in _repeated(part)])
+    prog = f"python -m cuma_jax.{program}"
+    if asks_for_help(argv):
+        _short_help(prog, program, description, argv, parts)
+        argv = ["--help"]
     fields: list[Any] = []
     for number, part in enumerate(parts):
         default = dataclasses.field() if isinstance(part, type) else dataclasses.field(default=part)
@@ -151,7 +157,7 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
         fields.append((f"part_{number}", Annotated[kind, tyro.conf.arg(name="")], default))
     line: Any = tyro.cli(
         dataclasses.make_dataclass("Line", fields, frozen=True, kw_only=True),
-        prog=f"python -m cuma_jax.{program}",
+        prog=prog,
         description=description,
         args=argv,
         use_underscores=True,
@@ -162,6 +168,20 @@ def parse(program: str, description: str, argv: Sequence[str], *parts: Any) -> t
             check_values(part, "--")
             check_places(part, "--")
     return found
+
+
+def _short_help(prog: str, program: str, description: str, argv: Sequence[str], parts: Sequence[Any]) -> None:
+    """Prints what was asked for and raises `SystemExit`, unless that is the whole help."""
+    from cuma_jax.commands.command_line.flags import flag_lines
+    from cuma_jax.commands.command_line.short_help import SHORT, print_short
+
+    if _FLAGS in argv:
+        print(flag_lines(program, parts))
+    elif program in SHORT and not set(_WHOLE) & set(argv):
+        print_short(prog, program, description, parts)
+    else:
+        return
+    raise SystemExit(0)
 
 
 def _repeated(part: Any) -> list[str]:
