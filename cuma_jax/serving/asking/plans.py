@@ -88,13 +88,26 @@ class Planner:
                 what = "nobody in the data is in" if nobody else "there is no single profile in"
                 raise CumaError(
                     f"{what} the group {group.label[:200]!r}; "
-                    + ("leave a condition out" if nobody else "give one value a field, or average over people")
+                    + (self._emptied_by(group) if nobody else "give one value a field, or average over people")
                 )
             if untold := [field for field in alone if field not in self.people.told]:
                 raise CumaError(
                     f"the model is not told of {untold[0]}, so it cannot answer as one profile with it; it is told of "
                     f"{near(untold[0], self.people.told)}"
                 )
+
+    def _emptied_by(self, group: Group) -> str:
+        """The first condition that nobody meets who meets those before it, and what is known of those."""
+        left_K, met = np.ones(len(self.people), bool), list[str]()
+        for condition in group.conditions:
+            if not (narrower_K := left_K & self.mask(Group((condition,)))).any():
+                has_F = (self.people.codes_KF[left_K] >= 0).any(axis=0)
+                known = [field for field, has in zip(self.people.fields, has_F, strict=True) if has]
+                if condition.field in known:
+                    return f"no {condition.text} there with {'; '.join(met)}: leave one of them out"
+                return f"of people with {'; '.join(met)} the data know {', '.join(known)}, not {condition.field}"
+            left_K, met = narrower_K, [*met, condition.text]
+        return "leave a condition out"
 
     def plan(self, group: Group, average_over: str, rows: Rows | None, split: int | None) -> Plan:
         """Who answers for a group; with a split, the people of it whose answers `rows` are, as `evaluate` has them."""
