@@ -1,5 +1,6 @@
 """Every command explains itself, at once."""
 
+import resource
 import subprocess
 import sys
 
@@ -22,6 +23,9 @@ assert not {"jax", "numpy", "pandas", "transformers"} & set(sys.modules)
 def test_help_waits_for_no_library_and_reads_no_run(words):
     main, *command = words
     argv = [sys.executable, "-c", _HELP, f"cuma_jax.{main}", *command, "--help"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5  # seconds of CPU; 0.2 to 0.5
     assert f"python -m cuma_jax.{' '.join(words)}" in done.stdout

@@ -85,6 +85,16 @@ def test_a_command_behind_the_door_is_the_command_itself(line):
     assert behind == told(run("-m", f"cuma_jax.{command}", *rest))
 
 
+def test_a_command_sees_the_line_that_python_m_would_give_it(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "argv", ["/bin/cuma", "train", "--config", "debug"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "/bin/cuma", "train", "--config", "debug"])
+    monkeypatch.setattr("cuma_jax.commands.train.main", lambda: seen.append((sys.argv[1:], sys.orig_argv[1:])))
+    door.main()
+    assert seen == [(["--config", "debug"], ["-m", "cuma_jax.train", "--config", "debug"])]
+    assert sys.argv[1:] == ["train", "--config", "debug"]
+
+
 @pytest.mark.parametrize("line", [[], ["--version"], ["train", "--help"], ["completion", "words", "--", "plan", "--"]])
 def test_the_script_answers_at_once(line):
     done = run("-c", LIGHT, *line)

@@ -62,9 +62,13 @@ def listing() -> str:
 
 
 def run(command: str, argv: Sequence[str]) -> None:
-    """`python -m cuma_jax.COMMAND` with these words, in this process."""
-    sys.argv = [sys.argv[0], *argv]
-    runpy.run_module(f"cuma_jax.{command}", run_name="__main__", alter_sys=True)
+    """`python -m cuma_jax.COMMAND` with these words, in this process; results name that line as their command."""
+    before = sys.argv, sys.orig_argv
+    sys.argv, sys.orig_argv = [command, *argv], [sys.executable, "-m", f"cuma_jax.{command}", *argv]
+    try:
+        runpy.run_module(f"cuma_jax.{command}", run_name="__main__", alter_sys=True)
+    finally:
+        sys.argv, sys.orig_argv = before
 
 
 def complete(argv: Sequence[str]) -> None:
