@@ -86,8 +86,8 @@ def training(words):
 
 @functools.cache
 def config_of(args):
-    """Parsing takes a tenth of a second, and many commands have the same arguments."""
-    return parse_runs("train", "", list(args), Options)[1][0]
+    """Parsing takes a tenth of a second, and many commands have the same arguments. Their data are not on this disk."""
+    return parse_runs("train", "", list(args), Options, chains=False)[1][0]
 
 
 def parsed(args):

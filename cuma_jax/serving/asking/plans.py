@@ -101,8 +101,8 @@ class Planner:
         left_K, met = np.ones(len(self.people), bool), list[str]()
         for condition in group.conditions:
             if not (narrower_K := left_K & self.mask(Group((condition,)))).any():
-                has_F = (self.people.codes_KF[left_K] >= 0).any(axis=0)
-                known = [field for field, has in zip(self.people.fields, has_F, strict=True) if has]
+                codes_KF = self.people.codes_KF[left_K]
+                known = [field for i, field in enumerate(self.people.fields) if (codes_KF[:, i] >= 0).any()]
                 if condition.field in known:
                     return f"no {condition.text} there with {'; '.join(met)}: leave one of them out"
                 return f"of people with {'; '.join(met)} the data know {', '.join(known)}, not {condition.field}"
