@@ -1,13 +1,13 @@
 """The notebook runs, cell after cell, in a process of its own."""
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
+from processes import environment
 
 NOTEBOOK = ROOT / "examples" / "predict.ipynb"
 # As a notebook does: the value of a cell's last line is shown, as HTML where it can be.
@@ -40,7 +40,7 @@ def test_the_notebook_runs(tmp_path, cache_folder):
     codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert '"quickstart", 60,' in codes[0]
     codes[0] = codes[0].replace('"quickstart", 60,', '"debug", 4,')
-    env = os.environ | {"PYTHONPATH": str(ROOT), "CUMA_JAX_CACHE": cache_folder}
+    env = environment(CUMA_JAX_CACHE=cache_folder)
     done = subprocess.run([sys.executable, "-c", RUN, json.dumps(codes)], cwd=tmp_path, env=env, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr

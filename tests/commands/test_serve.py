@@ -19,7 +19,7 @@ from cuma_jax.commands.serve import main
         (["--api_key_env", "NOT_SET_AT_ALL"], "not set"),
         (["--port", "70000"], "65535"),
         (["--queue", "0"], "at least 1"),
-        (["--checkpoint", "worst"], "last or best"),
+        (["--checkpoint", "worst"], "'best'"),
     ],
 )
 def test_mistakes_are_said_at_once(monkeypatch, tmp_path, refused, argv, said):

@@ -97,6 +97,7 @@ def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache_fol
     assert "Traceback" not in out + again + listed
 
 
+@pytest.mark.nightly
 def test_a_comparison_stopped_by_ctrl_c_goes_on_where_it_was(tmp_path, cache_folder, here):
     process = start(tmp_path, cache_folder, "--only", "lora", "--seeds", "0", steps=4000)
     folder = tmp_path / "lora" / "seed0"

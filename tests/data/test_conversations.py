@@ -85,7 +85,7 @@ def test_tokens_read_back_as_they_were_written_and_a_damaged_file_is_named(token
         np.testing.assert_array_equal(getattr(back, name), getattr(tokens, name))
     assert (back.pad_id, back.notes) == (tokens.pad_id, tokens.notes)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(CumaError, match=r"tokens\.npz cannot be read"):
+    with pytest.raises(CumaError, match=r"tokens\.npz is damaged and cannot be read"):
         ConversationTokens.load(path)
 
 

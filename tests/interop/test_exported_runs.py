@@ -135,7 +135,7 @@ def test_a_profile_in_other_capitals_is_the_same_adapter_and_an_unknown_one_is_s
     runs, tmp_path, capsys, monkeypatch
 ):
     run, _, folder = runs("cuma_profile")
-    monkeypatch.setattr(exporting_peft, "build_run", lambda config: run)
+    monkeypatch.setattr(exporting_peft, "build_run", lambda config, **_: run)
     country = run.profiles.values(0)["country"]
     people = tmp_path / "people.txt"
     people.write_text(f"\ufeffcountry={country}\nCountry: {country.upper()}\ncountry={country}x\n", encoding="utf-8")

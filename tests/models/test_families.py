@@ -246,7 +246,7 @@ def test_an_unknown_shape_lists_the_known_ones():
         (json.dumps(LLAMA)[:40], "is not valid JSON"),
         ("[" * 100_000, "is nested too deep"),
         ("[]", "holds a list, and must hold an object"),
-        (json.dumps(LLAMA)[:-1] + ', "rope_theta": 1e4}', "rope_theta is there twice"),
+        (json.dumps(LLAMA)[:-1] + ', "rope_theta": 1e4}', "the name 'rope_theta' is there twice"),
         (b"\xff\xfe{", "is not valid JSON"),
     ],
 )

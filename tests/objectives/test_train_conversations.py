@@ -55,7 +55,9 @@ def test_packed_rows_equal_their_conversations_one_a_row(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("source", "packing"), [("community_alignment", False), ("prism", True)])
+@pytest.mark.parametrize(
+    ("source", "packing"), [("community_alignment", False), pytest.param("prism", True, marks=pytest.mark.nightly)]
+)
 def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_path, source, packing):
     config = conversations(
         source,

@@ -26,6 +26,7 @@ def scored(folder):
     return json.loads((folder / "stages.json").read_text())["splits"]["unseen_country"]["stages"]
 
 
+@pytest.mark.nightly
 def test_a_chain_of_dpo_and_grpo_is_that_of_one_process(tmp_path, cache_folder):
     one, two = tmp_path / "one", tmp_path / "two"
     # A cache of their own: the two make their profile table together.

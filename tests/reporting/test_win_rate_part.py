@@ -150,7 +150,7 @@ def test_preferences_json_is_whole_and_strict(tmp_path):
 def test_a_damaged_preferences_json_is_one_message_that_says_what_to_do(tmp_path, monkeypatch, damage):
     monkeypatch.setattr(report, "render_report", lambda *args: "<html></html>")
     (tmp_path / "preferences.json").write_bytes(damage)
-    with pytest.raises(CumaError, match=r"preferences\.json .*cannot be read .*; delete it, and run evaluate"):
+    with pytest.raises(CumaError, match=r"preferences\.json .*(cannot be read|not valid JSON).*; delete it, and run"):
         report.write_report(tmp_path, None, [], {})
     assert not (tmp_path / "report.html").exists()
     (tmp_path / "preferences.json").unlink()  # as it says

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from cuma_jax.runtime import checksums as module
-from cuma_jax.runtime.checksums import checksums, is_sealed, sealed
+from cuma_jax.runtime.checksums import checksums
+from cuma_jax.runtime.json_files import is_sealed, sealed
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "uint32", "int8", "bool"])

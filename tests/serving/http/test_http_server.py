@@ -82,7 +82,7 @@ def raw(port, *texts, wait=10.0):
         return found
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # it waits for slow clients, a minute in all
 def test_bad_clients_do_no_harm(tmp_path):
     with server(tmp_path, word_s=0.005) as served:
         head = "POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
