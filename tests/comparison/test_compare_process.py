@@ -71,6 +71,7 @@ def here(tmp_path, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.nightly
 def test_a_comparison_runs_once_and_a_broken_variant_is_told(tmp_path, cache_folder, here):
     out = finish(start(tmp_path, cache_folder), 1)
     assert "[3/4] planted seed 0: refused (config field adapter.layers is 99" in out

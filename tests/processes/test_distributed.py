@@ -144,6 +144,7 @@ def refused(place, cache_folder):
     return {name: (run, run.end(120)) for name, run in groups.items()}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -9,7 +9,7 @@ import sys
 import pytest
 from processes import environment, finish, scores, start
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,6 @@ def test_a_run_leaves_its_whole_record(uninterrupted):
     assert {"config.json", "metrics.jsonl", "checkpoints", "results.json", "per_cell.parquet", "report.html"} <= names
 
 
-@pytest.mark.nightly
 def test_evaluating_again_gives_the_same_scores(uninterrupted):
     before = scores(uninterrupted)
     command = [sys.executable, "-m", "cuma_jax.evaluate", "--run", str(uninterrupted)]

@@ -92,18 +92,11 @@ def with_question(ask):
     return dataclasses.replace(survey, questions=(*survey.questions, new))
 
 
-DEARER = ("cuma_profile", "per_country", "prefix", "base")
+DEARER = ("persona_few_shot", "cuma_profile", "per_country", "prefix", "base")
 
 
 @pytest.mark.usefixtures("own_settings")
-@pytest.mark.parametrize(
-    "method",
-    [
-        "cuma",
-        pytest.param("persona_few_shot", marks=pytest.mark.slow),
-        *(pytest.param(name, marks=pytest.mark.nightly) for name in DEARER),
-    ],
-)
+@pytest.mark.parametrize("method", ["cuma", *(pytest.param(name, marks=pytest.mark.nightly) for name in DEARER)])
 def test_a_new_question_is_as_one_of_the_survey(method, debug_config, random_adapters, tmp_path, monkeypatch):
     config = changed(
         apply_method(debug_config, method),

@@ -87,6 +87,7 @@ def test_what_cannot_be_chatted_is_one_clear_message(tmp_path, more, status, sai
     run(steps())
 
 
+@pytest.mark.nightly
 def test_predictions_do_not_wait_for_chats(tmp_path):
     async def steps():
         async with serving(tmp_path, fill=False, word_s=0.01) as (client, _):
