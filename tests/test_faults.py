@@ -18,6 +18,7 @@ import pytest
 from conftest import ROOT, TEST_XLA_FLAGS
 from forks import Server
 from processes import metrics, scores
+from small_survey import SURVEY
 
 from cuma_jax.run.saved_adapters import find_step, read_adapters, saved_steps
 from cuma_jax.runtime.errors import CumaError
@@ -30,13 +31,6 @@ RUN = ["--config", ROOT / "configs" / "debug.py", "--method", "lora", "--data.qu
        "--train.eval_batches", 1, "--train.keep", 2, "--train.batch_size", 4, "--run.no-tensorboard",
        "--evaluation.splits", "unseen_country", "--evaluation.max_profiles", 4,
        "--evaluation.bootstrap", 5]  # fmt: skip
-SURVEY = """
-name: small
-answers: people.csv
-respondent: id
-profile: [country]
-questions: {tea: {text: Tea or coffee, options: {1: tea, 2: coffee}}}
-"""
 
 
 @pytest.fixture(scope="module")

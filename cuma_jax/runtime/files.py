@@ -149,8 +149,8 @@ def is_running(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        pass
+    except PermissionError:  # another user's
+        return True
     return True
 
 

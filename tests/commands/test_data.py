@@ -120,6 +120,7 @@ def test_a_bad_flag_is_one_message_and_exit_code_two(argv, message, refused):
     assert message in refused(main, argv)
 
 
+@pytest.mark.slow
 def test_the_real_command_writes_tables_and_the_second_time_refuses(tmp_path, refused):
     command = [sys.executable, "-m", "cuma_jax.data", "export", "--source", "invented", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

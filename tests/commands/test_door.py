@@ -69,6 +69,7 @@ def test_an_unknown_command_is_one_message_with_what_is_near(monkeypatch, word):
     assert len(str(error.value)) < 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -95,6 +96,7 @@ def test_a_command_sees_the_line_that_python_m_would_give_it(monkeypatch):
     assert sys.argv[1:] == ["train", "--config", "debug"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [[], ["--version"], ["train", "--help"], ["completion", "words", "--", "plan", "--"]])
 def test_the_script_answers_at_once(line):
     done = run("-c", LIGHT, *line)

@@ -8,7 +8,10 @@ from saved_runs import save_run
 
 from cuma_jax.commands.score_run import score
 from cuma_jax.run.trained import CheckpointInfo
-from cuma_jax.serving import load
+from cuma_jax.serving import Ask, load
+
+HOME = Ask("Should people be allowed to work from home?", ["Never", "Sometimes", "Always"], id="home")
+"""A question that no survey of the tests has."""
 
 
 def scored_run(folder, run, adapters):

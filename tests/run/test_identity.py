@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 from conftest import changed
+from small_survey import SURVEY
 
 from cuma_jax.config import Config
 from cuma_jax.config.data import DataConfig
@@ -22,13 +23,6 @@ from cuma_jax.run.folder import (
 )
 from cuma_jax.runtime.errors import CumaError
 
-SURVEY = """
-name: small
-answers: people.csv
-respondent: id
-profile: [country]
-questions: {tea: {text: Tea or coffee, options: {1: tea, 2: coffee}}}
-"""
 PEOPLE = [f"person{i},{('Chile', 'Japan')[i % 2]},{1 + i % 2}" for i in range(8)]
 
 

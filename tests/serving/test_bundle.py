@@ -8,15 +8,14 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from served_runs import opened
+from served_runs import HOME, opened
 
 from cuma_jax.commands import export
 from cuma_jax.data import load as load_module
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.serving import Ask
 from cuma_jax.serving.bundle.vectors import packed, unpacked
 
-HOME = Ask("Should people be allowed to work from home?", ["Never", "Sometimes", "Always"], id="home")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

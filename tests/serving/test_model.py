@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import changed, devices_of
 from preference_files import of_conversations, write_community_alignment
-from served_runs import opened, per_cell, scored_run
+from served_runs import HOME, opened, per_cell, scored_run
 
 from cuma_jax.commands import generate
 from cuma_jax.config.methods import apply_method
@@ -23,7 +23,7 @@ from cuma_jax.serving.shown import csv_text, json_text, shown_text
 from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.survey import Question
 
-HOME = Ask("Should people be allowed to work from home?", ["Never", "Sometimes", "Always"], id="home")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,6 @@ def test_hostile_texts_are_inert(model):
     assert "<img" not in json_text(table)
 
 
-@pytest.mark.slow
 def test_chat_is_what_generate_writes(served, model, monkeypatch, capsys):
     folder, run, _ = served
     said = ("--profile", "country: Belmora; sex: male", "--prompt", "Why?", "--sampling.max_new_tokens", "6", "--json")
@@ -249,7 +248,6 @@ def test_chat_is_what_generate_writes(served, model, monkeypatch, capsys):
     assert model.chat({}, "Why?", base=True, max_new_tokens=2) is not None
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("own_settings")
 def test_a_run_on_conversations_chats_and_takes_new_questions(debug_config, random_adapters, tmp_path):
     path = write_community_alignment(tmp_path / "talks.csv")

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import devices_of
-from served_runs import opened
+from served_runs import HOME, opened
 
 from cuma_jax.commands import generate, predict
-from cuma_jax.serving import Ask
 
-HOME = Ask("Should people be allowed to work from home?", ["Never", "Sometimes", "Always"], id="home")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,7 @@ def test_rows_of_another_width_can_be_left_out_and_are_counted(tmp_path):
     assert (rows, lines, len(problems)) == ([("2", "1"), ("8", "7")], [2, 5], 1)
 
 
+@pytest.mark.slow
 def test_nothing_of_python_is_left_with_a_thread_of_arrow(tmp_path, monkeypatch):
     """If the interpreter ends while Arrow's reading thread still holds a file of Python's, the process is aborted.
 
@@ -180,6 +181,7 @@ PIECES = st.binary(max_size=2) | st.sampled_from([b'"', b"\r", b"\0", b",,", b"\
 
 
 # Arrow warns where it cannot decode a row that it hands over.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(0, 1), PIECES, st.integers(0, 3)), max_size=4), st.booleans())

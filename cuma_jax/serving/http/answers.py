@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.serving import Model, Request
+from cuma_jax.serving.shown import inert
 
 DIGITS = 7
 """Decimals of shares: what is lost is a tenth of what answers may differ by."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _BY_OPTION = {"share": "shares", "real": "real", "low": "low", "high": "high", "pooled": "pooled",
               "own_average": "own_average", "logistic": "logistic"}  # fmt: skip
 _BY_CELL = ("real_n", "group_status", "question_status", "error", "error_split", "order_sensitivity", "n_people")
@@ -81,12 +81,6 @@ def gates_json(model: Model, asked: Request) -> dict[str, Any]:
     return {"layers": layers, "experts": experts, "gates": found}
 
 
-def inert(value: Any) -> Any:
-    """A cell of a CSV: text that a spreadsheet would take for a formula begins with an apostrophe."""
-    value = plain(value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
 def csv_lines(table: pd.DataFrame, rows: int = 500) -> Iterator[bytes]:
     """A table as CSV, some rows at a time."""
     text = io.StringIO()
@@ -95,7 +89,7 @@ def csv_lines(table: pd.DataFrame, rows: int = 500) -> Iterator[bytes]:
     for start in range(0, max(len(table), 1), rows):
         part = table.iloc[start : start + rows]
         for row in part.itertuples(index=False, name=None):
-            writer.writerow([inert(value) for value in row])
+            writer.writerow([inert(plain(value)) for value in row])
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()
