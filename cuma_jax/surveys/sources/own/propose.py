@@ -11,8 +11,8 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.scales import scale_order
 from cuma_jax.surveys.sources.own.respondents import whole
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE
-from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
-from cuma_jax.tables.packed import given_path, opened, reported
+from cuma_jax.tables.encoding import NOT_KNOWN, UNREADABLE, report_not_utf8
+from cuma_jax.tables.packed import given_path, reported, unpacked
 from cuma_jax.tables.problems import Problems, Strict
 from cuma_jax.tables.text_columns import TextTable, read_columns, read_header, usual_delimiter
 
@@ -48,8 +48,8 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     """
     path, problems = given_path(path), Problems(ADVICE)
     header, delimiter, encoding = read_header(path, problems)
-    if encoding == "TODO":  # a proposal of names that cannot be read is none
-        with reported(path, Strict()), opened(path) as file:
+    if encoding == NOT_KNOWN:  # a proposal of names that cannot be read is none
+        with reported(path, Strict()), unpacked(path) as file:
             report_not_utf8(path, file, Strict())
     names = [name for name in dict.fromkeys(header) if name]
     table = read_columns(path, dict.fromkeys(names, ""), delimiter, encoding, problems) if names else None
@@ -118,7 +118,8 @@ def _left(names: Sequence[str]) -> list[str]:
 
 
 def _question(name: str, values: Sequence[str], wording: str = "") -> list[str]:
-    codes, numbers = _codes(values), all(_NUMBER.fullmatch(code) for code in _codes(values))
+    codes = _codes(values)
+    numbers = all(_NUMBER.fullmatch(code) for code in codes)
     lines = [f"  {_quoted(name)}:", f"    text: {json.dumps(wording or 'TODO: the wording', ensure_ascii=False)}"]
     order = None if numbers else scale_order(codes)
     if numbers:
