@@ -137,13 +137,14 @@ def test_the_encoding_that_a_hint_names_is_the_right_one_when_followed(tmp_path)
 
 
 def test_a_proposal_puts_known_scales_in_order_and_asks_for_that_of_others(tmp_path):
-    rows = ["Agree,Red,9", "Disagree,Blue,99", "Strongly agree,Green,1", "Don't know,Red,1", "Strongly disagree,Red,3"]
+    rows = ["Agree,Red,9", "Disagree,Blue,99", "Strongly agree,Green,1", "Don't know,Red,1", "Strongly disagree,Red,3",
+            "I'm not sure,NA,1"]  # fmt: skip
     path = tmp_path / "answers.csv"
     path.write_text("id,country,q1,q2,q3\n" + "".join(f"{i},A,{row}\n" for i, row in enumerate(rows)))
     text = propose_yaml(path)
     places = [text.index(f"      {name}: ") for name in ("Strongly agree", "Agree", "Disagree", "Strongly disagree")]
     assert places == sorted(places)
-    assert 'missing: ["", "99", "Don\'t know"]' in text
+    assert 'missing: ["", "NA", "99", "Don\'t know", "I\'m not sure"]' in text
     done = text.replace("TODO: the wording", "Why?")
     (tmp_path / "survey.yaml").write_text(done.replace(": TODO\n", ": 'text'\n"))
     problems = [m[3] for m in messages(tmp_path / "survey.yaml") if m[0] == "error"]
