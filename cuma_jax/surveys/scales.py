@@ -6,7 +6,7 @@ only where every option has a place of its own on one scale; else there is none.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # How strong a word makes what it stands beside. Words of one number are not compared: which is stronger is open.
 _DEGREES = {
@@ -31,7 +31,7 @@ _HEADS = (
     ("positive positively", "negative negatively"), ("easy", "difficult hard"), ("true", "false untrue"),
     ("comfortable", "uncomfortable"), ("fair", "unfair"), ("interested", "uninterested"),
     ("trust", "distrust mistrust"),
-    ("confident", ""), ("concerned", ""), ("worried", ""), ("proud", ""), ("willing", "unwilling"), ("close", ""),
+    ("confident", ""), ("sure", "unsure"), ("concerned", ""), ("worried", ""), ("proud", ""), ("willing", "unwilling"), ("close", ""),
     ("religious", ""), ("justifiable justified", "unjustifiable unjustified"), ("useful helpful", "useless unhelpful"),
     ("serious", ""), ("often frequently", ""), ("democratic", "undemocratic"), ("strong", "weak"), ("familiar", ""),
     ("acceptable", "unacceptable"), ("necessary", "unnecessary"), ("clear", "unclear"), ("healthy", "unhealthy"),
@@ -87,18 +87,26 @@ _BESIDE = re.compile(
     r"(none|all)( of (them|these|those|(the )?above)\b.*)?|(it )?(depends|varies)\b.*|no opinion"
 )
 _NO_ANSWER = re.compile(
-    r"dk\b|(i )?(do not|don.?t|can.?t|cannot|can not) (know|say|choose)\b|(i( am|.?m)? )?(not sure|unsure)\b"
+    r"dk\b|(i )?(do not|don.?t|can.?t|cannot|can not) (know|say|choose)\b"
     r"|(refused|refusal|no answer|no response|not asked|not applicable|missing|other missing|nan|na)\b"
     r"|(prefer not to|inappropriate response|not ascertained)\b"
     # Not "Decline in trade", nor "Refuse the treaty".
     r"|(refuse|decline[ds]?|prefer not)(?= to (answer|say|state|respond|choose)\b|\W*$|\s*[(/;,])",
     re.IGNORECASE,
 )
+_UNSURE = re.compile(r"(i( am|.?m)? )?(not sure|unsure)\b", re.IGNORECASE)
+_SURE = re.compile(r"\bsure\b", re.IGNORECASE)
 
 
-def is_no_answer(text: str) -> bool:
-    """Whether an option means that no answer was recorded: "Don't know", "Not sure", "DK/Refused", "(Refused)"."""
-    return _NO_ANSWER.match(text.strip(" (").replace("\u2019", "'")) is not None
+def is_no_answer(text: str, beside: Iterable[str] = ()) -> bool:
+    """Whether an option means that no answer was recorded: "Don't know", "Not sure", "DK/Refused", "(Refused)".
+
+    `beside` are the question's options: where some are sure ("Very sure"), "Not sure" is an end of their scale.
+    """
+    plain = text.strip(" (").replace("\u2019", "'")
+    if _UNSURE.match(plain):
+        return not any(_SURE.search(other) and not _UNSURE.match(other.strip(" (")) for other in beside)
+    return _NO_ANSWER.match(plain) is not None
 
 
 def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
@@ -119,7 +127,7 @@ def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
 def _plain(text: str) -> str:
     text = re.sub(r"[\u2019\u2018]", "'", text.casefold())
     text = re.sub(r"\b(don't|do not|does not|doesn't|am not|is not|isn't|are not|would not) ?", "not ", text)
-    return " ".join(re.sub(r"[^\w\s$€£<>≤≥+.,'-]|(?<!\d)[.,-]|[.,-](?!\d)", " ", text).split())
+    return " ".join(re.sub(r"[^\w\s$€£<>≤≥+.,'-]|(?<!\d)[.,]|(?<=[^\d\s])-|[.,-](?!\d)", " ", text).split())
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:

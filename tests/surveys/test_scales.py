@@ -38,6 +38,8 @@ Very happy|Quite happy|Not very happy|Not at all happy
 10,000 and over|1,000-9,999|500-999|1-499
 $1,250,000|$12,500.75|$1,000|$20
 2,5|1,25|0,125
+1|0|-1,5|-2
+Very sure|Fairly sure|Not very sure|Not sure
 """.strip().split("\n")
 
 
@@ -104,3 +106,9 @@ def test_no_answer_is_told_from_an_answer():
     answers = ["No", "None", "Neither", "Nationalism", "Does not matter", "Not at all", "Dark", "Not surely",
                "Decline in living standards", "Declined a lot", "Declining", "Refuse the treaty", "-1"]  # fmt: skip
     assert [option for option in [*missing, *answers] if is_no_answer(option)] == missing
+
+
+def test_not_sure_is_an_answer_beside_those_who_are_sure():
+    assert is_no_answer("Not sure", ["Yes", "No", "Not sure"])
+    assert not is_no_answer("Not sure", ["Very sure", "Fairly sure", "Not sure"])
+    assert is_no_answer("I'm not sure", ["Not sure", "Unsure"])

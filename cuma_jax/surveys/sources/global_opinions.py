@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -121,9 +121,9 @@ class _Constants(ast.NodeTransformer):
         return ast.Constant(_CONSTANTS[node.id]) if node.id in _CONSTANTS else node
 
 
-def is_no_answer(option: str) -> bool:
+def is_no_answer(option: str, beside: Sequence[str] = ()) -> bool:
     """Whether an option means that no answer was recorded, in a survey's words or its codes, or is a total."""
-    return scales.is_no_answer(option) or _BELOW_ZERO.match(option.strip(" (")) is not None or is_total(option)
+    return scales.is_no_answer(option, beside) or _BELOW_ZERO.match(option.strip(" (")) is not None or is_total(option)
 
 
 def is_total(option: str) -> bool:
@@ -181,7 +181,7 @@ class _Rows:
         """
         texts: dict[str, str] = {}  # the first writing of each
         numbers = all(_NUMBERS.fullmatch(name) for name in names if name)  # of which -1 is one like others
-        keys = [None if not name or (not numbers and is_no_answer(name)) else name.casefold() for name in names]
+        keys = [None if not name or (not numbers and is_no_answer(name, names)) else name.casefold() for name in names]
         for key, name in zip(keys, names, strict=True):
             if key is None or key in texts:
                 self._skip(MISSING if key is None else REPEATED_OPTION)

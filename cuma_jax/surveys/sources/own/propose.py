@@ -81,7 +81,7 @@ def _columns(table: TextTable) -> list[str]:
     lines += [] if profile else ["  TODO: TODO  # field name: column, for example age_group: age"]
     answers = [roles["answer"]] if long else questions
     used = {value for name in [*profile, *answers] for value in texts[name]}
-    unsure = sorted(v for v in used if is_no_answer(v) and v not in _MISSING)
+    unsure = sorted(v for v in used if is_no_answer(v, used) and v not in _MISSING)
     missing = ["", *[code for code in _MISSING if code in used], *unsure]
     note = "  # do the texts among them mean no answer? Take out one that is an option" if unsure else ""
     lines.append(f"missing: {json.dumps(missing, ensure_ascii=False)}{note}")
@@ -131,7 +131,7 @@ def _question(name: str, values: Sequence[str], wording: str = "") -> list[str]:
 
 def _codes(values: Sequence[str]) -> list[str]:
     """The values that may be options, whole numbers in their order."""
-    codes = [v for v in values if v and v not in _MISSING and UNREADABLE not in v and not is_no_answer(v)]
+    codes = [v for v in values if v and v not in _MISSING and UNREADABLE not in v and not is_no_answer(v, values)]
     codes = list(dict.fromkeys(map(whole, codes)))
     if all(_NUMBER.fullmatch(code) for code in codes):
         numbers = sorted({int(code) for code in codes})
