@@ -19,7 +19,7 @@ def about_of(contents: Contents) -> dict[str, Any]:
 
     Keys: run, kind, base (source, revision, fingerprint, dtype), data (name, people, answers, splits, questions,
     fields), method (adapter and router in short), steps, created, errors (by split: `errors_of`), min_cell,
-    option_orders, has_router, has_chat, has_answers, warnings, cite.
+    option_orders, has_router, has_answers, warnings, cite.
     """
     facts, config, measured = contents.facts, contents.config, contents.results.get("about", {})
     errors = errors_of(contents.results)
@@ -53,7 +53,6 @@ def about_of(contents: Contents) -> dict[str, Any]:
         "option_orders": config.evaluation.option_orders,
         "option_order": contents.results.get("option_order"),
         "has_router": config.adapter.kind == "lora" and config.router.inputs != "none",
-        "has_chat": True,
         "has_answers": contents.answers is not None,
         "versions": measured.get("versions"),
         "warnings": warnings,

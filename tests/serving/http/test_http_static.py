@@ -33,7 +33,6 @@ def test_the_export_is_the_page_with_the_servers_data(tmp_path):
                          "culture_map.json"}  # fmt: skip
     facts = json.loads(read["run.json"])
     assert facts["static"]
-    assert not facts["has_chat"]
     assert json.loads(read["cells.json"])["questions"] == list(QUESTIONS)
 
     async def steps():
@@ -43,7 +42,7 @@ def test_the_export_is_the_page_with_the_servers_data(tmp_path):
     served = run(steps())
     for name in ("fields.json", "questions.json", "countries.json", "cells.json"):
         assert served[name] == read[name], name
-    assert json.loads(served["run.json"]) == facts | {"static": False, "has_chat": True}
+    assert json.loads(served["run.json"]) == facts | {"static": False}
     with pytest.raises(CumaError, match="not an empty folder"):
         write_static(model, cells, out)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
