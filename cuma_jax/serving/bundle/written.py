@@ -41,7 +41,6 @@ def save_bundle(
             "fingerprint": run.fingerprint,
             "dtype": str(np.dtype(run.decoder.dtype)),
         },
-        "trainable_parameters": run.trainable_parameters,
         "created": datetime.date.today().isoformat(),
     }
     if scored is not None:
