@@ -46,7 +46,7 @@ class Model:
         self.name: str = contents.facts["run"]
         self.fields: dict[str, Field] = contents.people.by_field
         self.can_predict = bool(contents.questions)
-        self.about: dict[str, Any] = about_of(contents)
+        self.about: dict[str, Any] = about_of(contents, checkpoint)
         self._planner, self._known = Planner(contents), Known(contents)
         self._numbers = {question.id: number for number, question in enumerate(contents.questions)}
         self._wordings = Wordings(contents, keeps(contents, folder, checkpoint))

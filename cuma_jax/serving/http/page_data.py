@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.evaluation.results import PER_CELL_FILE, RESULTS_FILE
+from cuma_jax.config.saved import RESULTS_FILE
+from cuma_jax.evaluation.results import PER_CELL_FILE
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.cells import country_field
 from cuma_jax.surveys.derived import country_numbers

@@ -1,6 +1,7 @@
 """The page as plain files: all that it reads is there, and says what the server says."""
 
 import json
+import shutil
 
 import pytest
 
@@ -58,7 +59,11 @@ def test_kept_tables_of_another_run_are_not_read(tmp_path):
     steps.close()
     again = Cells(model)
     assert again.missing == cells.missing < len(cells.groups) * 2, "what was there when the server ended is kept"
-    model.about = model.about | {"steps": 7}
+    (tmp_path / "checkpoints" / "7" / "state").mkdir(parents=True)
+    assert Cells(model).missing == len(cells.groups) * 2, "training went on"
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert Cells(model).missing == cells.missing
+    model.about = model.about | {"checkpoint": "best"}
     assert Cells(model).missing == len(cells.groups) * 2
     (tmp_path / "cells.parquet").write_bytes(b"PAR1 damaged")
     assert Cells(model).missing == len(cells.groups) * 2
