@@ -20,7 +20,8 @@ from forks import Server
 from processes import metrics, scores
 from small_survey import SURVEY
 
-from cuma_jax.run.saved_adapters import find_step, read_adapters, saved_steps
+from cuma_jax.config.saved import saved_steps
+from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.lock import LOCK_FILE
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction
 
-from cuma_jax.commands.command_line import asks_for_help, parse
+from cuma_jax.commands.command_line import parse
 from cuma_jax.config.fields import Line, Range
 from cuma_jax.runtime.errors import CumaError
 
@@ -54,10 +54,7 @@ class Options:
 
 def main() -> None:
     """Reads the command line and the run's facts, then the run, and predicts."""
-    argv = sys.argv[1:]
-    (options,) = parse("predict", _HELP, argv, Options)
-    if asks_for_help(argv):
-        return
+    (options,) = parse("predict", _HELP, sys.argv[1:], Options)
     if not options.run:
         raise CumaError("--run is required: the folder of a run, e.g. --run runs/quickstart")
     from cuma_jax.serving import Ask, load

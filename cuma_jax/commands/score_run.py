@@ -70,10 +70,10 @@ def score(
     results, use = evaluate_run(run, adapters, seconds, scored)
     if jax.process_index() == 0:
         report = write_report(folder, results, read_metrics(folder), to_dict(run.config), use)
+        save_bundle(run, folder, results, scored)
         write_results(results, folder)  # last: where they are, nothing of the scoring is missing
         print(preferences_table(results) if "kind" in results.values else summary_table(results))
         print(f"\nreport: {report.resolve()}")
-    save_bundle(run, folder, results, scored)
 
 
 def compare_with(

@@ -6,7 +6,7 @@ import pathlib
 import sys
 from typing import Annotated, Literal
 
-from cuma_jax.commands.command_line import asks_for_help, parse
+from cuma_jax.commands.command_line import parse
 from cuma_jax.config.fields import Line, Place, Range
 from cuma_jax.runtime.errors import CumaError
 
@@ -31,17 +31,14 @@ class Options:
     queue: Annotated[int, Range(1, 100_000)] = 128
     """Requests that may wait for the model; further ones are refused with 429."""
     deadline: Annotated[float, Range(1, 86_400)] = 120.0
-    """Seconds until a request is given up; a chat has as many again and a half."""
+    """Seconds until a request is given up; a chat is given 1.5 times as many."""
     static: Annotated[str, Place("new folder")] = ""
     """Write the page with its data as plain files into this new folder, and serve nothing."""
 
 
 def main() -> None:
     """Reads the command line and the run, and serves."""
-    argv = sys.argv[1:]
-    (options,) = parse("serve", _HELP, argv, Options)
-    if asks_for_help(argv):
-        return
+    (options,) = parse("serve", _HELP, sys.argv[1:], Options)
     missing = [name for name in ("fastapi", "uvicorn", "sse_starlette", "prometheus_client")
                if importlib.util.find_spec(name) is None]  # fmt: skip
     if missing:

@@ -12,8 +12,8 @@ import numpy as np
 from cuma_jax.analysis.run import ANALYSIS_FILE
 from cuma_jax.config import Config, to_dict
 from cuma_jax.config.comparison import Comparison, Variant
-from cuma_jax.config.saved import CONFIG_FILE
-from cuma_jax.evaluation.results import RESULTS_FILE, SCHEMA
+from cuma_jax.config.saved import CONFIG_FILE, RESULTS_FILE
+from cuma_jax.evaluation.results import SCHEMA
 from cuma_jax.run.folder import open_run, read_metrics
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text

@@ -1,15 +1,18 @@
-"""The config that a run's folder holds, and what the run is known by beside it."""
+"""The config that a run's folder holds, what the run is known by beside it, and which steps it has saved."""
 
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
 from cuma_jax.config.schema import Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import is_sealed, read_json
 
-CONFIG_FILE, IDENTITY_FILE = "config.json", "identity.json"
+CONFIG_FILE, IDENTITY_FILE, RESULTS_FILE = "config.json", "identity.json", "results.json"
+CHECKPOINTS = "checkpoints"
+"""The folder with a checkpoint a step."""
 _PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder",),
           "adapter": ("init_from",)}  # fmt: skip
 """Fields that may hold a path."""
@@ -75,3 +78,9 @@ def read_identity(folder: pathlib.Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not is_sealed(values):
         raise CumaError(f"{path} is damaged: it is not what was written; {advice}")
     return values
+
+
+def saved_steps(folder: pathlib.Path) -> list[int]:
+    """The steps that a run has saved, in order. A folder in which nothing is of a checkpoint is none."""
+    found = [path for path in (folder / CHECKPOINTS).glob("*") if re.fullmatch("0|[1-9][0-9]*", path.name)]
+    return sorted(int(path.name) for path in found if (path / "state").exists() or (path / "belongs").exists())

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cuma_jax.config.saved import RESULTS_FILE
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, read_arrays, undamaged, write_text
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Version of results.json."""
-RESULTS_FILE, PER_CELL_FILE, RESAMPLES_FILE = "results.json", "per_cell.parquet", "resamples.npz"
+PER_CELL_FILE, RESAMPLES_FILE = "per_cell.parquet", "resamples.npz"
 
 
 @dataclasses.dataclass(frozen=True)

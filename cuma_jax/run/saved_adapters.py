@@ -7,7 +7,6 @@ says of which base and which adapters it is. Orbax gives it its name when it is 
 import dataclasses
 import json
 import pathlib
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,11 +14,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from cuma_jax.config.saved import CHECKPOINTS, saved_steps
 from cuma_jax.runtime.checksums import checksums
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import is_sealed
 
-FOLDER = "checkpoints"
 Tree = Any
 _LOSS = "validation_loss"
 _BEFORE_CHECKSUMS = {"base", "adapters", "data_position", "config"}
@@ -53,12 +52,6 @@ def shape_differences(there: dict[str, list[int]], here: dict[str, list[int]]) -
     only = [f"{k} is only there" for k in there.keys() - here.keys()]
     only += [f"{k} is only here" for k in here.keys() - there.keys()]
     return "; ".join(sorted(wrong + only)[:6])
-
-
-def saved_steps(run_dir: pathlib.Path) -> list[int]:
-    """The steps that a run has saved, in order. A folder in which nothing is of a checkpoint is none."""
-    found = [path for path in (run_dir / FOLDER).glob("*") if re.fullmatch("0|[1-9][0-9]*", path.name)]
-    return sorted(int(path.name) for path in found if (path / "state").exists() or (path / "belongs").exists())
 
 
 def has_checkpoint(run_dir: pathlib.Path) -> bool:
@@ -148,7 +141,7 @@ def check_belongs(run_dir: pathlib.Path, step: int, base: str, adapters: Tree) -
 
 
 def _folder(run_dir: pathlib.Path, step: int) -> pathlib.Path:
-    return (run_dir / FOLDER / str(step)).absolute()
+    return (run_dir / CHECKPOINTS / str(step)).absolute()
 
 
 def _reading(run_dir: pathlib.Path, step: int, read: Callable[[], Any]) -> Any:

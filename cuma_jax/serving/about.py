@@ -3,9 +3,10 @@
 import pathlib
 from typing import Any
 
+from cuma_jax.config.saved import saved_steps
 from cuma_jax.serving.asking.known import errors_of
 from cuma_jax.serving.bundle.contents import Contents
-from cuma_jax.serving.bundle.files import ADAPTERS
+from cuma_jax.serving.bundle.files import has_adapters
 
 WARNINGS = (
     "Estimates of a model, not observed answers: nobody was asked.",
@@ -14,12 +15,12 @@ WARNINGS = (
 )
 
 
-def about_of(contents: Contents) -> dict[str, Any]:
-    """Plain JSON values.
+def about_of(contents: Contents, checkpoint: str) -> dict[str, Any]:
+    """Plain JSON values, of a run that is asked with one of its checkpoints (last or best).
 
     Keys: run, kind, base (source, revision, fingerprint, dtype), data (name, people, answers, splits, questions,
-    fields), method (adapter and router in short), steps, created, errors (by split: `errors_of`), min_cell,
-    option_orders, has_router, has_chat, has_answers, warnings, cite.
+    fields), method (adapter and router in short), checkpoint, steps, created, errors (by split: `errors_of`), min_cell,
+    option_orders, has_router, has_answers, warnings, cite.
     """
     facts, config, measured = contents.facts, contents.config, contents.results.get("about", {})
     errors = errors_of(contents.results)
@@ -46,14 +47,14 @@ def about_of(contents: Contents) -> dict[str, Any]:
             "router": config.router.inputs,
             "profile_in_prompt": config.profile.in_prompt,
         },
-        "steps": facts.get("steps") or measured.get("steps"),
+        "checkpoint": checkpoint,
+        "steps": facts.get("step") or facts.get("steps") or measured.get("steps"),
         "created": facts.get("created"),
         "errors": errors,
         "min_cell": config.evaluation.min_cell,
         "option_orders": config.evaluation.option_orders,
         "option_order": contents.results.get("option_order"),
         "has_router": config.adapter.kind == "lora" and config.router.inputs != "none",
-        "has_chat": True,
         "has_answers": contents.answers is not None,
         "versions": measured.get("versions"),
         "warnings": warnings,
@@ -66,7 +67,7 @@ def keeps(contents: Contents, folder: pathlib.Path, checkpoint: str) -> bool:
     facts = contents.facts
     if facts.get("predicted_checkpoint") != checkpoint:
         return False
-    if (folder / ADAPTERS).is_file():
+    if has_adapters(folder):
         return True
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    steps = saved_steps(folder)
     return bool(steps) and max(steps) == facts.get("latest_step")

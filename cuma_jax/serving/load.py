@@ -1,15 +1,14 @@
 """Opens what was trained: a run's folder, with its bundle or with its data at hand, an export, or a hub name."""
 
-import json
 import pathlib
 import re
 from typing import Any
 
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.config.saved import CONFIG_FILE, local_folder, read_config
+from cuma_jax.config.saved import CONFIG_FILE, local_folder, read_config, saved_steps
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving.bundle.contents import Contents, contents_of
-from cuma_jax.serving.bundle.files import ADAPTERS, RESULTS, has_bundle, read_contents
+from cuma_jax.serving.bundle.files import has_adapters, has_bundle, read_contents, results_values
 from cuma_jax.serving.model import Model
 from cuma_jax.surveys.survey import Survey
 
@@ -32,7 +31,7 @@ def load(source: str | pathlib.Path, checkpoint: str = "", start: bool = True) -
     contents = open_contents(folder)
     if checkpoint not in ("", "last", "best"):
         raise CumaError(f"checkpoint is {checkpoint!r}; it is last or best")
-    exported = (folder / ADAPTERS).is_file()
+    exported = has_adapters(folder)
     chosen = contents.facts.get("checkpoint") if exported else contents.config.evaluation.checkpoint
     if exported and checkpoint and checkpoint != chosen:
         raise CumaError(f"{folder} is a bundle of the checkpoint {chosen}; leave checkpoint empty")
@@ -64,15 +63,15 @@ def open_contents(folder: pathlib.Path) -> Contents:
     """What a run's folder knows without the model: its bundle, or for a run of before its data, read again.
 
     Raises:
-        CumaError: no run, one that is not finished, or data that are not at hand.
+        CumaError: no run, one that is not finished, a damaged file, or data that are not at hand.
     """
     if has_bundle(folder):
         return read_contents(folder)
     config = read_config(folder)
-    results = _results(folder)
-    if (folder / ADAPTERS).is_file():
+    results = results_values(folder)
+    if has_adapters(folder):
         raise CumaError(f"{folder} is an export, but its folder bundle is missing or of another version; export again")
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()]
+    steps = saved_steps(folder)
     if not steps:
         raise CumaError(f"{folder} has no checkpoint yet; train it first (the command that made {CONFIG_FILE} there)")
     unfinished = results.get("about", {}).get(
@@ -99,10 +98,3 @@ def open_contents(folder: pathlib.Path) -> Contents:
         return build_shots(data.source, data.profiles, train_A, config.profile.shots, config.data.split_seed)
 
     return contents_of(config, data, results, table, shots=shots).contents
-
-
-def _results(folder: pathlib.Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}

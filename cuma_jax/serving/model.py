@@ -46,7 +46,7 @@ class Model:
         self.name: str = contents.facts["run"]
         self.fields: dict[str, Field] = contents.people.by_field
         self.can_predict = bool(contents.questions)
-        self.about: dict[str, Any] = about_of(contents)
+        self.about: dict[str, Any] = about_of(contents, checkpoint)
         self._planner, self._known = Planner(contents), Known(contents)
         self._numbers = {question.id: number for number, question in enumerate(contents.questions)}
         self._wordings = Wordings(contents, keeps(contents, folder, checkpoint))
@@ -293,9 +293,12 @@ class Model:
     def _fill(self, cells: Sequence[Cell], gates: bool = False) -> None:
         """Has everything predicted that is not yet."""
         wanted: dict[int, tuple[Wording, dict[int, None]]] = {}
+        persons: dict[int, int] = {}  # by plan, which the questions of a group share: a profile is encoded once
         for cell in cells:
             if cell.plan.values is not None and cell.person is None:
-                cell.person = self._running().person(cell.plan.values)
+                if (key := id(cell.plan)) not in persons:
+                    persons[key] = self._running().person(cell.plan.values)
+                cell.person = persons[key]
             for wording in cell.wordings:
                 wanted.setdefault(id(wording), (wording, {}))[1].update(dict.fromkeys(cell.profiles))
         lacking = [

@@ -20,6 +20,15 @@ def inert(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
+def plain(value: Any) -> Any:
+    """A cell of a table as JSON has it: null for what is not defined."""
+    if value is pd.NA:
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def csv_text(table: pd.DataFrame) -> str:
     """The table as CSV, a header first."""
     texts = table.select_dtypes(exclude="number").columns
@@ -28,7 +37,7 @@ def csv_text(table: pd.DataFrame) -> str:
 
 def json_text(table: pd.DataFrame) -> str:
     """The table as a JSON list with an object a row; what is not known is null."""
-    rows = [{name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+    rows = [{name: plain(value) for name, value in row.items()} for row in table.to_dict("records")]
     return json.dumps(rows, ensure_ascii=False, indent=1)
 
 
@@ -77,9 +86,3 @@ def _bar(share: float) -> str:
 
 def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}%"
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

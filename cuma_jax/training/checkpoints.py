@@ -19,8 +19,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from cuma_jax.config import to_dict
+from cuma_jax.config.saved import CHECKPOINTS, saved_steps
 from cuma_jax.run.run import Run
-from cuma_jax.run.saved_adapters import FOLDER, check_saved, read_state, saved_steps, tensor_shapes
+from cuma_jax.run.saved_adapters import check_saved, read_state, tensor_shapes
 from cuma_jax.runtime.checksums import checksums
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import sealed
@@ -55,7 +56,7 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
         with self._writing():
-            self._manager = ocp.CheckpointManager((run_dir / FOLDER).absolute(), options=options)
+            self._manager = ocp.CheckpointManager((run_dir / CHECKPOINTS).absolute(), options=options)
 
     def save(self, state: TrainState, validation_loss: float | None) -> None:
         """Saves `state` (all processes call this); `validation_loss` in nats, where it is known.
@@ -113,7 +114,7 @@ class Checkpoints:
         except (CumaError, jax.errors.JaxRuntimeError):
             raise
         except Exception as error:
-            folder, whole = self._run_dir / FOLDER, saved_steps(self._run_dir)
+            folder, whole = self._run_dir / CHECKPOINTS, saved_steps(self._run_dir)
             if not (refused := _refusal(error)):
                 raise
             for part in folder.glob("*.orbax-checkpoint-tmp*"):
@@ -126,7 +127,7 @@ class Checkpoints:
 
     def _tidy(self) -> None:
         """Moves folders that look like checkpoints, and are none, out of Orbax's way: it would write none before."""
-        folder, whole = self._run_dir / FOLDER, saved_steps(self._run_dir)
+        folder, whole = self._run_dir / CHECKPOINTS, saved_steps(self._run_dir)
         for path in folder.glob("*"):
             if path.name.isdigit() and path.name not in map(str, whole):
                 aside = path.rename(path.with_name(f"{path.name}.no-checkpoint-{uuid.uuid4().hex[:6]}"))

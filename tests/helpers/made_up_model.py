@@ -53,8 +53,10 @@ class MadeUpModel(Model):
 
     def __init__(self, folder, call_s=0.0, word_s=0.0, fails=None):
         self.folder, self.name = pathlib.Path(folder), "made_up"
-        self.about = {"base": "random:tiny", "data": {"name": "invented", "waves": []}, "warnings": ["w"],
-                      "min_cell": 20, "has_router": True, "has_chat": True}  # fmt: skip
+        self.about = {"base": {"source": "random:tiny", "revision": ""}, "warnings": ["w"], "errors": {},
+                      "data": {"name": "invented", "source": "invented", "waves": []}, "created": None, "steps": 5,
+                      "method": {"objective": "choice"}, "min_cell": 20, "option_orders": 1, "has_router": True,
+                      "has_answers": True, "cite": "Cite this."}  # fmt: skip
         counts = {"country": {"Japan": 30, "Peru": 20}, "sex": {"female": 25, "male": 25},
                   "age": {"18-29": 20, "30-59": 20, "60+": 10}}  # fmt: skip
         self.fields = {name: make_field(name, values) for name, values in counts.items()}
@@ -66,8 +68,8 @@ class MadeUpModel(Model):
 
     @property
     def questions(self):
-        rows = [(name, text, options, True, "in training", 50) for name, (text, options) in QUESTIONS.items()]
-        return pd.DataFrame(rows, columns=["id", "text", "options", "ordered", "status", "n"])
+        rows = [(name, text, options, True, "in training", 50, "W") for name, (text, options) in QUESTIONS.items()]
+        return pd.DataFrame(rows, columns=["id", "text", "options", "ordered", "status", "n", "source"])
 
     def start(self):
         if self.fails is not None:

@@ -2,17 +2,24 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from served_runs import HOME, opened
+from saved_runs import save_run
+from served_runs import HOME, bundle_facts, opened
 
-from cuma_jax.commands import export
+from cuma_jax.commands import export, score_run
 from cuma_jax.data import load as load_module
+from cuma_jax.run.trained import CheckpointInfo
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving import load
+from cuma_jax.serving.bundle import files
+from cuma_jax.serving.bundle.contents import Made
+from cuma_jax.serving.bundle.files import read_contents
 from cuma_jax.serving.bundle.vectors import packed, unpacked
 
 pytestmark = pytest.mark.slow
@@ -36,6 +43,20 @@ def exported(served, out, monkeypatch, *flags):
     monkeypatch.setattr("cuma_jax.runtime.jax_setup.prepare_jax", lambda config: None)
     export.main()
     return out
+
+
+@pytest.fixture
+def copied(served, tmp_path):
+    """The run's folder, to be changed."""
+    return pathlib.Path(shutil.copytree(served[0], tmp_path / "copied"))
+
+
+def rewrite(path, change):
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
 
 
 def no_survey(*args, **kwargs):
@@ -64,6 +85,66 @@ def test_without_answers_nothing_real_is_in_it(served, model, tmp_path, monkeypa
     found = opened(out, served[1].config.mesh).predict("country=Belmora", "invented.tea")
     np.testing.assert_allclose(found["share"], model.predict("country=Belmora", "invented.tea")["share"], atol=1e-6)
     assert found[["real", "low", "high", "pooled", "own_average", "logistic"]].isna().all(axis=None)
+
+
+def test_prompts_that_show_answers_are_not_exported_without_them(copied, tmp_path, monkeypatch):
+    (copied / "bundle" / "shots.safetensors").write_bytes(b"")
+    with pytest.raises(CumaError, match=r"profile\.shots.*leave the flag out"):
+        exported((copied,), tmp_path / "out", monkeypatch, "--without-answers")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_holds_no_predictions_of_another_checkpoint(copied, tmp_path, monkeypatch):
+    rewrite(copied / "bundle" / "facts.json", lambda facts: facts | {"latest_step": 7})
+    out = exported((copied,), tmp_path / "out", monkeypatch)
+    assert not (out / "bundle" / "predictions.parquet").exists()
+    assert "predicted_checkpoint" not in bundle_facts(out)
+    assert load(out, start=False).about["checkpoint"] == "last"
+
+
+def test_an_interrupted_writing_leaves_the_older_bundle(copied, monkeypatch):
+    before = {path.name: path.read_bytes() for path in (copied / "bundle").iterdir()}
+    made = Made(read_contents(copied), None)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "_write_arrays", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_bundle(copied, made)
+    assert {path.name: path.read_bytes() for path in (copied / "bundle").iterdir()} == before
+    files.write_bundle(copied, made)
+    assert not list((copied / "bundle").glob("answers*")), "the older one is gone"
+    assert not [path for path in copied.iterdir() if path.name.startswith(".")]
+
+
+def test_results_are_written_after_the_bundle(served, tmp_path, monkeypatch):
+    save_run(tmp_path / "run", served[1], served[2])
+    monkeypatch.setattr(score_run, "save_bundle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        score_run.score(served[1], served[2], tmp_path / "run", 1.0, CheckpointInfo("last", 0, 0, 0))
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["bundle/facts.json", "bundle/questions.json", "bundle/people.parquet", "results.json"]
+)
+def test_a_damaged_file_is_one_message(copied, name):
+    whole = (copied / name).read_bytes()
+    (copied / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CumaError, match=f"{name} is (not valid JSON|damaged).*evaluate the run"):
+        load(copied, start=False)
+
+
+@pytest.mark.parametrize("name", ["bundle/facts.json", "bundle/questions.json"])
+def test_a_file_that_lacks_something_is_one_message(copied, name):
+    rewrite(copied / name, lambda value: {"format": 1} if isinstance(value, dict) else [{"id": "q"}])
+    with pytest.raises(CumaError, match=f"{name} is damaged.*evaluate the run"):
+        load(copied, start=False)
+
+
+def test_damaged_results_of_a_run_of_before_are_not_taken_for_none(copied):
+    shutil.rmtree(copied / "bundle")
+    (copied / "results.json").write_text("{")
+    with pytest.raises(CumaError, match=r"results\.json is not valid JSON.*evaluate the run"):
+        load(copied, start=False)
 
 
 def test_a_run_of_before_gives_the_same_with_its_survey(served, model, tmp_path):

@@ -1,6 +1,7 @@
 """Groups as filters: what is read, what is refused, and that a group's text reads back as the group."""
 
 import contextlib
+import types
 
 import hypothesis
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving import Group, parse_group, parse_groups
+from cuma_jax.serving.asking.plans import Planner
 from cuma_jax.serving.groups import MOST_GROUPS, make_field, number_bounds
 
 FIELDS = {
@@ -121,3 +123,17 @@ def test_the_mask_is_that_of_a_loop():
     for row, inside in zip(codes_KF, mask_K, strict=True):
         person = {f: vocab[f][c] for f, c in zip(vocab, row, strict=True) if c >= 0}
         assert inside == all(person.get(c.field) in c.values for c in group.conditions)
+
+
+def test_a_mask_is_there_though_another_thread_empties_the_cache():
+    class Emptied(dict):
+        """A cache that another thread empties at once."""
+
+        def __setitem__(self, key, value):
+            super().__setitem__(key, value)
+            self.clear()
+
+    people = types.SimpleNamespace(vocab={}, mask=lambda group: np.ones(3, bool))
+    planner = Planner(types.SimpleNamespace(people=people))
+    planner._masks = Emptied()
+    assert planner.mask(Group()).all()

@@ -160,6 +160,19 @@ def test_status_and_error_say_what_is_known(served, model):
     assert not model._engine._persons  # of people who are not of the data there is no end
 
 
+def test_a_profile_is_encoded_once_for_all_questions(model, monkeypatch):
+    asked, engine = [], model._running()
+    person = engine.person
+    monkeypatch.setattr(engine, "person", lambda values: asked.append(values) or person(values))
+    groups = ["country=Ardenia; sex=female", "country=Ardenia; sex=male"]
+    whole = model.predict(groups, ["invented.tea", "invented.music", HOME], average_over="profile")
+    assert len(asked) == len(groups)
+    alone = model.predict(groups[1], "invented.music", average_over="profile")
+    part = whole[(whole["group"] == groups[1]) & (whole["question"] == "invented.music")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part, alone, atol=1e-6)
+    assert not engine._persons
+
+
 def test_gates_are_means_over_people(model):
     gates = model.predict_gates(["sex=male", "sex=female"], ["invented.tea"])
     assert list(gates.columns) == ["group", "layer", "expert", "gate"]

@@ -1,46 +1,13 @@
 """The explorer page in a headless browser, as plain files with invented data in the server's contract."""
 
-import functools
-import http.server
-import json
 import os
 import pathlib
-import shutil
-import threading
 
 import pytest
 from headless import Browser, find_chromium
+from page_site import COUNTRIES, HOSTILE, KEY, MIN_CELL, SMALL, Asked, Handler, site
 
-import cuma_jax
-
-PAGE = pathlib.Path(cuma_jax.__file__).parent / "serving" / "page"
-POLICY = "default-src 'self'"
 VIEWS = ("compare", "map", "ask", "experts", "chat", "trust")
-COUNTRIES = {"Japan": "392", "Peru": "604", "Kenya": "404", "Norway": "578", "Singapore": "702", "Chile": "152"}
-HOSTILE = (
-    "<img src=x onerror='window.hacked=1'>",
-    '=HYPERLINK("http://x")</script><script>window.hacked=1</script>',
-    "{{constructor.constructor('window.hacked=1')()}}",
-)
-SMALL = ("Chile", 3)
-"""A country with fewer held-out answers than min_cell, whose real shares lie in the data all the same."""
-MIN_CELL = 20
-ERROR = {"emd": 0.04, "low": 0.03, "high": 0.05, "pooled": 0.09, "own_average": 0.05, "logistic": None, "points": 4.1}
-RUN = {
-    "name": "invented",
-    "base": "tiny",
-    "data": {"name": "invented", "citation": "Nobody, 2020", "licence": "CC0", "waves": "1"},
-    "created": "2026-01-01",
-    "warnings": ["An approximation by a model, not observed answers."],
-    "errors": {"unseen_respondent": ERROR},
-    "static": True,
-    "has_chat": True,
-    "has_router": True,
-    "min_cell": MIN_CELL,
-    "cite": "Cite this.",
-    "country_field": "country",
-    "version": "0",
-}
 
 pytestmark = [
     pytest.mark.slow,
@@ -48,80 +15,26 @@ pytestmark = [
 ]
 
 
-def write_data(folder: pathlib.Path) -> None:
-    """Every file of the contract, for six countries and two questions; the second has hostile texts."""
-    fields = {"country": list(COUNTRIES), "sex": ["female", "male"]}
-    wheres = [{field: [value]} for field, values in fields.items() for value in values]
-    wheres += [{"country": [country], "sex": [sex]} for country in fields["country"] for sex in fields["sex"]]
-    options = {"trade": ["Less of it", "As it is", "More of it"], "hostile": list(HOSTILE)}
-    folder.mkdir()
-    for name, content in {
-        "run": RUN,
-        "fields": [
-            {"name": name, "label": name, "numeric": False, "values": [{"value": v, "n": 300} for v in values]}
-            for name, values in fields.items()
-        ],
-        "questions": [
-            question("trade", "Should there be more trade?", options["trade"], "Invented"),
-            question("hostile", HOSTILE[0], options["hostile"], HOSTILE[0]),
-        ],
-        "cells": {"groups": [group(where) for where in wheres], "questions": list(options), **shares(options, wheres)},
-        "countries": COUNTRIES,
-    }.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-
-
-def question(name: str, text: str, options: list[str], source: str) -> dict:
-    ordered = name == "trade"
-    return dict(id=name, text=text, options=options, ordered=ordered, status="in training", source=source)
-
-
-def group(where: dict) -> dict:
-    label = ", ".join(value for values in where.values() for value in values)
-    return {"where": where, "label": label, "n": 300, "status": "held out" if label == "Peru" else "in training"}
-
-
-def shares(options: dict, wheres: list[dict]) -> dict:
-    """Predicted shares that differ from group to group, and real ones beside them, even for the small cell."""
-
-    def by_group(slope: float, shift: float = 0.0) -> list[list[float]]:
-        rise = [(number + 1) * slope for number in range(len(wheres))]
-        return [[max(0.0, share + shift) for share in (up, 0.3, 0.7 - up)] for up in rise]
-
-    real_n = [SMALL[1] if where == {"country": [SMALL[0]]} else 120 for where in wheres]
-    one = {
-        "predicted": by_group(1 / 40),
-        "real": by_group(1 / 45),
-        "low": by_group(1 / 45, -0.05),
-        "high": by_group(1 / 45, 0.05),
-        "real_n": real_n,
-        "own_average": by_group(1 / 50),
-        "pooled": [0.3, 0.3, 0.4],
-    }
-    return {name: dict.fromkeys(options, value) for name, value in one.items()}
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Files, with the policy that the server sends."""
-
-    def end_headers(self) -> None:
-        self.send_header("Content-Security-Policy", POLICY)
-        super().end_headers()
-
-    def log_message(self, *_) -> None:
-        """Nothing: a test's output is its own."""
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    with site(tmp_path_factory.mktemp("site"), Handler, static=True) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(PAGE, folder / "sub")
-    write_data(folder / "sub" / "data")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/sub/"
-    server.shutdown()
-    server.server_close()
+def asked(tmp_path_factory, browser):
+    """A server's page, opened with its key: a function that shows a view."""
+    with site(tmp_path_factory.mktemp("asked"), Asked, static=False) as found:
+
+        def show(view: str, state: str = "") -> None:
+            browser.open(f"{found}#/{view}?q=trade{state}")
+            browser.wait("document.querySelector('#key input')")
+            browser.value(f"document.querySelector('#key input').value = '{KEY}'")
+            browser.value("document.querySelector('#key').requestSubmit()")
+            browser.wait(f"document.querySelector('.view.{view} h1')")
+            browser.errors.clear()  # the answer that wanted the key is one
+
+        yield show
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +151,42 @@ def test_a_picture_carries_the_warnings_and_is_drawn_under_the_policy(browser, a
     for part in ("not a poll", "not observed answers", "invented", "n = 5", "4.1 points", "Cite this."):
         assert part in lines
     assert browser.errors == []
+
+
+def test_a_message_without_a_reply_is_not_sent_again(browser, asked):
+    asked("chat")
+    for number, text in enumerate(("first", "second", "third"), 1):
+        browser.value(f"document.querySelector('textarea').value = '{text}'")
+        browser.value("document.querySelector('form.say').requestSubmit()")
+        browser.wait(f"document.querySelectorAll('.bubble.assistant').length === {3 * number}")
+        browser.wait("!document.querySelector('form.say button[type=submit]').disabled")
+    base = [body["messages"] for body in Asked.chats if body["model"] == "base"]
+    assert [[turn["content"] for turn in turns] for turns in base] == [
+        ["first"],
+        ["second"],
+        ["second", "Well.", "third"],
+    ]
+    assert browser.errors == []
+
+
+def test_two_equal_groups_have_equal_gates(browser, asked):
+    asked("experts", "&a.country=Peru&b.country=Peru")
+    browser.wait("document.querySelectorAll('.heats svg').length === 3")
+    assert "0.250 and 0.250" in browser.value("document.querySelector('.said').textContent")
+    assert browser.errors == []
+
+
+def test_files_come_with_the_key_and_lie_beside_plain_pages(browser, asked, address):
+    asked("trust")
+    browser.value("URL.createObjectURL = (blob) => { window.saved = blob; return ''; }; 0")
+    browser.value("HTMLAnchorElement.prototype.click = () => {}; 0")
+    browser.value("[...document.querySelectorAll('button')].find((b) => b.textContent.includes('as CSV')).click()")
+    browser.wait("window.saved")
+    assert browser.value("window.saved.text()") == "group,share\n"
+    assert browser.errors == []
+    browser.open(f"{address}#/trust")
+    browser.wait("document.querySelector('.view.trust a[download]')")
+    assert browser.value("document.querySelector('.view.trust a[download]').getAttribute('href')") == "data/cells.csv"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

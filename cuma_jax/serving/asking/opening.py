@@ -13,8 +13,9 @@ from cuma_jax.run.build import build_run
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.jax_setup import prepare_jax
-from cuma_jax.serving.bundle.adapters import has_adapters, load_adapters
+from cuma_jax.serving.bundle.adapters import load_adapters
 from cuma_jax.serving.bundle.contents import Contents, train_profiles
+from cuma_jax.serving.bundle.files import has_adapters
 from cuma_jax.serving.bundle.people import survey_of
 from cuma_jax.surveys.derived import derived_fields
 from cuma_jax.surveys.profiles import build_profiles

@@ -72,12 +72,15 @@ class Planner:
 
     def mask(self, group: Group) -> np.ndarray:
         """Bool [K], the kinds of a group."""
-        if group not in self._masks:
+        # Read once: a server's other threads check requests meanwhile, and may empty the cache.
+        mask_K = self._masks.get(group)
+        if mask_K is None:
             if len(self._masks) > 256:
                 self._masks.clear()
             known = all(v in self.people.vocab.get(c.field, ()) for c in group.conditions for v in c.values)
-            self._masks[group] = self.people.mask(group) if known else np.zeros(len(self.people), bool)
-        return self._masks[group]
+            mask_K = self.people.mask(group) if known else np.zeros(len(self.people), bool)
+            self._masks[group] = mask_K
+        return mask_K
 
     def check(self, group: Group, average_over: str) -> None:
         """Raises a `CumaError` for a group that cannot be averaged over: nobody, and no single profile."""

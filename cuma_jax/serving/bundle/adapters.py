@@ -12,16 +12,11 @@ import safetensors.numpy
 from cuma_jax.run.run import Run
 from cuma_jax.run.saved_adapters import shape_differences, tensor_shapes
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import undamaged
 from cuma_jax.runtime.sharding import put_tree
 from cuma_jax.serving.bundle.files import ADAPTERS
 
-FILE = ADAPTERS
 Tree = Any
-
-
-def has_adapters(folder: pathlib.Path) -> bool:
-    """Whether a folder is an export, and not a run with checkpoints."""
-    return (folder / FILE).is_file()
 
 
 def save_adapters(adapters: Tree, folder: pathlib.Path, base: str, step: int) -> None:
@@ -30,22 +25,19 @@ def save_adapters(adapters: Tree, folder: pathlib.Path, base: str, step: int) ->
     arrays = {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf) for path, leaf in leaves
     }
-    safetensors.numpy.save_file(arrays, folder / FILE, {"about": json.dumps({"base": base, "step": step})})
-    (folder / FILE).chmod(0o644)
+    safetensors.numpy.save_file(arrays, folder / ADAPTERS, {"about": json.dumps({"base": base, "step": step})})
+    (folder / ADAPTERS).chmod(0o644)
 
 
 def load_adapters(run: Run, folder: pathlib.Path) -> Tree:
     """The adapters on the run's devices; a `CumaError` for another base, other shapes, or a damaged file."""
-    path = folder / FILE
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            about = json.loads(file.metadata()["about"])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        raise CumaError(f"{path} cannot be read ({error}); export the run again") from None
-    if about["base"] != run.fingerprint:
+    path = folder / ADAPTERS
+    with undamaged(path, "export the run again"), safetensors.safe_open(path, "numpy") as file:
+        base = str(json.loads(file.metadata()["about"])["base"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if base != run.fingerprint:
         raise CumaError(
-            f"{path} was trained on another base model (fingerprint {about['base'][:12]}, here "
+            f"{path} was trained on another base model (fingerprint {base[:12]}, here "
             f"{run.fingerprint[:12]}); give the model that config.json names"
         )
     here, there = tensor_shapes(run.adapter_shapes), {name: list(array.shape) for name, array in arrays.items()}

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cuma_jax.config.checks import SPLITS
-from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.files import undamaged
 from cuma_jax.surveys.survey import Survey
 
 HELD_OUT = tuple(i for i, name in enumerate(SPLITS) if name not in ("train", "validation"))
@@ -114,11 +114,8 @@ def read_answers(folder: pathlib.Path) -> Answers | None:
         return None
 
     def rows(question: int) -> Rows:
-        try:
-            table = pq.read_table(paths, filters=[("question", "=", question)])
-        except (OSError, pa.ArrowException) as error:
-            raise CumaError(f"{folder}: the answers cannot be read ({error}); write the bundle again") from None
-        return _rows(table.to_pandas())
+        with undamaged(folder, "write the bundle again (evaluate the run)"):
+            return _rows(pq.read_table(paths, filters=[("question", "=", question)]).to_pandas())
 
     return functools.lru_cache(maxsize=256)(rows)
 

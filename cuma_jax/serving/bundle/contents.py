@@ -59,11 +59,6 @@ class Contents:
     predictions: Callable[[], pd.DataFrame | None]
     results: dict[str, Any]
 
-    @property
-    def conversations(self) -> bool:
-        """Whether the run was trained on conversations, and knows no questions."""
-        return self.facts["kind"] == "conversations"
-
 
 @dataclasses.dataclass(frozen=True)
 class Made:
@@ -71,7 +66,6 @@ class Made:
 
     contents: Contents
     answers: pd.DataFrame | None
-    kind_R: np.ndarray
 
 
 def contents_of(
@@ -112,7 +106,7 @@ def contents_of(
     contents = Contents(
         config, facts, people, questions, rows, logits, table, shots, lambda: predictions, results
     )  # fmt: skip
-    return Made(contents, answers, kind_R)
+    return Made(contents, answers)
 
 
 def describe(config: Config, data: RunData, people: People) -> dict[str, Any]:

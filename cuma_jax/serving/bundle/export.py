@@ -6,15 +6,23 @@ import pathlib
 import shutil
 
 from cuma_jax.config import Config, to_dict
-from cuma_jax.config.saved import CONFIG_FILE, read_config
+from cuma_jax.config.saved import CONFIG_FILE, RESULTS_FILE, read_config
 from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write
-from cuma_jax.serving.about import about_of
-from cuma_jax.serving.bundle.adapters import has_adapters, save_adapters
+from cuma_jax.serving.about import about_of, keeps
+from cuma_jax.serving.bundle.adapters import save_adapters
 from cuma_jax.serving.bundle.card import card_text
 from cuma_jax.serving.bundle.contents import bundle_folder
-from cuma_jax.serving.bundle.files import FACTS, RESULTS, copy_bundle, has_bundle, read_contents
+from cuma_jax.serving.bundle.files import (
+    FACTS,
+    PREDICTIONS,
+    SHOTS,
+    copy_bundle,
+    has_adapters,
+    has_bundle,
+    read_contents,
+)
 
 CARD = "README.md"
 
@@ -39,7 +47,7 @@ def export_bundle(run: pathlib.Path, checkpoint: str, answers: bool, out: pathli
     """Writes the export of a run's folder to `out`, whole or not at all; gives lines to print.
 
     Raises:
-        CumaError: the run has no bundle, or no such checkpoint.
+        CumaError: the run has no bundle, or no such checkpoint; or its prompts show answers that shall be left out.
     """
     if has_adapters(run):
         raise CumaError(f"{run} is an exported bundle already; copy it")
@@ -49,21 +57,30 @@ def export_bundle(run: pathlib.Path, checkpoint: str, answers: bool, out: pathli
             f"`python -m cuma_jax.evaluate --run {run}` writes one"
         )
     contents = read_contents(run)
+    if not answers and (bundle_folder(run) / SHOTS).exists():
+        raise CumaError(
+            f"--without-answers: prompts of {run} show what people alike answered (profile.shots), and without them "
+            "the bundle could not be asked; leave the flag out, or train without shots"
+        )
     step, _ = find_step(run, checkpoint)
     saved = read_adapters(run, step)
+    facts = contents.facts | {"checkpoint": checkpoint, "step": step}
 
     def write(part: pathlib.Path) -> None:
         part.mkdir()
         copy_bundle(run, part, answers)
-        facts = contents.facts | {"checkpoint": checkpoint, "step": step}
+        if not keeps(contents, run, checkpoint):  # they are those of another checkpoint
+            facts.pop("predicted_checkpoint", None)
+            (bundle_folder(part) / PREDICTIONS).unlink(missing_ok=True)
         text = json.dumps(facts, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
         (bundle_folder(part) / FACTS).write_text(text, encoding="utf-8")
         save_adapters(saved.adapters, part, saved.base, step)
         text = json.dumps(to_dict(elsewhere(read_config(run))), indent=1) + "\n"
         (part / CONFIG_FILE).write_text(text, encoding="utf-8")
-        if (run / RESULTS).exists():
-            shutil.copyfile(run / RESULTS, part / RESULTS)
-        (part / CARD).write_text(card_text(contents, about_of(contents), answers), encoding="utf-8")
+        if (run / RESULTS_FILE).exists():
+            shutil.copyfile(run / RESULTS_FILE, part / RESULTS_FILE)
+        about = about_of(dataclasses.replace(contents, facts=facts), checkpoint)
+        (part / CARD).write_text(card_text(contents, about, answers), encoding="utf-8")
 
     atomic_write(out, write)
     sizes = {str(path.relative_to(out)): path.stat().st_size for path in sorted(out.rglob("*")) if path.is_file()}

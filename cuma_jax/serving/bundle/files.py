@@ -17,6 +17,7 @@ Beside the folder are `config.json` and `results.json`; and `checkpoints` (a run
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -28,10 +29,11 @@ import safetensors
 import safetensors.numpy
 
 from cuma_jax.config import EvaluationConfig
-from cuma_jax.config.saved import read_config
+from cuma_jax.config.saved import RESULTS_FILE, read_config
 from cuma_jax.data.shots import Shots
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.runtime.files import atomic_write
+from cuma_jax.runtime.files import atomic_write, undamaged
+from cuma_jax.runtime.json_files import read_json, read_object
 from cuma_jax.serving.bundle.answers import read_answers, write_answers
 from cuma_jax.serving.bundle.contents import FORMAT, Contents, Made, bundle_folder
 from cuma_jax.serving.bundle.people import people_table, read_people
@@ -42,17 +44,31 @@ if TYPE_CHECKING:
 
 FACTS, QUESTIONS, PEOPLE, PREDICTIONS = "facts.json", "questions.json", "people.parquet", "predictions.parquet"
 PROFILES, SHOTS, LOGISTIC = "profiles.safetensors", "shots.safetensors", "logistic.safetensors"
-RESULTS, ADAPTERS = "results.json", "adapters.safetensors"
+ADAPTERS = "adapters.safetensors"
+_AGAIN = "write the bundle again (evaluate the run)"
 T = TypeVar("T")
 
 
 def has_bundle(folder: pathlib.Path) -> bool:
-    """Whether a run's folder has one that this version reads."""
+    """Whether a run's folder has one that this version reads; a `CumaError` where what says so is damaged."""
     try:
-        facts = json.loads((bundle_folder(folder) / FACTS).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
+        facts = read_object(bundle_folder(folder) / FACTS, _AGAIN)
+    except FileNotFoundError:
         return False
-    return isinstance(facts, dict) and facts.get("format") == FORMAT
+    return facts.get("format") == FORMAT
+
+
+def has_adapters(folder: pathlib.Path) -> bool:
+    """Whether a folder is an export, and not a run with checkpoints."""
+    return (folder / ADAPTERS).is_file()
+
+
+def results_values(folder: pathlib.Path) -> dict[str, Any]:
+    """What results.json holds; empty where there is none, a `CumaError` where it is damaged."""
+    try:
+        return read_object(folder / RESULTS_FILE, "evaluate the run again")
+    except FileNotFoundError:
+        return {}
 
 
 def write_bundle(folder: pathlib.Path, made: Made) -> None:
@@ -79,9 +95,10 @@ def write_bundle(folder: pathlib.Path, made: Made) -> None:
             _write_arrays(part / LOGISTIC, {"logits": logits_QVO}, {})
         if (predictions := contents.predictions()) is not None:
             predictions.to_parquet(part / PREDICTIONS, index=False, compression="zstd")
+        if target.exists():  # last: until then whoever stops this keeps the older one
+            os.replace(target, part.with_name("older"))
 
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(target, ignore_errors=True)
     atomic_write(target, write)
 
 
@@ -92,21 +109,19 @@ def read_contents(folder: pathlib.Path) -> Contents:
         CumaError: a file is missing or damaged, or of another version.
     """
     inside = bundle_folder(folder)
-    facts = _read(inside / FACTS, lambda path: json.loads(path.read_text(encoding="utf-8")))
+    facts = _read(inside / FACTS, lambda path: read_object(path, _AGAIN))
     if facts.get("format") != FORMAT:
         raise CumaError(f"{inside} is of format {facts.get('format')!r}, this version reads {FORMAT}; write it again")
-    config = dataclasses.replace(read_config(folder), evaluation=evaluation_of(facts))
-    entries = _read(inside / QUESTIONS, lambda path: json.loads(path.read_text(encoding="utf-8")))
-    questions = tuple(
-        Question(**{**entry, "options": tuple(entry["options"]), "codes": tuple(entry["codes"])}) for entry in entries
-    )
-    people = read_people(_read(inside / PEOPLE, pd.read_parquet), tuple(facts["told"]))
+    with undamaged(inside / FACTS, _AGAIN):
+        evaluation, told = evaluation_of(facts), tuple(facts["told"])
+    config = dataclasses.replace(read_config(folder), evaluation=evaluation)
+    questions = _read(inside / QUESTIONS, _read_questions)
+    people = _read(inside / PEOPLE, lambda path: read_people(pd.read_parquet(path), told))
     answers = read_answers(inside)
     logistic = None
     if answers is not None and (inside / LOGISTIC).exists():
         arrays = functools.cache(lambda: _read_arrays(inside / LOGISTIC)[0]["logits"])
         logistic = lambda question: arrays()[question]  # noqa: E731
-    results = folder / RESULTS
     return Contents(
         config,
         facts,
@@ -117,7 +132,7 @@ def read_contents(folder: pathlib.Path) -> Contents:
         functools.cache(lambda: _read_table(inside / PROFILES)),
         functools.cache(lambda: _read_shots(inside / SHOTS)),
         functools.cache(lambda: _optional(inside / PREDICTIONS, pd.read_parquet)),
-        _read(results, lambda path: json.loads(path.read_text(encoding="utf-8"))) if results.exists() else {},
+        results_values(folder),
     )
 
 
@@ -142,17 +157,23 @@ def _read_table(path: pathlib.Path) -> "ProfileTable | None":
     from cuma_jax.serving.bundle.vectors import unpacked
 
     arrays, about = _read_arrays(path)
-    try:
+    with undamaged(path, _AGAIN):
         return unpacked(about, arrays)
-    except (KeyError, IndexError, ValueError) as error:
-        raise CumaError(f"{path} is damaged ({error!r}); write the bundle again (evaluate the run)") from None
+
+
+def _read_questions(path: pathlib.Path) -> tuple[Question, ...]:
+    return tuple(
+        Question(**{**entry, "options": tuple(entry["options"]), "codes": tuple(entry["codes"])})
+        for entry in read_json(path, _AGAIN)
+    )
 
 
 def _read_shots(path: pathlib.Path) -> Shots | None:
     if not path.exists():
         return None
     arrays, about = _read_arrays(path)
-    return Shots(shown=about["shown"], lines=tuple(about["lines"]), **arrays)
+    with undamaged(path, _AGAIN):
+        return Shots(shown=about["shown"], lines=tuple(about["lines"]), **arrays)
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
@@ -180,9 +201,7 @@ def _optional(path: pathlib.Path, read: Callable[[pathlib.Path], T]) -> T | None
 
 def _read(path: pathlib.Path, read: Callable[[pathlib.Path], T]) -> T:
     try:
-        return read(path)
+        with undamaged(path, _AGAIN):
+            return read(path)
     except FileNotFoundError:
         raise CumaError(f"{path} is missing; the bundle is not whole. Write it again (evaluate the run)") from None
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-        reason = str(error).partition("\n")[0]
-        raise CumaError(f"{path} cannot be read ({reason}); write the bundle again (evaluate the run)") from None

@@ -1,7 +1,6 @@
 """The bundle at the end of training or evaluation: made of the run as it is in memory."""
 
 import datetime
-import json
 import pathlib
 from typing import Any
 
@@ -15,7 +14,7 @@ from cuma_jax.evaluation.surveys.prediction import Predictions
 from cuma_jax.run.run import Run
 from cuma_jax.run.trained import CheckpointInfo
 from cuma_jax.serving.bundle.contents import TRAIN, contents_of
-from cuma_jax.serving.bundle.files import RESULTS, write_bundle
+from cuma_jax.serving.bundle.files import results_values, write_bundle
 
 
 def save_bundle(
@@ -41,14 +40,12 @@ def save_bundle(
             "fingerprint": run.fingerprint,
             "dtype": str(np.dtype(run.decoder.dtype)),
         },
-        "trainable_parameters": run.trainable_parameters,
         "created": datetime.date.today().isoformat(),
     }
     if scored is not None:
         about |= {"steps": scored.steps, "latest_step": scored.latest}
         about |= {"predicted_checkpoint": scored.checkpoint} if predictions is not None else {}
-    path = folder / RESULTS
-    values = results.values if results else json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    values = results.values if results is not None else results_values(folder)
     made = contents_of(
         run.config,
         data,

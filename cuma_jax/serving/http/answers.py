@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.serving import Model, Request
-from cuma_jax.serving.shown import inert
+from cuma_jax.serving.shown import inert, plain
 
 DIGITS = 7
 """Decimals of shares: what is lost is a tenth of what answers may differ by."""
@@ -19,15 +19,10 @@ _BY_OPTION = {"share": "shares", "real": "real", "low": "low", "high": "high", "
 _BY_CELL = ("real_n", "group_status", "question_status", "error", "error_split", "order_sensitivity", "n_people")
 
 
-def plain(value: Any) -> Any:
-    """A cell of a table as JSON has it: null for what is not defined."""
-    if value is None or value is pd.NA:
-        return None
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, DIGITS)
-    return value
+def rounded(value: Any) -> Any:
+    """A cell of a table as JSON has it, with as many decimals as are sent."""
+    value = plain(value)
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def numbers(column: "pd.Series[Any]") -> list[float | None]:
@@ -55,7 +50,7 @@ def answers(table: pd.DataFrame) -> list[dict[str, Any]]:
         group, question = names[start]
         answer: dict[str, Any] = {"group": str(group), "question": str(question), "options": options[start:end]}
         answer |= {key: some(values[start:end]) for key, values in by_option.items()}
-        answer |= {key: plain(values[start]) for key, values in by_cell.items()}
+        answer |= {key: rounded(values[start]) for key, values in by_cell.items()}
         answer["notes"] = [note for note in str(answer.get("notes") or "").split("; ") if note]
         found.append(answer)
         start = end
@@ -63,20 +58,24 @@ def answers(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def gates_json(model: Model, asked: Request) -> dict[str, Any]:
-    """Mean gates: `layers`, `experts`, and `gate[layer][expert]` of each group and question; empty without a router."""
+    """Mean gates: `layers`, `experts`, and `gate[layer][expert]` of each group and question; empty without a router.
+
+    A group that is asked for twice is there once.
+    """
     layers: list[int] = []
     experts, found = 0, []
+    groups = list({group.label: group for group in asked.groups}.values())
     for question in asked.questions:
-        table = model.predict_gates(list(asked.groups), question)
+        table = model.predict_gates(groups, question)
         if not len(table):
             break
         layers, experts = sorted(int(layer) for layer in table["layer"].unique()), int(table["expert"].max())
         name = question if isinstance(question, str) else question.id or question.text
         for group, part in table.groupby("group", sort=False, observed=True):
             wide = part.pivot(index="layer", columns="expert", values="gate").sort_index()
-            gate = [[plain(value) for value in row] for row in wide.to_numpy()]
+            gate = [[rounded(value) for value in row] for row in wide.to_numpy()]
             found.append({"group": str(group), "question": name, "gate": gate})
-    place = {group.label: i for i, group in enumerate(asked.groups)}
+    place = {group.label: i for i, group in enumerate(groups)}
     found.sort(key=lambda one: place[str(one["group"])])
     return {"layers": layers, "experts": experts, "gates": found}
 
@@ -89,7 +88,7 @@ def csv_lines(table: pd.DataFrame, rows: int = 500) -> Iterator[bytes]:
     for start in range(0, max(len(table), 1), rows):
         part = table.iloc[start : start + rows]
         for row in part.itertuples(index=False, name=None):
-            writer.writerow([inert(plain(value)) for value in row])
+            writer.writerow([inert(rounded(value)) for value in row])
         yield text.getvalue().encode()
         text.seek(0)
         text.truncate()

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cuma_jax import __version__
+from cuma_jax.config.saved import CONFIG_FILE, RESULTS_FILE, saved_steps
 from cuma_jax.runtime.files import atomic_write, content_key
 from cuma_jax.serving import Model, Request
 from cuma_jax.serving.groups import Group
@@ -188,9 +189,11 @@ class Cells:
 
 
 def _key(model: Model, groups: list[Group], questions: list[str]) -> str:
-    """What kept predictions depend on: the run's results and config, and what is asked."""
-    files = [pathlib.Path(model.folder) / name for name in ("config.json", "results.json")]
+    """What kept predictions depend on: the run's results, config and checkpoint, and what is asked."""
+    files = [pathlib.Path(model.folder) / name for name in (CONFIG_FILE, RESULTS_FILE)]
     parts = [path.read_bytes() if path.is_file() else b"" for path in files]
+    # Training that went on without an evaluation leaves config and results as they were.
+    parts.append(str(saved_steps(model.folder)[-1:]).encode())
     about = json.dumps(model.about, sort_keys=True, default=str)
     return content_key(__version__, *parts, about, "\n".join(group.label for group in groups), "\n".join(questions))
 

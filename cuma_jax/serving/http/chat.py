@@ -51,7 +51,7 @@ class ChatRequest:
         most = body.max_completion_tokens or body.max_tokens
         self.most = None if most is None else min(most, MOST_TOKENS)
         self.temperature, self.seed = body.temperature, body.seed
-        self.stops = [body.stop] if isinstance(body.stop, str) else [stop for stop in body.stop or [] if stop]
+        self.stops = [body.stop] if isinstance(body.stop, str) else body.stop or []
         self.usage = body.stream_options is not None and body.stream_options.include_usage
         self.id, self.created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
 
@@ -142,11 +142,14 @@ async def pieces(
         while not isinstance(event, ChatReply):
             if said := cut.push(event):
                 yield _event(asked.chunk({"content": said}))
+            if cut.found and not asked.usage:  # the rest would be written for its number of tokens only
+                break
             event = await anext(events)
         if said := cut.push("", end=True):
             yield _event(asked.chunk({"content": said}))
-        yield _event(asked.chunk({}, "stop" if event.stopped or cut.found else "length"))
-        if asked.usage:
+        stopped = cut.found or (isinstance(event, ChatReply) and event.stopped)
+        yield _event(asked.chunk({}, "stop" if stopped else "length"))
+        if asked.usage and isinstance(event, ChatReply):
             yield _event(asked.last(event))
         yield {"data": "[DONE]"}
     except Exception as error:
@@ -170,6 +173,8 @@ def _refuse(body: ChatBody) -> None:
         raise CumaError("n must be 1: ask again with another seed for another reply")
     if body.tools or body.functions:
         raise CumaError("this server calls no tools; leave tools and functions out")
+    if "" in ([body.stop] if isinstance(body.stop, str) else body.stop or []):
+        raise CumaError("stop holds an empty text, which every reply begins with; leave it out, or say where to stop")
     if body.logprobs:
         raise CumaError("this server tells no logprobs of replies; /v1/predict gives shares of options")
     if body.response_format and body.response_format.get("type", "text") != "text":

@@ -1,16 +1,15 @@
 """What the page reads besides the cells: the run, its fields and questions, countries of the map, the culture map."""
 
 import datetime
-import json
 import pathlib
 from typing import Any
 
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.evaluation.results import PER_CELL_FILE, RESULTS_FILE
+from cuma_jax.config.saved import RESULTS_FILE
+from cuma_jax.evaluation.results import PER_CELL_FILE
 from cuma_jax.serving import Model
-from cuma_jax.serving.http.answers import plain
 from cuma_jax.serving.http.cells import country_field
 from cuma_jax.surveys.derived import country_numbers
 
@@ -48,29 +47,20 @@ def documents(model: Model, static: bool = False) -> dict[str, Any]:
 def run_json(model: Model, static: bool = False) -> dict[str, Any]:
     """Facts of the run for the page's head and captions."""
     about = model.about
-    base = about.get("base")
-    facts = {
+    same = ("warnings", "has_router", "has_answers", "method", "steps", "min_cell", "option_orders", "cite")
+    return {
         "name": model.name,
-        "base": base.get("source") if isinstance(base, dict) else base,
-        "base_revision": base.get("revision") if isinstance(base, dict) else None,
+        "base": about["base"]["source"],
+        "base_revision": about["base"]["revision"],
         "data": _data(model),
-        "created": about.get("created") or _scored_at(model.folder),
-        "warnings": about.get("warnings", []),
+        "created": about["created"] or _scored_at(model.folder),
         "errors": _errors(model),
         "static": static,
-        "has_chat": bool(about.get("has_chat", True)) and not static,
-        "has_router": bool(about.get("has_router", False)),
-        "has_answers": bool(about.get("has_answers", True)),
+        **{name: about[name] for name in same},
         "can_predict": model.can_predict,
-        "method": about.get("method"),
-        "steps": about.get("steps"),
-        "min_cell": about.get("min_cell"),
-        "option_orders": about.get("option_orders"),
-        "cite": about.get("cite"),
         "country_field": country_field(model),
         "version": __version__,
     }
-    return json.loads(json.dumps(facts, default=str))
 
 
 def fields_json(model: Model) -> list[dict[str, Any]]:
@@ -89,19 +79,17 @@ def fields_json(model: Model) -> list[dict[str, Any]]:
 
 def questions_json(model: Model) -> list[dict[str, Any]]:
     """The questions with wording and options."""
-    data = model.about.get("data")
-    source = data.get("name") if isinstance(data, dict) else data
     return [
         {
-            "id": str(row["id"]),
-            "text": str(row["text"]),
-            "options": [str(option) for option in row["options"]],
+            "id": row["id"],
+            "text": row["text"],
+            "options": row["options"],
             "ordered": bool(row["ordered"]),
-            "status": str(row["status"]),
-            "source": plain(row["source"]) if "source" in row else source,
-            "n": plain(row["n"]) if "n" in row else None,
+            "status": row["status"],
+            "source": row["source"],
+            "n": int(row["n"]),
         }
-        for _, row in model.questions.iterrows()
+        for row in model.questions.to_dict("records")
     ]
 
 
@@ -121,13 +109,12 @@ def culture_map_json(model: Model) -> bytes | None:
 
 def _data(model: Model) -> dict[str, Any]:
     """What is known of the data: name, numbers, years, and of known sources whose they are."""
-    about = model.about.get("data")
-    found = dict(about) if isinstance(about, dict) else {"name": about}
-    citation, licence = _SOURCES.get(str(found.get("source")), (None, None))
+    data = model.about["data"]
+    citation, licence = _SOURCES.get(data["source"], (None, None))
     years = model.fields.get("year")
     numbers = sorted(int(value) for value in years.values if value.isdecimal()) if years else []
     waves = f"{numbers[0]} to {numbers[-1]}" if numbers else None
-    return {"citation": citation, "licence": licence, "waves": waves} | found
+    return {"citation": citation, "licence": licence, "waves": waves} | data
 
 
 def _scored_at(folder: pathlib.Path) -> str | None:
@@ -141,7 +128,7 @@ def _errors(model: Model) -> dict[str, Any]:
 
     `points`: how far a predicted share of an option was off the true one, in percentage points, the mean over cells.
     """
-    errors = model.about.get("errors") or {}
+    errors = model.about["errors"]
     return {split: {**error, "points": _points(model.folder, split)} for split, error in errors.items()}
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cuma_jax.config.checks import names_a_variable
+from cuma_jax.config.saved import RESULTS_FILE
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.app import Service, make_app
@@ -166,7 +167,7 @@ def serve(
 
 def newest_run(folder: pathlib.Path = pathlib.Path("runs")) -> str:
     """The run under `folder` that was scored last; a `CumaError` where there is none."""
-    found = sorted(folder.glob("**/results.json"), key=lambda path: path.stat().st_mtime)
+    found = sorted(folder.glob(f"**/{RESULTS_FILE}"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise CumaError("--run is required: the folder of a run or a bundle, e.g. --run runs/quickstart")
     return str(found[-1].parent)

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("fastapi", reason="needs pip install -e '.[serve]'")
 pytest.importorskip("sse_starlette", reason="needs pip install -e '.[serve]'")
 
+from made_up_model import MadeUpStream
 from served import problem, run, serving
 
 ASKED = [{"role": "user", "content": "What matters in life?"}]
@@ -73,6 +74,8 @@ def test_limits_and_stops_are_kept(tmp_path):
         ({"messages": [{"role": "user", "content": "FAIL"}]}, 422, "cannot be said"),
         ({"messages": [{"role": "user", "content": "FAIL"}], "stream": True}, 422, "cannot be said"),
         ({"n": 2}, 422, "seed"),
+        ({"stop": ""}, 422, "empty"),
+        ({"stop": ["x", ""], "stream": True}, 422, "empty"),
         ({"tools": [{}]}, 422, "tools"),
         ({"temperature": 3}, 422, "temperature"),
         ({"max_tokens": 0}, 422, "max_tokens"),
@@ -85,6 +88,25 @@ def test_what_cannot_be_chatted_is_one_clear_message(tmp_path, more, status, sai
             assert said in problem(await client.post("/v1/chat/completions", json=body(**more)), status)
 
     run(steps())
+
+
+def test_a_stream_that_is_cut_is_written_no_further(tmp_path):
+    async def steps(**usage):
+        async with serving(tmp_path, fill=False, word_s=0.01) as (client, _):
+            long = body(messages=[{"role": "user", "content": "one two " + "word " * 50}], stop="two", stream=True)
+            stream = await client.post("/v1/chat/completions", json=long | usage)
+            while MadeUpStream.alive:
+                await asyncio.sleep(0.01)
+            metrics = (await client.get("/metrics")).text
+            return [json.loads(event) for event in chunks(stream.text)[:-1]], metrics
+
+    events, metrics = run(steps())
+    assert "".join(event["choices"][0]["delta"].get("content", "") for event in events) == "run as nobody: one "
+    assert events[-1]["choices"][0]["finish_reason"] == "stop"
+    assert 'cuma_tokens_total{kind="reply"}' not in metrics, "it was not written to its end"
+    events, _ = run(steps(stream_options={"include_usage": True}))
+    assert events[-2]["choices"][0]["finish_reason"] == "stop"
+    assert events[-1]["usage"]["completion_tokens"] == 2 + 52 + 1
 
 
 @pytest.mark.nightly

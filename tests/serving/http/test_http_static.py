@@ -1,6 +1,7 @@
 """The page as plain files: all that it reads is there, and says what the server says."""
 
 import json
+import shutil
 
 import pytest
 
@@ -33,7 +34,6 @@ def test_the_export_is_the_page_with_the_servers_data(tmp_path):
                          "culture_map.json"}  # fmt: skip
     facts = json.loads(read["run.json"])
     assert facts["static"]
-    assert not facts["has_chat"]
     assert json.loads(read["cells.json"])["questions"] == list(QUESTIONS)
 
     async def steps():
@@ -43,7 +43,7 @@ def test_the_export_is_the_page_with_the_servers_data(tmp_path):
     served = run(steps())
     for name in ("fields.json", "questions.json", "countries.json", "cells.json"):
         assert served[name] == read[name], name
-    assert json.loads(served["run.json"]) == facts | {"static": False, "has_chat": True}
+    assert json.loads(served["run.json"]) == facts | {"static": False}
     with pytest.raises(CumaError, match="not an empty folder"):
         write_static(model, cells, out)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -59,7 +59,11 @@ def test_kept_tables_of_another_run_are_not_read(tmp_path):
     steps.close()
     again = Cells(model)
     assert again.missing == cells.missing < len(cells.groups) * 2, "what was there when the server ended is kept"
-    model.about = model.about | {"steps": 7}
+    (tmp_path / "checkpoints" / "7" / "state").mkdir(parents=True)
+    assert Cells(model).missing == len(cells.groups) * 2, "training went on"
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert Cells(model).missing == cells.missing
+    model.about = model.about | {"checkpoint": "best"}
     assert Cells(model).missing == len(cells.groups) * 2
     (tmp_path / "cells.parquet").write_bytes(b"PAR1 damaged")
     assert Cells(model).missing == len(cells.groups) * 2

@@ -14,13 +14,25 @@ function wantsKey(reply) {
   return true;
 }
 
-async function json(path, missing) {
+async function get(path) {
   const reply = await fetch(path, { headers: keyHeaders() });
   if (wantsKey(reply)) throw new Problem(KEY);
-  if (reply.status === 404 && missing !== undefined) return missing;
-  if (!reply.ok) throw new Problem(`${path}: the server answered ${reply.status}`);
-  return reply.json();
+  return reply;
 }
+
+function good(reply, path) {
+  if (!reply.ok) throw new Problem(`${path}: the server answered ${reply.status}`);
+  return reply;
+}
+
+async function json(path, missing) {
+  const reply = await get(path);
+  if (reply.status === 404 && missing !== undefined) return missing;
+  return good(reply, path).json();
+}
+
+/** A file of the server, with the key where it asks for one. */
+export const file = async (path) => good(await get(path), path).blob();
 
 /** One key for one filter, whatever the order of fields and values. */
 export const whereKey = (where) =>

@@ -30,7 +30,8 @@ export function footer(run, { caption = "", n = null, questionStatus = "in train
     run.cite].filter(Boolean);
 }
 
-function save(name, blob) {
+/** Has the browser save a file. */
+export function save(name, blob) {
   const link = h("a", { href: URL.createObjectURL(blob), download: name });
   document.body.append(link);
   link.click();

@@ -12,10 +12,8 @@ export function render(root, context) {
   const { data, state, set } = context;
   root.append(h("section", { class: "card title" }, h("h1", { tabindex: "-1" }, "Talk to two simulated profiles and the base"),
     notice("amber", h("strong", {}, "Simulated. "), "No person wrote this. A model writes what it takes to be likely; it can be wrong, and it can repeat stereotypes.")));
-  if (!data.run.has_chat || data.run.static) {
-    root.append(h("section", { class: "card" }, notice("note", data.run.static
-      ? "Chat needs the server: python -m cuma_jax.serve. This copy of the page is plain files."
-      : "This run cannot chat: its base has no chat template, or the run was not made for text.")));
+  if (data.run.static) {
+    root.append(h("section", { class: "card" }, notice("note", "Chat needs the server: python -m cuma_jax.serve. This copy of the page is plain files.")));
     return;
   }
   const talks = { a: column("a"), b: column("b"), base: column("base") };
@@ -73,7 +71,8 @@ export function render(root, context) {
 
   async function reply(talk, text, signal) {
     talk.bubble("user", text);
-    talk.messages.push({ role: "user", content: text });
+    const asked = { role: "user", content: text };
+    talk.messages.push(asked);
     const line = talk.bubble("assistant", "…");
     const body = { model: talk.who === "base" ? "base" : "run", messages: talk.messages, seed: Number(seed.value) || 0, temperature: Number(heat.value) };
     if (talk.who !== "base") body.profile = profileOf(state[talk.who]).profile;
@@ -89,7 +88,10 @@ export function render(root, context) {
       if (error.name === "AbortError") line.append(" (stopped)");
       else line.replaceChildren(notice("wrong", error.message));
     }
-    talk.messages.push({ role: "assistant", content: written });
+    if (talk.messages.at(-1) !== asked) return; // the talk was started again meanwhile
+    // The server refuses an empty turn: a message without a reply would end the talk for good.
+    if (written) talk.messages.push({ role: "assistant", content: written });
+    else talk.messages.pop();
   }
 
   function take() {

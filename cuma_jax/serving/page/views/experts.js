@@ -43,7 +43,7 @@ export function render(root, context) {
   function draw() {
     const names = [whereLabel(state.a), whereLabel(state.b)];
     const rows = found.layers.flatMap((layer, l) => d3.range(found.experts).map((expert) => {
-      const [a, b] = found.gates.map(({ gate }) => gate[l][expert]);
+      const [a, b] = [found.gates[0], found.gates.at(-1)].map(({ gate }) => gate[l][expert]); // one where A and B are the same
       return { layer, expert: expert + 1, a, b, difference: b - a };
     }));
     const one = fromZero(rows.flatMap(({ a, b }) => [a, b]), d3.max(rows, ({ a, b }) => Math.max(a, b)));

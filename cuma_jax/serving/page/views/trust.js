@@ -1,8 +1,8 @@
 // Trust: how wrong it was where answers are known, what it learned from, and what it is not for.
 import { h, colour, notice } from "../lib/dom.js";
-import { cellAnswer } from "../lib/data.js";
+import { cellAnswer, file } from "../lib/data.js";
 import { decimal, isNumber, splitName, whole } from "../lib/figures.js";
-import { exportBar } from "../lib/export.js";
+import { exportBar, save } from "../lib/export.js";
 import { table } from "../lib/table.js";
 import { signs } from "../lib/bars.js";
 import { finished } from "../lib/colours.js";
@@ -95,9 +95,24 @@ function sheet({ run, fields, questions, cells }) {
   const facts = [["Run", run.name], ["Base", run.base], ["Made", [run.created, run.version && `cuma_jax ${run.version}`].filter(Boolean).join(", ")], ["Data", run.data.name], ["Waves", run.data.waves],
     ["Licence of the data", run.data.licence], ["Source of the data", run.data.citation], ["Questions", `${questions.length}${held ? `, ${held} of them kept out of training` : ""}`],
     ["Groups with figures", whole(cells.groups.length)], ["Fields of a profile", fields.map(({ label }) => label).join(", ")], ["Real shares are shown from", `${run.min_cell} held-out answers on`], ["How to cite", run.cite]];
-  const live = run.static ? [] : [["v1/cells.csv", "every figure as CSV"], ["openapi.json", "the server’s interface"]];
+  const every = "every figure as CSV";
+  const away = run.static ? [h("a", { href: "data/cells.csv", download: "cells.csv" }, every)]
+    : [fetched("v1/cells.csv", "cells.csv", every), fetched("openapi.json", "openapi.json", "the server’s interface")];
   return h("section", { class: "card", "aria-label": "Data sheet" }, h("h2", {}, "Data sheet"),
     h("dl", {}, facts.filter(([, value]) => value).map(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))])),
     h("p", { class: "dim" }, "The map’s borders are those of world-atlas (Natural Earth); they take no side."),
-    live.length ? h("p", { class: "row" }, live.map(([href, text]) => h("a", { href }, text))) : null);
+    h("div", { class: "row" }, run.can_predict === false ? away.slice(1) : away));
+}
+
+/** A button that saves a file of the server: a link would come without the key. */
+function fetched(path, name, text) {
+  const said = h("span", { role: "status" });
+  return [h("button", { type: "button", class: "plain", onclick: async () => {
+    said.replaceChildren();
+    try {
+      save(name, await file(path));
+    } catch (error) {
+      said.replaceChildren(notice("wrong", error.message));
+    }
+  } }, text), said];
 }
