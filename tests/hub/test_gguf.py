@@ -194,6 +194,17 @@ def test_a_damaged_header_is_one_message(data, message, tmp_path):
         open_gguf(tmp_path / "m.gguf")
 
 
+def test_what_the_system_refuses_is_not_called_truncated(tmp_path, monkeypatch):
+    (tmp_path / "m.gguf").write_bytes(header())
+
+    def refused(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("numpy.memmap", refused)  # root may read whatever there is
+    with pytest.raises(CumaError, match=r"m\.gguf may not be read or written here \(Permission denied\)"):
+        open_gguf(tmp_path / "m.gguf")
+
+
 def test_a_replaced_file_is_read_again(tmp_path):
     tensors = gguf_tensors("llama")
     first = fingerprint(write(tmp_path / "m.gguf", tensors))
