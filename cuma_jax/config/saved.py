@@ -11,7 +11,8 @@ from cuma_jax.config.schema import Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import is_sealed, read_json
 
-CONFIG_FILE, IDENTITY_FILE = "config.json", "identity.json"
+CONFIG_FILE, IDENTITY_FILE, RESULTS_FILE = "config.json", "identity.json", "results.json"
+"""Files of a run's folder: its settings, what it is known by, and (written by `evaluation`) its scores."""
 _WRITTEN = ("new folder", "new file")
 """Kinds of a `Place` that say where to write, not what is read."""
 

@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cuma_jax.config.saved import RESULTS_FILE as RESULTS_FILE
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, read_arrays, undamaged, write_text
-from cuma_jax.runtime.json_files import read_json, read_object
+from cuma_jax.runtime.json_files import read_object
 from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Version of results.json."""
-RESULTS_FILE, PER_CELL_FILE, RESAMPLES_FILE = "results.json", "per_cell.parquet", "resamples.npz"
+PER_CELL_FILE, RESAMPLES_FILE = "per_cell.parquet", "resamples.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ def read_results(run_dir: pathlib.Path) -> Results:
     """The results that `write_results` left; a CumaError where a file is missing, or of another version."""
     for name in (RESULTS_FILE, PER_CELL_FILE):
         if not (run_dir / name).is_file():
-            raise CumaError(f"{run_dir} has no {name}; run `python -m cuma_jax.evaluate --run {run_dir}` first")
+            raise CumaError(f"{run_dir} has no {name}; {_score_again(run_dir)}")
     values = read_object(run_dir / RESULTS_FILE, _score_again(run_dir))
     if values.get("schema") != SCHEMA:
         raise CumaError(
@@ -112,8 +113,8 @@ def is_scored(run_dir: pathlib.Path) -> bool:
     path, advice = run_dir / RESULTS_FILE, "delete it, and the run is scored again"
     if not path.is_file():
         return False
-    values = read_json(path, advice)
-    if not isinstance(values, dict) or not isinstance(values.get("about", {}), dict):
+    values = read_object(path, advice)
+    if not isinstance(values.get("about", {}), dict):
         raise CumaError(f"{path} is damaged: it does not hold scores; {advice}")
     return values.get("schema") == SCHEMA and values.get("about", {}).get("unfinished") is False
 

@@ -89,8 +89,8 @@ def build_run(
         check_data_path(folder, config)
         data = read_data(config, functools.partial(check_contents, folder, config))
     source, units, profiles, split_N, train_P = data.source, data.units, data.profiles, data.split_N, data.train_P
-    if trains and config.evaluation.after_training and (config.evaluation.group_by or isinstance(source, Survey)):
-        check_group_fields(source, config.evaluation.group_by)  # what would stop the scoring after it
+    if trains and config.evaluation.after_training:  # what would stop the scoring after it
+        check_group_fields(source, config.evaluation.group_by, some=isinstance(source, Survey))
     train_N = split_N == SPLITS.index("train")
     sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
     experts = lookup_experts(config, profiles, train_P)

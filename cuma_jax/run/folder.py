@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from cuma_jax.config import Config, to_dict
-from cuma_jax.config.saved import CONFIG_FILE, IDENTITY_FILE, local_folder, located, read_identity, saved_config
+from cuma_jax.config.saved import (
+    CONFIG_FILE,
+    IDENTITY_FILE,
+    RESULTS_FILE,
+    local_folder,
+    located,
+    read_identity,
+    saved_config,
+)
 from cuma_jax.run.saved_adapters import has_checkpoint
 from cuma_jax.runtime.errors import CumaError, os_error_text
 from cuma_jax.runtime.files import content_key, write_text
@@ -100,7 +108,7 @@ def open_run(config: Config) -> pathlib.Path:
     if folder.exists() and not folder.is_dir():
         raise CumaError(f"run.dir {folder} is a file; give a folder")
     # Begun, and nothing came of it: at a loss that is not finite, for one.
-    scored = (folder / "results.json").exists()
+    scored = (folder / RESULTS_FILE).exists()
     in_vain = (folder / METRICS_FILE).exists() and not has_checkpoint(folder) and not scored
     if not (folder / CONFIG_FILE).exists() or in_vain:
         return folder

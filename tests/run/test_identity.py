@@ -178,6 +178,7 @@ def test_damaged_scores_are_named_before_they_are_written_over(tmp_path, text):
     assert not is_scored(tmp_path)
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(
-        CumaError, match=rf"{tmp_path / 'results.json'} is (damaged|not valid JSON).*; delete it, and the run is scored"
+        CumaError,
+        match=rf"{tmp_path / 'results.json'} (is damaged|is not valid|holds a list).*; delete it, and",
     ):
         is_scored(tmp_path)

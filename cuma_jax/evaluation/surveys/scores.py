@@ -38,8 +38,7 @@ def evaluate(
     """Scores predictions, of `selection.pairs`, and the baselines on every split of a selection.
 
     `about`, how it was measured (command, machine, versions), is kept as it is; `logistic` is made here where none is
-    given, and fitted. A CumaError where predictions are not
-    finite.
+    given, and fitted. A CumaError where predictions are not finite.
     """
     survey, profiles = selection.survey, selection.profiles
     groups = selection.groups
