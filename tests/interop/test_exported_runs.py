@@ -242,7 +242,7 @@ def test_a_file_that_is_called_like_a_number_is_a_file(name, tmp_path, monkeypat
         mask=lambda split: np.ones(survey.num_answers, bool),
     )
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_text("country=Hestia, sex=female\n")
+    (tmp_path / name).write_text("country=Hestia, sex=female")
     (found,) = select_profiles(run, f"./{name}")
     assert found.values == {"country": "Hestia", "sex": "female"}
     assert profile_lines(f"./{name}") == ["country=Hestia, sex=female"]

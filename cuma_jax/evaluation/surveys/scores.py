@@ -64,7 +64,9 @@ def evaluate(
         "seed": config.seed,
         "bootstrap": config.bootstrap,
         **({} if survey.persons else {"persons": False}),  # shares of countries, not answers of persons
-        "interval": "95%, percentile of the Poisson bootstrap over "
+        "interval": "none over respondents, which are shares and no persons"
+        if not survey.persons
+        else "95%, percentile of the Poisson bootstrap over "
         + ("primary sampling units" if "psu" in survey.respondents else "respondents")
         + ", moved so that the resamples' mean falls on the estimate",
         "about": about or {},
