@@ -221,6 +221,10 @@ class GGUFTensors:
         part = name.split(".")[-2]
         return unpermute(values, self._heads[part]) if self._permuted and part in self._heads else values
 
+    def file(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self.path
+
     def nbytes(self, name: str) -> int:
         """How many bytes are stored."""
         return len(self._file.raw_bytes(self._names[name]))

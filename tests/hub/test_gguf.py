@@ -77,6 +77,13 @@ def test_a_float32_file_loads_exactly_in_its_original_row_order(tmp_path, family
             np.testing.assert_array_equal(params[group][leaf][0], tensors[f"blk.{i}.{name}.weight"].T)
 
 
+def test_a_number_that_is_not_finite_is_named(tmp_path):
+    tensors = gguf_tensors("llama")
+    tensors["blk.1.ffn_up.weight"][3, 4] = np.nan
+    with pytest.raises(CumaError, match=r"m.gguf: tensor model.layers.1.mlp.up_proj.weight holds numbers that are not"):
+        load(write(tmp_path / "m.gguf", tensors))
+
+
 # The largest rounding error of a block, as a share of its largest magnitude.
 @pytest.mark.parametrize(
     ("quant", "error"),
