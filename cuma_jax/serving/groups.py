@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cuma_jax.config.fields import shown
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
 
@@ -144,7 +145,7 @@ def parse_group(where: "str | Mapping[str, Any] | Group | None", fields: Fields,
         parts = [_part(name, value) for name, value in where.items()]
     else:
         raise CumaError(
-            f'a group is {_short(where)}; write it as "country=Japan,Peru; age>=60" or {{"country": ["Japan", "Peru"]}}'
+            f'a group is {shown(where)}; write it as "country=Japan,Peru; age>=60" or {{"country": ["Japan", "Peru"]}}'
         )
     found: dict[str, _Wanted] = {}
     for given, wanted in parts:
@@ -218,7 +219,7 @@ def _split(text: str, fields: Fields) -> list[tuple[str, _Wanted]]:
         sign = _SIGN.search(part)
         if not sign or not part[: sign.start()].strip() or not part[sign.end() :].strip():
             raise CumaError(
-                f'the group {_short(text)}: cannot read {_short(part)}; write "country=Japan,Peru; age>=60"'
+                f'the group {shown(text)}: cannot read {shown(part)}; write "country=Japan,Peru; age>=60"'
             )
         rest = part[sign.end() :].strip()
         parts.append((part[: sign.start()].strip(), _Wanted([rest if sign[0] in "=:" else sign[0] + rest], True)))
@@ -228,13 +229,13 @@ def _split(text: str, fields: Fields) -> list[tuple[str, _Wanted]]:
 def _part(name: Any, value: Any) -> tuple[str, _Wanted]:
     """The same of one entry of a mapping."""
     if not isinstance(name, str):
-        raise CumaError(f"a group's field is {_short(name)}; it must be a text")
+        raise CumaError(f"a group's field is {shown(name)}; it must be a text")
     if isinstance(value, str):
         return name, _Wanted([value.strip()], True)
     texts = list(value) if isinstance(value, Iterable) and not isinstance(value, Mapping) else [value]
     for one in texts:
         if isinstance(one, (bool, Mapping)) or not isinstance(one, (str, int, float, np.integer, np.floating)):
-            raise CumaError(f"a group asks for {name} {_short(one)}; a value is a text, or a list of texts")
+            raise CumaError(f"a group asks for {name} {shown(one)}; a value is a text, or a list of texts")
     if not texts:
         raise CumaError(f"a group asks for no value of {name}; name one, or leave the field out")
     return name, _Wanted([str(one).strip() for one in texts])
@@ -245,7 +246,7 @@ def _field(given: str, fields: Fields) -> str:
     for name in fields:
         if name.casefold() in (plain, given.casefold()):
             return name
-    raise CumaError(f"unknown field {_short(given)}; this run knows its people by {near(given, list(fields), 40)}")
+    raise CumaError(f"unknown field {shown(given)}; this run knows its people by {near(given, list(fields), 40)}")
 
 
 def _condition(field: Field, wanted: _Wanted, unknown: bool) -> Condition:
@@ -312,11 +313,5 @@ def _value(field: Field, text: str, known: Mapping[str, str], unknown: bool) -> 
     if unknown and text:
         return text
     raise CumaError(
-        f"nobody in the data has {field.name} {_short(text)}; its values are {near(text, list(field.values))}"
+        f"nobody in the data has {field.name} {shown(text)}; its values are {near(text, list(field.values))}"
     )
-
-
-def _short(value: Any) -> str:
-    """A value for an error: on one line, and not long, whatever it is."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

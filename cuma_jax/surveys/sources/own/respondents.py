@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, Spec
 from cuma_jax.surveys.survey import categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import UNREADABLE, spelled
-from cuma_jax.tables.problems import Problems, count_skipped, near
+from cuma_jax.tables.problems import Problems, count_skipped
 from cuma_jax.tables.text_columns import Column, TextTable, distinct
 
 # "1.0", and "1,0" of a program with a decimal comma; "1,000" may be a thousand.
@@ -199,7 +200,7 @@ class _Reader:
                 if self.sink.skip:
                     self.sink.count(f"{field.name}: unknown code", bad_R.sum())
                 else:
-                    hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
+                    hint = near_hint(value, field.values) + " If it means no answer, list it under `missing:`"
                     self.report(str(field.column), bad_R, f"{field.name} has no text for code {value!r}", hint)
             texts.append(text)
         return categorical(column.code_N, texts)
