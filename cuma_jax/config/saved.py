@@ -14,7 +14,7 @@ from cuma_jax.runtime.json_files import is_sealed, read_json
 
 CONFIG_FILE, IDENTITY_FILE, RESULTS_FILE = "config.json", "identity.json", "results.json"
 CHECKPOINTS = "checkpoints"
-"""Of a run's folder: its settings, what it is known by, its scores (`evaluation` writes them), a folder a saved step."""
+"""Of a run's folder: its settings, what it is known by, its scores (`evaluation` writes them), and its saved steps."""
 _WRITTEN = ("new folder", "new file")
 """Kinds of a `Place` that say where to write, not what is read."""
 

@@ -218,9 +218,7 @@ def _split(text: str, fields: Fields) -> list[tuple[str, _Wanted]]:
             continue
         sign = _SIGN.search(part)
         if not sign or not part[: sign.start()].strip() or not part[sign.end() :].strip():
-            raise CumaError(
-                f'the group {shown(text)}: cannot read {shown(part)}; write "country=Japan,Peru; age>=60"'
-            )
+            raise CumaError(f'the group {shown(text)}: cannot read {shown(part)}; write "country=Japan,Peru; age>=60"')
         rest = part[sign.end() :].strip()
         parts.append((part[: sign.start()].strip(), _Wanted([rest if sign[0] in "=:" else sign[0] + rest], True)))
     return parts
