@@ -13,6 +13,7 @@ import pandas as pd
 from cuma_jax.analysis.collapse import collapse, collapse_table, means_table
 from cuma_jax.analysis.conflict import conflict
 from cuma_jax.analysis.topology import profile_groups, topology
+from cuma_jax.config.saved import ANALYSIS_TABLES
 from cuma_jax.evaluation.results import Results
 from cuma_jax.evaluation.run import about_run
 from cuma_jax.evaluation.surveys.grouping import select_answers
@@ -23,7 +24,7 @@ from cuma_jax.runtime.files import atomic_write, write_text
 
 SCHEMA = 1
 """Version of analysis.json."""
-ANALYSIS_FILE, TABLES_FOLDER = "analysis.json", "analysis"
+ANALYSIS_FILE = "analysis.json"
 Tree = Any
 
 
@@ -87,7 +88,7 @@ def write_analysis(analysis: Analysis, folder: pathlib.Path, process_index: int 
         return
     for name, table in analysis.tables.items():
         flat = table.reset_index() if isinstance(table.index, pd.MultiIndex) else table
-        path = folder / TABLES_FOLDER / f"{name}.parquet"
+        path = folder / ANALYSIS_TABLES / f"{name}.parquet"
         atomic_write(path, functools.partial(flat.to_parquet, index=False))
     text = json.dumps(analysis.values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_text(folder / ANALYSIS_FILE, text)

@@ -15,6 +15,8 @@ from cuma_jax.runtime.json_files import is_sealed, read_json
 CONFIG_FILE, IDENTITY_FILE, RESULTS_FILE = "config.json", "identity.json", "results.json"
 CHECKPOINTS = "checkpoints"
 """Of a run's folder: its settings, what it is known by, its scores (`evaluation` writes them), and its saved steps."""
+ANALYSIS_TABLES, MAPS = "analysis", "maps.parquet"
+"""Tables of `analysis`, a file each, and the one with the places of groups."""
 _WRITTEN = ("new folder", "new file")
 """Kinds of a `Place` that say where to write, not what is read."""
 

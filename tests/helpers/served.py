@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 
 import httpx
+import pandas as pd
 from made_up_model import MadeUpModel
 
+from cuma_jax.config.saved import ANALYSIS_TABLES, MAPS
 from cuma_jax.serving.http.app import Service, make_app
 from cuma_jax.serving.http.limits import Limits
 
@@ -26,6 +28,16 @@ async def serving(folder="", key="", limits=None, keep=False, fill=True, model=N
 
 def run(steps, seconds=60):
     return asyncio.run(asyncio.wait_for(steps, seconds))
+
+
+def write_maps(folder):
+    """The table of `analyze` with where three groups stand, and what the page reads of it."""
+    path = folder / ANALYSIS_TABLES / MAPS
+    path.parent.mkdir()
+    names = ("true", "predicted")
+    rows = [(name, group, float(i), float(len(name))) for name in names for i, group in enumerate("abc")]
+    pd.DataFrame(rows, columns=["map", "group", "x", "y"]).to_parquet(path)
+    return {"points": [{"group": g, "real": [i, 4], "predicted": [i, 9]} for i, g in enumerate("abc")]}
 
 
 def problem(response, status):

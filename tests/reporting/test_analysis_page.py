@@ -18,6 +18,7 @@ from cuma_jax.evaluation.surveys.prediction import Predictions
 from cuma_jax.reporting.analysis_charts import cosine_map
 from cuma_jax.reporting.analysis_page import analysis_table, render_analysis
 from cuma_jax.reporting.analysis_verdict import conflict_answer, topology_answer
+from cuma_jax.serving.http.page_data import culture_map
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.invented import COUNTRIES, make_invented, planted_distribution
 from cuma_jax.surveys.splits import split_answers
@@ -118,6 +119,8 @@ def test_files_hold_every_figure_and_no_nan(analysis, tmp_path):
     gates = pd.read_parquet(tmp_path / "analysis" / "gates.parquet")
     assert len(gates) == len(COUNTRIES) * 2
     assert list(gates.columns[:2]) == ["group", "layer"]
+    points = culture_map(tmp_path)["points"]  # what the explorer shows of it
+    assert {point["group"] for point in points} == set(analysis.tables["maps"]["group"])
 
 
 def test_collapse_reuses_the_evaluations_figures_and_adds_entropies(analysis):

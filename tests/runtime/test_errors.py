@@ -68,7 +68,9 @@ def test_an_error_of_ours_keeps_its_traceback():
 
 def test_ctrl_c_while_modules_are_imported_is_one_line_though_they_swallow_it(tmp_path):
     (tmp_path / "slow_import.py").write_text(IMPORTED)
-    code = "from cuma_jax.runtime.errors import run_main; run_main('slow_import')"
+    # What a shell starts with & ignores SIGINT.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from cuma_jax.runtime.errors import run_main; run_main('slow_import')"
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", ""), os.getcwd()])
     with subprocess.Popen(
         [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths},

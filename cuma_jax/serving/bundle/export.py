@@ -6,7 +6,7 @@ import pathlib
 import shutil
 
 from cuma_jax.config import Config, to_dict
-from cuma_jax.config.saved import CONFIG_FILE, RESULTS_FILE, read_config
+from cuma_jax.config.saved import ANALYSIS_TABLES, CONFIG_FILE, MAPS, RESULTS_FILE, read_config
 from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write
@@ -79,6 +79,9 @@ def export_bundle(run: pathlib.Path, checkpoint: str, answers: bool, out: pathli
         (part / CONFIG_FILE).write_text(text, encoding="utf-8")
         if (run / RESULTS_FILE).exists():
             shutil.copyfile(run / RESULTS_FILE, part / RESULTS_FILE)
+        if answers and (run / ANALYSIS_TABLES / MAPS).exists():  # where real answers put groups
+            (part / ANALYSIS_TABLES).mkdir()
+            shutil.copyfile(run / ANALYSIS_TABLES / MAPS, part / ANALYSIS_TABLES / MAPS)
         about = about_of(dataclasses.replace(contents, facts=facts), checkpoint)
         (part / CARD).write_text(card_text(contents, about, answers), encoding="utf-8")
 

@@ -127,9 +127,9 @@ def _add_documents(app: FastAPI, service: Service) -> None:
 
     @app.get("/data/culture_map.json", include_in_schema=False)
     async def culture_map() -> Response:
-        if (body := page_data.culture_map_json(service.model)) is None:
-            raise Problem(404, "this run has no culture map; python -m cuma_jax.analyze makes one")
-        return Response(body, media_type="application/json")
+        if (found := page_data.culture_map(service.model.folder)) is None:
+            raise Problem(404, f"this run has no culture map; {page_data.NO_CULTURE_MAP}")
+        return Response(json_bytes(found), media_type="application/json")
 
     @app.get("/v1/cells.csv", summary="Every question of the run by group, as far as it is predicted.")
     async def cells_csv() -> Response:

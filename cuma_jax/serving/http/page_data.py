@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from cuma_jax import __version__
-from cuma_jax.config.saved import RESULTS_FILE
+from cuma_jax.config.saved import ANALYSIS_TABLES, MAPS, RESULTS_FILE
 from cuma_jax.evaluation.results import PER_CELL_FILE
+from cuma_jax.runtime.files import undamaged
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.cells import country_field
 from cuma_jax.surveys.derived import country_numbers
@@ -16,6 +17,9 @@ from cuma_jax.surveys.derived import country_numbers
 FOLDER = pathlib.Path(__file__).parent.parent / "page"
 """The page itself."""
 CULTURE_MAP = "culture_map.json"
+NO_CULTURE_MAP = (
+    "`python -m cuma_jax.analyze` makes one where a router sees who asks and three or more groups are scored"
+)
 _WVS7 = (
     "Haerpfer, C., Inglehart, R., Moreno, A., Welzel, C., Kizilova, K., Diez-Medrano, J., Lagos, M., Norris, P., "
     "Ponarin, E. & Puranen, B. (eds.) (2022). World Values Survey: Round Seven, country-pooled datafile. "
@@ -99,12 +103,17 @@ def countries_json(model: Model) -> dict[str, str]:
     return {} if field is None else country_numbers(tuple(model.fields[field].values))
 
 
-def culture_map_json(model: Model) -> bytes | None:
-    """The points that `analyze` made; None where it has not."""
-    for folder in (model.folder, model.folder / "analysis"):
-        if (folder / CULTURE_MAP).is_file():
-            return (folder / CULTURE_MAP).read_bytes()
-    return None
+def culture_map(folder: pathlib.Path) -> dict[str, Any] | None:
+    """Where `analyze` found groups to stand by their real answers and by the predicted ones; None where it has not."""
+    path = folder / ANALYSIS_TABLES / MAPS
+    if not path.is_file():
+        return None
+    with undamaged(path, "analyze the run again"):
+        maps = pd.read_parquet(path, columns=["map", "group", "x", "y"])
+    real, predicted = (maps[maps["map"] == name].set_index("group")[["x", "y"]] for name in ("true", "predicted"))
+    groups = real.index.intersection(predicted.index)
+    places = zip(groups, real.loc[groups].to_numpy().tolist(), predicted.loc[groups].to_numpy().tolist(), strict=True)
+    return {"points": [{"group": group, "real": one, "predicted": other} for group, one, other in places]}
 
 
 def _data(model: Model) -> dict[str, Any]:

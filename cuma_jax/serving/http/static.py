@@ -33,8 +33,8 @@ def write_static(model: Model, cells: Cells, out: pathlib.Path) -> int:
         (data / "cells.json").write_bytes(cells.json())
         with (data / "cells.csv").open("wb") as file:
             file.writelines(csv_lines(cells.table()))
-        if (culture := page_data.culture_map_json(model)) is not None:
-            (data / page_data.CULTURE_MAP).write_bytes(culture)
+        if (culture := page_data.culture_map(model.folder)) is not None:
+            (data / page_data.CULTURE_MAP).write_bytes(json_bytes(culture))
 
     if out.is_dir():
         out.rmdir()  # it is empty

@@ -10,7 +10,7 @@ pytest.importorskip("fastapi", reason="needs pip install -e '.[serve]'")
 pytest.importorskip("sse_starlette", reason="needs pip install -e '.[serve]'")
 
 from made_up_model import QUESTIONS, MadeUpStream, shares
-from served import JAPAN, NEW, problem, run, serving
+from served import JAPAN, NEW, problem, run, serving, write_maps
 
 from cuma_jax.serving.http.limits import Limits
 
@@ -108,9 +108,8 @@ def test_the_pages_documents_and_the_lists_say_the_same(tmp_path):
             assert fields[2]["numeric"]
             assert (await client.get("/data/countries.json")).json() == {"Japan": "392", "Peru": "604"}
             problem(await client.get("/data/culture_map.json"), 404)
-            (tmp_path / "analysis").mkdir()
-            (tmp_path / "analysis" / "culture_map.json").write_text('{"points": []}')
-            assert (await client.get("/data/culture_map.json")).json() == {"points": []}
+            places = write_maps(tmp_path)
+            assert (await client.get("/data/culture_map.json")).json() == places
             names = [model["id"] for model in (await client.get("/v1/models")).json()["data"]]
             assert names == ["run", "base"]
             paths = (await client.get("/openapi.json")).json()["paths"]

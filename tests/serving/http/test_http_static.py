@@ -9,7 +9,7 @@ pytest.importorskip("fastapi", reason="needs pip install -e '.[serve]'")
 pytest.importorskip("sse_starlette", reason="needs pip install -e '.[serve]'")
 
 from made_up_model import QUESTIONS, MadeUpModel
-from served import run, serving
+from served import run, serving, write_maps
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving.http import page_data
@@ -20,7 +20,7 @@ from cuma_jax.serving.http.static import write_static
 def test_the_export_is_the_page_with_the_servers_data(tmp_path):
     runs = tmp_path / "run"
     runs.mkdir()
-    (runs / "culture_map.json").write_text('{"points": []}')
+    places = write_maps(runs)
     model = MadeUpModel(runs)
     model.start()
     cells, out = Cells(model), tmp_path / "site"
@@ -32,6 +32,7 @@ def test_the_export_is_the_page_with_the_servers_data(tmp_path):
     read = {path.name: path.read_text() for path in (out / "data").iterdir()}
     assert set(read) == {"run.json", "fields.json", "questions.json", "countries.json", "cells.json", "cells.csv",
                          "culture_map.json"}  # fmt: skip
+    assert json.loads(read["culture_map.json"]) == places
     facts = json.loads(read["run.json"])
     assert facts["static"]
     assert json.loads(read["cells.json"])["questions"] == list(QUESTIONS)

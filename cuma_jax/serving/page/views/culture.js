@@ -31,7 +31,7 @@ export async function renderCulture(root, context) {
     return;
   }
   if (!found?.points?.length) {
-    box.replaceChildren(notice("note", "No culture map was made for this run. python -m cuma_jax.analyze makes it."));
+    box.replaceChildren(notice("note", "No culture map was made for this run. python -m cuma_jax.analyze makes one where a router sees who asks and three groups or more are scored."));
     return;
   }
   const rows = found.points.map(({ group, real, predicted }) => ({ group, real_x: real[0], real_y: real[1], predicted_x: predicted[0], predicted_y: predicted[1],
