@@ -9,6 +9,13 @@ CONVERSATIONS = ("community_alignment", "prism")
 """Sources of conversations in which people preferred a response."""
 
 _PLACES = {"wvs7": ("raw", "wvb"), "wvb": ("raw", "wvb"), "open_values": (), "invented": ()}
+_CHECKOUT = "your checkout of github.com/Demon702/WorldValuesBench"
+_NEEDED = {
+    ("csv", "path"): "the YAML file that describes your survey (docs/my_survey.md)",
+    ("wvs7", "raw"): "the raw csv of the World Values Survey wave 7",
+    ("wvs7", "wvb"): _CHECKOUT,
+    ("wvb", "wvb"): _CHECKOUT,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +93,10 @@ class DataConfig:
     loses its last turns first, and is too long only if its first turn is."""
     packing: bool = False
     """Conversations: put several into one row of the longest bucket; they do not see each other."""
+
+    def needed(self, name: str) -> str:
+        """What `source` wants in the path `name`, as an error says it; empty where it can do without."""
+        return _NEEDED.get((self.source, name), "")
 
     @property
     def unread(self) -> tuple[str, ...]:

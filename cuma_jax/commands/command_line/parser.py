@@ -206,7 +206,11 @@ def parse_runs(
     lines = [parse(program, text, argv, options, start.of(stage)) for stage in stages]
     configs = tuple(config for _, config in lines)
     if chains:
-        check_data_places(configs[0].data, "config field data.")
+        data = configs[0].data
+        check_data_places(data, "config field data.")
+        for name in ("path", "raw", "wvb"):  # before a model is fetched
+            if (what := data.needed(name)) and not getattr(data, name):
+                raise CumaError(f"config field data.{name} is empty; data.source {data.source} needs {what}")
         check_places(configs[0].adapter, "config field adapter.")
     if isinstance(preset, Chain):
         configs = linked(preset.name, configs)

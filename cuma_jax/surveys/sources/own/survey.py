@@ -36,8 +36,7 @@ _ENOUGH = 20  # persons, for two columns not to agree by chance
 def prepare(data: DataConfig) -> tuple[str, Callable[[], Survey]]:
     """A source of `surveys.load.SOURCES`; `path` and `bad_rows` of `data` are used."""
     if not data.path:
-        what = "the YAML file that describes your survey (docs/my_survey.md)"
-        raise CumaError(f"data.source {data.source} needs data.path: {what}")
+        raise CumaError(f"data.source {data.source} needs data.path: {data.needed('path')}")
     problems = Problems(ADVICE)
     spec = find_spec(data.path, problems)
     digests = [digest(file, problems) for file in spec.files] if spec else []

@@ -67,10 +67,6 @@ FIELDS = PAPER_FIELDS | {
 _SOURCE = "World Values Survey wave 7 (WorldValuesBench)"
 _JSON = ("question_metadata", "codebook", "answer_adjustment")
 _TOOLS = ("dataset_construction", "WorldValuesBench", ".")
-_NEEDED = {
-    "raw": "the raw csv of the World Values Survey wave 7",
-    "wvb": "your checkout of github.com/Demon702/WorldValuesBench",
-}
 _GET = "clone https://github.com/Demon702/WorldValuesBench and set data.wvb to the checkout"
 # "AR: White" (the country is a field of its own), "Bachelor or equivalent (ISCED 6)".
 _DECORATION = re.compile(r"^[A-Z]{2,3}\d?: | \(ISCED \d\)")
@@ -139,7 +135,7 @@ def needed_path(data: DataConfig, field: str) -> pathlib.Path:
     """The path in `data.raw` or `data.wvb`; a CumaError where it is empty."""
     value = getattr(data, field)
     if not value:
-        raise CumaError(f"data.source {data.source} needs data.{field}: {_NEEDED[field]}")
+        raise CumaError(f"data.source {data.source} needs data.{field}: {data.needed(field)}")
     return given_path(value)
 
 
