@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Fetches the explorer page's JavaScript libraries and its map from npm, by pinned hashes, into VENDOR.
 
-Usage: python .ci/fetch_page_libraries.py [--check]     needs npm; --check compares what is there and writes nothing
+Usage: python .ci/fetch_page_libraries.py [--check | --axe FOLDER]     needs npm; --check compares what is there and
+writes nothing; --axe fetches what the page's test of accessibility runs instead, which is not shipped
 
 The files are committed and shipped with the package, as they are in the npm packages, with their licences: nobody who
 installs or opens the page fetches anything. To raise a version: change it here with the `dist.integrity` that
@@ -38,31 +39,46 @@ PACKAGES = {
 }
 
 
-def main() -> int:
-    """Fetches, checks and writes (or compares)."""
-    check, differ = "--check" in sys.argv[1:], []
+AXE = (
+    "axe-core@4.14.1",
+    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
+    {"axe.min.js": "axe.min.js"},
+)
+
+
+def fetch(package: str, pinned: str, files: dict[str, str]) -> dict[str, bytes]:
+    """The contents of some files of a package, by what they are called here."""
     with tempfile.TemporaryDirectory() as scratch:
-        for package, (pinned, files) in PACKAGES.items():
-            packed = ["npm", "pack", "--silent", "--pack-destination", scratch, package]
-            name = subprocess.run(packed, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
-            tarball = pathlib.Path(scratch, name)
-            found = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
-            if found != pinned:
-                sys.exit(f"error: {package} has the hash {found}, not the pinned {pinned}")
-            with tarfile.open(tarball) as tar:
-                for inside, target in files.items():
-                    member = tar.extractfile(f"package/{inside}")
-                    assert member is not None, inside
-                    content, path = member.read(), VENDOR / target
-                    if check:
-                        differ += [target] if not path.exists() or path.read_bytes() != content else []
-                    else:
-                        VENDOR.mkdir(parents=True, exist_ok=True)
-                        path.write_bytes(content)
+        packed = ["npm", "pack", "--silent", "--pack-destination", scratch, package]
+        name = subprocess.run(packed, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+        tarball = pathlib.Path(scratch, name)
+        found = base64.b64encode(hashlib.sha512(tarball.read_bytes()).digest()).decode()
+        if found != pinned:
+            sys.exit(f"error: {package} has the hash {found}, not the pinned {pinned}")
+        with tarfile.open(tarball) as tar:
+            members = {target: tar.extractfile(f"package/{inside}") for inside, target in files.items()}
+            return {target: member.read() for target, member in members.items() if member is not None}
+
+
+def main(argv: list[str]) -> int:
+    """Fetches, checks and writes (or compares)."""
+    if argv[:1] == ["--axe"]:
+        for target, content in fetch(*AXE).items():
+            pathlib.Path(argv[1], target).write_bytes(content)
+        return 0
+    differ = []
+    for package, (pinned, files) in PACKAGES.items():
+        for target, content in fetch(package, pinned, files).items():
+            path = VENDOR / target
+            if "--check" in argv:
+                differ += [target] if not path.exists() or path.read_bytes() != content else []
+            else:
+                VENDOR.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     if differ:
         sys.exit(f"error: not as in the npm packages: {', '.join(differ)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
