@@ -22,7 +22,7 @@ import pyarrow as pa
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.derived import one_name
+from cuma_jax.surveys.fields.countries import one_name
 from cuma_jax.surveys.scales import scale_with_ends
 from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
