@@ -2,6 +2,7 @@
 keys of what the data hold, by which a run knows its own again."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,13 @@ class RunData:
     kept: KeptData | None = None
     split_table: pd.DataFrame | None = None
     contents: Contents = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def people_P(self) -> np.ndarray:
+        """How many persons with training rows each profile has, int [P]."""
+        trained_R = np.zeros(len(self.profiles.profile_R), bool)
+        trained_R[self.units.person_N[self.split_N == SPLITS.index("train")]] = True
+        return np.bincount(self.profiles.profile_R[trained_R], minlength=len(self.profiles))
 
 
 def load_source(data: DataConfig, choices: bool, cache: str = "", derived: Sequence[str] = ()) -> Survey | Preferences:

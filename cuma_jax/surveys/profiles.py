@@ -13,7 +13,8 @@ import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
-from cuma_jax.surveys.derived import add_derived, derived_fields
+from cuma_jax.surveys.derived import add_derived, derived_fields, fill_derived
+from cuma_jax.surveys.fields.context import Context, context_fields, fill_context
 from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS
 from cuma_jax.surveys.survey import HasRespondents, categorical, other_fields
 
@@ -57,7 +58,10 @@ class Profiles:
         codes_PF: int32 [P, F]; position in the field's vocab, -1 where the value is missing. Rows are distinct
             and sorted, so they do not depend on the order of the respondents.
         profile_R: int32 [R]; the row of `codes_PF` of each respondent.
-        derived: those of `fields` that come from the country's name; a person's sentence leaves them out.
+        derived: those of `fields` that come from the country's name, or from a table of `context`; a person's sentence
+            leaves them out.
+        numeric: those of `fields` that are numbers.
+        context: what gives `derived` fields that are not known from the country's name.
     """
 
     fields: tuple[str, ...]
@@ -66,6 +70,8 @@ class Profiles:
     profile_R: np.ndarray
     sentence: Style = "natural"
     derived: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    context: tuple[Context, ...] = ()
 
     def __len__(self) -> int:
         return len(self.codes_PF)
@@ -120,7 +126,27 @@ def build_profiles(
     for f, field in enumerate(fields):
         vocab[field], codes_RF[:, f] = _codes(source.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
-    return Profiles(fields, vocab, codes_RF[first_P], profile_R, sentence, derived_fields(derived))
+    joined = tuple(field for field in context_fields(source.context) if field in fields)
+    return Profiles(
+        fields,
+        vocab,
+        codes_RF[first_P],
+        profile_R,
+        sentence,
+        (*derived_fields(derived), *joined),
+        tuple(field for field in source.numeric_fields if field in fields),
+        source.context if joined else (),
+    )
+
+
+def complete_profile(
+    profile: Mapping[str, str], fields: Sequence[str], derived: Sequence[str], context: Sequence[Context]
+) -> dict[str, str]:
+    """A profile with those of the `derived` fields that it lacks and that follow from what it has, in the order of
+    `fields`.
+    """
+    filled = fill_context(fill_derived(profile, derived), context, derived)
+    return {field: filled[field] for field in fields if field in filled}
 
 
 def _with_derived(fields: tuple[str, ...], derived: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from cuma_jax.runtime.near_matches import near
 from cuma_jax.serving.bundle.answers import Rows
 from cuma_jax.serving.bundle.contents import Contents
 from cuma_jax.serving.groups import Group
+from cuma_jax.surveys.fields.context import Context
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import build_profiles
 
@@ -153,3 +154,5 @@ class _Known:
     name: str
     respondents: "object"
     profile_fields: tuple[str, ...] = ()
+    numeric_fields: tuple[str, ...] = ()
+    context: tuple[Context, ...] = ()

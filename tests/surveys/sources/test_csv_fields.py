@@ -3,7 +3,10 @@
 import pytest
 from test_csv_survey import write
 
+from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.load import load_survey
+from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.own.survey import build_survey, read_csv_survey
 
 YAML = """
@@ -64,3 +67,30 @@ def test_bins_and_number_at_once(tmp_path):
     path = ages(tmp_path, "{column: age, bins: [18], numeric: true}", [20])
     with pytest.raises(CumaError, match="has `bins:` and `numeric: true`"):
         read_csv_survey(path)
+
+
+def test_a_numeric_field_keeps_its_numbers(tmp_path):
+    path = ages(tmp_path, "{column: age, numeric: true, missing: [-1]}", ["37.0", 52.25, "", -1])
+    survey = read_csv_survey(path)
+    assert column(survey, "age") == ["37", "52.25", None, None]
+    assert survey.numeric_fields == ("age",)
+    assert build_profiles(survey).numeric == ("age",)
+
+
+def test_decimal_commas_are_numbers(tmp_path):
+    path = ages(tmp_path, "{column: age, numeric: true}", ['"37,5"', '"20,0"'])
+    assert column(read_csv_survey(path), "age") == ["37.5", "20"]
+
+
+def test_a_numeric_field_differs_for_everybody_and_that_is_no_fault(tmp_path):
+    path = ages(tmp_path, "{column: age, numeric: true}", range(20, 60))
+    survey, problems = build_survey(path)
+    assert survey is not None
+    assert not problems
+
+
+def test_what_a_field_is_comes_back_from_the_cache(tmp_path):
+    path = ages(tmp_path, "{column: age, numeric: true}", [20, 30])
+    data = DataConfig(source="csv", path=str(path))
+    first, again = load_survey(data, str(tmp_path / "cache")), load_survey(data, str(tmp_path / "cache"))
+    assert first.numeric_fields == again.numeric_fields == ("age",)

@@ -210,7 +210,8 @@ class _Reader:
         """The texts of numbers or of their bins; what is no number is a problem."""
         used_V = np.bincount(column.code_N, minlength=len(texts)) > 0
         number_V = read_numbers(texts)
-        for v in np.flatnonzero(used_V & ~np.isfinite(number_V) & np.array([text != "" for text in texts])):
+        odd_V = used_V & ~np.isfinite(number_V) & np.array([text != "" for text in texts])
+        for v in np.flatnonzero(odd_V).tolist():
             hint = "if it means no answer, list it under `missing:`; if it stands for a number, under `values:`"
             message = f"{field.name} is {texts[v]!r}, which is no number"
             self.unknown(field, column.code_N == v, message, hint)

@@ -187,4 +187,5 @@ def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) 
         question_A=answers.question_A[keep_A],
         option_A=answers.option_A[keep_A],
         skipped=sink.skipped,
+        numeric_fields=tuple(field.name for field in spec.fields if field.numeric),
     )
