@@ -23,6 +23,7 @@ from cuma_jax.preferences.texts import number_prompts
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir, content_key
 from cuma_jax.surveys.derived import add_derived
+from cuma_jax.surveys.fields.context import contexts_json
 from cuma_jax.surveys.load import keep_questions, load_survey
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_and_table
@@ -143,12 +144,14 @@ def _conversation_units(preferences: Preferences) -> Units:
 
 
 def contents(source: Survey | Preferences) -> Contents:
-    """Keys of respondents, questions and answers, or of respondents and conversations.
+    """Keys of respondents, questions and answers, or of respondents and conversations; and of joined tables.
 
     They are of values in their order, never of files: what is read from a cache has the key of what it was made from.
     """
     people = source.respondents
     found: Contents = {"respondents": [len(people), content_key(*(_column(people[name]) for name in sorted(people)))]}
+    if source.context:  # rows of what nobody has as well: a new profile gets them
+        found["context"] = [len(source.context), content_key(json.dumps(contexts_json(source.context)))]
     if isinstance(source, Survey):
         wording = json.dumps([[q.id, q.text, q.options, q.ordered] for q in source.questions])
         answers = [source.respondent_A, source.question_A, source.option_A]

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, find_code, rounded, whole
+from cuma_jax.surveys.sources.own.field_values import find_code, whole
+from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, rounded
 from cuma_jax.surveys.sources.own.survey_spec import QuestionSpec, Spec
 from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import near

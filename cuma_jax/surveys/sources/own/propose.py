@@ -9,7 +9,7 @@ import numpy as np
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.scales import scale_order
-from cuma_jax.surveys.sources.own.respondents import whole
+from cuma_jax.surveys.sources.own.field_values import whole
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE
 from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
 from cuma_jax.tables.packed import given_path, opened, reported

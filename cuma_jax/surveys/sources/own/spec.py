@@ -11,7 +11,7 @@ import re
 import shlex
 
 from cuma_jax.surveys.prompts import LETTERS
-from cuma_jax.surveys.sources.own.profile_spec import read_fields
+from cuma_jax.surveys.sources.own.profile_spec import read_contexts, read_fields
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
 from cuma_jax.surveys.text import clean_text
@@ -21,7 +21,7 @@ from cuma_jax.tables.problems import Problems, near
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
-    *("missing", "question", "answer", "respondents", "questions"),
+    *("missing", "question", "answer", "respondents", "questions", "context"),
 )
 QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
 _NAMES = ("respondent", "weight", "stratum", "psu", "question", "answer", "column")  # of columns
@@ -94,6 +94,7 @@ class _Spec:
             respondents = Text.at("", 1)
         missing = self.codes(root.get(_key("missing")), "missing") | {""}
         fields = read_fields(self, root.get(_key("profile")), "profile")
+        context = read_contexts(self, root.get(_key("context")), self.path.parent, fields)
         questions, files = self.questions(root.get(_key("questions")))
         self.shared(columns, fields, () if long else questions)
         if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
@@ -104,12 +105,13 @@ class _Spec:
             name=self.name(self.text(root, "name", self.path.resolve().parent.name or "survey")),
             answers=paths[0],
             respondents=paths[1] if respondents else None,
-            files=(self.path, *files, *paths),
+            files=(self.path, *files, *paths, *(one.table for one in context)),
             long=long,
             delimiter=self.delimiter(self.text(root, "delimiter")),
             encoding=self.encoding(self.text(root, "encoding", "utf-8")),
             columns=columns,
             fields=fields,
+            context=context,
             questions=questions,
             missing=missing,
         )
