@@ -10,7 +10,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import is_sealed, read_json
 
 CONFIG_FILE, IDENTITY_FILE = "config.json", "identity.json"
-_PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder",),
+_PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder", "context"),
           "adapter": ("init_from",)}  # fmt: skip
 """Fields that may hold a path."""
 

@@ -94,7 +94,11 @@ class Profiles:
 
 
 def build_profiles(
-    source: HasRespondents, fields: Sequence[str] = (), sentence: Style = "natural", derived: Sequence[str] = ()
+    source: HasRespondents,
+    fields: Sequence[str] = (),
+    sentence: Style = "natural",
+    derived: Sequence[str] = (),
+    joined: Sequence[str] = (),
 ) -> Profiles:
     """The distinct profiles of `source.respondents`.
 
@@ -103,6 +107,7 @@ def build_profiles(
             reference sentence, the official columns, if the source has them.
         derived: `profile.derived`; these fields stand right after the country's, or last. A source that has been
             through `add_derived` has them already.
+        joined: fields of the source that stand behind those, whatever `fields` are (`profile.context`).
 
     Raises:
         CumaError: a field that the survey does not have, or one named twice; or fields other than those of the
@@ -118,7 +123,7 @@ def build_profiles(
         _check_reference(fields, source.name)
     for field in fields:
         _check_field(field, (*source.profile_fields, *other_fields(source)), source.name)
-    fields = _with_derived(fields, derived_fields(derived))
+    fields = _with_derived(fields, (*derived_fields(derived), *joined))
     if len(set(fields)) != len(fields):
         raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
     vocab: dict[str, tuple[str, ...]] = {}
@@ -126,16 +131,16 @@ def build_profiles(
     for f, field in enumerate(fields):
         vocab[field], codes_RF[:, f] = _codes(source.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
-    joined = tuple(field for field in context_fields(source.context) if field in fields)
+    known_by_table = tuple(field for field in context_fields(source.context) if field in fields)
     return Profiles(
         fields,
         vocab,
         codes_RF[first_P],
         profile_R,
         sentence,
-        (*derived_fields(derived), *joined),
+        (*derived_fields(derived), *known_by_table),
         tuple(field for field in source.numeric_fields if field in fields),
-        source.context if joined else (),
+        source.context if known_by_table else (),
     )
 
 

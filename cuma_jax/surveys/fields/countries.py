@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 COUNTRY_FIELDS = ("country", "B_COUNTRY")
@@ -54,22 +55,27 @@ def one_name(countries: Iterable[str]) -> dict[str, str]:
     return {name: known[key] if len(names) > 1 else name for key, names in spellings.items() for name in names}
 
 
-def with_one_name(column: pd.Series, field: str) -> pd.Series:
-    """A respondents' column for splits and groups: of a country's name as categories with one spelling a country;
-    that of any other field as it is.
+def merged_values(names: Sequence[str], field: str) -> tuple[np.ndarray, list[str]]:
+    """Of the distinct values of a field, for splits and groups: the position of each, int [V], in a sorted list without
+    second spellings of a country, and the list. Values of a field that is no country's name are all kept.
     """
+    one = one_name(names) if field in COUNTRY_FIELDS else {name: name for name in names}
+    merged = sorted(set(one.values()))
+    place = {name: i for i, name in enumerate(merged)}
+    return np.array([place[one[name]] for name in names], np.int64), merged
+
+
+def with_one_name(column: pd.Series, field: str) -> pd.Series:
+    """A respondents' column for splits and groups: one spelling of each country; any other field as it is."""
     if field not in COUNTRY_FIELDS:
         return column
     values = column.astype("category")
     names = [str(name) for name in values.cat.categories]
-    one = one_name(names)
-    if all(one[name] == name for name in names):
+    place_V, merged = merged_values(names, field)
+    if len(merged) == len(names):
         return column
-    merged = sorted(set(one.values()))
-    place = {name: i for i, name in enumerate(merged)}
     # One slot more than there are names: code -1 indexes the last, which stays missing.
-    place_V = pd.array([place[one[name]] for name in names] + [-1], "int32").to_numpy()
-    codes_R = place_V[values.cat.codes.to_numpy()]
+    codes_R = np.append(place_V, -1)[values.cat.codes.to_numpy()]
     return pd.Series(pd.Categorical.from_codes(codes_R, pd.Index(merged, dtype="str")), column.index, name=column.name)
 
 

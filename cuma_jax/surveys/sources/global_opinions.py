@@ -22,7 +22,6 @@ import pyarrow as pa
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.fields.countries import one_name
 from cuma_jax.surveys.scales import scale_with_ends
 from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
@@ -30,7 +29,7 @@ from cuma_jax.tables.hub import hub_table, newest_revision
 from cuma_jax.tables.problems import count_skipped
 from cuma_jax.tables.read import read_table, table_key
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the reader's result changes: part of the cache key."""
 
 HUB_NAME = "Anthropic/llm_global_opinions"
@@ -81,9 +80,9 @@ def read_global_opinions(path: str = "", revision: str = "") -> Survey:
     Returns:
         Respondents are (country, question, option), with the share as weight; they are no persons, so only countries
         and questions can be held out. Profile: `country`. Other fields: `sample` (what the source says in brackets,
-        such as "Non-national sample") and `survey`. A country has one name, however the surveys spell it. A question
-        is ordered only if its options are numbers, perhaps with words at the ends: the source does not say which
-        others are scales.
+        such as "Non-national sample") and `survey`. A country keeps the spelling of its survey; splits and groups take
+        several as one. A question is ordered only if its options are numbers, perhaps with words at the ends: the
+        source does not say which others are scales.
 
     Raises:
         CumaError: the table cannot be read, lacks columns, or nothing in it can be used.
@@ -231,9 +230,8 @@ class _Rows:
         number = {question.id: q for q, question in enumerate(questions)}
         split = [_SAMPLE.match(country) for country, _, _ in self.places]
         countries = [m[1] if m else p[0] for m, p in zip(split, self.places, strict=True)]
-        names = one_name(countries)
         fields: dict[str, list[str | None]] = {
-            "country": [names[country] for country in countries],
+            "country": list(countries),
             "sample": [m[2] if m else None for m in split],
             "survey": [survey for _, _, survey in self.places],
         }

@@ -13,7 +13,7 @@ from cuma_jax.surveys.fields.numbers import read_numbers
 from cuma_jax.surveys.sources.own.field_values import field_texts
 from cuma_jax.surveys.sources.own.survey_spec import ContextSpec, FieldSpec
 from cuma_jax.surveys.sources.own.yaml_file import Text
-from cuma_jax.surveys.survey import categorical
+from cuma_jax.surveys.survey import RESERVED_COLUMNS, categorical
 from cuma_jax.tables.problems import Problems
 from cuma_jax.tables.text_columns import TextTable, read_columns, read_header
 
@@ -37,8 +37,7 @@ def read_context(spec: ContextSpec, problems: Problems) -> ContextTable | None:
     before = len(problems)
     fields, key = spec.fields, str(spec.key)
     if not fields:
-        header, _, _ = read_header(spec.table, problems)
-        fields = tuple(FieldSpec(_name(name), Text.at(name, 0), numeric=None) for name in header if name != key)
+        fields = _every_field(spec, problems)
     wanted = {key: f"the values of {spec.by!r} ({spec.where})"}
     wanted |= {str(field.column): f"context field {field.name!r} ({spec.where})" for field in fields}
     table = read_columns(spec.table, wanted, spec.delimiter, spec.encoding, problems)
@@ -63,9 +62,18 @@ def read_context(spec: ContextSpec, problems: Problems) -> ContextTable | None:
     return ContextTable(Context(spec.by, tuple(field.name for field in fields), rows), tuple(numeric))
 
 
-def _name(column: str) -> str:
-    """As names of fields are written."""
-    return "_".join("".join(c if c.isalnum() else " " for c in column.lower()).split())
+def _every_field(spec: ContextSpec, problems: Problems) -> tuple[FieldSpec, ...]:
+    """All columns but the one with the values, under names as fields have them."""
+    found: dict[str, FieldSpec] = {}
+    for column in read_header(spec.table, problems)[0]:
+        name = "_".join("".join(c if c.isalnum() else " " for c in column.lower()).split())
+        if column in (str(spec.key), ""):
+            continue
+        if name[:1].isdigit() or name in ("", *RESERVED_COLUMNS) or name in found:
+            hint = f"name those that are wanted ({spec.where}), or rename it"
+            problems.error(spec.table, None, column, "this cannot be the name of a profile field", hint)
+        found[name] = FieldSpec(name, Text.at(column, 0), numeric=None)
+    return tuple(found.values())
 
 
 def _report_twice(table: TextTable, key: str, key_V: list[str], problems: Problems) -> None:
