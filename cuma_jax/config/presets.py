@@ -1,6 +1,5 @@
 """Presets: a name, a .py file or a saved config.json becomes a Config, a Chain or a Comparison."""
 
-import difflib
 import pathlib
 import shlex
 import traceback
@@ -12,6 +11,7 @@ from cuma_jax.config.fields import Place, shown
 from cuma_jax.config.schema import Chain, Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import read_json
+from cuma_jax.runtime.near_matches import near_hint
 
 DEFAULT_PRESET = "quickstart"
 COMPARISON = "compare_"
@@ -124,6 +124,6 @@ def _find(source: str) -> pathlib.Path:
             raise CumaError(f"--config {source} is no ordinary file; give a .py file, or the config.json of a run")
     except OSError as error:
         raise CumaError(f"--config {source} cannot be read: {error.strerror}") from None
-    near = difflib.get_close_matches(path.stem, _shipped(), n=3)
-    hint = f"did you mean the preset {' or '.join(near)} (a name alone: --config {near[0]})? " if near else ""
+    if hint := near_hint(path.stem, _shipped(), 0):
+        hint += " A preset is given by its name alone; "
     raise CumaError(f"--config {source}: no such file, nor a preset; {hint}{known}")

@@ -3,16 +3,18 @@
 import dataclasses
 import os
 import pathlib
+import typing
 from typing import Any
 
+from cuma_jax.config.fields import Place, declared
 from cuma_jax.config.schema import Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import is_sealed, read_json
 
-CONFIG_FILE, IDENTITY_FILE = "config.json", "identity.json"
-_PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder", "context"),
-          "adapter": ("init_from",)}  # fmt: skip
-"""Fields that may hold a path."""
+CONFIG_FILE, IDENTITY_FILE, RESULTS_FILE = "config.json", "identity.json", "results.json"
+"""Files of a run's folder: its settings, what it is known by, and (written by `evaluation`) its scores."""
+_WRITTEN = ("new folder", "new file")
+"""Kinds of a `Place` that say where to write, not what is read."""
 
 
 def local_folder(name: str, option: str) -> pathlib.Path:
@@ -37,12 +39,25 @@ def read_config(folder: pathlib.Path) -> Config:
 
 
 def located(config: Config, start: str) -> Config:
-    """The config with the relative paths that exist in the folder `start` as absolute ones."""
-    for section, names in _PATHS.items():
-        values = getattr(config, section)
-        found = {name: os.path.join(start, value) for name in names if (value := getattr(values, name))}
-        there = {name: path for name, path in found.items() if os.path.exists(path)}
-        config = dataclasses.replace(config, **{section: dataclasses.replace(values, **there)})
+    """The config with the relative paths that exist in the folder `start` as absolute ones.
+
+    Paths are the fields that are declared a `Place` which is read; a word of such a field is none, whatever a folder
+    there is called.
+    """
+    for section in dataclasses.fields(config):
+        values, there = getattr(config, section.name), {}
+        if not dataclasses.is_dataclass(values):
+            continue
+        for name, (_, kind) in declared(typing.cast(Any, type(values))).items():
+            value = getattr(values, name)
+            if not isinstance(kind, Place) or kind.what in _WRITTEN or not value or value in kind.words:
+                continue
+            if os.path.exists(path := os.path.join(start, value)):
+                there[name] = path
+        if there:
+            config = dataclasses.replace(
+                config, **{section.name: dataclasses.replace(typing.cast(Any, values), **there)}
+            )
     return config
 
 

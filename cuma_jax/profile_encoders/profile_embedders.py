@@ -114,16 +114,14 @@ class ProfileEmbedder:
         return about, arrays
 
     @classmethod
-    def restored(
-        cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray], encoder: TextEncoder | None
-    ) -> "ProfileEmbedder":
-        """The inverse of `saved`; the encoder is the caller's."""
+    def restored(cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "ProfileEmbedder":
+        """The inverse of `saved`, without an encoder."""
         normalisers = {
             name: Normaliser(arrays[f"mean_{number}"], arrays[f"projection_{number}"], **flags)
             for number, (name, flags) in enumerate(about["normalisers"].items())
         }
         return cls(
-            *(about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], encoder, about["sentence"]),
+            *(about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], None, about["sentence"]),
             tuple(about.get("derived", ())),  # tables of before there were any
             **_restored_more(about),
         )

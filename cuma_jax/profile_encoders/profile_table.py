@@ -81,15 +81,13 @@ class ProfileTable:
         return {**about, "vocab": self.vocab}, arrays | {"vectors": self.vectors_PM, "codes": self.codes_PF}
 
     @classmethod
-    def restored(
-        cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray], encoder: TextEncoder | None = None
-    ) -> "ProfileTable":
-        """The inverse of `saved`; the encoder is the caller's. A KeyError where something is missing."""
+    def restored(cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "ProfileTable":
+        """The inverse of `saved`, without an encoder. A KeyError where something is missing."""
         embedder: ProfileEmbedder | CategoricalEmbedder
         if about["granularity"] == "categorical":
             embedder = CategoricalEmbedder.restored(about)
         else:
-            embedder = ProfileEmbedder.restored(about, arrays, encoder)
+            embedder = ProfileEmbedder.restored(about, arrays)
         vocab = {field: tuple(values) for field, values in about["vocab"].items()}
         return cls(arrays["vectors"], vocab, arrays["codes"], embedder)
 
@@ -109,11 +107,11 @@ class ProfileTable:
         path = folder / FILE
         try:
             with undamaged(path, _TABLE_ADVICE), np.load(path, allow_pickle=False) as arrays:
-                table = cls.restored(json.loads(str(arrays["about"])), dict(arrays), encoder)
+                table = cls.restored(json.loads(str(arrays["about"])), dict(arrays))
         except FileNotFoundError:
             raise CumaError(f"{path} does not exist; is {folder} the folder of a finished or running run?") from None
         if not np.isfinite(table.vectors_PM).all():
-            raise CumaError(f"{path} holds vectors that are not finite; the run's profile table is damaged")
+            raise CumaError(f"{path} is damaged: it holds vectors that are not finite; {_TABLE_ADVICE}")
         return table if encoder is None else table.with_encoder(encoder, str(path))
 
     def with_encoder(self, encoder: TextEncoder, where: str) -> "ProfileTable":
@@ -204,9 +202,8 @@ def encode_cached(
 
     The encoder's weights are let go afterwards: with a cached result they are not read at all.
     """
-    settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
-    # The tokens, too: a backbone may have been given another tokenizer.
-    key = content_key(json.dumps([settings, list(texts), [encoder.tokenize(text) for text in texts]]))
+    settings = [encoder.fingerprint, encoder.tokenizer, encoder.dtype, encoder.pooling, encoder.max_length]
+    key = content_key(json.dumps([settings, list(texts)]))
     path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
     cached = cached_array(path, (len(texts), encoder.width)) if process_index() == 0 else None
     # Encoding with the base takes all processes, so that process 0 alone says whether there is any.

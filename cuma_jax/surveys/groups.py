@@ -33,15 +33,16 @@ class Groups:
     known_R: np.ndarray
 
 
-def check_group_fields(source: HasRespondents, fields: tuple[str, ...]) -> None:
-    """Raises what `build_groups` does."""
-    if not fields:
+def check_group_fields(source: HasRespondents, fields: tuple[str, ...], some: bool = True) -> None:
+    """A `CumaError` where `evaluation.group_by` names a field that the data do not have; with `some` where it names
+    none, too."""
+    if some and not fields:
         raise CumaError("config field evaluation.group_by is empty; name at least one profile field, e.g. country")
     known = [c for c in source.respondents.columns if c not in ("respondent_id", "weight")]
     for field in fields:
         if field not in known:
             raise CumaError(
-                f"config field evaluation.group_by names {field!r}, which survey {source.name!r} does not have; "
+                f"config field evaluation.group_by names {field!r}, which {source.name!r} does not have; "
                 f"it has {', '.join(known)}"
             )
 

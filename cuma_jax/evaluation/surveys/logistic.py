@@ -86,7 +86,7 @@ class Logistic:
             first, last = np.searchsorted(question_A, [question, question + 1])
             index_N = index_A[first:last]
             sample = np.argsort(rank_R[self.survey.respondent_A[index_N]])[:MAX_ANSWERS]
-            self.fitted[int(question)] = self._fit(inputs_PV, index_N[sample])
+            self.fitted[int(question)] = self._fit_question(inputs_PV, index_N[sample])
 
     def coefficients(self, questions: np.ndarray) -> np.ndarray:
         """The fits of some questions as logits: float32 [Q, 1 + V, O].
@@ -115,7 +115,9 @@ class Logistic:
         # A value of a field has what its input has.
         return logits_QVO[:, np.append(0, 1 + input_V)]
 
-    def _fit(self, inputs_PV: sparse.csr_array, index_N: np.ndarray) -> "tuple[np.ndarray, LogisticRegression] | None":
+    def _fit_question(
+        self, inputs_PV: sparse.csr_array, index_N: np.ndarray
+    ) -> "tuple[np.ndarray, LogisticRegression] | None":
         """The inputs that are used, bool [V], and the model on them; None where there is too little to fit."""
         option_N, respondent_N = self.survey.option_A[index_N], self.survey.respondent_A[index_N]
         weight_N = self.survey.respondents["weight"].to_numpy(np.float64)[respondent_N]

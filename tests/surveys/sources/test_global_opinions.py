@@ -149,7 +149,7 @@ def test_changed_cells_give_a_survey_or_one_error(tmp_path, which, column, place
 def test_a_file_without_its_columns_or_without_anything_of_use_is_one_message(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("question,selection,options\n1,2,3\n")
-    with pytest.raises(CumaError, match=r"lacks columns selections, source; did you mean selection\?"):
+    with pytest.raises(CumaError, match=r"lacks columns selections, source; did you mean 'selection'\?"):
         go.read_global_opinions(str(path))
     with pytest.raises(CumaError, match="no question can be used"):
         read(tmp_path, ("Q?", "x", "y", "GAS"))

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys.fields.numbers import bin_labels, bin_numbers, number_text, read_numbers
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import UNREADABLE, spelled
-from cuma_jax.tables.problems import near
 
 # "1.0", and "1,0" of a program with a decimal comma; "1,000" may be a thousand.
 _WHOLE = re.compile(r"([+-]?\d+)(?:\.0*|,0{1,2})")
@@ -49,7 +49,7 @@ def field_texts(
     used = [True] * len(values) if used_V is None else used_V.tolist()
     for v, (value, text) in enumerate(zip(values, texts, strict=True)):
         if text is None and used[v]:
-            hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
+            hint = near_hint(value, field.values) + " If it means no answer, list it under `missing:`"
             fault(v, f"{field.name} has no text for code {value!r}", hint)
     if not field.as_number:
         return texts

@@ -5,13 +5,13 @@ import pathlib
 import re
 from typing import Protocol
 
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys.fields.numbers import read_number
 from cuma_jax.surveys.sources.own.survey_spec import ContextSpec, FieldSpec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value
 from cuma_jax.surveys.survey import RESERVED_COLUMNS
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import spelled
-from cuma_jax.tables.problems import near
 
 FIELD_KEYS = ("column", "values", "missing", "bins", "numeric")
 CONTEXT_KEYS = ("by", "key", "table", "fields", "delimiter", "encoding", "missing")
@@ -127,7 +127,9 @@ def read_contexts(
                 reader.error(entry.line, f"`context:` has no `{key}:`", hint)
         name = "_".join(by.lower().split())
         if by and name not in taken:
-            reader.error(by.line, f"`context:` is by {str(by)!r}, which is no profile field", near(by, list(taken)))
+            reader.error(
+                by.line, f"`context:` is by {str(by)!r}, which is no profile field", near_hint(by, list(taken))
+            )
         fields = read_fields(reader, _entry(entry, "fields", None), "context", numeric=None)
         for field in fields:
             if use := taken.get(field.name):

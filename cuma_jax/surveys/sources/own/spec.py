@@ -10,6 +10,7 @@ import pathlib
 import re
 import shlex
 
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys.prompts import LETTERS
 from cuma_jax.surveys.sources.own.profile_spec import read_contexts, read_fields
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
@@ -17,7 +18,7 @@ from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, 
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import spelled
 from cuma_jax.tables.packed import given_path
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.problems import Problems
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
@@ -132,7 +133,7 @@ class _Spec:
     def known(self, mapping: Mapping, keys: tuple[str, ...], where: str) -> None:
         for key in mapping:
             if key not in keys:
-                self.error(key.line, f"unknown key {str(key)!r}{where}", near(key, keys, len(keys)))
+                self.error(key.line, f"unknown key {str(key)!r}{where}", near_hint(key, keys, len(keys)))
 
     def text(self, mapping: Mapping, key: str, default: str = "") -> Text:
         value = mapping.get(_key(key))
