@@ -16,6 +16,7 @@ from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_f
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
 from cuma_jax.config.fields import Name
+from cuma_jax.config.presets import OWN_SURVEY
 from cuma_jax.data.load import load_source, source_profiles, source_units
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
@@ -147,7 +148,7 @@ def check(config: Config) -> Result:
     if data.source == "csv":
         lines[-1] += "; train with"
         where = "runs/mine" if Name().problem(source.name) else f"runs/{source.name}"
-        line = ["python", "-m", "cuma_jax.train", "--config", "my_survey", "--data.path", data.path, "--run.dir", where]
+        line = ["python", "-m", "cuma_jax.train", "--config", OWN_SURVEY, "--data.path", data.path, "--run.dir", where]
         lines.append(f"  {shlex.join(line)}")
     return Result("\n".join(lines), facts)
 
