@@ -14,6 +14,7 @@ from cuma_jax.surveys.sources.own.survey_spec import ADVICE
 from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
 from cuma_jax.tables.packed import given_path, opened, reported
 from cuma_jax.tables.problems import Problems, Strict
+from cuma_jax.tables.statistical_files import NOTHING_SAID
 from cuma_jax.tables.text_columns import TextTable, read_columns, read_header, usual_delimiter
 
 _MOST_OPTIONS = 11
@@ -101,7 +102,7 @@ def _columns(table: TextTable) -> list[str]:
                 lines += _question(question, [answer.values[v] for v in used_codes])
         return [*lines, *_left(column.values[_MOST_QUESTIONS:])]
     for name in questions[:_MOST_QUESTIONS]:
-        lines += _question(name, texts[name], table.labels.get(name, ""))
+        lines += _question(name, texts[name], table.variables.get(name, NOTHING_SAID).label)
     lines += _left(questions[_MOST_QUESTIONS:])
     if not questions:
         lines.append("  TODO: {text: TODO, options: {1: TODO, 2: TODO}}  # no column with 2 to 11 values was found")
