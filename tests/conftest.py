@@ -110,6 +110,14 @@ def refused(capsys):
     return call
 
 
+@pytest.fixture
+def judge_key(monkeypatch) -> None:
+    """The key of `scripted_judge.config` is in its variable."""
+    from scripted_judge import KEY
+
+    monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
+
+
 @pytest.fixture(scope="session")
 def debug_config(cache_folder) -> Config:
     """configs/debug.py on one device, with nothing mirrored to TensorBoard."""

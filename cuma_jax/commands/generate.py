@@ -58,7 +58,7 @@ class Sections:
 def check_early(folder: pathlib.Path, config: Config, options: Options) -> None:
     """Finds a mistake in a profile or a question before JAX and the model are there, from what a bundle knows."""
     from cuma_jax.serving.bundle.files import has_bundle, read_contents
-    from cuma_jax.surveys.profiles import parse_profile
+    from cuma_jax.surveys.profiles import parse_profile, unknown_value
 
     if not has_bundle(folder):
         return
@@ -73,10 +73,7 @@ def check_early(folder: pathlib.Path, config: Config, options: Options) -> None:
         for field, value in parse_profile(text, people.told).items():
             known = people.vocab[field]
             if by_value and value.casefold() not in [one.casefold() for one in known]:
-                raise CumaError(
-                    f"profile {text!r}: nobody in the data has {field} {value!r}, and this run knows people by the "
-                    f"values in its data; of {field} they are {near(value, known, 30)}"
-                )
+                raise unknown_value(field, value, known, f"profile {text!r}")
 
 
 def write(config: Config, folder: pathlib.Path, options: Options) -> None:

@@ -48,6 +48,8 @@ RULES = (
          lambda c: c.data.questions_per_batch == 0, when=lambda c: c.data.order != "weighted"),
     Rule("data.questions_per_batch", "at most train.batch_size, which is {train.batch_size}",
          lambda c: c.data.questions_per_batch <= c.train.batch_size),
+    Rule("data.questions", "empty, because data.source {data.source} is read as conversations, which have no questions",
+         lambda c: c.reads_answers or not c.data.questions),
     Rule("adapter.targets", f"at least one of {', '.join(TARGETS)}", lambda c: bool(c.adapter.targets)),
     Rule("adapter.targets", f"one of {', '.join(TARGETS)}", lambda c: set(c.adapter.targets) <= set(TARGETS),
          shown=lambda c: _first_unknown(c.adapter.targets, TARGETS)),

@@ -87,8 +87,8 @@ def load_source(data: DataConfig, choices: bool, cache: str = "", derived: Seque
 def source_units(source: Survey | Preferences) -> Units:
     """What may be held out: respondents and questions of a survey, annotators and prompts of preference data.
 
-    Two questions of a choice task with the same prompt (and other responses) are one prompt. A person of
-    `global_opinions`, which has no persons, is a country's answers to a question: they are held out together.
+    Two questions of a choice task with the same prompt (and other responses) are one prompt. Where
+    a survey has no persons (`global_opinions`), one is a country's answers to a question: they are held out together.
     """
     if isinstance(source, Preferences):
         return _conversation_units(source)
@@ -98,7 +98,7 @@ def source_units(source: Survey | Preferences) -> Units:
         ids, item_Q = number_prompts(texts)
         item_N = item_Q[source.question_A]
         return dataclasses.replace(units, person="annotator", item="prompt", item_ids=list(ids), item_N=item_N)
-    if source.name == "global_opinions":
+    if not source.persons:
         return dataclasses.replace(units, person_ids=[name.rpartition("/")[0] for name in units.person_ids])
     return units
 

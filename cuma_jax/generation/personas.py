@@ -8,12 +8,10 @@ from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, com
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
-from cuma_jax.surveys.profiles import Profiles, describe, parse_profile
+from cuma_jax.surveys.profiles import MOST_SHOWN, Profiles, check_field, describe, parse_profile, unknown_value
 
 _LONGEST = 10_000
 """Characters of a profile."""
-_MOST = 30
-"""Values that an error lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +41,8 @@ def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> 
 def persona_of(given: Mapping[str, str], where: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
     """The same of a profile by field; `where` names it in errors."""
     given, notes = dict(given), list[str]()
-    if unknown := [field for field in given if field not in profiles.fields]:
-        raise CumaError(f"{where}: unknown profile field {unknown[0]!r}; known here: {', '.join(profiles.fields)}")
+    for field in given:
+        check_field(field, profiles.fields, where)
     for field, value in given.items():
         known = profiles.vocab[field]
         same = [one for one in known if one.casefold() == value.casefold()]
@@ -52,13 +50,9 @@ def persona_of(given: Mapping[str, str], where: str, profiles: Profiles, table: 
             given[field] = same[0]
         elif value not in known:
             if table is not None and isinstance(table.embedder, CategoricalEmbedder):
-                raise CumaError(
-                    f"{where}: nobody in the data has {field} {value!r}, and this run knows people by the "
-                    f"values in its data; of {field} they are {near(value, known, _MOST)}"
-                )
-            notes.append(
-                f"nobody in the data has {field} {value!r}; it is read as text (known: {near(value, known, _MOST)})"
-            )
+                raise unknown_value(field, value, known, where)
+            some = near(value, known, MOST_SHOWN)
+            notes.append(f"nobody in the data has {field} {value!r}; it is read as text (known: {some})")
     in_order = {field: given[field] for field in profiles.fields if field in given}
     values = completed([in_order], profiles.fields, profiles.derived)[0]
     said = {field: value for field, value in in_order.items() if field not in profiles.derived}

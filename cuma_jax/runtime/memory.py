@@ -1,10 +1,19 @@
-"""How much memory this process has needed at most."""
+"""How much memory this process has needed at most, and how much there is."""
 
 import contextlib
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
+
+
+def machine_bytes() -> int | None:
+    """The machine's memory; None where the platform does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
 
 
 def host_peak_bytes() -> int | None:

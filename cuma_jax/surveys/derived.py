@@ -25,8 +25,8 @@ that say something else (open_values: a part of a country)."""
 COUNTRY_FIELDS = ("country", "B_COUNTRY")
 """Fields with a country's name, the first that there is counts; the other is wvs7's and wvb's official column."""
 
-# Names in surveys that `country_converter` does not find, and the country whose region and language they have.
-_EXCEPTIONS = {
+# Parts of countries and former ones, surveyed apart: the country whose region and language they have.
+_PARTS = {
     "Northern Ireland": "United Kingdom",  # surveyed apart from Great Britain in the World Values Survey
     "Scotland": "United Kingdom",
     "Wales": "United Kingdom",
@@ -35,8 +35,9 @@ _EXCEPTIONS = {
     "West Germany": "Germany",
     "Germany East": "Germany",
     "Germany West": "Germany",
-    "Palest. ter.": "Palestine",  # GlobalOpinionQA
 }
+# Spellings in surveys that `country_converter` does not find.
+_SPELLINGS = {"Palest. ter.": "Palestine"}  # GlobalOpinionQA
 _NAMED = 5
 _Source = TypeVar("_Source", bound=HasRespondents)
 
@@ -100,7 +101,7 @@ def place_facts(country: str) -> dict[str, str]:
     script.
     """
     converter, places = _converter()
-    found = converter.convert(_EXCEPTIONS.get(country, country), src="regex", to="name_short", not_found=None)
+    found = converter.convert(_country(country), src="regex", to="name_short", not_found=None)
     # What is not found comes back as it was; a text with several countries, as a list.
     if not isinstance(found, str) or found not in places:
         return {}
@@ -120,13 +121,18 @@ def one_name(countries: Iterable[str]) -> dict[str, str]:
     return {name: known if len(names) > 1 else name for known, names in spellings.items() for name in names}
 
 
+def _country(name: str) -> str:
+    """The name of a country as `country_converter` finds it."""
+    return _SPELLINGS.get(name) or _PARTS.get(name, name)
+
+
 @functools.cache
 def _same_country(name: str) -> str:
     """The library's name of a country; a name that it does not know, or that names a part, as it is."""
-    if name in _EXCEPTIONS and _EXCEPTIONS[name] != "Palestine":
+    if name in _PARTS:
         return name
     converter, places = _converter()
-    found = converter.convert(_EXCEPTIONS.get(name, name), src="regex", to="name_short", not_found=None)
+    found = converter.convert(_country(name), src="regex", to="name_short", not_found=None)
     return found if isinstance(found, str) and found in places else name
 
 
@@ -139,9 +145,8 @@ def country_numbers(names: Sequence[str]) -> dict[str, str]:
     numbers: dict[str, str] = {}
     for parts in (False, True):
         for name in names:
-            if (name in _EXCEPTIONS) == parts:
-                asked = _EXCEPTIONS.get(name, name)
-                found = converter.convert(asked, src="regex", to="ISOnumeric", not_found=None)
+            if (name in _PARTS) == parts:
+                found = converter.convert(_country(name), src="regex", to="ISOnumeric", not_found=None)
                 number = f"{int(found):03d}" if str(found).isdecimal() else ""
                 if number and not (parts and number in numbers.values()):
                     numbers[name] = number

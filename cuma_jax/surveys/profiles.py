@@ -38,6 +38,8 @@ _READ_AS_NAN = frozenset((
     "NULL", "NaN", "None", "n/a", "nan", "null",
 ))  # fmt: skip
 _MISSING = -1
+MOST_SHOWN = 30
+"""Values of a field that a message lists."""
 _MAX_KEY = 2**62
 # Names that need "the" in a sentence.
 _ARTICLE = re.compile(r"^(United |Netherlands$|Philippines$|Dominican Republic$|Czech Republic$|Maldives$|Gambia$)")
@@ -110,7 +112,7 @@ def build_profiles(
     if sentence == "reference":
         _check_reference(fields, source.name)
     for field in fields:
-        _check_field(field, (*source.profile_fields, *other_fields(source)), source.name)
+        check_field(field, (*source.profile_fields, *other_fields(source)), source.name)
     fields = _with_derived(fields, derived_fields(derived))
     if len(set(fields)) != len(fields):
         raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
@@ -236,13 +238,22 @@ def parse_profile(text: str, fields: Sequence[str] | None = None) -> dict[str, s
             example = ", ".join(f"{field}=..." for field in fields[:2]) if fields else "country=Chile, year=2012"
             raise CumaError(f'profile {text!r}: cannot read {part!r}; write it as "{example}"')
         if fields is not None:
-            _check_field(name, fields, f"profile {text!r}")
+            check_field(name, fields, f"profile {text!r}")
         if name in values:
             raise CumaError(f"profile {text!r}: field {name!r} is given twice")
         values[name] = value
     return values
 
 
-def _check_field(field: str, known: Sequence[str], where: str) -> None:
+def check_field(field: str, known: Sequence[str], where: str) -> None:
+    """Raises a `CumaError` for a field that is not one of `known`; `where` names its place."""
     if field not in known:
         raise CumaError(f"{where}: unknown profile field {field!r}; known here: {near(field, known, 60)}")
+
+
+def unknown_value(field: str, value: str, known: Sequence[str], where: str) -> CumaError:
+    """What is wrong with a value that nobody has, where profiles are known by the values in the data."""
+    return CumaError(
+        f"{where}: nobody in the data has {field} {value!r}, and this run knows people by the values in its data; of "
+        f"{field} they are {near(value, known, MOST_SHOWN)}"
+    )

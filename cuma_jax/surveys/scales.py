@@ -76,9 +76,29 @@ _SCALES = (
 )  # fmt: skip
 _LEVEL = {word: level for level, words in _DEGREES.items() for word in words.split(",")}
 _DEGREE = "|".join(sorted(_LEVEL, key=len, reverse=True))
-_NUMBER = re.compile(r"[<>≤≥~$€£]*\s*([+-]?\d+(?:[.,]\d+)?)(?![\d.,]*\d)")
+# With commas between thousands ("1,000", "12,500.75"), or one for decimals ("1,5", "0,125").
+_THOUSANDS = r"[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?"
+_NUMBER = re.compile(rf"[<>≤≥~$€£]*\s*([+-]?(?:{_THOUSANDS}|\d+(?:[.,]\d+)?))(?![\d.,]*\d)")
 _UNIT = re.compile(r"second|minute|hour|day|week|month|year|thousand|million|billion|percent|%")
 _MOST = 24
+# Options beside a scale of numbers, which are no ends of it ("None at all" and "All of the time" are some).
+_BESIDE = re.compile(
+    r"((some|any)(thing|one|body)? |an)?(other|else)\b.*|(both|neither|either)\b.*|"
+    r"(none|all)( of (them|these|those|(the )?above)\b.*)?|(it )?(depends|varies)\b.*|no opinion"
+)
+_NO_ANSWER = re.compile(
+    r"dk\b|(i )?(do not|don.?t|can.?t|cannot|can not) (know|say|choose)\b|(i( am|.?m)? )?(not sure|unsure)\b"
+    r"|(refused|refusal|no answer|no response|not asked|not applicable|missing|other missing|nan|na)\b"
+    r"|(prefer not to|inappropriate response|not ascertained)\b"
+    # Not "Decline in trade", nor "Refuse the treaty".
+    r"|(refuse|decline[ds]?|prefer not)(?= to (answer|say|state|respond|choose)\b|\W*$|\s*[(/;,])",
+    re.IGNORECASE,
+)
+
+
+def is_no_answer(text: str) -> bool:
+    """Whether an option means that no answer was recorded: "Don't know", "Not sure", "DK/Refused", "(Refused)"."""
+    return _NO_ANSWER.match(text.strip(" (").replace("\u2019", "'")) is not None
 
 
 def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
@@ -99,7 +119,7 @@ def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
 def _plain(text: str) -> str:
     text = re.sub(r"[\u2019\u2018]", "'", text.casefold())
     text = re.sub(r"\b(don't|do not|does not|doesn't|am not|is not|isn't|are not|would not) ?", "not ", text)
-    return " ".join(re.sub(r"[^\w\s$€£<>≤≥+.'-]|(?<!\d)[.-]|[.-](?!\d)", " ", text).split())
+    return " ".join(re.sub(r"[^\w\s$€£<>≤≥+.,'-]|(?<!\d)[.,-]|[.,-](?!\d)", " ", text).split())
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:
@@ -107,7 +127,11 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
     if len({unit for text in texts for unit in _UNIT.findall(text)}) > 1:  # "2 weeks", "1 year"
         return None
     found = [_NUMBER.match(text) for text in texts]
-    return [float(match[1].replace(",", ".")) for match in found if match] if all(found) else None
+    return [_value(match[1]) for match in found if match] if all(found) else None
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "" if re.fullmatch(rf"[+-]?{_THOUSANDS}", number) else "."))
 
 
 def _places(texts: Sequence[str], scale: str) -> list[float] | None:
@@ -151,22 +175,30 @@ def _intensity(text: str, ups: Sequence[str], downs: Sequence[str]) -> float | N
     return None
 
 
+def _beside(word: str) -> bool:
+    return is_no_answer(word) or _BESIDE.fullmatch(_plain(word)) is not None
+
+
 def scale_with_ends(texts: Sequence[str]) -> tuple[str, ...] | None:
     """A scale of numbers whose ends are words ("Never justifiable", "2", ..., "9", "Always justifiable"), in order.
 
-    None where it is not one, or where which of its ends is the low one is not known.
+    None where it is not one (a word such as "Other", "Both" or "Don't know" is beside it, and no end of it), or where
+    which of its ends is the low one is not known.
     """
     numbers = sorted((int(t), t) for t in texts if re.fullmatch(r"\d{1,3}", t))
     words = [t for t in texts if not re.fullmatch(r"\d{1,3}", t)]
     rising = all(b[0] - a[0] == 1 for a, b in itertools.pairwise(numbers))
     if len(numbers) < 2 or not rising or not 1 <= len(words) <= 2:
         return None
+    order = scale_order(words)
+    if order is None and any(_beside(word) for word in words):
+        return None
     middle = [text for _, text in numbers]
     listed = [t for t in texts if t not in words]
-    inside = [texts.index(word) in (0, len(texts) - 1) for word in words]
-    if listed in (middle, middle[::-1]) and all(inside):  # listed as the scale is
+    at_ends = [texts.index(word) in (0, len(texts) - 1) for word in words]
+    if listed in (middle, middle[::-1]) and all(at_ends):  # listed as the scale is
         return tuple(texts)
     # Of agreement, either end is found to be the low one.
-    if len(words) == 2 and not any("agree" in word.casefold() for word in words) and (order := scale_order(words)):
+    if order and not any("agree" in word.casefold() for word in words):
         return (order[1], *middle, order[0])
     return None

@@ -12,9 +12,10 @@ UNREADABLE = "\ufffd"
 """In a value: a byte that is not of the file's encoding. It has been reported; the value counts as missing."""
 UNREADABLE_LINES = "lines that cannot be read"
 """What readers count lines under that they leave out."""
+NOT_KNOWN = ""
+"""In place of an encoding: the bytes do not tell."""
 
 _BOMS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_NOT_KNOWN = ""
 # Letters of Windows-1252 where Latin-1 has control characters, which no text holds.
 _CONTROLS = re.compile("[\x80-\x9f]")
 _LATIN = ("iso8859", "latin", "ascii")
@@ -78,10 +79,10 @@ def decode(path: pathlib.Path, data: bytes, encoding: str, problems: Problems) -
         else:
             line = data.count(b"\n", 0, error.start) + 1
             message = f"byte 0x{data[error.start]:02x} is not {encoding.upper()}"
-            problems.error(path, line, None, message, _hint(problems, _NOT_KNOWN))
+            problems.error(path, line, None, message, _hint(problems, NOT_KNOWN))
         text = data.decode(encoding, errors="replace")
     except (UnicodeError, LookupError) as error:
-        problems.error(path, None, None, f"is not {encoding} ({error})", _hint(problems, _NOT_KNOWN))
+        problems.error(path, None, None, f"is not {encoding} ({error})", _hint(problems, NOT_KNOWN))
         text = data.decode("latin-1")
     if encoding != "utf-8" or b"\xc2" in data:
         _report_controls(path, text, encoding, problems)
@@ -94,15 +95,14 @@ def decode(path: pathlib.Path, data: bytes, encoding: str, problems: Problems) -
 
 
 def guess_encoding(data: bytes) -> str:
-    """utf-8 where the bytes are that, utf-16 or utf-32 where they look so, cp1252 where that can be; else TODO."""
+    """utf-8 where the bytes are that, utf-16 or -32 where they look so, cp1252 where that can be; else `NOT_KNOWN`."""
     if wide := _wide_encoding(data):
         return wide
     try:
         data.decode("utf-8")
         return "utf-8"
     except UnicodeDecodeError:
-        found = _single_byte(data)
-        return "TODO" if found == _NOT_KNOWN else found
+        return _single_byte(data)
 
 
 def _wide_encoding(data: bytes) -> str:
@@ -128,12 +128,12 @@ def _single_byte(data: bytes) -> str:
     try:
         data.decode("cp1252")
     except UnicodeDecodeError:
-        return _NOT_KNOWN
-    return "cp1252" if sum(len(run) == 1 for run in high) * 2 > len(high) else _NOT_KNOWN
+        return NOT_KNOWN
+    return "cp1252" if sum(len(run) == 1 for run in high) * 2 > len(high) else NOT_KNOWN
 
 
 def _hint(problems: Problems, name: str, line: bytes = b"", place: int = 0) -> str:
-    if name == _NOT_KNOWN:
+    if name == NOT_KNOWN:
         return problems.advice.other_encoding
     hint = problems.advice.encoding.format(name)
     if not line:

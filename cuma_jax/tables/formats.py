@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.parquet
 
+from cuma_jax.runtime.memory import machine_bytes
 from cuma_jax.tables.delimited import Delimited
 from cuma_jax.tables.encoding import UNREADABLE_LINES
 from cuma_jax.tables.jsonl import decode_json, read_jsonl
@@ -18,6 +19,7 @@ from cuma_jax.tables.statistical_files import READ_BY, read_statistical
 
 Columns = Sequence[str] | None
 Skipped = dict[str, int] | None
+_CELL = 4  # bytes of a value, at least: its code
 Reader = Callable[[pathlib.Path, Columns, Problems, Skipped], pa.Table | None]
 """(file, columns, problems, skipped) -> the file as a table, with at least those of `columns` that it has (None: all).
 
@@ -53,7 +55,21 @@ def _read_parquet(path: pathlib.Path, columns: Columns, problems: Problems, skip
         names = file.schema_arrow.names
         # To its reader, a name with a dot is the path of a nested column.
         some = columns is not None and not any("." in name for name in columns)
-        return _checked(file.read(columns=[name for name in names if name in (columns or ())] if some else None))
+        wanted = [name for name in names if name in (columns or ())] if some else names
+        size, most = _unpacked_bytes(file.metadata, wanted), machine_bytes()
+        if most is not None and size > most:
+            message = f"says that it unpacks to {size / 1e9:.3g} GB, and this machine has {most / 1e9:.3g} GB of memory"
+            problems.error(path, None, None, message, f"split it into smaller files; or {problems.advice.again}")
+            return None
+        return _checked(file.read(columns=wanted if some else None))
+
+
+def _unpacked_bytes(metadata: pa.parquet.FileMetaData, names: Sequence[str]) -> int:
+    """What columns take in the memory at least: a value that repeats may be a few bytes on the disk, however often."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    places = [c for c in range(metadata.num_columns) if metadata.schema.column(c).path.partition(".")[0] in names]
+    stored = sum(group.column(c).total_uncompressed_size for group in groups for c in places)
+    return max(stored, metadata.num_rows * len(names) * _CELL)
 
 
 def _read_arrow(path: pathlib.Path, columns: Columns, problems: Problems, skipped: Skipped) -> pa.Table | None:

@@ -1,7 +1,8 @@
 """Tables from files and folders, as Arrow.
 
-A name's ending says the format: csv, tsv, jsonl (ndjson), parquet, arrow (feather); the text formats may be gzipped. A
-folder is its files one after the other, in name order, or a data set that `datasets.save_to_disk` wrote.
+A name's ending says the format (`formats.READERS`): csv, tsv, jsonl (ndjson, json), parquet (pq), arrow (feather). The
+text formats may be packed (`packed.PACKED`: gzip, bzip2, xz, zstd). A folder is its files one after the other, in name
+order, or a data set that `datasets.save_to_disk` wrote.
 """
 
 import hashlib

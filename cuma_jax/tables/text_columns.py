@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cuma_jax.tables.delimited import Delimited
-from cuma_jax.tables.encoding import decode, guess_encoding, spelled, visible
+from cuma_jax.tables.encoding import NOT_KNOWN, decode, guess_encoding, spelled, visible
 from cuma_jax.tables.formats import NOT_READ, READERS, ending_of, read_file
 from cuma_jax.tables.header import DELIMITERS, find_columns, other_delimiter, report_delimiter
 from cuma_jax.tables.packed import read_unpacked
@@ -91,14 +91,14 @@ def read_columns(
 
 
 def read_header(path: pathlib.Path, problems: Problems) -> tuple[list[str], str, str]:
-    """The names of the table's columns, and the delimiter and the encoding that it seems to have."""
+    """The names of the table's columns, and the delimiter and the encoding (or `NOT_KNOWN`) that it seems to have."""
     if not _is_text(path):
         table = read_file(path, () if ending_of(path) in READ_BY else None, problems)
         return ([] if table is None else [spelled(n) for n in table.column_names]), ",", "utf-8"
     data = read_unpacked(path, problems)
     encoding = guess_encoding(data or b"")
     # What cannot be told is read somehow here: who asks says so.
-    known = "latin-1" if encoding == "TODO" else encoding
+    known = "latin-1" if encoding == NOT_KNOWN else encoding
     text = b"" if data is None else decode(path, data, known, Problems() if known != encoding else problems)
     text = text.lstrip(b"\n")
     if not text.strip():
@@ -217,8 +217,14 @@ def _without_empty_rows(table: TextTable) -> TextTable:
 
 
 def _rows(table: TextTable, keep_N: np.ndarray) -> TextTable:
-    columns = {name: Column(column.code_N[keep_N], column.values) for name, column in table.columns.items()}
+    columns = {name: _used(column, keep_N) for name, column in table.columns.items()}
     return dataclasses.replace(table, columns=columns, row_N=table.row_N[keep_N])
+
+
+def _used(column: Column, keep_N: np.ndarray) -> Column:
+    """The kept rows, with their values alone: those of a header line would tell of the others ("Mr. A" of numbers)."""
+    used, code_N = np.unique(column.code_N[keep_N], return_inverse=True)
+    return Column(code_N.astype(np.int32), [column.values[v] for v in used])
 
 
 def _without_headers(table: TextTable, problems: Problems) -> TextTable:

@@ -42,6 +42,10 @@ BROKEN = [
     ({"data": {"buckets": ()}}, "data.buckets is (); it must be at least one length"),
     ({"data": {"buckets": (64, 32)}}, "data.buckets is (64, 32); it must be increasing positive lengths"),
     ({"data": {"order": "epochs", "questions_per_batch": 4}}, "is 4; it must be 0, because data.order is epochs"),
+    (
+        {"data": {"source": "prism", "task": "conversations", "questions": ("a",)}, "objective": {"name": "sft"}},
+        "config field data.questions is ('a',); it must be empty, because data.source prism is read as conversations",
+    ),
     ({"data": {"questions_per_batch": 17}}, "is 17; it must be at most train.batch_size, which is 16"),
     ({"adapter": {"targets": ()}}, "adapter.targets is (); it must be at least one of q, k"),
     ({"adapter": {"targets": ("q", "query")}}, "adapter.targets is 'query'; it must be one of q, k"),

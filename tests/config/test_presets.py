@@ -117,6 +117,8 @@ def test_a_flag_is_given_once(argv, message):
         (("--data.source", "csv", "--data.path", "nowhere"), "data.path 'nowhere' is not there"),
         (("--data.source", "wvb", "--data.wvb", "a_file"), "data.wvb 'a_file' is a file; give a folder"),
         (("--data.source", "wvs7", "--data.raw", "a_folder"), "data.raw 'a_folder' is a folder; give a file"),
+        (("--data.source", "wvs7", "--data.path", "a_file"), "data.path is 'a_file', which .*wvs7 does not read"),
+        (("--data.source", "prism", "--data.wvb", "a_folder"), "data.wvb is 'a_folder', which .*prism does not read"),
     ],
 )
 def test_a_path_of_the_wrong_kind_is_found_before_anything_is_read(tmp_path, monkeypatch, argv, message):

@@ -1,4 +1,6 @@
-"""What may be held out of preference data, and that it is."""
+"""What may be held out of preference data and of shares, and that it is."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from cuma_jax.config import DataConfig
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.load import load_source, source_units
 from cuma_jax.preferences.preferences import Preferences
+from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import Survey
 
@@ -82,3 +85,12 @@ def test_the_choice_task_holds_out_prompts_and_annotators(data, cache_folder):
     assert not set(source.respondent_A[of["unseen_annotator"]]) & set(source.respondent_A[seen])
     assert not len(of["unseen_respondent"])
     assert not len(of["unseen_question"])
+
+
+def test_shares_of_a_country_are_held_out_together_and_persons_are_not_whatever_the_survey_is_called():
+    persons = dataclasses.replace(make_invented(), name="global_opinions")
+    frame = persons.respondents.assign(respondent_id=[f"{r // 3}/q/{r % 3}" for r in range(len(persons.respondents))])
+    persons = dataclasses.replace(persons, respondents=frame)
+    shares = dataclasses.replace(persons, name="mine", persons=False)
+    assert source_units(persons).person_ids[:4] == ["0/q/0", "0/q/1", "0/q/2", "1/q/0"]
+    assert source_units(shares).person_ids[:4] == ["0/q", "0/q", "0/q", "1/q"]

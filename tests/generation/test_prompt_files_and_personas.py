@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cuma_jax.generation.personas import known_fields, parse_persona
+from cuma_jax.generation.personas import known_fields, parse_persona, persona_of
 from cuma_jax.generation.prompt_files import prompt_request, read_prompts, text_lines
 from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder
 from cuma_jax.runtime.errors import CumaError
@@ -109,6 +109,8 @@ def test_a_value_that_nobody_has_is_noted_or_refused_where_it_would_mean_nothing
     categorical = TableOf(CategoricalEmbedder(PROFILES.fields, PROFILES.vocab))
     with pytest.raises(CumaError, match=r"of country they are Japan, Chile$"):
         parse_persona("country: Japn", PROFILES, categorical)
+    with pytest.raises(CumaError, match=r"^line 1: unknown profile field 'sexx'; known here: sex, country$"):
+        persona_of({"country": "Japn", "sexx": "male"}, "line 1", PROFILES, categorical)
 
 
 @pytest.mark.parametrize(

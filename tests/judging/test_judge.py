@@ -16,10 +16,7 @@ from cuma_jax.judging import FIRST, SECOND, TIE, Judge, Judged, ReplyPair
 from cuma_jax.judging.transport import retry_after
 from cuma_jax.runtime.errors import CumaError
 
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
+pytestmark = pytest.mark.usefixtures("judge_key")
 
 
 def prefers(word):

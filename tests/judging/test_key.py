@@ -13,10 +13,7 @@ from cuma_jax.config.checks import check_judge
 from cuma_jax.judging.key import HIDDEN, Key
 from cuma_jax.runtime.errors import CumaError
 
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("TEST_JUDGE_KEY", KEY)
+pytestmark = pytest.mark.usefixtures("judge_key")
 
 
 def no_piece(text):

@@ -11,10 +11,7 @@ from cuma_jax.judging import judge as judge_module
 from cuma_jax.judging.judge import AnswerStore
 from cuma_jax.runtime.errors import CumaError
 
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("TEST_JUDGE_KEY", "none")
+pytestmark = pytest.mark.usefixtures("judge_key")
 
 
 @pytest.mark.parametrize(

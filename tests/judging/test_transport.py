@@ -13,10 +13,7 @@ from scripted_judge import judge_at, reply_pairs, says, serving
 from cuma_jax.judging.transport import retry_after
 from cuma_jax.runtime.errors import CumaError
 
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch):
-    monkeypatch.setenv("TEST_JUDGE_KEY", "none")
+pytestmark = pytest.mark.usefixtures("judge_key")
 
 
 def packed(content, how):

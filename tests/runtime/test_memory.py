@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from cuma_jax.runtime.memory import host_peak_bytes, peak_bytes, reset_host_peak
+from cuma_jax.runtime.memory import host_peak_bytes, machine_bytes, peak_bytes, reset_host_peak
 
 
 def test_the_peak_counts_bytes_and_never_falls():
@@ -13,6 +13,7 @@ def test_the_peak_counts_bytes_and_never_falls():
     assert after >= before > 1e7
     assert after > held.nbytes
     assert after < 1e12
+    assert machine_bytes() > held.nbytes
     del held
     assert host_peak_bytes() > 0.99 * after  # the kernel counts in pages per thread, and sums up now and then
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.derived import add_derived, fill_derived, place_facts
+from cuma_jax.surveys.derived import add_derived, country_numbers, fill_derived, place_facts
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.sources.invented import COUNTRIES, make_invented
 
@@ -102,3 +102,10 @@ def test_a_source_without_a_country_or_with_such_a_field_is_an_error():
     taken = dataclasses.replace(survey, respondents=survey.respondents.assign(world_region="here"))
     with pytest.raises(CumaError, match="has a field 'world_region' of its own"):
         add_derived(taken, ("region",))
+
+
+def test_a_part_has_the_number_of_its_country_where_no_other_name_has_it_and_a_spelling_always():
+    assert country_numbers(["Scotland", "Palest. ter.", "Palestine", "Atlantis"]) == {
+        "Palest. ter.": "275", "Palestine": "275", "Scotland": "826"
+    }  # fmt: skip
+    assert country_numbers(["Wales", "Great Britain"]) == {"Great Britain": "826"}

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cuma_jax.surveys.scales import scale_order, scale_with_ends
+from cuma_jax.surveys.scales import is_no_answer, scale_order, scale_with_ends
 
 SCALES = """
 Strongly agree|Agree|Neither agree nor disagree|Disagree|Strongly disagree
@@ -35,6 +35,9 @@ Increased a lot|Increased a little|Stayed the same|Decreased a little|Decreased 
 Very happy|Quite happy|Not very happy|Not at all happy
 10 - Completely|9|8|7|6|5|4|3|2|1|0 - Not at all
 65 and over|50-64|30-49|18-29
+10,000 and over|1,000-9,999|500-999|1-499
+$1,250,000|$12,500.75|$1,000|$20
+2,5|1,25|0,125
 """.strip().split("\n")
 
 
@@ -73,5 +76,31 @@ def test_a_scale_of_numbers_with_words_at_its_ends_is_in_order_if_it_can_be_know
     assert scale_with_ends(listed[::-1]) == listed[::-1]
     assert scale_with_ends([listed[-1], listed[0], *middle]) is None  # which of the ends is 1?
     assert scale_with_ends(["Completely agree", "Completely disagree", *middle]) is None
+    for low, high in (("All of the time", "None of the time"), ("Nothing at all", "Everything")):
+        assert scale_with_ends([low, *middle, high]) == (low, *middle, high)
+    assert scale_with_ends(["None", *middle, "All"]) == ("None", *middle, "All")
     assert scale_with_ends(["Yes", "No"]) is None
     assert scale_with_ends(["Yes", "2", "4", "No"]) is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "Other", "Another one", "Something else", "None", "None of these", "All of the above", "Both", "Both equally",
+        "Neither", "Either of them", "It depends", "Don't know", "Not sure", "Refused", "No opinion",
+    ],
+)  # fmt: skip
+def test_what_stands_beside_a_scale_of_numbers_is_no_end_of_it(word):
+    assert scale_with_ends(["2", "3", "4", word]) is None
+    assert scale_with_ends(["Red", "2", "3", word]) is None
+    assert scale_with_ends(["Red", "2", "3"]) is not None
+
+
+def test_no_answer_is_told_from_an_answer():
+    missing = ["Don't know", "Don\u2019t know", "I do not know", "DK/Refused", "(DK)", "Refused (VOL)", "No answer",
+               "Other missing; Multiple answers Mail (EVS)", "Missing; Unknown", "Not applicable", "Prefer not to say",
+               "Not sure", "I'm not sure", "Unsure", "Cannot say", "Can't say", "Can not choose", "Declined to answer",
+               "NA", "Decline (VOL)", "Declined", "Declines to state", "Refuse to answer", "Refuse"]  # fmt: skip
+    answers = ["No", "None", "Neither", "Nationalism", "Does not matter", "Not at all", "Dark", "Not surely",
+               "Decline in living standards", "Declined a lot", "Declining", "Refuse the treaty", "-1"]  # fmt: skip
+    assert [option for option in [*missing, *answers] if is_no_answer(option)] == missing

@@ -6,10 +6,11 @@ import lzma
 import os
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.tables import packed
+from cuma_jax.tables import formats, packed
 from cuma_jax.tables.delimited import MOST_COLUMNS
 from cuma_jax.tables.encoding import spelled
 from cuma_jax.tables.packed import given_path
@@ -56,20 +57,38 @@ def test_a_file_that_unpacks_to_too_much_is_refused_before_it_fills_the_memory(t
     assert "100 times its size" in problems[0].message
 
 
+def test_a_parquet_that_says_it_unpacks_to_more_than_the_memory_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.table({"id": ["x"] * 100_000, "few": pa.nulls(100_000, pa.string())}), path)
+    assert path.stat().st_size < 5_000
+    assert read_table(path, ("id",)).num_rows == 100_000
+    monkeypatch.setattr(formats, "machine_bytes", lambda: 500_000)
+    assert read_table(path, ("id",)).num_rows == 100_000
+    with pytest.raises(CumaError, match=r"a\.parquet: says that it unpacks to 0\.0008 GB, and .* has 0\.0005 GB"):
+        read_table(path)
+    monkeypatch.setattr(formats, "machine_bytes", lambda: 300_000)
+    assert read_columns(path, {"id": ""}, "", "utf-8", problems := Problems()) is None
+    assert [p.severity for p in problems] == ["error"]
+
+
 def test_pipes_devices_folders_and_files_of_the_system_are_told(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     os.symlink("loop.csv", tmp_path / "loop.csv")
     (tmp_path / "folder.csv").mkdir()
-    paths = {
-        "/dev/zero": "a pipe or a device", str(tmp_path / "pipe.csv"): "a pipe or a device",
-        str(tmp_path / "folder.csv"): "folder", str(tmp_path / "loop.csv"): "symbolic links",
-        "/proc/self/maps": "empty", "~nobody-at-all/a.csv": "no such home folder", "a" * 300 + ".csv": "name too long",
-        "a\0b.csv": "null",
-    }  # fmt: skip
-    for path, why in paths.items():
-        with pytest.raises(CumaError, match=f"(?i){why}|holds no file|format is not read"):
+    device = "is a pipe or a device"
+    for path, of_table, of_columns in (
+        ("/dev/zero", device, device),
+        (str(tmp_path / "pipe.csv"), device, device),
+        (str(tmp_path / "folder.csv"), "holds no file that ends in", "it is a folder"),
+        (str(tmp_path / "loop.csv"), "symbolic links", "symbolic links"),
+        ("/proc/self/maps", "format is not read", "the file is empty"),
+        ("~nobody-at-all/a.csv", "no such home folder", "no such home folder"),
+        ("a" * 300 + ".csv", "name too long", "name too long"),
+        ("a\0b.csv", "null byte", "null byte"),
+    ):
+        with pytest.raises(CumaError, match=f"(?i){of_table}"):
             read_table(path)
-        with pytest.raises(CumaError, match=f"(?i){why}"):
+        with pytest.raises(CumaError, match=f"(?i){of_columns}"):
             read_columns(given_path(path), {"id": ""}, "", "utf-8", Strict())
 
 

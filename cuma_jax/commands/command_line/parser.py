@@ -18,7 +18,7 @@ import tyro
 from tyro.conf import UseAppendAction
 
 from cuma_jax.config import Config, DataConfig, EvaluationConfig, MeshConfig
-from cuma_jax.config.fields import Line, Place, check_places, check_values
+from cuma_jax.config.fields import Line, Place, check_places, check_values, shown
 from cuma_jax.config.machines import MACHINES, apply_machine
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.config.presets import DEFAULT_PRESET, load_config, load_runs, presets
@@ -217,8 +217,15 @@ def parse_runs(
 
 
 def check_data_places(data: DataConfig, prefix: str) -> None:
-    """Raises a `CumaError` where a path that the source reads is not there, or not what it must be."""
-    check_places(data, prefix, data.unread)
+    """Raises a `CumaError` where a path that the source reads is not there, or not what it must be, and for a path that
+    it does not read: who gives one means another source."""
+    for name in data.unread:
+        if value := getattr(data, name):
+            raise CumaError(
+                f"{prefix}{name} is {shown(value)}, which {prefix}source {data.source} does not read; leave it empty, "
+                "or name the source that reads it"
+            )
+    check_places(data, prefix)
 
 
 def parse_saved_run(

@@ -22,15 +22,15 @@ import pyarrow as pa
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys import scales
 from cuma_jax.surveys.derived import one_name
-from cuma_jax.surveys.scales import scale_with_ends
 from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.hub import hub_table, newest_revision
 from cuma_jax.tables.problems import count_skipped
 from cuma_jax.tables.read import read_table, table_key
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the reader's result changes: part of the cache key."""
 
 HUB_NAME = "Anthropic/llm_global_opinions"
@@ -52,13 +52,8 @@ REPEATED_COUNTRY = "country distributions that repeat another of the same questi
 _SOURCES = {"GAS": "Pew Global Attitudes Survey", "WVS": "World Values Survey"}
 _DEFAULTDICT = re.compile(r"\s*defaultdict\(<class 'list'>,\s*(\{.*\})\s*\)\s*", re.DOTALL)
 _SAMPLE = re.compile(r"^(.*\S)\s*\(([^()]*\bsample)\)$", re.IGNORECASE)
-_NO_ANSWER = re.compile(
-    r"(dk|don.?t know|do not know|refused|refusal|no answer|no response|not asked|not applicable|missing|other missing"
-    r"|nan|na|can.?t (say|choose)|prefer not to|declined?|inappropriate response|not ascertained|unsure)\b"
-    # "Don't -9:-2": codes below zero.
-    r"|.*(^|\s)-\d+(:-\d+)?$|don.?t$",
-    re.IGNORECASE,
-)
+# "Don't -9:-2", of the World Values Survey.
+_BELOW_ZERO = re.compile(r".*(^|\s)-\d+(:-\d+)?$|don.?t$", re.IGNORECASE)
 _TOTAL = re.compile(r"(total\W*)?(\(?n\W*=.*|n)|total", re.IGNORECASE)
 _SUM = -2
 _NUMBERS = re.compile(r"-?\d+(\.\d+)?")
@@ -127,8 +122,8 @@ class _Constants(ast.NodeTransformer):
 
 
 def is_no_answer(option: str) -> bool:
-    """Whether an option means that no answer was recorded ("Don't know", "Refused") or is none ("Total N=")."""
-    return _NO_ANSWER.match(option.strip(" (").replace("\u2019", "'")) is not None or is_total(option)
+    """Whether an option means that no answer was recorded, in a survey's words or its codes, or is a total."""
+    return scales.is_no_answer(option) or _BELOW_ZERO.match(option.strip(" (")) is not None or is_total(option)
 
 
 def is_total(option: str) -> bool:
@@ -268,4 +263,4 @@ def _scale(texts: tuple[str, ...]) -> tuple[str, ...] | None:
     """The options in their order, where they are numbers, perhaps with words at the ends; else None."""
     if len(texts) >= 2 and all(_NUMBERS.fullmatch(text) for text in texts):
         return tuple(sorted(texts, key=float))
-    return scale_with_ends(texts)
+    return scales.scale_with_ends(texts)

@@ -108,6 +108,7 @@ BAD_YAML = [
     ("respondent: id", "respondent: id\nrespondent: x", "key 'respondent' is given twice \\(first in line 4\\)", 5),
     ("weight: w", "wait: w", "unknown key 'wait'", 6),
     ("name: tiny", "layout: tall", "layout is 'tall'", 2),
+    ("name: tiny", "name: prism", "`name:` is 'prism', which is a source here", 2),
     ("name: tiny", "encoding: utf-88", "unknown encoding", 2),
     ("name: tiny", "delimiter: ';;'", "the delimiter is ';;'", 2),
     ("answers: answers.csv", "answers: other.csv", "there is no such file", None),

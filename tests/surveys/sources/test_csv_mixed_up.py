@@ -94,6 +94,13 @@ def test_the_further_header_lines_of_qualtrics_are_skipped_counted_and_proposed_
     assert "if this is a further header line, delete it" in messages(path)[0][4]
 
 
+def test_a_wording_with_a_point_in_a_header_line_says_nothing_of_decimal_commas(tmp_path):
+    data = QUALTRICS.replace(",Weight,", ",Weight (approx.),").replace(",", ";").replace("};{", "},{")
+    data = data.replace("land;1;", "land;0,5;")
+    survey = read_csv_survey(write(tmp_path, YAML + 'delimiter: ";"\n', answers_csv=data))
+    assert survey.respondents["weight"].tolist() == pytest.approx([3 * w / 5.5 for w in (0.5, 3, 2)])
+
+
 def test_a_column_that_is_a_question_and_a_profile_field_is_told(tmp_path):
     fields = "{country: country, likes: tea, again: country, who: id}"
     path = write(tmp_path, YAML.replace("{country: country}", fields))
@@ -123,18 +130,21 @@ def test_the_encoding_that_a_hint_names_is_the_right_one_when_followed(tmp_path)
     (tmp_path / "survey.yaml").unlink()
     assert "\nencoding: cp1252  # a guess" in propose_yaml(tmp_path / "answers.csv")
     (tmp_path / "answers.csv").write_bytes(CSV.replace("Norland", "\u041d\u043e\u0440").encode("cp1251"))
-    with pytest.raises(CumaError, match=r"byte 0xcd .* is not UTF-8 .*save it as UTF-8 with the program"):
-        propose_yaml(tmp_path / "answers.csv")
+    (tmp_path / "answers.csv.gz").write_bytes(gzip.compress((tmp_path / "answers.csv").read_bytes()))
+    for name in ("answers.csv", "answers.csv.gz"):
+        with pytest.raises(CumaError, match=r"byte 0xcd .* is not UTF-8 .*save it as UTF-8 with the program"):
+            propose_yaml(tmp_path / name)
 
 
 def test_a_proposal_puts_known_scales_in_order_and_asks_for_that_of_others(tmp_path):
-    rows = ["Agree,Red,9", "Disagree,Blue,99", "Strongly agree,Green,1", "Don't know,Red,1", "Strongly disagree,Red,3"]
+    rows = ["Agree,Red,9", "Disagree,Blue,99", "Strongly agree,Green,1", "Don't know,Red,1", "Strongly disagree,Red,3",
+            "I'm not sure,NA,1"]  # fmt: skip
     path = tmp_path / "answers.csv"
     path.write_text("id,country,q1,q2,q3\n" + "".join(f"{i},A,{row}\n" for i, row in enumerate(rows)))
     text = propose_yaml(path)
     places = [text.index(f"      {name}: ") for name in ("Strongly agree", "Agree", "Disagree", "Strongly disagree")]
     assert places == sorted(places)
-    assert 'missing: ["", "99", "Don\'t know"]' in text
+    assert 'missing: ["", "NA", "99", "Don\'t know", "I\'m not sure"]' in text
     done = text.replace("TODO: the wording", "Why?")
     (tmp_path / "survey.yaml").write_text(done.replace(": TODO\n", ": 'text'\n"))
     problems = [m[3] for m in messages(tmp_path / "survey.yaml") if m[0] == "error"]

@@ -51,6 +51,8 @@ def test_a_small_survey_is_read_as_written(tmp_path):
     answers = zip(survey.respondent_A.tolist(), survey.question_A.tolist(), survey.option_A.tolist(), strict=True)
     assert list(answers) == [(0, 0, 0), (0, 1, 2), (1, 0, 1), (2, 1, 0)]
     assert survey.skipped == {"tea: no answer": 1, "rain: no answer": 1}
+    other = YAML.replace("name: tiny", "name: global_opinions")  # a name like any other: these are persons
+    assert read_csv_survey(write(tmp_path, other)).persons
 
 
 def test_the_example_is_the_same_wide_and_long():

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.scales import scale_order
+from cuma_jax.surveys.scales import is_no_answer, scale_order
 from cuma_jax.surveys.sources.own.respondents import whole
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE
-from cuma_jax.tables.encoding import UNREADABLE, report_not_utf8
-from cuma_jax.tables.packed import given_path, opened, reported
+from cuma_jax.tables.encoding import NOT_KNOWN, UNREADABLE, report_not_utf8
+from cuma_jax.tables.packed import given_path, reported, unpacked
 from cuma_jax.tables.problems import Problems, Strict
 from cuma_jax.tables.statistical_files import NOTHING_SAID
 from cuma_jax.tables.text_columns import TextTable, read_columns, read_header, usual_delimiter
@@ -33,11 +33,6 @@ _PROFILE = re.compile(
 )
 _MISSING = ("NA", "N/A", "na", "nan", "NaN", "NULL", ".", "-", "-1", "-2", "-3", "-4", "-5", "-8", "-9", "99", "999")
 _NUMBER = re.compile(r"-?\d+")
-_DONT_KNOW = re.compile(
-    r"(i )?(do not|don.?t|can.?t|cannot) (know|say)\b.*|(don.?t know|dk|unsure|not sure)( ?/.*)?|no answer|no response|"
-    r"(prefer not|refused?|decline[ds]?)( to (say|answer))?|refusal|not applicable|not asked",
-    re.IGNORECASE,
-)
 _MOST_QUESTIONS, _SHOWN = 1000, 200
 
 
@@ -49,8 +44,8 @@ def propose_yaml(path: pathlib.Path | str) -> str:
     """
     path, problems = given_path(path), Problems(ADVICE)
     header, delimiter, encoding = read_header(path, problems)
-    if encoding == "TODO":  # a proposal of names that cannot be read is none
-        with reported(path, Strict()), opened(path) as file:
+    if encoding == NOT_KNOWN:  # a proposal of names that cannot be read is none
+        with reported(path, Strict()), unpacked(path) as file:
             report_not_utf8(path, file, Strict())
     names = [name for name in dict.fromkeys(header) if name]
     table = read_columns(path, dict.fromkeys(names, ""), delimiter, encoding, problems) if names else None
@@ -87,7 +82,7 @@ def _columns(table: TextTable) -> list[str]:
     lines += [] if profile else ["  TODO: TODO  # field name: column, for example age_group: age"]
     answers = [roles["answer"]] if long else questions
     used = {value for name in [*profile, *answers] for value in texts[name]}
-    unsure = sorted(v for v in used if _DONT_KNOW.fullmatch(v))
+    unsure = sorted(v for v in used if is_no_answer(v) and v not in _MISSING)
     missing = ["", *[code for code in _MISSING if code in used], *unsure]
     note = "  # do the texts among them mean no answer? Take out one that is an option" if unsure else ""
     lines.append(f"missing: {json.dumps(missing, ensure_ascii=False)}{note}")
@@ -119,7 +114,8 @@ def _left(names: Sequence[str]) -> list[str]:
 
 
 def _question(name: str, values: Sequence[str], wording: str = "") -> list[str]:
-    codes, numbers = _codes(values), all(_NUMBER.fullmatch(code) for code in _codes(values))
+    codes = _codes(values)
+    numbers = all(_NUMBER.fullmatch(code) for code in codes)
     lines = [f"  {_quoted(name)}:", f"    text: {json.dumps(wording or 'TODO: the wording', ensure_ascii=False)}"]
     order = None if numbers else scale_order(codes)
     if numbers:
@@ -136,7 +132,7 @@ def _question(name: str, values: Sequence[str], wording: str = "") -> list[str]:
 
 def _codes(values: Sequence[str]) -> list[str]:
     """The values that may be options, whole numbers in their order."""
-    codes = [v for v in values if v and v not in _MISSING and UNREADABLE not in v and not _DONT_KNOW.fullmatch(v)]
+    codes = [v for v in values if v and v not in _MISSING and UNREADABLE not in v and not is_no_answer(v)]
     codes = list(dict.fromkeys(map(whole, codes)))
     if all(_NUMBER.fullmatch(code) for code in codes):
         numbers = sorted({int(code) for code in codes})

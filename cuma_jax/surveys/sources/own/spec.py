@@ -10,6 +10,7 @@ import pathlib
 import re
 import shlex
 
+from cuma_jax.config.data import CONVERSATIONS
 from cuma_jax.surveys.prompts import LETTERS
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
@@ -30,8 +31,6 @@ _WEIGHTS = ("weight", "stratum", "psu")
 _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
 _LONGEST, _MOST_QUESTIONS = 20_000, 10_000
 _TODO = "TODO"  # what propose.py leaves open
-# Sources that are read in ways of their own by their names.
-_SOURCES = ("community_alignment", "prism", "global_opinions")
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
 
@@ -153,7 +152,7 @@ class _Spec:
         return value.lower() in _TRUE if value else default
 
     def name(self, value: Text) -> str:
-        if value in _SOURCES:
+        if value in CONVERSATIONS:
             self.error(value.line, f"`name:` is {str(value)!r}, which is a source here", "give it a name of its own")
         return str(value)
 
