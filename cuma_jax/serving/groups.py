@@ -26,7 +26,7 @@ MOST_GROUPS = 2000
 _SIGN = re.compile(r">=|<=|=|>|<|:")
 _COMPARISON = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)$")
 _NUMBER, _UNIT = r"(-?\d+(?:\.\d+)?)", r"(?:\s*(?:years?|yrs?|%|child(?:ren)?|people|persons?))?(?:\s+old)?"
-_RANGE = re.compile(rf"{_NUMBER}{_UNIT}\s*(?:-|\u2013|\u2014|to)\s*{_NUMBER}{_UNIT}", re.I)
+_RANGE = re.compile(rf"{_NUMBER}{_UNIT}\s*(?:-|\u2013|\u2014|to(?:\s+(?:under|below))?)\s*{_NUMBER}{_UNIT}", re.I)
 _ALONE = re.compile(_NUMBER + _UNIT, re.I)
 _FROM = re.compile(
     rf"{_NUMBER}{_UNIT}\s*(?:\+|(?:and|or)\s+(?:over|older|above|more))|(?:>=|\u2265)\s*{_NUMBER}{_UNIT}", re.I

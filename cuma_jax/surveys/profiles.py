@@ -13,7 +13,8 @@ import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
-from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
+from cuma_jax.surveys.derived import add_derived, derived_fields
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS
 from cuma_jax.surveys.survey import HasRespondents, categorical, other_fields
 
 REFERENCE_FIELDS = {

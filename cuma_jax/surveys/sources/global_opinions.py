@@ -23,7 +23,7 @@ from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys import scales
-from cuma_jax.surveys.derived import one_name
+from cuma_jax.surveys.fields.countries import one_name
 from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.hub import hub_table, newest_revision

@@ -4,13 +4,13 @@ Shapes: N rows of the table, R respondents, V distinct values of a column.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from cuma_jax.surveys.fields.numbers import bin_labels, bin_numbers, missing_codes, number_text, read_numbers
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, Spec
 from cuma_jax.surveys.survey import categorical
 from cuma_jax.surveys.text import clean_text
@@ -20,7 +20,6 @@ from cuma_jax.tables.text_columns import Column, TextTable, distinct
 
 # "1.0", and "1,0" of a program with a decimal comma; "1,000" may be a thousand.
 _WHOLE = re.compile(r"([+-]?\d+)(?:\.0*|,0{1,2})")
-_COMMA = re.compile(r"[+-]?(?:0?,\d+|\d+,(?:\d{1,2}|\d{4,}))")
 _ROUNDED = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
 _MOST = 3
 _FEW = 10
@@ -95,7 +94,7 @@ def read_respondents(table: TextTable, spec: Spec, sink: Sink) -> Respondents | 
     columns = {}
     for key in ("stratum", "psu"):
         if (column_name := spec.columns.get(key)) in table.columns:
-            columns[key] = reader.field(FieldSpec(key, column_name, {}, frozenset()), spec.missing)
+            columns[key] = reader.field(FieldSpec(key, column_name), spec.missing)
     for field in spec.fields:
         if field.column in table.columns:
             columns[field.name] = reader.field(field, spec.missing)
@@ -174,7 +173,7 @@ class _Reader:
     def weights(self, name: str) -> np.ndarray:
         """float64 [R]; negative, missing or unreadable ones are problems, and so is a column of zeros."""
         column = self.codes(name)
-        number_V = _numbers(column.values)
+        number_V = read_numbers(column.values)
         blank_V = np.array([value == "" for value in column.values])
         weight_R, blank_R = number_V[column.code_N], blank_V[column.code_N]
         # Not finite and not blank: nan and inf are no weights, even where they are written so.
@@ -191,52 +190,64 @@ class _Reader:
     def field(self, field: FieldSpec, missing: frozenset[str]) -> pd.Categorical:
         """A profile field as a categorical of cleaned texts; a code without a text is a problem."""
         column = self.codes(str(field.column))
-        texts: list[str | None] = []
-        for v, value in enumerate(column.values):
-            text = _field_text(value, field, missing)
+        texts = [_field_text(value, field, missing) for value in column.values]
+        for v, (value, text) in enumerate(zip(column.values, texts, strict=True)):
             if text is None:
-                bad_R = column.code_N == v
-                if self.sink.skip:
-                    self.sink.count(f"{field.name}: unknown code", bad_R.sum())
-                else:
-                    hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
-                    self.report(str(field.column), bad_R, f"{field.name} has no text for code {value!r}", hint)
-            texts.append(text)
+                hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
+                self.unknown(field, column.code_N == v, f"{field.name} has no text for code {value!r}", hint)
+        if field.as_number:
+            texts = self.numbers(field, column, [text or "" for text in texts])
         return categorical(column.code_N, texts)
+
+    def unknown(self, field: FieldSpec, bad_R: np.ndarray, message: str, hint: str) -> None:
+        """A value that the field cannot have: a problem, or left out and counted."""
+        if self.sink.skip:
+            self.sink.count(f"{field.name}: unknown code", bad_R.sum())
+        else:
+            self.report(str(field.column), bad_R, message, hint)
+
+    def numbers(self, field: FieldSpec, column: Column, texts: Sequence[str]) -> list[str | None]:
+        """The texts of numbers or of their bins; what is no number is a problem."""
+        used_V = np.bincount(column.code_N, minlength=len(texts)) > 0
+        number_V = read_numbers(texts)
+        for v in np.flatnonzero(used_V & ~np.isfinite(number_V) & np.array([text != "" for text in texts])):
+            hint = "if it means no answer, list it under `missing:`; if it stands for a number, under `values:`"
+            message = f"{field.name} is {texts[v]!r}, which is no number"
+            self.unknown(field, column.code_N == v, message, hint)
+        if codes := missing_codes(np.unique(number_V[used_V])):
+            listed = ", ".join(number_text(code) for code in codes)
+            message = f"profile field {field.name!r} has the number{'s' if len(codes) > 1 else ''} {listed}"
+            hint = "if that means no answer, list it under `missing:` of the field"
+            self.sink.problems.warning(self.table.path, None, str(field.column), message, hint)
+        labels, known_V = bin_labels(field.bins) if field.bins else (), np.isfinite(number_V)
+        bin_V = bin_numbers(number_V, field.bins)
+        return [
+            None if not known else labels[b] if labels else number_text(x)
+            for x, b, known in zip(number_V.tolist(), bin_V.tolist(), known_V.tolist(), strict=True)
+        ]
 
 
 def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:
     """The text of a value; empty where there is no answer, None where the code is unknown."""
     if UNREADABLE in value or find_code(value, missing | field.missing) is not None:
         return ""
-    if field.values:
-        code = find_code(value, field.values)
+    if field.values and ((code := find_code(value, field.values)) is not None or not field.as_number):
         return None if code is None else field.values[code]
     return number if (number := whole(value)) != value else clean_text(value)
 
 
-def _numbers(values: Sequence[str]) -> np.ndarray:
-    """float64 [V], nan where there is none; with decimal commas where no value has a point and one tells."""
-    if not any("." in value for value in values) and any(_COMMA.fullmatch(value) for value in values):
-        values = [value.replace(",", ".") for value in values]
-    return np.array([_number(value) for value in values])
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value.replace("_", "x"))
-    except ValueError:
-        return math.nan
-
-
 def _warn(table: TextTable, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
     known = int((column.codes >= 0).sum())
+    distinct = len(np.unique(column.codes[column.codes >= 0]))
     if not known:
         message, hint = f"profile field {field.name!r} is empty for everybody", "leave it out, or look at `missing:`"
         problems.warning(table.path, None, str(field.column), message, hint)
-    elif known >= _FEW and (distinct := len(np.unique(column.codes[column.codes >= 0]))) > known / 2:
+    elif known >= _FEW and distinct > known / 2 and not field.numeric:
         message = f"profile field {field.name!r} has {distinct} different values for {known} respondents"
-        hint = "put persons into groups (age groups, regions), or leave the field out: nothing is learned from it"
+        hint = (
+            "put persons into groups (`bins:` for numbers), say `numeric: true`, or leave the field out: nothing is "
+            "learned from it"
+        )
         problems.warning(table.path, None, str(field.column), message, hint)
 
 

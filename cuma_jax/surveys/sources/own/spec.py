@@ -12,9 +12,9 @@ import shlex
 
 from cuma_jax.config.data import CONVERSATIONS
 from cuma_jax.surveys.prompts import LETTERS
+from cuma_jax.surveys.sources.own.profile_spec import read_fields
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
-from cuma_jax.surveys.survey import RESERVED_COLUMNS
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import spelled
 from cuma_jax.tables.packed import given_path
@@ -25,7 +25,6 @@ KEYS = (
     *("missing", "question", "answer", "respondents", "questions"),
 )
 QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
-FIELD_KEYS = ("column", "values", "missing")
 _NAMES = ("respondent", "weight", "stratum", "psu", "question", "answer", "column")  # of columns
 _WEIGHTS = ("weight", "stratum", "psu")
 _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
@@ -93,7 +92,7 @@ class _Spec:
                     self.error(_line(root, key), f"`{key}:` is for layout long, and the layout is wide", hint)
             respondents = Text.at("", 1)
         missing = self.codes(root.get(_key("missing")), "missing") | {""}
-        fields = self.fields(root.get(_key("profile")))
+        fields = read_fields(self, root.get(_key("profile")), "profile")
         questions, files = self.questions(root.get(_key("questions")))
         self.shared(columns, fields, () if long else questions)
         if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
@@ -185,44 +184,6 @@ class _Spec:
         if not all(isinstance(item, Text) for item in items):
             self.error(value.line, f"`{key}:` must be a list of codes", 'such as ["", "NA", "-9"]')
         return frozenset(spelled(item) for item in items if isinstance(item, Text))
-
-    def fields(self, value: Value | None) -> tuple[FieldSpec, ...]:
-        if isinstance(value, Text) and value:
-            value = Items([value])
-        if isinstance(value, Items):
-            pairs: list[tuple[Text, Value]] = [(item, item) for item in value if isinstance(item, Text)]
-            if len(pairs) < len(value):
-                self.error(value.line, "`profile:` is a list, but not of column names", "write `field: column` lines")
-        else:
-            pairs = list(value.items()) if isinstance(value, Mapping) else []
-        found: dict[str, FieldSpec] = {}
-        for key, entry in pairs:
-            # As names are typed on the command line (`--profile "age_group=..."`).
-            name = "_".join(key.lower().split())
-            if not re.fullmatch(r"[^\W\d]\w*", name) or name in RESERVED_COLUMNS or name in found:
-                why = {True: "is there twice", False: "cannot be the name of a profile field"}[name in found]
-                hint = f"use a word that is none of {', '.join(RESERVED_COLUMNS)}"
-                self.error(key.line, f"profile: {str(key)!r} {why}", hint)
-                continue
-            entry = entry or Text.at(key, key.line)
-            if isinstance(entry, Items):
-                self.error(key.line, f"profile: {str(key)!r} is a list", "write the column's name")
-            elif isinstance(entry, Text):
-                found[name] = FieldSpec(name, Text.at(spelled(entry), entry.line), {}, frozenset())
-            else:
-                found[name] = self.field(name, key, entry)
-        return tuple(found.values())
-
-    def field(self, name: str, key: Text, entry: Mapping) -> FieldSpec:
-        self.known(entry, FIELD_KEYS, f" in profile field {name!r}")
-        values = entry.get(_key("values"), Mapping())
-        texts = {}
-        if not isinstance(values, Mapping) or not all(isinstance(v, Text) and clean_text(v) for v in values.values()):
-            self.error(_line(entry, "values"), f"profile field {name!r}: `values:` must be `code: text` lines")
-        else:
-            texts = {spelled(code): clean_text(str(text)) for code, text in values.items()}
-        missing = self.codes(entry.get(_key("missing")), "missing")
-        return FieldSpec(name, self.text(entry, "column", spelled(key)), texts, missing)
 
     def questions(self, value: Value | None) -> tuple[tuple[QuestionSpec, ...], tuple[pathlib.Path, ...]]:
         if isinstance(value, Text) and value:

@@ -17,7 +17,7 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.derived import COUNTRY_FIELDS, one_name
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, one_name
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.propose import propose_yaml
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
@@ -140,14 +140,14 @@ def _warn_copies(table: TextTable, spec: Spec, problems: Problems) -> None:
 
 
 def _warn_countries(table: TextTable, spec: Spec, respondents: Respondents, problems: Problems) -> None:
-    """Two spellings of one country may end up on both sides of a split."""
+    """Two spellings of one country are two texts of a profile, though splits and groups take them as one."""
     for field in (f for f in spec.fields if f.name in COUNTRY_FIELDS and f.name in respondents.columns):
         spellings: dict[str, list[str]] = {}
         for name, country in one_name(respondents.columns[field.name].categories).items():
             spellings.setdefault(country, []).append(name)
         for names in (names for names in spellings.values() if len(names) > 1):
-            message = f"{' and '.join(map(repr, names))} are one country, which a split may hold out and train on"
-            hint = "write it in one way, in the file or with the texts under `values:` of the field"
+            message = f"{' and '.join(map(repr, names))} are one country: held out and scored together"
+            hint = "profiles keep the spelling; to have one, write one text for both under `values:` of the field"
             problems.warning(table.path, None, str(field.column), message, hint)
 
 

@@ -20,12 +20,26 @@ ADVICE = Advice(
 
 @dataclasses.dataclass(frozen=True)
 class FieldSpec:
-    """A profile field: its name, its column, the text of each code (empty: the column's own texts)."""
+    """A profile field.
+
+    Attributes:
+        column: where its values are.
+        values: the text of each code; empty: the column's own texts. Of a number: what a code counts as.
+        bins: edges of the groups that numbers are put into; empty: none.
+        numeric: whether it stays a number, with columns of its own in the profile vector.
+    """
 
     name: str
     column: Text
-    values: dict[str, str]
-    missing: frozenset[str]
+    values: dict[str, str] = dataclasses.field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+    bins: tuple[float, ...] = ()
+    numeric: bool = False
+
+    @property
+    def as_number(self) -> bool:
+        """Whether its values must be numbers."""
+        return self.numeric or bool(self.bins)
 
 
 @dataclasses.dataclass(frozen=True)
