@@ -72,15 +72,15 @@ def _field(reader: SpecReader, name: str, key: Text, entry: Mapping) -> FieldSpe
     else:
         texts = {spelled(code): clean_text(str(text)) for code, text in values.items()}
     missing = reader.codes(_entry(entry, "missing", None), "missing")
-    bins = _edges(reader, where, _entry(entry, "bins", None))
+    bins = bin_edges(reader, where, _entry(entry, "bins", None))
     numeric = reader.flag(entry, "numeric", False)
     if bins and numeric:
         reader.error(entry.line, f"{where} has `bins:` and `numeric: true`", "keep one: groups, or the number itself")
     return FieldSpec(name, reader.text(entry, "column", spelled(key)), texts, missing, bins, numeric)
 
 
-def _edges(reader: SpecReader, where: str, value: Value | None) -> tuple[float, ...]:
-    """Where bins start."""
+def bin_edges(reader: SpecReader, where: str, value: Value | None) -> tuple[float, ...]:
+    """Where bins start, of a profile field or a question."""
     if value is None:
         return ()
     items = value if isinstance(value, Items) else Items([value])

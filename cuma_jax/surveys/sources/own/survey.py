@@ -28,7 +28,7 @@ from cuma_jax.tables.packed import digest, given_path
 from cuma_jax.tables.problems import Problem, Problems
 from cuma_jax.tables.text_columns import TextTable, read_columns
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the reader's result changes: part of the cache key."""
 _ENOUGH = 20  # persons, for two columns not to agree by chance
 

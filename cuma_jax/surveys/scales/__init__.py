@@ -1,0 +1,5 @@
+"""Which options are a known scale, and their order; which are no answer."""
+
+from cuma_jax.surveys.scales.order import is_no_answer, scale_order, scale_with_ends
+
+__all__ = ["is_no_answer", "scale_order", "scale_with_ends"]
