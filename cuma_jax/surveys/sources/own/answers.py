@@ -19,8 +19,8 @@ from cuma_jax.tables.text_columns import Column, TextTable
 
 _MISSING, _UNKNOWN, _OFF_SCALE = -1, -2, -3
 # What programs write for an option that was chosen, and for one that was not, beside 1 and 0.
-_CHOSEN = ("1", "yes", "y", "true", "x", "checked", "selected", "chosen", "mentioned", "quoted", "on")
-_NOT_CHOSEN = (
+CHOSEN = ("1", "yes", "y", "true", "x", "checked", "selected", "chosen", "mentioned", "quoted", "on")
+NOT_CHOSEN = (
     *("0", "no", "n", "false", "unchecked", "off", "not checked", "not selected", "not chosen"),
     *("not mentioned", "not quoted"),
 )
@@ -140,9 +140,9 @@ def _chosen(value: str, choice: Choice) -> int:
     yes, no = 0, 1
     if not choice.code:
         text = value.casefold()
-        if text in _CHOSEN or text == choice.text.casefold() or whole(text) == "1":
+        if text in CHOSEN or text == choice.text.casefold() or whole(text) == "1":
             return yes
-        return no if text in _NOT_CHOSEN or whole(text) == "0" else _UNKNOWN
+        return no if text in NOT_CHOSEN or whole(text) == "0" else _UNKNOWN
     for separator in _LISTS:
         listed = [spelled(part) for part in separator.split(value) if part]
         if all(find_code(part, choice.codes) is not None for part in listed):

@@ -40,8 +40,7 @@ def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
         what = "this is a pipe or a device, not a file" if path.exists() else "there is no such file"
         problems.error(path, None, None, what, "name the YAML file that describes the survey")
     elif not beside.is_file():
-        check = f"python -m cuma_jax.data check {shlex.quote(str(path))}"
-        hint = f"write {beside} (docs/my_survey.md); `{check}` proposes one"
+        hint = f"`python -m cuma_jax.data propose {shlex.quote(str(path))}` writes one (docs/my_survey.md)"
         problems.error(path, None, None, "this is no YAML file, and there is no survey.yaml beside it", hint)
     elif spec := read_spec(beside, problems):
         if path.resolve() in (file.resolve() for file in spec.files):
