@@ -8,6 +8,7 @@ Shapes: N rows, V distinct values of a column.
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -23,6 +24,7 @@ from cuma_jax.tables.problems import Problems
 from cuma_jax.tables.statistical_files import READ_BY, Variable, variable_of
 
 _EXACT = 2**53  # above it a float64 does not hold every whole number
+_SEP = re.compile(rb'"?sep=([,;|\t])"?[,;|\t]*\n', re.IGNORECASE)
 _HEADERS, _IMPORT = 3, '{"ImportId"'
 
 
@@ -100,15 +102,25 @@ def read_header(path: pathlib.Path, problems: Problems) -> tuple[list[str], str,
     # What cannot be told is read somehow here: who asks says so.
     known = "latin-1" if encoding == NOT_KNOWN else encoding
     text = b"" if data is None else decode(path, data, known, Problems() if known != encoding else problems)
-    text = text.lstrip(b"\n")
+    text, _, said = _without_sep_line(text)
     if not text.strip():
         return [], "", encoding
+    if said:
+        return Delimited(path, said, problems, text).header, usual_delimiter(path), encoding
     if not Delimited(path, ",", problems, text).header:
         return [], "", encoding
     delimiters = dict.fromkeys((usual_delimiter(path), *DELIMITERS))
     headers = {d: Delimited(path, d, problems, text).header for d in delimiters}
     delimiter = max(headers, key=lambda d: len(headers[d]))
     return headers[delimiter], delimiter, encoding
+
+
+def _without_sep_line(text: bytes) -> tuple[bytes, int, str]:
+    """A text without empty lines before the header and Excel's line `sep=;`; the header's line; what that line says."""
+    body = text.lstrip(b"\n")
+    first = len(text) - len(body) + 1
+    match = _SEP.match(body)
+    return (body[match.end() :], first + 1, match[1].decode()) if match else (body, first, "")
 
 
 def usual_delimiter(path: pathlib.Path) -> str:
@@ -124,8 +136,8 @@ def _is_text(path: pathlib.Path) -> bool:
 def _read_delimited(
     path: pathlib.Path, text: bytes, wanted: Mapping[str, str], delimiter: str, problems: Problems
 ) -> TextTable | None:
-    body = text.lstrip(b"\n")
-    first = len(text) - len(body) + 1
+    body, first, said = _without_sep_line(text)
+    delimiter = said or delimiter
     source = Delimited(path, delimiter, problems, body, first)
     if other := other_delimiter(source.header, delimiter):
         report_delimiter(path, first, delimiter, other, problems)

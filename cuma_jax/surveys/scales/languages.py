@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 _PLAIN = 5  # of a word with none beside it that says how strong
 
@@ -295,21 +295,19 @@ def is_middle(text: str) -> bool:
     return any(re.fullmatch(language.neutral, bare(text)) for language in LANGUAGES)
 
 
-def places(texts: Sequence[str]) -> list[list[float]]:
+def places(texts: Sequence[str]) -> Iterator[list[float]]:
     """Places of the texts on every scale of these languages that holds them all, the first the most."""
-    found: list[list[float]] = []
     words = [bare(text) for text in texts]
     for language in LANGUAGES:
         for scale in language.scales:
             place = {word: float(n) for n, same in enumerate(scale.split("|")) for word in same.split(",")}
             if all(word in place for word in words):
-                found.append([place[word] for word in words])
+                yield [place[word] for word in words]
         for ups, downs in language.heads:
             levels = [_level(word, ups, downs, language) for word in words]
             known = [level for level in levels if level is not None]
             if len(known) == len(levels) and any(known):
-                found.append([-level for level in known])
-    return found
+                yield [-level for level in known]
 
 
 def _level(text: str, ups: str, downs: str, language: Language) -> float | None:

@@ -10,7 +10,7 @@ _WORDS = re.compile(
     r"experience|contact|opinion|reply|information)|unknown|blank|skipped|(do not|don t|doesn t|did not) (know|"
     r"understand|remember|recall)|(can ?not|can t|could not) (determine|remember|say|choose|tell|decide|answer)|"
     r"(will|would) "
-    r"not (say|answer)|(have not|haven t) heard|refus\w*|unable to (answer|say|determine)|system missing|"
+    r"not (say|answer)|(have not|haven t) heard|unable to (answer|say|determine)|system missing|"
     r"undetermined|"
     # German
     r"weiss (es )?nicht|weiss nicht|keine? (angaben?|antwort|meinung|aussage)|k a|kann (ich )?(das )?nicht (sagen|"
@@ -19,7 +19,7 @@ _WORDS = re.compile(
     # French
     r"(je )?ne (sait|sais|savent) pas|nsp|nspp|ne se prononce pas|(ne )?(veut|souhaite|souhaitez) pas repondre|"
     r"sans (opinion|"
-    r"reponse|objet)|(pas de|non) reponse|non (concerne|applicable|pose|reponse)\w*|refus\w*|"
+    r"reponse|objet)|(pas de|non) reponse|non (concerne|applicable|pose|reponse)\w*|"
     # Spanish
     r"no (sabe|se|contesta|responde|aplica|aplicable|procede|recuerda)|ns ?(nc)?|nc|ns nr|sin (respuesta|"
     r"opinion|datos)|"
@@ -28,7 +28,7 @@ _WORDS = re.compile(
     r"nao (sabe|sei|respond\w+|se aplica|aplicavel|lembr\w+)|recus\w+|sem (resposta|opiniao)|prefir\w+ nao|n[sr]|"
     # Italian
     r"non (so|sa|rispond\w+|applicabile|ricordo|pertinente)|rifiut\w+|nessuna (risposta|opinione)|senza risposta|"
-    r"prefer\w+ non)( .*)?"
+    r"prefer\w+ non)( .*)?|refus|refus de .*"
 )
 
 

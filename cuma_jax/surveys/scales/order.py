@@ -4,6 +4,7 @@ A table of texts does not say what their order is, and the alphabet's is wrong f
 only where every option has a place of its own on one scale; else there is none.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -120,11 +121,16 @@ def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
     >>> scale_order(["Agree", "Disagree", "Strongly agree", "Neither agree nor disagree", "Strongly disagree"])
     ('Strongly agree', 'Agree', 'Neither agree nor disagree', 'Disagree', 'Strongly disagree')
     """
+    return _order(tuple(texts))
+
+
+@functools.lru_cache(4096)
+def _order(texts: tuple[str, ...]) -> tuple[str, ...] | None:
     plain = [_plain(text) for text in texts]
     if not 2 <= len(texts) <= _MOST or len(set(plain)) < len(plain):
         return None
     known = (_numbers(plain), _sides(plain), *(_places(plain, scale) for scale in _SCALES))
-    for places in (*known, *_intensities(plain), *languages.places(texts)):
+    for places in itertools.chain(known, _intensities(plain), languages.places(texts)):
         if places is not None and len(set(places)) == len(places):
             return tuple(text for _, text in sorted(zip(places, texts, strict=True)))
     return None

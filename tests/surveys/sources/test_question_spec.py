@@ -8,7 +8,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.own.survey import check_csv_survey, read_csv_survey
 
 HEAD = "answers: answers.csv\nrespondent: id\nprofile: {country: country}\nquestions:\n"
-CSV = "id,country,q,n,m_1,m_2,l\na,A,1,15,1,0,1;2\nb,A,2,30,,1,2\nc,B,3,29.5,,,\nd,B,99,71,yes,No,1\n"
+CSV = "id,country,q,n,m_1,m_2,l\na,A,1,15,1,,1;2\nb,A,2,30,,1,2\nc,B,3,29.5,,,\nd,B,99,71,yes,,1\n"
 
 
 def survey(folder, *questions, csv=CSV):
@@ -52,12 +52,16 @@ def test_numbers_are_put_into_bins_of_one_text_each(tmp_path):
 def test_several_answers_are_one_yes_no_question_an_option(tmp_path):
     found = survey(tmp_path, "m: {text: Which?, multiple: true, columns: {m_1: Tea, m_2: Milk}}")
     assert [(q.id, q.text, q.options) for q in found.questions] == [
-        ("m_1", "Which? Tea", ("Yes", "No")),
-        ("m_2", "Which? Milk", ("Yes", "No")),
+        ("m.1", "Which? Tea", ("Yes", "No")),
+        ("m.2", "Which? Milk", ("Yes", "No")),
     ]
     # Nothing in a column is no where another of the question is filled; else it is no answer.
     assert answers(found, 0) == {"a": "Yes", "b": "No", "d": "Yes"}
     assert answers(found, 1) == {"a": "No", "b": "Yes", "d": "No"}
+    # Where a column says no, nothing in it is no answer.
+    found = survey(tmp_path, "m: {text: Which?, multiple: true, columns: {m_1: Tea, m_2: Milk}}",
+                   csv=CSV.replace("a,A,1,15,1,,", "a,A,1,15,1,0,"))  # fmt: skip
+    assert answers(found, 1) == {"a": "No", "b": "Yes"}
 
 
 @pytest.mark.parametrize("separator", [";", ",", " | "])

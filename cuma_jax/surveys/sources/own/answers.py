@@ -45,8 +45,11 @@ def wide_answers(table: TextTable, spec: Spec, sink: Sink) -> Answers:
             column = table.columns[question.column]
             option_NQ[:, q] = _options(question, spec, column.values)[column.code_N]
             if question.multiple and not question.multiple.code:
-                blank_N = np.array([value == "" for value in column.values])[column.code_N]
-                option_NQ[blank_N & _asked_N(table, question.multiple.columns), q] = YES_NO.index("No")
+                no = YES_NO.index("No")
+                # Where the column itself says no, nothing is no answer.
+                if not (option_NQ[:, q] == no).any():
+                    blank_N = np.array([value == "" for value in column.values])[column.code_N]
+                    option_NQ[blank_N & _asked_N(table, question.multiple.columns), q] = no
             _report(table, question, str(question.column), np.arange(len(table)), option_NQ[:, q], column, sink)
     respondent_A, question_A = np.nonzero(option_NQ >= 0)
     option_A = option_NQ[respondent_A, question_A]

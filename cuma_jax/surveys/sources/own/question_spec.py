@@ -118,9 +118,8 @@ class _Question:
         places = tuple(Text.at(code, self.key.line) for code, _ in pairs) if columns is not None else (own,)
         codes = frozenset(code for code, _ in pairs)
         found = []
-        for code, text in pairs:
-            # A column's name is unique; of a list, the question's id and the code are.
-            id_ = Text.at(code if columns is not None else f"{spelled(self.key)}.{code}", self.key.line)
+        for place, (code, text) in enumerate(pairs, 1):
+            id_ = Text.at(f"{spelled(self.key)}.{place if columns is not None else code}", self.key.line)
             choice = Choice(text, places) if columns is not None else Choice(text, places, code, codes)
             column = Text.at(code, self.key.line) if columns is not None else own
             asked = f"{wording} {text}"

@@ -10,6 +10,7 @@ from cuma_jax.surveys.sources.own.proposal.columns import ColumnFacts
 # Q5_1 and Q5.1 (Qualtrics, SPSS), Q5[SQ001] (LimeSurvey), q5___1 (REDCap), "Which? (choice=Radio)" (REDCap's labels).
 _ITEM = re.compile(r"(?P<stem>.+?)(?:___|__|_|\.|\[| \(choice=)(?P<item>[^\[\]()]{1,200})[\])]?")
 _LAST = re.compile(r".*(?: - |\(choice=|\[|: )(?P<item>[^\[\]]+?)[\])]?", re.DOTALL)
+_YES = ("yes", "ja", "oui", "si", "s\u00ed", "sim")
 _MOST = 200
 
 
@@ -29,7 +30,7 @@ def find_blocks(columns: Iterable[ColumnFacts]) -> list[Block]:
     for column in columns:
         if column.said.block:
             groups.setdefault(("set", column.said.block), []).append(column)
-        elif (match := _ITEM.fullmatch(column.name)) and _is_tick(column):
+        elif (match := _ITEM.fullmatch(column.id)) and _is_tick(column):
             groups.setdefault(("stem", match["stem"]), []).append(column)
     return [_block(kind, stem, found) for (kind, stem), found in groups.items() if 2 <= len(found) <= _MOST]
 
@@ -40,13 +41,11 @@ def _is_tick(column: ColumnFacts) -> bool:
     codes = [code for code in codes if code not in ("0", "0.0")]
     if len(codes) != 1 or len(column.labels) > 2:
         return False
-    text = column.labels.get(codes[0], codes[0])
-    others = [code for code in column.codes if code != codes[0]]
-    # Yes and no in words, or 1 and 2, are a question by themselves.
-    plain_answer = text.casefold() in ("yes", "ja", "oui", "si", "s\u00ed", "sim") and any(
-        other in column.labels for other in others
-    )
-    return not plain_answer and (not column.are_numbers or codes[0] == "1")
+    text = column.labels.get(codes[0], codes[0]).casefold()
+    # Yes and no in words are a question by themselves; in brackets it is one of several (LimeSurvey).
+    if len(column.codes) > 1 and text in _YES and not ("[" in column.id and not column.labels):
+        return False
+    return not column.are_numbers or codes[0] == "1"
 
 
 def _block(kind: str, stem: str, columns: list[ColumnFacts]) -> Block:
@@ -57,7 +56,7 @@ def _block(kind: str, stem: str, columns: list[ColumnFacts]) -> Block:
         items[column.name] = _item(column, shared)
     if kind == "set":
         reason = "a set of several answers, as the file defines it"
-        stem = re.sub(r"[^\w.]+", "_", columns[0].name.rpartition("_")[0] or columns[0].name)
+        stem = re.sub(r"[^\w.]+", "_", columns[0].id.rpartition("_")[0] or columns[0].id)
     else:
         text, reason = shared, f"{len(columns)} columns with a tick each"
     return Block(stem, text, items, reason)
@@ -84,6 +83,6 @@ def _item(column: ColumnFacts, shared: str) -> str:
         return match["item"].strip()
     if column.label and not shared:
         return column.label
-    match = _ITEM.fullmatch(column.name)
+    match = _ITEM.fullmatch(column.id)
     # REDCap's labels are the columns' names.
-    return match["item"] if match and "choice=" in column.name else ""
+    return match["item"] if match and "choice=" in column.id else ""

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +26,9 @@ MISSING_CODES = (
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?")
 _WHOLE = re.compile(r"[+-]?\d{1,15}")
+_CODE_AND_TEXT = re.compile(r"([\w\-]{1,40}(?:\[[^\]]{1,40}\])*)[.:]\s+(\S.*)")
+_NUMBERED = re.compile(r"[A-Za-z]{1,3}\d+[A-Za-z]?\d*")
+_FEW_WORDS = 2  # a header of more is a wording
 _PREFIX = re.compile(r"^\s*([\w.\-]{1,16}?)\s*[.:)\]\-]\s+(?=\S)")
 
 
@@ -34,6 +37,7 @@ class ColumnFacts:
     """A column.
 
     Attributes:
+        id: what a question of it is called: the name, without the wording where the header has both.
         label: the wording, or what the column is, without the column's own name before it; empty: the file says none.
         counts: rows of each distinct value that is not empty; whole numbers without a point.
         num_rows: N.
@@ -41,6 +45,7 @@ class ColumnFacts:
     """
 
     name: str
+    id: str
     label: str
     counts: Mapping[str, int]
     num_rows: int
@@ -101,6 +106,7 @@ class ColumnFacts:
 def column_facts(table: TextTable) -> dict[str, ColumnFacts]:
     """Facts of every column of a table."""
     found = {}
+    split = _split_headers(list(table.columns))
     for name, column in table.columns.items():
         count_V = np.bincount(column.code_N, minlength=len(column.values))
         counts: dict[str, int] = {}
@@ -108,15 +114,25 @@ def column_facts(table: TextTable) -> dict[str, ColumnFacts]:
             if count and value:
                 counts[whole(value)] = counts.get(whole(value), 0) + count
         said = table.variables.get(name, NOTHING_SAID)
-        found[name] = ColumnFacts(name, wording(name, said.label), counts, len(table), said)
+        id_, label = split.get(name, (name, ""))
+        label = wording(id_, said.label) or label or (name if len(name.split()) > _FEW_WORDS else "")
+        found[name] = ColumnFacts(name, id_, label, counts, len(table), said)
     return found
+
+
+def _split_headers(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """(id, wording) of headers that have both, as LimeSurvey writes them: "Q1. How old are you?"."""
+    found = {name: match for name in names if (match := _CODE_AND_TEXT.fullmatch(name))}
+    return (
+        {name: (match[1], clean_text(match[2])) for name, match in found.items()} if 2 * len(found) > len(names) else {}
+    )
 
 
 def wording(name: str, label: str) -> str:
     """A label as a wording: without markup, and without the column's own name or number before it."""
     label = clean_text(label)
     match = _PREFIX.match(label)
-    if match and plain(match[1]).replace(" ", "") == plain(name).replace(" ", ""):
+    if match and (_NUMBERED.fullmatch(match[1]) or plain(match[1]).replace(" ", "") == plain(name).replace(" ", "")):
         label = label[match.end() :]
     return "" if plain(label) == plain(name) else label
 
@@ -131,6 +147,7 @@ def are_whole(codes: Iterable[str]) -> bool:
     return all(_WHOLE.fullmatch(code) for code in codes)
 
 
+@functools.lru_cache(1 << 16)
 def plain(text: str) -> str:
     """Words of letters and digits alone, without accents and capitals: "R\u00e9gion_1" is "region 1"."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", text)

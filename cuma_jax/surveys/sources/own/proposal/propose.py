@@ -33,7 +33,7 @@ _LONG = {
     "question": ("question", "item", "question_id", "variable"),
     "answer": ("answer", "response", "value", "code"),
 }
-_MOST_QUESTIONS, _SHOWN = 1000, 300
+_MOST_QUESTIONS, _SHOWN = 5000, 300
 _HEAD = "# Proposed from the table; each line says why. docs/my_survey.md explains each key."
 
 
@@ -140,7 +140,7 @@ def _wide(table: TextTable) -> tuple[list[str], list[str], list[str]]:
         if name in first:
             lines += block_lines(first[name])
         elif name in by_name:
-            lines += question_lines(name, by_name[name], common)
+            lines += question_lines(by_name[name], common)
     if len(asked) > _MOST_QUESTIONS:
         lines.append(f"# and {len(asked) - _MOST_QUESTIONS:,} more questions, from {asked[_MOST_QUESTIONS].name} on")
     if not lines:
@@ -164,11 +164,11 @@ def _long(table: TextTable, roles: dict[str, str | None]) -> tuple[list[str], li
         if name and len(used):
             texts = [codes.values[v] for v in used.tolist()]
             there = {whole(text): n for text, n in zip(texts, counts.tolist(), strict=True) if text}
-            asked.append(ColumnFacts(name, "", there, int(counts.sum())))
+            asked.append(ColumnFacts(name, name, "", there, int(counts.sum())))
     common = _common([*asked, *(role.column for role in found.fields.values())])
     design = ["layout: long", *_design(found), f"question: {quoted(question)}", f"answer: {quoted(answer)}"]
     design += [*_profile(found, common), _missing(common)]
-    lines = [line for facts in asked[:_MOST_QUESTIONS] for line in question_lines(facts.name, facts, common)]
+    lines = [line for facts in asked[:_MOST_QUESTIONS] for line in question_lines(facts, common)]
     if len(asked) > _MOST_QUESTIONS:
         lines.append(f"# and {len(asked) - _MOST_QUESTIONS:,} more questions, from {asked[_MOST_QUESTIONS].name} on")
     return design, lines, _notes(found, len(asked))

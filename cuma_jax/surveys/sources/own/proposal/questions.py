@@ -44,12 +44,13 @@ def why_no_question(column: ColumnFacts) -> str:
     return ""
 
 
-def question_lines(name: str, column: ColumnFacts, common: Sequence[str] = ()) -> list[str]:
+def question_lines(column: ColumnFacts, common: Sequence[str] = ()) -> list[str]:
     """A question's lines: wording, options in the order of the scale, what is no answer.
 
     `common`: what means no answer in every column, and is told once.
     """
-    lines = [f"{quoted(name)}:", f"  text: {_text(column.label) if column.label else quoted('TODO: the wording')}"]
+    lines = [f"{quoted(column.id)}:", f"  text: {_text(column.label) if column.label else quoted('TODO: the wording')}"]
+    lines += [f"  column: {quoted(column.name)}"] if column.id != column.name else []
     codes, reason, ordered, gaps = _order(column)
     lines += [f"  ordered: {ordered}"] if ordered else []
     lines += ["  gaps: true"] if gaps else []

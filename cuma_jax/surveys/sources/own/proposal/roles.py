@@ -77,7 +77,7 @@ _FIELDS = {
     ),
     "sex": (
         r"sex|gender|gndr|geschlecht|sexe|sexo|sesso|genero|genre|genere|female|male|q?\d* ?(sex|gender)|x001",
-        r"(what is )?(your |the )?(respondents? |r s |rs )?(sex|gender|geschlecht|sexe|sexo|sesso|genero|genre|"
+        r"(what is )?(your |the )?(respondents?( s)? |r s |rs )?(sex|gender|geschlecht|sexe|sexo|sesso|genero|genre|"
         r"genere)"
         r"( of (the )?(respondent|person|r))?( male female)?|are you (a )?(male|man|female|woman).*|"
         r"(ihr |votre |su |seu |was ist ihr |sind sie )?(geschlecht|sexe|sexo|sesso|genero|mannlich.*)",
@@ -87,7 +87,7 @@ _FIELDS = {
         r"age|agea|alter|edad|idade|eta|age ?(group|grp|cat|categories|rec|recoded|t|\d|in years|years|r)|"
         r"altersgruppe|"
         r"age of respondent|x003\w*|grupo de edad|groupe d? ?age|tranche d? ?age|faixa etaria|classe d? ?eta|rage",
-        r"(what is )?(your |the )?(exact )?(respondents? |r s |rs )?(current )?(age|alter|edad|idade|"
+        r"(what is )?(your |the )?(exact )?(respondents?( s)? |r s |rs )?(current )?(age|alter|edad|idade|"
         r"eta)( group| category)?"
         r"( of (the )?respondent)?( in years| calculated| recoded| grouped| in groups)*|how old are you.*|"
         r"(wie alt sind sie|quel est votre age|quel age avez vous|que edad tiene|cual es su edad|qual a sua idade|"
@@ -103,7 +103,7 @@ _FIELDS = {
         r"escolaridad|educacao|escolaridade|istruzione)( level| attainment| completed| attained| achieved)*"
         r"( of (the )?respondent)?( recoded| es isced)*|highest level of (education|schooling).*|"
         r"highest educational level.*|"
-        r"(respondents? )?highest (degree|qualification)|(hochster|niveau|nivel|titolo) .*(abschluss|etudes?|"
+        r"(respondents?( s)? )?highest (degree|qualification)|(hochster|niveau|nivel|titolo) .*(abschluss|etudes?|"
         r"instruction|"
         r"diplome|estudios|educacion|escolaridad\w?|studio|ensino).*",
         r"educ\w*|degree|bildung|schul\w*|diplom\w*|etude\w*|estudio\w*|escolaridad\w?|istruzione|titolo|"
@@ -113,7 +113,7 @@ _FIELDS = {
         r"employment|employ|emplstat|occupation|wrkstat|mnactic|erwerb\w*|emploi|ocupacion|ocupacao|occupazione|"
         r"x028\w*|"
         r"(employment|work|job|labou?r) ?(status|force|situation)|situation professionnelle|situacion laboral",
-        r"(your |respondents? )?(current )?(employment|work|occupation|occupational|labou?r force|job) ?(status|"
+        r"(your |respondents?( s)? )?(current )?(employment|work|occupation|occupational|labou?r force|job) ?(status|"
         r"situation)?"
         r"( of (the )?respondent)?|main activity.*|erwerbs\w+|beruf\w*|situation professionnelle.*|"
         r"situacion laboral.*|"
@@ -125,7 +125,7 @@ _FIELDS = {
         r"income|hinctnta?|inc|einkommen|haushaltseinkommen|revenus?|ingresos?|renda|reddito|x047\w*|"
         r"(household|hh|family|monthly|net|total|personal)? ?income ?(group|decile|quintile|level|scale|cat|"
         r"bracket)?",
-        r"(scale of |level of )?(your |respondents? |total |monthly |annual |yearly |net |gross |household s? ?|"
+        r"(scale of |level of )?(your |respondents?( s)? |total |monthly |annual |yearly |net |gross |household s? ?|"
         r"family |hh )*"
         r"(income|incomes|haushalts\w*einkommen|einkommen|revenus?|ingresos?|renda|"
         r"reddito)( of (the )?(household|family|"
@@ -143,14 +143,14 @@ _FIELDS = {
     "religion": (
         r"religion|relig|denom(ination)?|rlgdnm|konfession|religione|religiao|f025\w*|religious (denomination|"
         r"affiliation)",
-        r"(what is )?(your )?(respondents? )?(religion|religious (denomination|affiliation|group)|denomination|"
+        r"(what is )?(your )?(respondents?( s)? )?(religion|religious (denomination|affiliation|group)|denomination|"
         r"konfession|"
         r"religione|religiao)( of (the )?respondent)?|religion or denomination.*|welcher? (religion|konfession).*",
         r"relig\w*|denomination|konfession",
     ),
     "ethnicity": (
         r"ethnicity|ethnic( group)?|race|raza|raca|ethnie|etnia|x051\w*",
-        r"(what is )?(your )?(respondents? )?(race|ethnic group|ethnicity|tribe or ethnic group|"
+        r"(what is )?(your )?(respondents?( s)? )?(race|ethnic group|ethnicity|tribe or ethnic group|"
         r"race or ethnicity|ethnie|"
         r"etnia|raza|raca)( of (the )?respondent)?",
         r"race|ethnic\w*|raza|raca|ethnie|etnia|tribe",
@@ -177,13 +177,13 @@ _PROGRAMS = re.compile(
     r"start ?date|end ?date|status|ip ?address|progress|duration( in seconds)?|finished|recorded ?date|"
     r"recipient ?(last|first) ?name|recipient ?email|external ?(data )?reference|location ?(latitude|longitude)|"
     r"distribution ?channel|user ?language|q recaptchascore|.* (first click|last click|page submit|click count)|"
-    r"submit ?date|date submitted|last ?page|start ?language|seed|date ?stamp|ip ?addr|ref ?url|interview ?time|"
-    r"group ?time ?\w*|\w+ ?time|"
-    r"date started|date last action|total time|"
-    r"redcap (event name|repeat instrument|repeat instance|data access group|survey identifier)|\w[\w ]* complete|"
-    r"\w[\w ]* timestamp|timestamp|zeitstempel|horodateur|marca temporal|carimbo de data hora|survey timestamp|"
-    r"case|serial|ref|questnnr|mode|started|lastdata|finished|q viewer|lastpage|maxpage|missing|missrel|time rsi"
+    r"submit ?date|date submitted|last ?page|start ?language|seed|date ?stamp|ip ?addr|ref ?url|"
+    r"(interview|group|question|total|str|end|start) ?time ?\w*|date started|date last action|"
+    r"redcap (event name|repeat instrument|repeat instance|data access group|survey identifier)|"
+    r"(\w[\w ]* )?timestamp|zeitstempel|horodateur|marca temporal|carimbo de data hora|"
+    r"questnnr|lastdata|q viewer|maxpage|missrel|time rsi"
 )
+_DONE = {"0", "1", "2", "Incomplete", "Unverified", "Complete"}  # of a form of REDCap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,19 +233,29 @@ def find_roles(columns: Mapping[str, ColumnFacts], long: bool = False) -> Roles:
     if "respondent" not in design and not long and (unique := next((c for c in free if _may_be_id(c)), None)):
         design["respondent"] = Role(unique, "every row has another value")
         free.remove(unique)
+    for column in free:
+        if reason := _of_program(column):
+            left_out[column.name] = reason
+    free = [column for column in free if column.name not in left_out]
     fields: dict[str, Role] = {}
-    for field in _FIELDS:
-        best = [(*score, column) for column in free if (score := _field_score(field, column)) is not None]
-        best.sort(key=lambda entry: entry[0])  # stable: of equals, the first column
-        for _, reason, column in best:
-            if _too_many(field, column):
-                left_out[column.name] = f"{len(column.codes)} different values: too many for profile field {field!r}"
-            elif field in fields:
-                left_out[column.name] = f"it seems to say what profile field {field!r} says"
-            else:
-                fields[field] = Role(column, reason)
-                free.remove(column)
-        free = [column for column in free if column.name not in left_out]
+    taken: set[str] = set()
+    scores = {(f, c.name): score for f in _FIELDS for c in free if (score := _field_score(f, c)) is not None}
+    for least in range(3):  # a better match of another field comes first: "Estado civil" is no state
+        for field in _FIELDS:
+            for column in free:
+                how_well, reason = scores.get((field, column.name), (3, ""))
+                if how_well > least:
+                    continue
+                if _too_many(field, column):
+                    number = f"{len(column.codes)} different values"
+                    left_out[column.name] = f"{number}: too many for profile field {field!r}"
+                elif field in fields:
+                    left_out[column.name] = f"it seems to say what profile field {field!r} says"
+                else:
+                    fields[field] = Role(column, reason)
+                    taken.add(column.name)
+            free = [column for column in free if column.name not in left_out and column.name not in taken]
+    fields = {field: fields[field] for field in _FIELDS if field in fields}
     for column in free:
         if reason := _recorded(column):
             left_out[column.name] = reason
@@ -257,7 +267,7 @@ def _design_reason(role: str, column: ColumnFacts, long: bool) -> str:
     names, labels = _DESIGN[role]
     if _OTHERS.search(plain(column.label)) or (column.labels and role in ("respondent", "weight")):
         return ""
-    by_name = re.fullmatch(names, plain(column.name)) is not None
+    by_name = re.fullmatch(names, plain(column.id)) is not None
     by_label = bool(column.label) and re.fullmatch(labels, plain(column.label)) is not None
     if not (by_name or by_label):
         return ""
@@ -284,7 +294,7 @@ def _positive(code: str) -> bool:
 def _field_score(field: str, column: ColumnFacts) -> tuple[int, str] | None:
     """(how well it fits, the less the better; why) for a column that is a profile field."""
     names, labels, words = _FIELDS[field]
-    name, label = plain(column.name), plain(column.label)
+    name, label = plain(column.id), plain(column.label)
     if _OTHERS.search(label) or _OTHERS.search(name):
         return None
     if not column.codes or (field == "sex" and len(column.codes) > 8):
@@ -307,10 +317,16 @@ def _too_many(field: str, column: ColumnFacts) -> bool:
     return len(column.codes) > MOST_GROUPS and field != "country" and not (numbers and field in ("age", "income"))
 
 
-def _recorded(column: ColumnFacts) -> str:
-    """Why a column was recorded by the interviewer or the program, and not answered; empty: it was answered."""
-    if not column.labels and re.fullmatch(_PROGRAMS, plain(column.name)):
+def _of_program(column: ColumnFacts) -> str:
+    """Why a column was written by the survey's program; empty: it was not."""
+    done = plain(column.id).endswith(" complete") and set(column.counts) <= _DONE
+    if not column.labels and (done or re.fullmatch(_PROGRAMS, plain(column.id))):
         return "recorded by the survey's program"
+    return ""
+
+
+def _recorded(column: ColumnFacts) -> str:
+    """Why a column was recorded of the interview, and not answered; empty: it was answered."""
     if column.label and (found := _RECORDED.search(plain(column.label))):
         return f"recorded of the interview, not answered ({found[0]!r} in its label)"
     return ""
