@@ -64,7 +64,7 @@ def printed_table(values: dict[str, Any]) -> str:
         title = (
             f"{split}{' (questions with 3+ groups)' if scores['headline'] != 'overall' else ''}: "
             f"{n['answers']:,} answers of {n['respondents']:,} people, {n['cells']:,} cells of at least "
-            f"{values['min_cell']}, {n['questions']} questions; floor {block['floor']:.4f}"
+            f"{values['min_cell']}, {n['questions']} questions; floor {number_text(block['floor'])}"
         )
         rows = [
             _line(row, cost.get(row["name"], {}) if row["kind"] == "variant" else {})

@@ -11,7 +11,7 @@ from cuma_jax.comparison.collect import Collected, ScoredTrial
 from cuma_jax.comparison.statistics import Estimate, difference, mean_of_questions, over_seeds, seed_draws
 from cuma_jax.comparison.trials import Trial, read_analysis
 from cuma_jax.config.comparison import Comparison, Variant, changes
-from cuma_jax.evaluation.metrics.bootstrap import centre
+from cuma_jax.evaluation.metrics.bootstrap import as_json, centre
 from cuma_jax.evaluation.metrics.noise_floor import skill_score
 
 SCHEMA = 1
@@ -144,7 +144,7 @@ def _block(
     here: dict[str, list[ScoredTrial]], base: ScoredTrial, reference: str, split: str, rows: np.ndarray
 ) -> dict[str, Any]:
     """Rows of variants, then of baselines, for the mean of the questions `rows`."""
-    floor = float(base.resamples[f"{split}/floor"][rows].mean())
+    floor = as_json(base.resamples[f"{split}/floor"][rows].mean())
     baselines = [m for m in base.values["splits"][split]["overall"]["methods"] if m != "model"]
     of_seeds = {name: _Seeds(name, many, split, rows) for name, many in here.items()}
     against = of_seeds[reference].estimate("model", "emd") if reference in of_seeds else None
@@ -157,7 +157,7 @@ def _block(
             "name": name, "kind": kind, "seeds": len(seeds.scored) if kind == "variant" else 0,
             "values_by_seed": seeds.by_seed(method) if kind == "variant" else [],
             **known,
-            "share_closed": seeds.skill(method, floor).values(),
+            "share_closed": seeds.skill(method, floor or 0.0).values(),
             "difference": None if gap is None else gap.values(-1.0, 1.0),
             "superiority": float(better) if np.isfinite(better) else None,
         }  # fmt: skip

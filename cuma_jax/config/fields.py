@@ -216,6 +216,6 @@ def shown(value: Any, kind: Kind | None = None) -> str:
         return "something else (not shown: it may be a secret)"
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of more than 4,300 digits, lists in lists in lists
-        text = f"a {type(value).__name__} too long to show"
+    except Exception:  # a number of more than 4,300 digits, lists in lists in lists, an object of the user's
+        text = f"an object of {type(value).__name__} that cannot be shown"
     return text if len(text) <= 200 else f"{text[:120]} ... ({len(text)} characters)"

@@ -3,16 +3,18 @@
 import dataclasses
 import os
 import pathlib
+import typing
 from typing import Any
 
+from cuma_jax.config.fields import Place, declared
 from cuma_jax.config.schema import Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import is_sealed, read_json
 
-CONFIG_FILE, IDENTITY_FILE = "config.json", "identity.json"
-_PATHS = {"data": ("path", "raw", "wvb", "split"), "model": ("source", "tokenizer"), "profile": ("encoder",),
-          "adapter": ("init_from",)}  # fmt: skip
-"""Fields that may hold a path."""
+CONFIG_FILE, IDENTITY_FILE, RESULTS_FILE = "config.json", "identity.json", "results.json"
+"""Files of a run's folder: its settings, what it is known by, and (written by `evaluation`) its scores."""
+_WRITTEN = ("new folder", "new file")
+"""Kinds of a `Place` that say where to write, not what is read."""
 
 
 def local_folder(name: str, option: str) -> pathlib.Path:
@@ -29,20 +31,42 @@ def read_config(folder: pathlib.Path) -> Config:
     """The resolved config that was saved with a run; paths that are relative to where it was started are absolute,
     where this is another folder.
 
+    They are looked for where training was started, and then, for a run that was moved or copied with its data, where
+    that is by the place of its own folder: `run.dir` is runs/mine, so beside `runs`.
+
     Raises:
         CumaError: no run there, or a damaged file.
     """
-    start = read_identity(folder).get("started_in", "")
-    return located(saved_config(folder), start) if start not in ("", os.getcwd()) else saved_config(folder)
+    config, start = saved_config(folder), read_identity(folder).get("started_in", "")
+    if start == os.getcwd():
+        return config
+    config = located(config, start) if start else config
+    parts = pathlib.PurePath(config.run.dir or f"runs/{config.name}").parts
+    above = folder.resolve().parts
+    beside = os.path.join(*above[: -len(parts)], "") if above[-len(parts) :] == parts else ""
+    return located(config, beside) if beside and beside != start else config
 
 
 def located(config: Config, start: str) -> Config:
-    """The config with the relative paths that exist in the folder `start` as absolute ones."""
-    for section, names in _PATHS.items():
-        values = getattr(config, section)
-        found = {name: os.path.join(start, value) for name in names if (value := getattr(values, name))}
-        there = {name: path for name, path in found.items() if os.path.exists(path)}
-        config = dataclasses.replace(config, **{section: dataclasses.replace(values, **there)})
+    """The config with the relative paths that exist in the folder `start` as absolute ones.
+
+    Paths are the fields that are declared a `Place` which is read; a word of such a field is none, whatever a folder
+    there is called.
+    """
+    for section in dataclasses.fields(config):
+        values, there = getattr(config, section.name), {}
+        if not dataclasses.is_dataclass(values):
+            continue
+        for name, (_, kind) in declared(typing.cast(Any, type(values))).items():
+            value = getattr(values, name)
+            if not isinstance(kind, Place) or kind.what in _WRITTEN or not value or value in kind.words:
+                continue
+            if os.path.exists(path := os.path.join(start, value)):
+                there[name] = path
+        if there:
+            config = dataclasses.replace(
+                config, **{section.name: dataclasses.replace(typing.cast(Any, values), **there)}
+            )
     return config
 
 

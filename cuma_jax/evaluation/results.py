@@ -11,7 +11,7 @@ clusters of respondents:
 | `answers` | [Q] int64, scored answers |
 | `emd`, `js`, `nll`, `accuracy`, `spread_ratio`, `correlation` | [Q,B] float32, the model's; NaN where not defined |
 | `uniform_emd`, `pooled_emd`, ... | [Q,B] float32, of each baseline; `pooled`: all training answers together |
-| `floor` | [Q] float64; it is not resampled |
+| `floor` | [Q] float64; it is not resampled; NaN of shares, which have none |
 | `key` | text, a hash of who is in which cluster, the seed and B |
 
 Column b of every array is one draw of respondents. Two runs whose `key` of a split is the same drew the same people in
@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cuma_jax.config.saved import RESULTS_FILE as RESULTS_FILE
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, read_arrays, undamaged, write_text
-from cuma_jax.runtime.json_files import read_json, read_object
+from cuma_jax.runtime.json_files import read_object
 from cuma_jax.runtime.text_table import interval_text, number_text, text_table
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 """Version of results.json."""
-RESULTS_FILE, PER_CELL_FILE, RESAMPLES_FILE = "results.json", "per_cell.parquet", "resamples.npz"
+PER_CELL_FILE, RESAMPLES_FILE = "per_cell.parquet", "resamples.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Results:
         values: plain JSON values; `values["splits"][split]` has `n`, `overall`, `several_groups`, `few_groups` (means
             over the questions with three or more groups and with fewer; None where there are none) and
             `questions[id]`; these have `methods[method][metric]`, `floor`, `share_closed`, `difference` and `spread`.
-            A metric is {value, low, high, answers, respondents, cells, questions}; None where it is not defined.
+            A metric is {value, low, high, answers, respondents, cells, questions}; None where it is not defined
+            (where respondents are no persons: floors, intervals, and what is corrected for the noise of a sample).
             Besides, a split has `paper` (`cuma_paper.paper_metrics`), `equity` (`equity.equity`) and `calibration`
             (`summaries.reliability`). `values["option_order"]` (`option_orders.sensitivity`) is there where
             `evaluation.option_orders` is above 1.
@@ -97,7 +99,7 @@ def read_results(run_dir: pathlib.Path) -> Results:
     """The results that `write_results` left; a CumaError where a file is missing, or of another version."""
     for name in (RESULTS_FILE, PER_CELL_FILE):
         if not (run_dir / name).is_file():
-            raise CumaError(f"{run_dir} has no {name}; run `python -m cuma_jax.evaluate --run {run_dir}` first")
+            raise CumaError(f"{run_dir} has no {name}; {_score_again(run_dir)}")
     values = read_object(run_dir / RESULTS_FILE, _score_again(run_dir))
     if values.get("schema") != SCHEMA:
         raise CumaError(
@@ -112,8 +114,8 @@ def is_scored(run_dir: pathlib.Path) -> bool:
     path, advice = run_dir / RESULTS_FILE, "delete it, and the run is scored again"
     if not path.is_file():
         return False
-    values = read_json(path, advice)
-    if not isinstance(values, dict) or not isinstance(values.get("about", {}), dict):
+    values = read_object(path, advice)
+    if not isinstance(values.get("about", {}), dict):
         raise CumaError(f"{path} is damaged: it does not hold scores; {advice}")
     return values.get("schema") == SCHEMA and values.get("about", {}).get("unfinished") is False
 
@@ -147,7 +149,7 @@ def summary_table(results: Results) -> str:
                 interval_text(model["emd"]),
                 number_text(pooled["emd"]["value"]),
                 number_text(own["emd"]["value"]),
-                number_text(block["floor"]["value"] if persons else None),
+                number_text(block["floor"]["value"]),
                 number_text(block["share_closed"]["model"]["value"], "{:.0%}"),
                 number_text(model["spread_ratio"]["value"], "{:.2f}"),
                 number_text(model["correlation"]["value"], "{:.2f}"),

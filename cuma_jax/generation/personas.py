@@ -1,6 +1,7 @@
 """Personas: profiles written by hand, as a run knows them."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from cuma_jax.generation.prompt_files import check_text
@@ -8,6 +9,7 @@ from cuma_jax.profile_encoders.profile_embedders import CategoricalEmbedder, com
 from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
+from cuma_jax.surveys.fields.numbers import number_text, read_number
 from cuma_jax.surveys.profiles import MOST_SHOWN, Profiles, check_field, describe, parse_profile, unknown_value
 
 _LONGEST = 10_000
@@ -45,6 +47,9 @@ def persona_of(given: Mapping[str, str], where: str, profiles: Profiles, table: 
         check_field(field, profiles.fields, where)
     for field, value in given.items():
         known = profiles.vocab[field]
+        if field in profiles.numeric:
+            given[field] = _number(value, f"{where}: {field}")
+            continue
         same = [one for one in known if one.casefold() == value.casefold()]
         if value not in known and same:
             given[field] = same[0]
@@ -54,9 +59,16 @@ def persona_of(given: Mapping[str, str], where: str, profiles: Profiles, table: 
             some = near(value, known, MOST_SHOWN)
             notes.append(f"nobody in the data has {field} {value!r}; it is read as text (known: {some})")
     in_order = {field: given[field] for field in profiles.fields if field in given}
-    values = completed([in_order], profiles.fields, profiles.derived)[0]
+    values = completed([in_order], profiles.fields, profiles.derived, profiles.context)[0]
     said = {field: value for field, value in in_order.items() if field not in profiles.derived}
     return Persona(values, describe(said, profiles.sentence), tuple(notes))
+
+
+def _number(value: str, where: str) -> str:
+    """A number as profiles have it."""
+    if not math.isfinite(number := read_number(value)):
+        raise CumaError(f"{where} is {value!r}; it must be a number")
+    return number_text(number)
 
 
 def known_fields(profiles: Profiles) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cuma_jax.hub.schema import COUNT
-from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.errors import CumaError, os_error_text
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER = {
@@ -171,7 +171,9 @@ def _open(path: Path, size: int, mtime_ns: int) -> GGUFFile:
         file = GGUFFile(path)
     except ImportError:
         raise CumaError(f"{path}: GGUF files need the gguf package: pip install gguf") from None
-    except (ValueError, KeyError, OverflowError, MemoryError, RecursionError, OSError) as error:
+    except OSError as error:  # it may not be read, or the disk fails: to fetch it again is no help
+        raise CumaError(os_error_text(error, path)) from None
+    except (ValueError, KeyError, OverflowError, MemoryError, RecursionError) as error:
         raise CumaError(f"{path} is truncated or not a GGUF file ({error}); delete it and fetch it again") from error
     _check_whole(path, file.fields)
     return file
@@ -218,6 +220,10 @@ class GGUFTensors:
             ) from None
         part = name.split(".")[-2]
         return unpermute(values, self._heads[part]) if self._permuted and part in self._heads else values
+
+    def file(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self.path
 
     def nbytes(self, name: str) -> int:
         """How many bytes are stored."""

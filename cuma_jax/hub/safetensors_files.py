@@ -74,6 +74,10 @@ class SafetensorsFolder:
             raise _unsupported(self._path[name], name, dtype)
         return self._slices[name]
 
+    def file(self, name: str) -> Path:
+        """The file that holds a tensor."""
+        return self._path[name]
+
     def nbytes(self, name: str) -> int:
         """How many bytes are stored."""
         part = self._slices[name]

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from cuma_jax.config.fields import shown
 from cuma_jax.runtime.errors import CumaError
 
 _LISTED = 5
@@ -44,8 +45,8 @@ ONE = Kind("1: any other value is not supported", lambda value: value == 1 and n
 
 def only(*values: Any) -> Kind:
     """A field that may have these values: those that ask for nothing that is not done here."""
-    shown = " or ".join(json.dumps(value) for value in values)
-    return Kind(f"{shown}: any other value is not supported", lambda value: value in values)
+    allowed = " or ".join(json.dumps(value) for value in values)
+    return Kind(f"{allowed}: any other value is not supported", lambda value: value in values)
 
 
 def check_fields(values: Mapping[str, Any], known: Mapping[str, Kind], where: str, supported: str, remedy: str) -> None:
@@ -58,18 +59,13 @@ def check_fields(values: Mapping[str, Any], known: Mapping[str, Kind], where: st
     given = {name: value for name, value in values.items() if value is not None}
     unknown = [name for name in given if name not in known]
     wrong = [
-        f"{name} is {_shown(value)}; it must be {known[name].words}"
+        f"{name} is {shown(value)}; it must be {known[name].words}"
         for name, value in given.items()
         if name in known and not known[name].holds(value)
-    ] + [f"{name} (here {_shown(given[name])}) is not known" for name in unknown]
+    ] + [f"{name} (here {shown(given[name])}) is not known" for name in unknown]
     if wrong:
         more = f"; and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
         if unknown:
             remedy = remedy.replace("KEY", unknown[0])
             supported += f" If you are sure that {unknown[0]} does not change what the model computes, {remedy}"
         raise CumaError(f"{where}: {'; '.join(wrong[:_LISTED])}{more}. {supported}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from cuma_jax.hub.finite import check_finite
 from cuma_jax.hub.gguf import GGUFTensors, read_fields
 from cuma_jax.hub.model_files import ModelFiles, read_config
 from cuma_jax.hub.safetensors_files import SafetensorsFolder
@@ -53,7 +54,8 @@ def load_params(
         progress: called with (tensors read, tensors to read); None: a bar, where stderr is a terminal.
 
     Raises:
-        CumaError: missing and unexpected tensors (all of them, in one message), wrong shapes, truncated files.
+        CumaError: missing and unexpected tensors (all of them, in one message), wrong shapes, truncated files, numbers
+            that are not finite.
     """
     if files.kind == "random":
         return random_params(abstract, shardings, 0)
@@ -81,6 +83,10 @@ class RandomTensors:
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], seed: int):
         self.shapes, self._seed = shapes, seed
+
+    def file(self, name: str) -> str:
+        """No file: what messages say in its place."""
+        return "random weights"
 
     def read(self, name: str) -> np.ndarray:
         """The tensor, float32."""
@@ -264,10 +270,10 @@ def _load_leaf(tensors: Tensors, leaf: _Leaf, sharding: jax.sharding.Sharding) -
         for bounds in wanted:
             assert values is not None
             if stacked:
-                stored = values[tuple(slice(*b) for b in reversed(bounds[1:]))]
+                stored = check_finite(values[tuple(slice(*b) for b in reversed(bounds[1:]))], tensors, name)
                 transpose_into(buffers[bounds][layer - bounds[0][0]], stored)
             else:
-                buffers[bounds][...] = values[tuple(slice(*b) for b in bounds)]
+                buffers[bounds][...] = check_finite(values[tuple(slice(*b) for b in bounds)], tensors, name)
     return jax.make_array_from_callback(shape, sharding, lambda index: buffers[_bounds(index, shape)])
 
 
@@ -286,7 +292,7 @@ def _load_int8(
     for layer, name in enumerate(leaf.names):
         stored_OI = tensors.read(name)
         for start, stop in outputs:
-            scale_LO[layer, start:stop] = output_scales(stored_OI[start:stop])
+            scale_LO[layer, start:stop] = output_scales(check_finite(stored_OI[start:stop], tensors, name))
         for ((first, last), inputs, (start, stop)), buffer in buffers.items():
             if first <= layer < last:
                 part_OI = stored_OI[start:stop, slice(*inputs)]

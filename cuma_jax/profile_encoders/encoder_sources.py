@@ -67,7 +67,7 @@ def _bert_encoder(config: ProfileConfig, folder: pathlib.Path) -> TextEncoder:
     def hidden(params: Any, tokens_BT: jax.Array, lengths_B: jax.Array) -> Any:
         return Bert(shape).apply({"params": params}, tokens_BT, lengths_B)
 
-    digests = (_digest(folder / name) for name in ("config.json", "tokenizer.json", "model.safetensors"))
+    digests = [_digest(folder / name) for name in ("config.json", "tokenizer.json", "model.safetensors")]
     return TextEncoder(
         source=config.encoder,
         fingerprint=content_key(*digests),
@@ -75,6 +75,7 @@ def _bert_encoder(config: ProfileConfig, folder: pathlib.Path) -> TextEncoder:
         pooling=config.pooling,
         max_length=config.max_length,
         positions=shape.positions,
+        tokenizer=content_key(digests[1]),
         tokenize=tokenize,
         pad_id=pad_id,
         dtype="float32",
@@ -91,10 +92,11 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         # The encoder's own special tokens matter: Qwen3-Embedding's vector is that of the end token it appends.
         tokenize, pad_id = _folder_tokenizer(files.path)
         digest = _digest(files.path / "tokenizer.json")
+        key = content_key(digest)
         positions = read_config(files.path).get("max_position_embeddings") or 0
     else:
         tokenizer = load_tokenizer(files, chat=False)
-        tokenize, pad_id = tokenizer.encode, tokenizer.pad_id
+        key, tokenize, pad_id = tokenizer.fingerprint, tokenizer.encode, tokenizer.pad_id
 
     def load() -> tuple[Hidden, Any]:
         tokens, lengths = jnp.zeros((1, 2), jnp.int32), jnp.ones(1, jnp.int32)
@@ -114,6 +116,7 @@ def _decoder_encoder(config: ProfileConfig, files: ModelFiles) -> TextEncoder:
         pooling=config.pooling,
         max_length=config.max_length,
         positions=positions,
+        tokenizer=key,
         tokenize=tokenize,
         pad_id=pad_id,
         dtype=str(np.dtype(dtype)),
@@ -132,6 +135,7 @@ def _backbone_encoder(config: ProfileConfig, backbone: Backbone) -> TextEncoder:
         pooling=config.pooling,
         max_length=config.max_length,
         positions=0,
+        tokenizer=backbone.tokenizer.fingerprint,
         tokenize=backbone.tokenizer.encode,
         pad_id=backbone.tokenizer.pad_id,
         dtype=str(np.dtype(backbone.dtype)),

@@ -17,6 +17,7 @@ import numpy as np
 
 from cuma_jax.config import ProfileConfig
 from cuma_jax.profile_encoders.normalise import fit_normaliser
+from cuma_jax.profile_encoders.number_columns import NumberColumns, fit_number_columns
 from cuma_jax.profile_encoders.profile_embedders import (
     WHOLE,
     CategoricalEmbedder,
@@ -58,7 +59,7 @@ class ProfileTable:
             CumaError: see `ProfileEmbedder.embed`.
         """
         fields = self.embedder.fields
-        values = completed(values, fields, self.embedder.derived)
+        values = completed(values, fields, self.embedder.derived, self.embedder.context)
         row_N = np.array([self._rows.get(tuple(p.get(f) for f in fields), -1) for p in values], np.int64)
         vectors_NM = self.vectors_PM[np.maximum(row_N, 0)]
         if (row_N < 0).any():
@@ -80,15 +81,13 @@ class ProfileTable:
         return {**about, "vocab": self.vocab}, arrays | {"vectors": self.vectors_PM, "codes": self.codes_PF}
 
     @classmethod
-    def restored(
-        cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray], encoder: TextEncoder | None = None
-    ) -> "ProfileTable":
-        """The inverse of `saved`; the encoder is the caller's. A KeyError where something is missing."""
+    def restored(cls, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> "ProfileTable":
+        """The inverse of `saved`, without an encoder. A KeyError where something is missing."""
         embedder: ProfileEmbedder | CategoricalEmbedder
         if about["granularity"] == "categorical":
             embedder = CategoricalEmbedder.restored(about)
         else:
-            embedder = ProfileEmbedder.restored(about, arrays, encoder)
+            embedder = ProfileEmbedder.restored(about, arrays)
         vocab = {field: tuple(values) for field, values in about["vocab"].items()}
         return cls(arrays["vectors"], vocab, arrays["codes"], embedder)
 
@@ -108,11 +107,11 @@ class ProfileTable:
         path = folder / FILE
         try:
             with undamaged(path, _TABLE_ADVICE), np.load(path, allow_pickle=False) as arrays:
-                table = cls.restored(json.loads(str(arrays["about"])), dict(arrays), encoder)
+                table = cls.restored(json.loads(str(arrays["about"])), dict(arrays))
         except FileNotFoundError:
             raise CumaError(f"{path} does not exist; is {folder} the folder of a finished or running run?") from None
         if not np.isfinite(table.vectors_PM).all():
-            raise CumaError(f"{path} holds vectors that are not finite; the run's profile table is damaged")
+            raise CumaError(f"{path} is damaged: it holds vectors that are not finite; {_TABLE_ADVICE}")
         return table if encoder is None else table.with_encoder(encoder, str(path))
 
     def with_encoder(self, encoder: TextEncoder, where: str) -> "ProfileTable":
@@ -132,6 +131,7 @@ def build_profile_table(
     seed: int = 0,
     progress: bool = True,
     lookup: bool = False,
+    people_P: np.ndarray | None = None,
 ) -> ProfileTable:
     """Encodes all profiles and fits the normaliser on those of training; granularity `categorical`: see there.
 
@@ -141,7 +141,8 @@ def build_profile_table(
 
     `train_P` is bool [P], which profiles have training answers; `encoder` is None for granularity `categorical`, which
     encodes no text; texts that are encoded are kept below `cache`, by content; `seed` is that of `config.shuffle`;
-    `lookup`: vectors are gates, see `CategoricalEmbedder`.
+    `lookup`: vectors are gates, see `CategoricalEmbedder`; `people_P`, int [P], are the training respondents of each
+    profile, over whom numbers are standardised (None: one of each).
 
     Raises:
         CumaError: no profile fields, no training profile, a text too long for the encoder, a field with too many values
@@ -152,13 +153,15 @@ def build_profile_table(
     if not train_P.any():
         raise CumaError("no profile has training answers; the profile vectors cannot be fitted (check data.unseen_*)")
     values = [profiles.values(row) for row in range(len(profiles))]
+    people_P = train_P if people_P is None else people_P
+    numbers = {field: fit_number_columns(profiles, people_P, field) for field in profiles.numeric}
     embedder: ProfileEmbedder | CategoricalEmbedder
     if config.granularity == "categorical":
-        embedder = fit_categorical(profiles, train_P, lookup)
+        embedder = fit_categorical(profiles, train_P, lookup, numbers)
         vectors_PM = embedder.embed(values)
     else:
         assert encoder is not None
-        embedder, vectors_PM = _fit_texts(profiles, values, train_P, config, encoder, cache, progress)
+        embedder, vectors_PM = _fit_texts(profiles, values, train_P, numbers, config, encoder, cache, progress)
     if config.shuffle:
         vectors_PM = vectors_PM[_deranged(_keys(profiles.fields, profiles.vocab, profiles.codes_PF), seed)]
     return ProfileTable(vectors_PM, profiles.vocab, profiles.codes_PF, embedder)
@@ -168,20 +171,23 @@ def _fit_texts(
     profiles: Profiles,
     values: list[dict[str, str]],
     train_P: np.ndarray,
+    numbers: dict[str, NumberColumns],
     config: ProfileConfig,
     encoder: TextEncoder,
     cache: str | pathlib.Path,
     progress: bool,
 ) -> tuple[ProfileEmbedder, np.ndarray]:
     embedder = ProfileEmbedder(
-        config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived
+        *(config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived),
+        *(numbers, profiles.context),
     )
     texts_P = [embedder.texts(profile) for profile in values]
     # Sorted, so that neither the cache nor a single bit depends on the order of the profiles.
     texts = sorted({text for blocks in texts_P for text in blocks.values()})
     vectors_NC = encode_cached(encoder, texts, cache, progress)
     row, is_train = {text: number for number, text in enumerate(texts)}, train_P.tolist()
-    for block in (WHOLE,) if config.granularity == "profile" else profiles.fields:
+    fields = (field for field in profiles.fields if field not in numbers)
+    for block in (WHOLE,) if config.granularity == "profile" else fields:
         train = sorted({row[t[block]] for t, keep in zip(texts_P, is_train, strict=True) if keep and block in t})
         most = config.components if block == WHOLE else max(1, len(train) // config.values_per_component)
         components = min(config.components, most)
@@ -196,9 +202,8 @@ def encode_cached(
 
     The encoder's weights are let go afterwards: with a cached result they are not read at all.
     """
-    settings = [encoder.fingerprint, encoder.dtype, encoder.pooling, encoder.max_length]
-    # The tokens, too: a backbone may have been given another tokenizer.
-    key = content_key(json.dumps([settings, list(texts), [encoder.tokenize(text) for text in texts]]))
+    settings = [encoder.fingerprint, encoder.tokenizer, encoder.dtype, encoder.pooling, encoder.max_length]
+    key = content_key(json.dumps([settings, list(texts)]))
     path = cache_dir(str(cache)) / "profiles" / f"{key}.npy"
     cached = cached_array(path, (len(texts), encoder.width)) if process_index() == 0 else None
     # Encoding with the base takes all processes, so that process 0 alone says whether there is any.

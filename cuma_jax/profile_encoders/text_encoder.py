@@ -45,6 +45,7 @@ class TextEncoder:
     pooling: str
     max_length: int  # longest text in tokens that the config allows
     positions: int  # longest sequence in tokens that the encoder can take; 0: no limit of its own
+    tokenizer: str  # hash of what `tokenize` depends on; a backbone may have been given another one
     tokenize: Callable[[str], list[int]]  # with the special tokens that the encoder was trained with
     pad_id: int
     dtype: str  # of computing; part of the cache key, not of what the encoder is

@@ -12,6 +12,7 @@ import pandas as pd
 
 from cuma_jax.evaluation.metrics.spread import MIN_GROUPS
 from cuma_jax.reporting.scales import Scale, fit
+from cuma_jax.runtime.text_table import number_text
 from cuma_jax.surveys.prompts import LETTERS
 
 
@@ -48,15 +49,19 @@ def distance_plot(scores: Mapping[str, Any], many: str) -> dict[str, Any]:
             "name": name, "text": text, "overall": text is None,
             "unordered": block.get("distance") == "total_variation",
             "cells": block["floor"]["cells"], "answers": block["floor"]["answers"],
-            "floor": scale.at(block["floor"]["value"]), "floor_text": f"{block['floor']['value']:.4f}",
+            "floor": None if block["floor"]["value"] is None else scale.at(block["floor"]["value"]),
+            "floor_text": number_text(block["floor"]["value"]),
             "model": scale.at(emd["value"]), "low": scale.at(low), "width": scale.at(high) - scale.at(low),
-            "text_model": f"{emd['value']:.4f}", "text_range": f"{low:.4f} to {high:.4f}",
+            "text_model": f"{emd['value']:.4f}", "text_range": "" if emd["low"] is None else f"{low:.4f} to {high:.4f}",
             **{m: scale.at(block["methods"][m]["emd"]["value"]) for m in ("pooled", "group")},
             **{f"text_{m}": f"{block['methods'][m]['emd']['value']:.4f}" for m in ("pooled", "group")},
         })  # fmt: skip
     # Questions of one or two groups show no differences between groups: out of the way, where there are others.
     aside = [r for r in rows if not r["overall"] and r["cells"] < MIN_GROUPS] if scores["several_groups"] else []
-    return {"rows": [r for r in rows if r not in aside], "aside": aside, "ticks": scale.ticks(5)}
+    return {
+        "rows": [r for r in rows if r not in aside], "aside": aside, "ticks": scale.ticks(5),
+        "floors": any(r["floor"] is not None for r in rows), "intervals": any(r["text_range"] for r in rows),
+    }  # fmt: skip
 
 
 def training_plot(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -146,7 +151,8 @@ def _panel(row: pd.Series, top: float) -> dict[str, Any]:
         for i, (t, p, a) in enumerate(zip(row["true"], row["predicted"], row["pooled"], strict=True))
     ]  # fmt: skip
     return {
-        "group": row["group"], "n": int(row["n"]), "emd": f"{row['emd']:.3f}", "floor": f"{row['floor']:.3f}",
+        "group": row["group"], "n": int(row["n"]), "emd": f"{row['emd']:.3f}",
+        "floor": f"{row['floor']:.3f}" if _known(row["floor"]) else "-",
         "pooled": f"{row['emd_pooled']:.3f}", "bars": bars, "top": f"{top:.0%}",
         "line": " ".join(f"{b['middle']},{round(100 - b['predicted'], 3)}" for b in bars),
     }  # fmt: skip

@@ -94,7 +94,7 @@ def _scale(values: Values) -> Scale:
     """One axis of EMD for all splits, so that seen and unseen are compared by eye."""
     found = [r["emd"]["high"] or r["emd"]["value"] for r in _headline_rows(values) if r["emd"]["value"] is not None]
     floors = [s["scopes"][s["headline"]]["floor"] for s in values["splits"].values()]
-    return capped([*found, *floors])
+    return capped([*found, *(floor for floor in floors if floor is not None)])
 
 
 def _lane(metric: Values, scale: Scale, style: str = "{:.4f}") -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _lane(metric: Values, scale: Scale, style: str = "{:.4f}") -> dict[str, Any]
 
 
 def distance_rows(
-    rows: Sequence[Values], floor: float, scale: Scale, reference: str, titles: Mapping[str, str]
+    rows: Sequence[Values], floor: float | None, scale: Scale, reference: str, titles: Mapping[str, str]
 ) -> dict[str, Any]:
     """EMD of every method with its interval, nearest first, and one thin mark for each seed."""
     found = [
@@ -117,7 +117,8 @@ def distance_rows(
         for r in rows if r["emd"]["value"] is not None
     ]  # fmt: skip
     pooled = next((r["emd"]["value"] for r in rows if r["name"] == "pooled"), None)
-    return {"rows": found, "ticks": scale.ticks(4), "floor": scale.at(floor), "floor_text": f"{floor:.4f}",
+    return {"rows": found, "ticks": scale.ticks(4), "floor": None if floor is None else scale.at(floor),
+            "floor_text": number_text(floor),
             "line": None if pooled is None or pooled > scale.high else scale.at(pooled)}  # fmt: skip
 
 
@@ -240,7 +241,7 @@ def question_plots(values: Values, split: str, titles: Mapping[str, str]) -> lis
     plots = []
     for name, block in largest:
         shown = [r for r in block["rows"] if r["emd"]["value"] is not None and r["name"] != "uniform"]
-        scale = capped([*(r["emd"]["value"] for r in shown), block["floor"]])
+        scale = capped([*(r["emd"]["value"] for r in shown), *([] if block["floor"] is None else [block["floor"]])])
         plots.append({
             "name": name, "text": block["text"], "n": block["n"], "unordered": block["distance"] != "emd",
             **distance_rows(sorted(shown, key=by_emd), block["floor"], scale, values["reference"], titles),
@@ -279,7 +280,8 @@ def sentence(split: Mapping[str, Any], reference: str) -> str:
         return f"On {split['title']} {reference} was not scored."
     text = (
         f"On {split['title']} the distance of {reference} to the real answers is {own['text']}"
-        f"{' (' + own['range'] + ')' if own['range'] else ''}, at a noise floor of {split['distance']['floor_text']}: "
+        f"{' (' + own['range'] + ')' if own['range'] else ''}"
+        f"{'' if split['distance']['floor'] is None else ', at a noise floor of ' + split['distance']['floor_text']}: "
         f"nearer than {len(found['worse'])} of {found['total']} other methods, farther than {len(found['better'])}, "
         f"and too close to call for {len(found['open'])}."
     )

@@ -131,6 +131,7 @@ def render_report(
         **common,
         one=one,
         many=many,
+        persons=values.get("persons", True),
         verdict=verdict(results),
         splits=[
             {

@@ -103,7 +103,8 @@ def verdict(results: Results) -> dict[str, Any]:
              "range": interval(ratio, "{:.0%}"), "hint": "spread ratio; 100% is right, 0% is collapse"},
             {"label": "explainable distance closed", "value": number(overall["share_closed"]["model"], "{:.0%}"),
              "range": interval(overall["share_closed"]["model"], "{:.0%}"),
-             "hint": "0% is the pooled answers, 100% the sampling noise floor"},
+             "hint": "0% is the pooled answers, 100% "
+                     + ("the sampling noise floor" if results.values.get("persons", True) else "the real answers")},
             {"label": "distance to the real answers (EMD)", "value": number(model["emd"]),
              "range": interval(model["emd"]),
              "hint": f"pooled {number(pooled)}, the {one}'s own average "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cuma_jax.config.fields import shown
 from cuma_jax.rewards.sample import Sample, Scores
 from cuma_jax.runtime.errors import CumaError
 
@@ -40,7 +41,7 @@ class Function:
             values_N = _numbers(found)
         except Exception:  # an object of the user's may do anything when it is read
             raise CumaError(
-                f"{_FIELD}: {self.name} returned {_short(found)}; it must return a list of numbers"
+                f"{_FIELD}: {self.name} returned {shown(found)}; it must return a list of numbers"
             ) from None
         if values_N.shape != (len(samples),):
             what = f"{values_N.size} numbers" if values_N.ndim == 1 else f"an array of shape {values_N.shape}"
@@ -52,7 +53,7 @@ class Function:
             n = int(wrong[0])
             raise CumaError(
                 f"{_FIELD}: {self.name} returned {values_N[n]:g} for reply {n} of {len(samples)} "
-                f"({_short(samples[n].reply)}); a reward must be a finite number (of at most {LARGEST:g})"
+                f"({shown(samples[n].reply)}); a reward must be a finite number (of at most {LARGEST:g})"
             )
         return Scores(values_N)
 
@@ -103,11 +104,3 @@ def _told(error: BaseException, call: object = None) -> str:
     at = next(reversed(own or frames), None)
     told = f"{type(error).__name__}: {text[:500]}"
     return f"{told} ({at.filename}, line {at.lineno})" if at and not isinstance(error, SyntaxError) else told
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"an object of {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."

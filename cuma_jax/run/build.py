@@ -22,7 +22,7 @@ from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_embedders import training_values
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, make_decoder
-from cuma_jax.run.folder import check_contents, check_data_path
+from cuma_jax.run.folder import CHAT_TEMPLATE, check_contents, check_data_path
 from cuma_jax.run.layouts import Layout, NoRows, SurveyLayout, plain_tables, survey_layout
 from cuma_jax.run.objective import objective_of
 from cuma_jax.run.run import Run
@@ -44,6 +44,11 @@ def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> i
     if config.router.inputs != "lookup":
         return config.adapter.experts
     field = profiles.fields[0]
+    if field in profiles.numeric:
+        raise CumaError(
+            f"method per_country (router.inputs lookup) has one expert for each {field}, but {field} is a number; name "
+            "another field in profile.fields, or put its numbers into bins"
+        )
     values = training_values(profiles, train_P, field)
     if len(values) < 2:
         found = f"only {values[0]!r}" if values else "no value"
@@ -89,8 +94,8 @@ def build_run(
         check_data_path(folder, config)
         data = read_data(config, functools.partial(check_contents, folder, config))
     source, units, profiles, split_N, train_P = data.source, data.units, data.profiles, data.split_N, data.train_P
-    if trains and config.evaluation.after_training and (config.evaluation.group_by or isinstance(source, Survey)):
-        check_group_fields(source, config.evaluation.group_by)  # what would stop the scoring after it
+    if trains and config.evaluation.after_training:  # what would stop the scoring after it
+        check_group_fields(source, config.evaluation.group_by, some=isinstance(source, Survey))
     train_N = split_N == SPLITS.index("train")
     sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
     experts = lookup_experts(config, profiles, train_P)
@@ -105,7 +110,7 @@ def build_run(
             f"{shape.vocab}; give the tokenizer that belongs to the model (--model.tokenizer)"
         )
     if data.kept is None:
-        data.contents["chat template"] = [tokenizer.vocab_size, tokenizer.fingerprint]
+        data.contents[CHAT_TEMPLATE] = [tokenizer.vocab_size, tokenizer.fingerprint]
         check_contents(folder, config, data.contents)
     # Before the weights are read: an option letter that is not one token is found here, and a row that is too long.
     left_out: dict[str, int] = {}
@@ -137,7 +142,8 @@ def build_run(
             )
             encoder = load_encoder(config.profile, cache, backbone)
         lookup, seed = config.router.inputs == "lookup", config.train.seed
-        table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)
+        people_P = data.people_P if profiles.numeric else None
+        table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup, people_P)
 
     widths = () if table is None else table.embedder.widths
     if data.kept is None:

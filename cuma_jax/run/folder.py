@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from cuma_jax.config import Config, to_dict
-from cuma_jax.config.saved import CONFIG_FILE, IDENTITY_FILE, local_folder, located, read_identity, saved_config
+from cuma_jax.config.saved import (
+    CONFIG_FILE,
+    IDENTITY_FILE,
+    RESULTS_FILE,
+    local_folder,
+    located,
+    read_identity,
+    saved_config,
+)
 from cuma_jax.run.saved_adapters import has_checkpoint
 from cuma_jax.runtime.errors import CumaError, os_error_text
 from cuma_jax.runtime.files import content_key, write_text
@@ -18,6 +26,8 @@ from cuma_jax.runtime.json_files import sealed
 from cuma_jax.runtime.processes import barrier, decide, flat, gather, process_count, process_index
 
 METRICS_FILE = "metrics.jsonl"
+CHAT_TEMPLATE = "chat template"
+"""The part of the contents that is of the tokenizer's files, not of the data."""
 _KEPT = ("started_in", "cpu_cores")
 _SEEN_S = 20.0
 """How long a file may take to be seen by another host."""
@@ -77,15 +87,19 @@ def check_data_path(folder: pathlib.Path | None, config: Config) -> None:
     """Checks that the data of a trained run are found from here.
 
     Raises:
-        CumaError: their path is relative to another folder.
+        CumaError: a path of theirs is relative to another folder.
     """
-    path = pathlib.Path(config.data.path).expanduser()
-    if folder and config.data.path and not path.is_absolute() and not path.exists() and has_checkpoint(folder):
-        start = read_identity(folder).get("started_in")
-        raise CumaError(
-            f"data.path of {folder / CONFIG_FILE} is {config.data.path!r}, relative to the folder in which training "
-            f"was started{f' ({start})' if start else ''}, and is not there; give the command in a folder where it is"
-        )
+    if not folder or not has_checkpoint(folder):
+        return
+    context = "" if config.profile.context == "gapminder" else config.profile.context
+    for name, value in (("data.path", config.data.path), ("profile.context", context)):
+        path = pathlib.Path(value).expanduser()
+        if value and not path.is_absolute() and not path.exists():
+            start = read_identity(folder).get("started_in")
+            raise CumaError(
+                f"{name} of {folder / CONFIG_FILE} is {value!r}, relative to the folder in which training was "
+                f"started{f' ({start})' if start else ''}, and is not there; give the command in a folder where it is"
+            )
 
 
 def open_run(config: Config) -> pathlib.Path:
@@ -98,7 +112,7 @@ def open_run(config: Config) -> pathlib.Path:
     if folder.exists() and not folder.is_dir():
         raise CumaError(f"run.dir {folder} is a file; give a folder")
     # Begun, and nothing came of it: at a loss that is not finite, for one.
-    scored = (folder / "results.json").exists()
+    scored = (folder / RESULTS_FILE).exists()
     in_vain = (folder / METRICS_FILE).exists() and not has_checkpoint(folder) and not scored
     if not (folder / CONFIG_FILE).exists() or in_vain:
         return folder
@@ -122,8 +136,8 @@ def write_config(folder: pathlib.Path, config: Config) -> None:
 
 def write_identity(folder: pathlib.Path, known: dict[str, list[Any]], files: Sequence[str]) -> None:
     """Saves what a run is known by beside its config: keys of its data, and of `files` of its folder; and where, and on
-    how many cores, it was started."""
-    old = read_identity(folder)
+    how many cores, it was started; of a run that is resumed, where it was at first."""
+    old = read_identity(folder) if has_checkpoint(folder) else {}  # one begun in vain starts here
     values = {"started_in": os.getcwd(), "cpu_cores": cpu_cores()} | {k: old[k] for k in _KEPT if k in old}
     values |= {"contents": known, "files": {name: _file_key(folder / name) for name in files}}
     write_text(folder / IDENTITY_FILE, json.dumps(sealed(values), indent=1) + "\n")
@@ -136,20 +150,27 @@ def check_contents(folder: pathlib.Path | None, config: Config, known: dict[str,
         CumaError: others; says what differs.
     """
     old = read_identity(folder).get("contents", {}) if folder and has_checkpoint(folder) else {}
-    wrong = [
-        f"{part} ({old[part][0]} then, {now[0]} now)"
-        if old[part][0] != now[0]
-        else f"{part} (as many, {now[0]}, but with other contents or in another order)"
-        for part, now in known.items()
-        if part in old and old[part] != now
-    ]
-    if wrong:
-        data = config.data
+    differ = [part for part, now in known.items() if part in old and old[part] != now]
+    if differ == [CHAT_TEMPLATE]:
+        raise CumaError(
+            f"{folder} holds a run that was trained with another tokenizer or chat template than "
+            f"{config.model.tokenizer or config.model.source} has now. Put the former tokenizer files back "
+            "(model.source, model.tokenizer), or train with these in another folder (--run.dir)"
+        )
+    if differ:
+        data, wrong = config.data, [_difference(part, old[part][0], known[part][0]) for part in differ]
         raise CumaError(
             f"{folder} holds a run that was trained on other data than {data.source} "
             f"{data.path or ''}{' ' if data.path else ''}gives now: {'; '.join(wrong)} differ. Put the former data "
             "back (data.path, data.split), or train on these in another folder (--run.dir)"
         )
+
+
+def _difference(part: str, then: Any, now: Any) -> str:
+    if part == CHAT_TEMPLATE:
+        return part
+    many = f"{then} then, {now} now" if then != now else f"as many, {now}, but with other contents or in another order"
+    return f"{part} ({many})"
 
 
 def check_files(folder: pathlib.Path) -> None:

@@ -19,8 +19,8 @@ from cuma_jax.runtime.errors import CumaError, cleaned_up, os_error_text
 from cuma_jax.runtime.lock import check_owner
 
 _SCRATCH, _HOST = ".cuma-part-", re.sub(r"[^A-Za-z0-9.]", "", socket.gethostname())[:40]
-_FULL, _LONGEST = 1 << 16, 24 * 3600.0
-"""Bytes of a disk that is as good as full; seconds after which nobody writes any more, on whatever host."""
+_TOO_LITTLE_SPACE, _LONGEST = 1 << 16, 24 * 3600.0
+"""Free bytes below which a disk is as good as full; seconds after which nobody writes any more, on whatever host."""
 
 
 def cache_dir(configured: str = "") -> pathlib.Path:
@@ -126,7 +126,7 @@ def scratch_folder(beside: pathlib.Path, path: pathlib.Path) -> Iterator[pathlib
         if error.filename and _SCRATCH not in str(error.filename):
             raise  # of another file, which it names
         # Some libraries say nothing of the cause when the disk is full.
-        number = error.errno or (errno.ENOSPC if shutil.disk_usage(beside).free < _FULL else 0)
+        number = error.errno or (errno.ENOSPC if shutil.disk_usage(beside).free < _TOO_LITTLE_SPACE else 0)
         if not number:
             raise OSError(f"{path}: {error}") from error
         raise OSError(number, os.strerror(number), str(path)) from error

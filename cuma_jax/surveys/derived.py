@@ -16,7 +16,7 @@ from typing import TypeVar
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, EXCEPTIONS, converter
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, converter, known_as
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, categorical
 
 DERIVED_FIELDS = {"region": "world_region", "language": "official_language"}
@@ -85,7 +85,7 @@ def place_facts(country: str) -> dict[str, str]:
     script.
     """
     library, places = converter()
-    found = library.convert(EXCEPTIONS.get(country, country), src="regex", to="name_short", not_found=None)
+    found = library.convert(known_as(country), src="regex", to="name_short", not_found=None)
     # What is not found comes back as it was; a text with several countries, as a list.
     if not isinstance(found, str) or found not in places:
         return {}

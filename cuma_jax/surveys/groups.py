@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.fields.countries import with_one_name
 from cuma_jax.surveys.survey import HasRespondents
 
 MISSING = "(missing)"
@@ -32,23 +33,27 @@ class Groups:
     known_R: np.ndarray
 
 
-def check_group_fields(source: HasRespondents, fields: tuple[str, ...]) -> None:
-    """Raises what `build_groups` does."""
-    if not fields:
+def check_group_fields(source: HasRespondents, fields: tuple[str, ...], some: bool = True) -> None:
+    """A `CumaError` where `evaluation.group_by` names a field that the data do not have; with `some` where it names
+    none, too."""
+    if some and not fields:
         raise CumaError("config field evaluation.group_by is empty; name at least one profile field, e.g. country")
     known = [c for c in source.respondents.columns if c not in ("respondent_id", "weight")]
     for field in fields:
         if field not in known:
             raise CumaError(
-                f"config field evaluation.group_by names {field!r}, which survey {source.name!r} does not have; "
+                f"config field evaluation.group_by names {field!r}, which {source.name!r} does not have; "
                 f"it has {', '.join(known)}"
             )
 
 
 def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
-    """Groups the respondents by `fields`; a `CumaError` for no field, or one that the respondents do not have."""
+    """Groups the respondents by `fields`; a `CumaError` for no field, or one that the respondents do not have.
+
+    A country is one group, however it is spelled.
+    """
     check_group_fields(source, fields)
-    values = source.respondents[list(fields)]
+    values = pd.DataFrame({field: with_one_name(source.respondents[field], field) for field in fields})
     texts = values.astype(object).where(values.notna(), MISSING).astype(str)
     label_R = functools.reduce(lambda joined, field: joined + " / " + texts[field], fields[1:], texts[fields[0]])
     group_R, names = pd.factorize(label_R, sort=True)

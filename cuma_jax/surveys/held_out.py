@@ -3,7 +3,6 @@
 Shapes: N rows, I items, V values of a field, U units, M (value, item) pairs that occur.
 """
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys.units import Units
 
 MAX_COUNTRY_SHARE = 0.1
@@ -36,12 +36,13 @@ def held_out_values(units: Units, data: DataConfig) -> tuple[tuple[str, ...], tu
     near matches), or a share with no value that can be held out.
     """
     field, names = data.held_out_field, units.values(data.held_out_field)[1]
-    for name in data.held_out_countries:
+    named = tuple(units.value_named(field, name) for name in data.held_out_countries)
+    for name in named:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(names[:10])}, ..."
-            raise CumaError(f"data.held_out_countries: survey {units.name!r} has no {field} {name!r}; {hint}")
-    unseen = tuple(dict.fromkeys(data.held_out_countries))
+            raise CumaError(
+                f"data.held_out_countries: survey {units.name!r} has no {field} {name!r}; {near_hint(name, names)}"
+            )
+    unseen = tuple(dict.fromkeys(named))
     if not (data.validation_countries > 0 or (data.unseen_countries > 0 and not unseen)):
         return unseen, ()
     choice = _Choice(units, field)

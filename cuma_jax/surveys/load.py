@@ -1,7 +1,6 @@
 """From a DataConfig to a Survey: the registry of sources, what they read cached by content, the questions asked for."""
 
 import dataclasses
-import difflib
 import fnmatch
 import importlib
 import pathlib
@@ -12,6 +11,7 @@ import numpy as np
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir as cache_folder
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys import store
 from cuma_jax.surveys.survey import Survey
 from cuma_jax.tables.packed import readable
@@ -70,11 +70,8 @@ def keep_questions(survey: Survey, patterns: Sequence[str]) -> Survey:
     ids = [question.id for question in survey.questions]
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(i, pattern) for i in ids):
-            near = difflib.get_close_matches(pattern, ids, n=3)
-            hint = f"did you mean {', '.join(near)}? " if near else ""
             raise CumaError(
-                f"data.questions: {pattern!r} matches no question of survey {survey.name!r}; {hint}"
-                f"its questions: {', '.join(ids)}"
+                f"data.questions: {pattern!r} matches no question of survey {survey.name!r}; {near_hint(pattern, ids)}"
             )
     keep_Q = np.array([any(fnmatch.fnmatchcase(i, pattern) for pattern in patterns) for i in ids])
     survey = survey.with_answers(keep_Q[survey.question_A])

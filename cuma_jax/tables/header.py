@@ -1,11 +1,11 @@
 """What the header of a table must hold: the columns that are asked for, each once, split by the right delimiter."""
 
 import collections
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.runtime.near_matches import alike, near_hint
+from cuma_jax.tables.problems import Problems
 
 DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 """What columns may be separated by, and what that is called."""
@@ -20,12 +20,12 @@ def require_columns(names: Sequence[str], wanted: Iterable[str], where: object, 
     missing = [column for column in wanted if column not in names]
     if not missing:
         return
-    alike = [n for column in missing[:_NEAR] for n in difflib.get_close_matches(column, names, n=1)]
+    meant = [repr(name) for column in missing[:_NEAR] for name in alike(column, names)[:1]]
     more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
     there = ", ".join(map(str, list(names)[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
     raise CumaError(
         f"{where} lacks column{'s' if len(missing) > 1 else ''} {', '.join(missing[:_SHOWN])}{more}; "
-        + (f"did you mean {', '.join(dict.fromkeys(alike))}? " if alike else "")
+        + (f"did you mean {', '.join(dict.fromkeys(meant))}? " if meant else "")
         + (advice or f"it has {there}")
     )
 
@@ -38,7 +38,7 @@ def find_columns(
     count, place = collections.Counter(header), {name: i for i, name in enumerate(header)}
     missing = [name for name in wanted if not count[name]]
     for name in missing[:_SHOWN]:
-        problems.error(path, line, name, f"there is no such column ({wanted[name]})", near(name, header))
+        problems.error(path, line, name, f"there is no such column ({wanted[name]})", near_hint(name, header))
     if len(missing) > _SHOWN:
         message = f"{len(missing) - _SHOWN} more columns are not there"
         problems.error(path, line, None, message, "correct the names above first")

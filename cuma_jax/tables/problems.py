@@ -1,14 +1,12 @@
 """What is wrong with files that are read: one `Problem` each, collected and printed by file, or an error at once."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 from typing import Literal, SupportsInt
 
 from cuma_jax.runtime.errors import CumaError
 
 _MOST = 20
-_COMPARED = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,14 +148,3 @@ def count_skipped(skipped: dict[str, int], reason: str, number: SupportsInt = 1)
     """Adds `number` of what was left out for `reason`; nothing where it is 0."""
     if int(number):
         skipped[reason] = skipped.get(reason, 0) + int(number)
-
-
-def near(name: str, known: Iterable[str], limit: int = 8) -> str:
-    """A hint: the names most like `name`, else the first few there are."""
-    known = [_cut(k, 80) for k in known]
-    matches = difflib.get_close_matches(name[:80], known[:_COMPARED], n=3, cutoff=0.6)
-    lower = [k for k in known if k.lower() == name.lower()]
-    if found := list(dict.fromkeys([*lower, *matches])):
-        return f"did you mean {' or '.join(map(repr, found))}?"
-    more = ", ..." if len(known) > limit else ""
-    return f"there are: {', '.join(map(repr, known[:limit]))}{more}"

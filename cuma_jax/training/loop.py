@@ -21,9 +21,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cuma_jax.config.saved import read_identity
 from cuma_jax.data.pipeline import stream
 from cuma_jax.profile_encoders.profile_table import FILE as TABLE_FILE
-from cuma_jax.run.folder import cpu_cores, read_identity, trim_metrics, write_config, write_identity
+from cuma_jax.run.folder import cpu_cores, trim_metrics, write_config, write_identity
 from cuma_jax.run.rows import training_source
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.files import atomic_write

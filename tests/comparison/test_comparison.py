@@ -259,6 +259,23 @@ def test_a_page_without_a_bootstrap_has_values_only(made, tmp_path, monkeypatch)
     assert "flat" in printed_table(values)
 
 
+def test_a_floor_that_nobody_knows_is_a_dash(made, tmp_path):
+    """Of shares there is none: see `Survey.persons`."""
+    collected = collect(all_trials(made[0]), "cuma")
+    for scored in (one for many in collected.scored.values() for one in many):
+        for key in [key for key in scored.resamples if key.endswith("/floor")]:
+            scored.resamples[key] = np.full_like(scored.resamples[key], np.nan)
+    values = comparison_values(made[0], collected, {})
+    write_comparison(values, tmp_path)  # no NaN in JSON
+    assert {s["scopes"]["overall"]["floor"] for s in values["splits"].values()} == {None}
+    assert row(values, "flat")["share_closed"]["value"] is not None
+    assert "; floor -" in printed_table(values)
+    page = render_comparison(values)
+    assert "(floor -)" in page
+    assert "at a noise floor of" not in page
+    assert "noise floor</span>" not in page
+
+
 def analysis_of(trial, **topology):
     """The shape of analysis.json, as `analysis.run` documents it."""
     block = {"mean_cosine": 0.25, "negative_share": 0.125, "within": 0.5, "pairs": 10}

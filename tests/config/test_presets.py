@@ -61,7 +61,9 @@ def test_a_shipped_preset_is_meant_by_its_name_alone(tmp_path, monkeypatch):
     (tmp_path / "debug").write_text("a file of that name")
     assert parse("--config", "debug") == load_config("debug")
     for path in (str(tmp_path / "debug.py"), "debug.py", "configs/debug.py", "/nonexistent/dir/debug.py"):
-        with pytest.raises(CumaError, match=r"no such file, nor a preset; did you mean the preset debug "):
+        with pytest.raises(
+            CumaError, match=r"no such file, nor a preset; did you mean 'debug'\? A preset is given by its name"
+        ):
             parse("--config", path)
     (tmp_path / "debug.py").write_text("from cuma_jax.config import Config\ndef debug(): return Config(name='mine')")
     assert parse("--config", "debug.py").name == "mine"

@@ -77,6 +77,13 @@ def test_a_float32_file_loads_exactly_in_its_original_row_order(tmp_path, family
             np.testing.assert_array_equal(params[group][leaf][0], tensors[f"blk.{i}.{name}.weight"].T)
 
 
+def test_a_number_that_is_not_finite_is_named(tmp_path):
+    tensors = gguf_tensors("llama")
+    tensors["blk.1.ffn_up.weight"][3, 4] = np.nan
+    with pytest.raises(CumaError, match=r"m.gguf: tensor model.layers.1.mlp.up_proj.weight holds numbers that are not"):
+        load(write(tmp_path / "m.gguf", tensors))
+
+
 # The largest rounding error of a block, as a share of its largest magnitude.
 @pytest.mark.parametrize(
     ("quant", "error"),
@@ -191,6 +198,17 @@ NAMED = struct.pack("<Q", 1) + b"a"
 def test_a_damaged_header_is_one_message(data, message, tmp_path):
     (tmp_path / "m.gguf").write_bytes(data + b"\0" * 8)
     with pytest.raises(CumaError, match=rf"m\.gguf is truncated or not a GGUF file \(.*{message}"):
+        open_gguf(tmp_path / "m.gguf")
+
+
+def test_what_the_system_refuses_is_not_called_truncated(tmp_path, monkeypatch):
+    (tmp_path / "m.gguf").write_bytes(header())
+
+    def refused(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("numpy.memmap", refused)  # root may read whatever there is
+    with pytest.raises(CumaError, match=r"m\.gguf may not be read or written here \(Permission denied\)"):
         open_gguf(tmp_path / "m.gguf")
 
 

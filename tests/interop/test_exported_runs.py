@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import types
 
 import jax
 import numpy as np
@@ -12,15 +13,19 @@ from safetensors.numpy import load_file
 from saved_runs import save_run
 
 from cuma_jax.commands import export
-from cuma_jax.config import Config, load_config
+from cuma_jax.config import Config, ProfileConfig, load_config
 from cuma_jax.config.methods import METHODS, apply_method
 from cuma_jax.interop.export import peft as exporting_peft
+from cuma_jax.interop.export.profile_selection import profile_lines, select_profiles
 from cuma_jax.interop.formats.official_folder import read_official
 from cuma_jax.models.families import SHAPES
+from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.run.folder import write_config
 from cuma_jax.run.init_adapters import check_start
 from cuma_jax.run.saved_adapters import find_step, read_adapters
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.profiles import build_profiles
+from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.training.loop import Trainer, train
 
 
@@ -223,6 +228,24 @@ def test_every_method_is_exported_or_refused_with_a_reason():
     assert refused == {
         "base", "persona", "persona_few_shot", "full", "prefix", "mixlora", "hydralora", "mixlora_persona",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["20", "all"])
+def test_a_file_that_is_called_like_a_number_is_a_file(name, tmp_path, monkeypatch):
+    survey = make_invented()
+    profiles = build_profiles(survey)
+    train_P = np.ones(len(profiles), bool)
+    run = types.SimpleNamespace(
+        profiles=profiles,
+        table=build_profile_table(profiles, train_P, ProfileConfig(granularity="categorical"), None),
+        units=types.SimpleNamespace(person_N=survey.respondent_A),
+        mask=lambda split: np.ones(survey.num_answers, bool),
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("country=Hestia, sex=female")
+    (found,) = select_profiles(run, f"./{name}")
+    assert found.values == {"country": "Hestia", "sex": "female"}
+    assert profile_lines(f"./{name}") == ["country=Hestia, sex=female"]
 
 
 def test_init_from_says_what_it_is_not(tmp_path):

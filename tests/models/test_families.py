@@ -101,6 +101,7 @@ def test_llama3_divisors_equal_the_branches_of_the_model_card():
             "vocab_size is '9'; .*_window is",
         ),
         (LLAMA, {"sliding_window": 4096}, "sliding_window is 4096"),
+        (LLAMA, {"hidden_act": ["gelu"] * 99}, r"hidden_act is .* \.\.\. \(\d+ characters\); it must be"),
         (LLAMA, {"num_attention_heads": 0}, "num_attention_heads is 0; it must be a whole number of 1 or more"),
         (
             LLAMA,

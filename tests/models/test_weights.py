@@ -13,6 +13,7 @@ from loading import abstract_params, load
 from safetensors.numpy import save_file
 
 from cuma_jax.config import AdapterConfig, MeshConfig
+from cuma_jax.hub.finite import all_finite
 from cuma_jax.hub.model_files import ModelFiles
 from cuma_jax.models.decoder import Decoder
 from cuma_jax.models.families import SHAPES
@@ -191,6 +192,25 @@ def test_a_tensor_of_another_type_is_named(tmp_path):
     tensors["model.norm.weight"] = np.ones(32, np.int8)
     with pytest.raises(CumaError, match=r"tensor model\.norm\.weight is I8; supported are F64, F32"):
         load(write(tmp_path / "m", tensors))
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_named_with_its_tensor_and_file(tmp_path, dtype, value, quantize):
+    tensors, name = hf_tensors(dtype), layer_tensor("up", 2)
+    tensors[name][7, 3] = value
+    with pytest.raises(CumaError, match=rf"model.safetensors: tensor {name} holds numbers that are not finite"):
+        load(write(tmp_path / "m", tensors), quantize=quantize)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
+def test_finite_is_what_numpy_says_of_every_kind_of_number(dtype):
+    least, most = (float(getattr(ml_dtypes.finfo(dtype), name)) for name in ("smallest_subnormal", "max"))
+    for value in (0.0, -0.0, 1.0, -1.0, least, -least, most, -most, np.inf, -np.inf, np.nan, -np.nan):
+        array = np.array([0.5, value, -0.5], np.float64).astype(dtype)
+        assert all_finite(array) == bool(np.isfinite(array.astype(np.float64)).all()), value
+    assert all_finite(np.zeros((0, 3), dtype))
 
 
 def test_the_fingerprint_tells_bases_apart(tmp_path):

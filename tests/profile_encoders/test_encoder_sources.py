@@ -100,7 +100,7 @@ def test_a_text_beyond_the_limit_is_named_with_its_length_and_what_to_do(max_len
 
 
 class ByteTokenizer:
-    pad_id = 0
+    pad_id, fingerprint = 0, "bytes"
 
     def encode(self, text):
         return [1 + byte % 100 for byte in text.encode()]

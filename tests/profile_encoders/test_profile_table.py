@@ -19,7 +19,9 @@ class FakeEncoder(TextEncoder):
     """Gives every text its own random vector, far from zero, and counts the calls."""
 
     def __init__(self, width=16):
-        super().__init__("fake", "fake-hash", width, "mean", 64, 0, lambda text: [1], 0, "float32", lambda: None)
+        super().__init__(
+            "fake", "fake-hash", width, "mean", 64, 0, "words", lambda text: [1], 0, "float32", lambda: None
+        )
         self.calls = []
 
     def encode(self, texts, progress=True):
@@ -132,13 +134,15 @@ def test_a_cache_hit_gives_identical_bits_and_does_not_call_the_encoder(profiles
     want = build(profiles, config, tmp_path, first).vectors_PM
     np.testing.assert_array_equal(build(profiles, config, tmp_path, second).vectors_PM, want)
     assert (len(first.calls), len(second.calls)) == (1, 0)
+    second.tokenize = None  # what is kept is known by the tokenizer: no text is tokenised for its key
+    np.testing.assert_array_equal(build(profiles, config, tmp_path, second).vectors_PM, want)
     assert sorted(set(first.calls[0])) == first.calls[0]  # each value once
-    for changed in ({"pooling": "last"}, {"fingerprint": "x"}, {"max_length": 65}, {"dtype": "bfloat16"}):
+    others = {"pooling": "last", "fingerprint": "x", "tokenizer": "x", "max_length": 65, "dtype": "bfloat16"}
+    for name, value in others.items():
         encoder = FakeEncoder()
-        for name, value in changed.items():
-            setattr(encoder, name, value)
+        setattr(encoder, name, value)
         build(profiles, config, tmp_path, encoder)
-        assert len(encoder.calls) == 1, changed
+        assert len(encoder.calls) == 1, name
 
 
 def test_a_damaged_cache_file_is_encoded_again(profiles, config, tmp_path):
@@ -164,6 +168,9 @@ def test_a_saved_table_is_read_back_whole(profiles, config, tmp_path, normalise)
     np.testing.assert_array_equal(bare.embed_profiles(values[:1]), table.vectors_PM[2:3])
     with pytest.raises(CumaError, match="needs the encoder fake"):
         bare.embed_profiles(values)
+    dataclasses.replace(table, vectors_PM=table.vectors_PM * np.nan).save(tmp_path / "run")
+    with pytest.raises(CumaError, match=r"npz is damaged: it holds vectors that are not finite; delete it, and start"):
+        ProfileTable.load(tmp_path / "run")
 
 
 def test_user_mistakes_are_named(profiles, config, tmp_path):

@@ -8,9 +8,9 @@ import pytest
 from conftest import changed
 from small_survey import SURVEY
 
-from cuma_jax.config import Config
+from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
-from cuma_jax.config.saved import read_config, read_identity
+from cuma_jax.config.saved import located, read_config, read_identity
 from cuma_jax.data.load import contents, load_source
 from cuma_jax.evaluation.results import is_scored
 from cuma_jax.run.folder import (
@@ -72,6 +72,39 @@ def test_other_data_are_refused_with_what_differs_once_something_was_learned(tra
     check_contents(folder, config, other)
 
 
+def test_another_chat_template_is_the_tokenizers_not_the_datas(trained):
+    folder, config = trained
+    write_identity(folder, {"answers": [8, "key"], "chat template": [49152, "key"]}, ())
+    with pytest.raises(CumaError, match=r"another tokenizer or chat template than pypi.*tokenizer files") as raised:
+        check_contents(folder, config, {"answers": [8, "key"], "chat template": [49152, "other"]})
+    assert not any(word in str(raised.value) for word in ("data", "49152", "as many"))
+    with pytest.raises(CumaError, match=r"now: answers \(8 then, 6 now\); chat template differ"):
+        check_contents(folder, config, {"answers": [6, "other"], "chat template": [49152, "other"]})
+
+
+def test_words_of_a_field_are_no_paths_even_where_a_folder_is_called_so(tmp_path):
+    for name in ("official", "backbone", "encoder", "runs"):
+        (tmp_path / name).mkdir()
+    config = changed(Config(), data={"split": "official"}, profile={"encoder": "backbone"}, run={"dir": "runs"})
+    assert located(config, str(tmp_path)) == config
+    other = located(changed(config, profile={"encoder": "encoder"}), str(tmp_path))
+    assert other.profile.encoder == str(tmp_path / "encoder")
+
+
+def test_a_run_begun_in_vain_is_started_where_it_is_begun_again(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    write_identity(folder, {}, ())
+    monkeypatch.chdir(tmp_path / "second")
+    write_identity(folder, {}, ())
+    assert read_identity(folder)["started_in"] == str(tmp_path / "first")
+    (folder / "checkpoints" / "4" / "state").rmdir()
+    write_identity(folder, {}, ())
+    assert read_identity(folder)["started_in"] == str(tmp_path / "second")
+
+
 def test_a_damaged_identity_split_or_table_is_named_and_following_the_advice_helps(trained, tmp_path):
     folder, config = trained
     table = folder / "split.parquet"
@@ -114,6 +147,32 @@ def test_a_run_is_found_again_from_another_folder(trained, tmp_path, monkeypatch
         check_data_path(folder, read_config(folder))
 
 
+def test_a_run_that_moved_with_its_data_finds_them_beside_it(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    folder = project / "runs" / "mine"
+    (folder / "checkpoints" / "4" / "state").mkdir(parents=True)
+    survey(project)
+    (project / "facts.csv").write_text("country,gdp\nChile,1\nJapan,2\n")
+    config = changed(
+        Config(), data={"source": "csv", "path": "small.yaml"}, profile={"context": "facts.csv"},
+        run={"dir": "runs/mine"},
+    )  # fmt: skip
+    write_config(folder, config)
+    monkeypatch.chdir(project)
+    write_identity(folder, {}, ())
+    elsewhere = tmp_path / "elsewhere"
+    project.rename(elsewhere)
+    monkeypatch.chdir("/")
+    found = read_config(elsewhere / "runs" / "mine")
+    assert found.data.path == str(elsewhere / "small.yaml")
+    assert found.profile.context == str(elsewhere / "facts.csv")
+    assert load_config(str(elsewhere / "runs" / "mine" / "config.json")) == found
+    check_data_path(elsewhere / "runs" / "mine", found)
+    (elsewhere / "facts.csv").unlink()
+    with pytest.raises(CumaError, match=r"profile.context of .* is 'facts.csv', relative to the folder"):
+        check_data_path(elsewhere / "runs" / "mine", read_config(elsewhere / "runs" / "mine"))
+
+
 def test_other_settings_are_refused_unless_a_run_was_begun_in_vain(trained):
     folder, config = trained
     other = changed(config, train={"seed": 5})
@@ -145,6 +204,7 @@ def test_damaged_scores_are_named_before_they_are_written_over(tmp_path, text):
     assert not is_scored(tmp_path)
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(
-        CumaError, match=rf"{tmp_path / 'results.json'} is (damaged|not valid JSON).*; delete it, and the run is scored"
+        CumaError,
+        match=rf"{tmp_path / 'results.json'} (is damaged|is not valid|holds a list).*; delete it, and",
     ):
         is_scored(tmp_path)

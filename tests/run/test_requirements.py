@@ -31,7 +31,7 @@ def no_weights(monkeypatch):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (("planet",), "evaluation.group_by names 'planet', which survey 'invented' does not have; it has country, sex"),
+        (("planet",), "evaluation.group_by names 'planet', which 'invented' does not have; it has country, sex"),
         ((), "evaluation.group_by is empty"),
     ],
 )

@@ -43,7 +43,7 @@ def test_kept_questions_keep_their_answers_and_people():
     np.testing.assert_array_equal(
         tea.option_A, survey.option_A[(survey.question_A == 0) & (survey.respondent_A % 2 == 1)]
     )
-    with pytest.raises(CumaError, match=r"'invented\.tee' matches no question .* did you mean invented\.tea"):
+    with pytest.raises(CumaError, match=r"'invented\.tee' matches no question .* did you mean 'invented\.tea'"):
         keep_questions(survey, ("invented.tee",))
     loaded = load_survey(DataConfig(source="invented", questions=("invented.tea",)))
     assert [q.id for q in loaded.questions] == ["invented.tea"]

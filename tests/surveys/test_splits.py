@@ -93,7 +93,7 @@ def test_values_of_any_field_can_be_named_and_a_misspelt_one_is_an_error(field, 
     split_A = split_answers(survey, DataConfig(held_out_field=field, held_out_countries=names))
     held = survey.respondents[field].isin(names).to_numpy()[survey.respondent_A]
     np.testing.assert_array_equal(split_A == SPLITS.index("unseen_country"), held)
-    with pytest.raises(CumaError, match="no country 'Hestya'; did you mean Hestia"):
+    with pytest.raises(CumaError, match="no country 'Hestya'; did you mean 'Hestia'"):
         split_answers(survey, DataConfig(held_out_countries=("Hestya",)))
 
 

@@ -140,7 +140,7 @@ def test_a_missing_column_is_told_with_what_comes_near(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"ids,text,n\n1,2,3\n")
     for read in (strict, by_blocks):
-        with pytest.raises(CumaError, match="lacks columns the text, id; did you mean text, ids"):
+        with pytest.raises(CumaError, match="lacks columns the text, id; did you mean 'text', 'ids'"):
             read(path)
     assert [(p.column, "did you mean" in p.hint) for p in collected(path)[2]] == [("the text", True), ("id", True)]
 

@@ -14,7 +14,7 @@ from cuma_jax.commands.command_line import check_data_places, peek
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
 from cuma_jax.config.fields import SEED, Line, Place, Range
-from cuma_jax.config.presets import presets
+from cuma_jax.config.presets import OWN_SURVEY, presets
 from cuma_jax.runtime.errors import CumaError
 
 HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
@@ -38,8 +38,8 @@ class Options:
     """The YAML file of a survey of your own: short for --source csv --path FILE.yaml. For propose and check also a
     table of answers."""
     config: Annotated[str, Line()] = ""
-    """A preset's name, a .py file, or the config.json of a run: where the flags below start, and how examples are
-    rendered; empty: the defaults of every field."""
+    """A preset's name, a .py file, or the config.json of a run: where the flags below start, how data are split, and
+    how examples are rendered; empty: my_survey for a survey of your own, else the defaults of every field."""
     cache_dir: Annotated[str, Place("new folder")] = ""
     """Where parsed sources are kept; empty: $CUMA_JAX_CACHE or ~/.cache/cuma_jax."""
     json: bool = False
@@ -160,6 +160,11 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
         data = dataclasses.replace(data, source="csv")
     description = f"{text}\n\nPresets: {', '.join(presets())}."
     options, section = command_line.parse(f"data {command}", description, args, kind, data)
+    if not start.config and (options.file or section.source == "csv"):
+        # As training with it will: the splits above all.
+        config = load_config(OWN_SURVEY)
+        data = dataclasses.replace(config.data, path="")
+        options, section = command_line.parse(f"data {command}", description, args, kind, data)
     if options.file:
         if start.path or start.source not in ("", "csv"):
             raise CumaError(f"{options.file} is short for --source csv --path {options.file}; leave these two out")

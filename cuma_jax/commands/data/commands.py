@@ -16,14 +16,15 @@ from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_f
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
 from cuma_jax.config.fields import Name
-from cuma_jax.data.load import load_source, source_units
+from cuma_jax.config.presets import OWN_SURVEY
+from cuma_jax.data.load import load_source, source_profiles, source_units
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.memory import host_peak_bytes
 from cuma_jax.surveys.load import cached_folder as cached_survey
-from cuma_jax.surveys.profiles import Profiles, build_profiles
+from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 
 
@@ -151,7 +152,7 @@ def check(config: Config) -> Result:
     if data.source == "csv":
         lines[-1] += "; train with"
         where = "runs/mine" if Name().problem(source.name) else f"runs/{source.name}"
-        line = ["python", "-m", "cuma_jax.train", "--config", "my_survey", "--data.path", data.path, "--run.dir", where]
+        line = ["python", "-m", "cuma_jax.train", "--config", OWN_SURVEY, "--data.path", data.path, "--run.dir", where]
         lines.append(f"  {shlex.join(line)}")
     return Result("\n".join(lines), facts)
 
@@ -203,11 +204,11 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
 
 
 def _load(config: Config) -> Survey | Preferences:
-    return load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+    return load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile)
 
 
 def _profiles(source: Survey | Preferences, config: Config) -> Profiles:
-    return build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
+    return source_profiles(source, config.profile)
 
 
 def counts(source: Survey | Preferences) -> dict[str, int]:

@@ -9,19 +9,8 @@ import pandas as pd
 from cuma_jax.config import EvaluationConfig
 from cuma_jax.evaluation.metrics.ratios import Ratio, annotator_metrics
 from cuma_jax.preferences.preferences import Preferences
-from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.groups import MISSING
-from cuma_jax.surveys.survey import Survey, other_fields
-
-
-def check_groups(source: Survey | Preferences, fields: tuple[str, ...]) -> None:
-    """Raises a CumaError where `evaluation.group_by` names a field that the data do not have."""
-    for field in fields:
-        if field not in source.respondents:
-            raise CumaError(
-                f"config field evaluation.group_by names {field!r}, which {source.name!r} does not have; it has "
-                f"{', '.join((*source.profile_fields, *other_fields(source)))}"
-            )
+from cuma_jax.surveys.survey import Survey
 
 
 def group_columns(source: Survey | Preferences, person_N: np.ndarray, fields: tuple[str, ...]) -> dict[str, np.ndarray]:

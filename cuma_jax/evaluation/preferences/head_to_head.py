@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.config import SamplingConfig
-from cuma_jax.evaluation.preferences.groups import check_groups, group_columns
+from cuma_jax.evaluation.preferences.groups import group_columns
 from cuma_jax.evaluation.preferences.held_out_prompts import HeldOutPrompt, held_out_prompts, in_hash_order, same_for
 from cuma_jax.evaluation.preferences.replies import Replies, Side, groups_to_show, samples_of, write_replies
 from cuma_jax.evaluation.preferences.win_rate import order_metrics, respondents_judge, scores_of, win_rate, win_rates
@@ -22,6 +22,7 @@ from cuma_jax.judging import Judge, ReplyPair
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import pair_messages, preference_pairs
 from cuma_jax.run.run import Run
+from cuma_jax.surveys.groups import check_group_fields
 from cuma_jax.surveys.profiles import profile_text
 
 
@@ -53,7 +54,7 @@ def compare_sides(
     """
     a, first = side.run, jax.process_index() == 0
     survey = not isinstance(a.source, Preferences)
-    check_groups(a.source, a.config.evaluation.group_by)
+    check_group_fields(a.source, a.config.evaluation.group_by, some=False)
     asked, notes = held_out_prompts(a, sizes.prompts)
     more, shown = groups_to_show(a, asked, sizes.shown, sizes.profiles)
     agreement = None

@@ -19,7 +19,7 @@ from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.tokenise import Conversations, survey_tokens, tokenise_pairs
 from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE, Ratio
-from cuma_jax.evaluation.preferences.groups import add_people, check_groups, metrics_with_groups
+from cuma_jax.evaluation.preferences.groups import add_people, metrics_with_groups
 from cuma_jax.evaluation.preferences.row_scores import PAIRS, preference_results
 from cuma_jax.evaluation.results import Results
 from cuma_jax.objectives.pair_rows import PairLayout, survey_pair_layout
@@ -30,6 +30,7 @@ from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import put_whole
+from cuma_jax.surveys.groups import check_group_fields
 from cuma_jax.surveys.survey import Survey
 
 PAIR_RATIOS = {
@@ -176,7 +177,7 @@ def pair_metrics(
         CumaError: a split without pairs, or a group field that the data do not have.
     """
     config, source = run.config.evaluation, run.source
-    check_groups(source, config.group_by)
+    check_group_fields(source, config.group_by, some=False)
     layout, notes = pair_layout(run), dict[str, int]()
     found: dict[str, dict[str, Any]] = {}
     frames: list[pd.DataFrame] = []

@@ -16,7 +16,7 @@ import pandas as pd
 from cuma_jax.data.batches import Rows
 from cuma_jax.data.pipeline import Batcher
 from cuma_jax.evaluation.metrics.ratios import CHANGE, SHARE, Ratio
-from cuma_jax.evaluation.preferences.groups import add_people, check_groups, metrics_with_groups
+from cuma_jax.evaluation.preferences.groups import add_people, metrics_with_groups
 from cuma_jax.evaluation.results import SCHEMA, Results
 from cuma_jax.objectives.conversation_rows import ConversationLayout
 from cuma_jax.preferences.preferences import Preferences
@@ -24,6 +24,7 @@ from cuma_jax.run.forward import row_choices, row_losses
 from cuma_jax.run.inference import ask_rows, row_step
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.text_table import interval_text, text_table
+from cuma_jax.surveys.groups import check_group_fields
 
 CONVERSATIONS, CHOICES, PAIRS = "conversations", "choices", "pairs"
 """`values["kind"]` of such results."""
@@ -58,7 +59,7 @@ def evaluate_preferences(run: Run, adapters: Any, about: dict[str, Any]) -> Resu
     config, source = run.config, run.source
     kind = CONVERSATIONS if isinstance(source, Preferences) else CHOICES
     base = run.identity_adapters(config.train.seed)
-    check_groups(source, config.evaluation.group_by)
+    check_group_fields(source, config.evaluation.group_by, some=False)
     frames: list[pd.DataFrame] = []
     splits: dict[str, Any] = {}
     for split in config.evaluation.splits:

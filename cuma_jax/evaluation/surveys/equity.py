@@ -57,6 +57,8 @@ def equity(
         names = [str(name) for name, used in zip(column.cat.categories, used_G, strict=True) if used]
         place_G = np.append(np.where(used_G, np.cumsum(used_G) - 1, -1), -1)  # the last: of code -1
         scored = group_scores(answers, place_G[group_A], len(names), min_cell)
+        if not survey.persons:  # shares are no sample: there is no variance to take off
+            scored = {key: (score_G, np.full(len(names), np.nan)) for key, (score_G, _) in scored.items()}
         found[field] = {"groups": len(names)} | {
             key: _summary(names, count_G[used_G], *scored[key], worst_is_high=key == "distance") for key in scored
         }
@@ -140,5 +142,5 @@ def _summary(
         "worst": high if worst_is_high else low,
         "best": low if worst_is_high else high,
         "std": float(score_G[known].std()),
-        "std_corrected": float(np.sqrt(max(0.0, score_G[known].var() - noise))),
+        "std_corrected": float(np.sqrt(max(0.0, score_G[known].var() - noise))) if np.isfinite(noise) else None,
     }

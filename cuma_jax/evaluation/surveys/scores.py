@@ -38,8 +38,7 @@ def evaluate(
     """Scores predictions, of `selection.pairs`, and the baselines on every split of a selection.
 
     `about`, how it was measured (command, machine, versions), is kept as it is; `logistic` is made here where none is
-    given, and fitted. A CumaError where predictions are not
-    finite.
+    given, and fitted. A CumaError where predictions are not finite.
     """
     survey, profiles = selection.survey, selection.profiles
     groups = selection.groups
@@ -65,7 +64,9 @@ def evaluate(
         "seed": config.seed,
         "bootstrap": config.bootstrap,
         **({} if survey.persons else {"persons": False}),  # shares of countries, not answers of persons
-        "interval": "95%, percentile of the Poisson bootstrap over "
+        "interval": "none over respondents, which are shares and no persons"
+        if not survey.persons
+        else "95%, percentile of the Poisson bootstrap over "
         + ("primary sampling units" if "psu" in survey.respondents else "respondents")
         + ", moved so that the resamples' mean falls on the estimate",
         "about": about or {},

@@ -28,7 +28,7 @@ from cuma_jax.evaluation.surveys.sufficient_statistics import (
     question_metrics,
     true_sums,
 )
-from cuma_jax.evaluation.surveys.summaries import counter, mean_metrics, reliability
+from cuma_jax.evaluation.surveys.summaries import CORRECTED, counter, mean_metrics, reliability
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys.splits import SPLITS
 
@@ -70,7 +70,7 @@ def score_split(
     )
     true_CO, model_CO = cell_distributions(statistics)
     seed = (config.seed, SPLITS.index(name))
-    floor_C = np.zeros(len(size_C))
+    floor_C = np.full(len(size_C), np.nan)  # of shares nobody knows: how many were asked is not said
     if survey.persons:
         floor_C = noise_floor(
             true_CO, statistics.n_effective_C, size_C, ordered_C, seed=config.seed * len(SPLITS) + seed[1]
@@ -82,6 +82,8 @@ def score_split(
     at_once = _CHUNK_BYTES // (4 * max(len(clusters), statistics.personal["model"].cells.shape[0]))
     resamples = config.bootstrap if survey.persons else 0
     drawn = resampled(metrics, len(clusters), resamples, seed, _DRAWN, int(np.clip(at_once, 1, _DRAWN)))
+    if not survey.persons:
+        point |= {key: np.full(len(question_Q), np.nan) for key in CORRECTED}
     count = counter(cells, question_C)
 
     def mean_of(rows: np.ndarray) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.evaluation.metrics.baselines import BASELINES
-from cuma_jax.evaluation.metrics.bootstrap import centre, with_interval
+from cuma_jax.evaluation.metrics.bootstrap import as_json, centre, with_interval
 from cuma_jax.evaluation.metrics.distances import accuracy
 from cuma_jax.evaluation.metrics.noise_floor import skill_score
 from cuma_jax.evaluation.surveys.grouping import SplitCells
@@ -19,6 +19,8 @@ from cuma_jax.evaluation.surveys.sufficient_statistics import BINS, METHODS, MET
 _RANGE = {"emd": (0.0, 1.0), "js": (0.0, 1.0), "tv": (0.0, 1.0), "nll": (0.0, np.inf), "brier": (0.0, 2.0),
           "accuracy": (0.0, 1.0), "ece": (0.0, 1.0), "spread_ratio": (0.0, np.inf),
           "correlation": (-1.0, 1.0)}  # fmt: skip
+CORRECTED = ("true_spread_corrected", "spread_ratio_corrected")
+"""Metrics that take the noise of a sample off: of shares, which are none, they are not known."""
 _SPREAD = ("true_spread", "true_spread_corrected", "predicted_spread", "spread_ratio_corrected")
 
 
@@ -46,9 +48,11 @@ def mean_metrics(
     """Metrics of the mean over some questions, as plain JSON values.
 
     Every metric [Q] of these questions (see `sufficient_statistics.question_metrics`) is given with what it is in every
-    resample, [Q, B]; `count` says what is behind the questions where a mask [Q] is true.
+    resample, [Q, B]; `floor_Q` is NaN where none is known; `count` says what is behind the questions where a mask [Q]
+    is true.
     """
     every_Q, floor = np.ones(len(floor_Q), bool), floor_Q.mean()
+    least = floor if np.isfinite(floor) else np.zeros(())  # what no model gets below; no floor is known of shares
 
     def mean(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         known_Q = np.isfinite(point[key])
@@ -80,14 +84,14 @@ def mean_metrics(
 
     def skill(method: str) -> dict[str, Any]:
         (_, a, a_B), (_, b, b_B) = mean(f"{method}.emd"), mean("pooled.emd")
-        share = skill_score(a, b, floor)
+        share = skill_score(a, b, least)
         # Centred before the division: the bootstrap's bias would otherwise count as distance not closed.
-        share_B = skill_score(centre(a[None], a_B[None])[0], centre(b[None], b_B[None])[0], floor)
+        share_B = skill_score(centre(a[None], a_B[None])[0], centre(b[None], b_B[None])[0], least)
         return metric(every_Q, share, share_B, -np.inf, np.inf)
 
     return {
         "methods": {method: {name: score(method, name) for name in METRICS} for method in METHODS},
-        "floor": {"value": float(floor), **count(every_Q)},
+        "floor": {"value": as_json(floor), **count(every_Q)},
         "share_closed": {method: skill(method) for method in METHODS if method not in ("uniform", "pooled")},
         "difference": {baseline: gain(baseline) for baseline in BASELINES},
         "spread": {key: metric(*mean(key), 0.0, np.inf) for key in _SPREAD},

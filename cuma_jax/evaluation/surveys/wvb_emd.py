@@ -14,15 +14,14 @@ Legend: N rows of predictions, Q questions, V distinct scores.
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.runtime.json_files import read_object
 from cuma_jax.surveys.sources.wvs.codebook import INTERVIEW, find_file
 from cuma_jax.tables.code_table import MISSING, CodeTable
 
@@ -142,13 +141,11 @@ def _scales(questions: list[str], path: pathlib.Path, wvb: pathlib.Path) -> dict
         raise CumaError(f"{wvb} is not a folder; give your checkout of WorldValuesBench (--wvb)")
     folders = ("WorldValuesBench", "dataset_construction", ".")
     file = find_file(wvb, folders, "question_metadata.json", "give a checkout of WorldValuesBench (--wvb)")
-    try:
-        metadata: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise CumaError(f"cannot read {file} ({error})") from None
-    scales = {}
+    metadata, scales = read_object(file, "fetch the checkout again (--wvb)"), {}
     for question in questions:
-        entry = metadata.get(question, {})
+        entry = metadata.get(question)
+        if not isinstance(entry, dict):
+            entry = {}
         low, high = entry.get("answer_scale_min"), entry.get("answer_scale_max")
         if entry.get("use_case") != "value" or not (isinstance(low, int) and isinstance(high, int) and low < high):
             raise CumaError(f"{path}: {file} has no value question {question!r} with an answer scale")

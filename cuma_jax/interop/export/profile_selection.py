@@ -52,9 +52,11 @@ def profile_lines(wanted: str) -> list[str]:
     Raises:
         CumaError: no such file, or one that cannot be read.
     """
-    if not wanted or wanted.isdecimal() or wanted == "all":
-        return []
-    if not (path := pathlib.Path(wanted).expanduser()).exists():
+    return [] if not wanted or wanted.isdecimal() or wanted == "all" else _lines(pathlib.Path(wanted).expanduser())
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    if not path.exists():
         raise CumaError(
             f"--profiles {path}: no such file; give a number, all, or a file with one profile a line, such as "
             "country=Chile, sex=female"
@@ -67,7 +69,7 @@ def _from_file(run: Run, path: pathlib.Path, count_P: np.ndarray) -> list[Select
     assert table is not None
     rows = {key: row for row, key in enumerate(table.keys)}
     found = []
-    for number, line in enumerate(profile_lines(str(path)), 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:

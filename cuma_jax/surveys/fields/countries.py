@@ -9,12 +9,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pandas as pd
 
 COUNTRY_FIELDS = ("country", "B_COUNTRY")
 """Fields with a country's name, the first that there is counts; the other is wvs7's and wvb's official column."""
 
-EXCEPTIONS = {
+# Parts of countries and former ones, surveyed apart: the country whose region and language they have.
+_COUNTRY_OF = {
     "Northern Ireland": "United Kingdom",  # surveyed apart from Great Britain in the World Values Survey
     "Scotland": "United Kingdom",
     "Wales": "United Kingdom",
@@ -23,10 +25,10 @@ EXCEPTIONS = {
     "West Germany": "Germany",
     "Germany East": "Germany",
     "Germany West": "Germany",
-    "Palest. ter.": "Palestine",  # GlobalOpinionQA
 }
-"""Names in surveys that `country_converter` does not find, and the country whose facts they have."""
-# Parts of a country that are surveyed apart, and former countries: each is a unit of its own.
+# Spellings in surveys that `country_converter` does not find.
+_SPELLINGS = {"Palest. ter.": "Palestine"}  # GlobalOpinionQA
+# However they are written, they are units of their own, and not the country.
 _PARTS = {
     "East Germany": r"(east|eastern)\W*germany|germany\W*(east|eastern)\W*|[dg]\.?d\.?r\.?",
     "West Germany": r"(west|western)\W*germany|germany\W*(west|western)\W*",
@@ -54,22 +56,27 @@ def one_name(countries: Iterable[str]) -> dict[str, str]:
     return {name: known[key] if len(names) > 1 else name for key, names in spellings.items() for name in names}
 
 
-def with_one_name(column: pd.Series, field: str) -> pd.Series:
-    """A respondents' column for splits and groups: of a country's name as categories with one spelling a country;
-    that of any other field as it is.
+def merged_values(names: Sequence[str], field: str) -> tuple[np.ndarray, list[str]]:
+    """Of the distinct values of a field, for splits and groups: the position of each, int [V], in a sorted list without
+    second spellings of a country, and the list. Values of a field that is no country's name are all kept.
     """
+    one = one_name(names) if field in COUNTRY_FIELDS else {name: name for name in names}
+    merged = sorted(set(one.values()))
+    place = {name: i for i, name in enumerate(merged)}
+    return np.array([place[one[name]] for name in names], np.int64), merged
+
+
+def with_one_name(column: pd.Series, field: str) -> pd.Series:
+    """A respondents' column for splits and groups: one spelling of each country; any other field as it is."""
     if field not in COUNTRY_FIELDS:
         return column
     values = column.astype("category")
     names = [str(name) for name in values.cat.categories]
-    one = one_name(names)
-    if all(one[name] == name for name in names):
+    place_V, merged = merged_values(names, field)
+    if len(merged) == len(names):
         return column
-    merged = sorted(set(one.values()))
-    place = {name: i for i, name in enumerate(merged)}
     # One slot more than there are names: code -1 indexes the last, which stays missing.
-    place_V = pd.array([place[one[name]] for name in names] + [-1], "int32").to_numpy()
-    codes_R = place_V[values.cat.codes.to_numpy()]
+    codes_R = np.append(place_V, -1)[values.cat.codes.to_numpy()]
     return pd.Series(pd.Categorical.from_codes(codes_R, pd.Index(merged, dtype="str")), column.index, name=column.name)
 
 
@@ -83,13 +90,18 @@ def same_country(name: str) -> str:
     text = " ".join(name.split())
     if part := next((part for part, pattern in _PARTS.items() if re.fullmatch(pattern, text, re.IGNORECASE)), ""):
         return part
-    if found := _short_name(EXCEPTIONS.get(text, text), "regex"):
+    if found := _short_name(_SPELLINGS.get(text, text), "regex"):
         return found
     if text.isupper() and text.isascii() and text.isalpha() and len(text) in (2, 3):
         found = _short_name(text, f"ISO{len(text)}")
     else:
         found = _short_name(_other_languages().get(_plain(text), ""), "ISO2")
     return found or _plain(text) or name
+
+
+def known_as(name: str) -> str:
+    """The name of a country as `country_converter` finds it; of a part, that of its country."""
+    return _SPELLINGS.get(name) or _COUNTRY_OF.get(name, name)
 
 
 def is_country(name: str) -> bool:
@@ -106,9 +118,8 @@ def country_numbers(names: Sequence[str]) -> dict[str, str]:
     numbers: dict[str, str] = {}
     for parts in (False, True):
         for name in names:
-            if (name in EXCEPTIONS) == parts:
-                asked = EXCEPTIONS.get(name, name)
-                found = library.convert(asked, src="regex", to="ISOnumeric", not_found=None)
+            if (name in _COUNTRY_OF) == parts:
+                found = library.convert(known_as(name), src="regex", to="ISOnumeric", not_found=None)
                 number = f"{int(found):03d}" if str(found).isdecimal() else ""
                 if number and not (parts and number in numbers.values()):
                     numbers[name] = number

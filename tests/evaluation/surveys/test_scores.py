@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -290,8 +291,8 @@ def test_results_survive_the_disk_and_only_process_zero_writes(results, tmp_path
     with pytest.raises(CumaError, match="schema 99"):
         read_results(tmp_path)
     (tmp_path / "results.json").unlink()
-    with pytest.raises(CumaError, match=r"has no results\.json; run"):
-        read_results(tmp_path)
+    with pytest.raises(CumaError, match=r"has no results\.json; run `python -m cuma_jax.evaluate --run '/a b'`"):
+        read_results(pathlib.Path("/a b"))  # the command as a shell reads it
 
 
 def test_summary_table_is_aligned_and_marks_unordered_questions(results):

@@ -85,6 +85,13 @@ def test_good_predictions_say_nothing_and_two_answers_are_enough(checkout, tmp_p
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("text", "said"), [("[]", "holds a list"), ('{"Q1": 3}', "no value question 'Q1'")])
+def test_scales_of_a_damaged_checkout_are_one_message(text, said, checkout, tmp_path):
+    (checkout / "WorldValuesBench" / "question_metadata.json").write_text(text)
+    with pytest.raises(CumaError, match=rf"question_metadata.json.*{said}"):
+        question_distances(read_score_file(write(tmp_path / "p.tsv", [("Q1", 7_000_002, 1)])), checkout)
+
+
 def test_emd_of_multisets_and_the_area_under_the_thresholds():
     rng = np.random.default_rng(0)
     for _ in range(20):

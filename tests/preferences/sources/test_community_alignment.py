@@ -197,7 +197,7 @@ def test_missing_columns_are_named_together(tmp_path):
     row = one_row()
     for name in ("annotator_age", "second_turn_prompt"):
         row[f"{name}s"] = row.pop(name)
-    with pytest.raises(CumaError, match=r"lacks columns second_turn_prompt, annotator_age; did you mean second_turn"):
+    with pytest.raises(CumaError, match=r"lacks columns second_turn_prompt, annotator_age; did you mean 'second_turn"):
         read(tmp_path, row)
 
 

@@ -179,7 +179,7 @@ def test_missing_files_and_columns_are_named(tmp_path):
     with pytest.raises(CumaError, match=r"holds no conversations\.jsonl"):
         read_prism(str(tmp_path))
     path = write(tmp_path, [{"user_id": "a", "ages": "x"}], talks)
-    with pytest.raises(CumaError, match=r"lacks columns location, age, gender.*did you mean ages\?"):
+    with pytest.raises(CumaError, match=r"lacks columns location, age, gender.*did you mean 'ages'\?"):
         read_prism(path)
     path = write(tmp_path, [row | {"location": "{'reside_country': 'x'}"} for row in survey], talks)
     with pytest.raises(CumaError, match="column location is of type string, not nested"):

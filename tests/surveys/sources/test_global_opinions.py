@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.groups import build_groups
 from cuma_jax.surveys.sources import global_opinions as go
+from cuma_jax.surveys.splits import split_answers
 
 
 def selections(**countries):
@@ -146,7 +148,7 @@ def test_changed_cells_give_a_survey_or_one_error(tmp_path, which, column, place
 def test_a_file_without_its_columns_or_without_anything_of_use_is_one_message(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("question,selection,options\n1,2,3\n")
-    with pytest.raises(CumaError, match=r"lacks columns selections, source; did you mean selection\?"):
+    with pytest.raises(CumaError, match=r"lacks columns selections, source; did you mean 'selection'\?"):
         go.read_global_opinions(str(path))
     with pytest.raises(CumaError, match="no question can be used"):
         read(tmp_path, ("Q?", "x", "y", "GAS"))
@@ -195,8 +197,18 @@ def test_a_country_that_two_surveys_spell_in_two_ways_is_one_and_on_one_side_of_
                  ("Taiwan", "Taiwan ROC"), ("Palest. ter.", "Palestine"), ("Northern Ireland", "Chile")]  # fmt: skip
     gas, wvs = (str(collections.defaultdict(list, {pair[i]: [0.4, 0.6] for pair in spellings})) for i in (0, 1))
     survey = read(tmp_path, ("A?", gas, "['x', 'y']", "GAS"), ("B?", wvs, "['x', 'y']", "WVS"))
-    assert set(survey.respondents["country"]) == {
+    assert set(survey.respondents["country"]) == {name for pair in spellings for name in pair}, "profiles keep them"
+    assert not survey.persons
+    groups = build_groups(survey, ("country",))
+    assert set(groups.names) == {
         "United Kingdom", "South Korea", "Czechia", "Taiwan", "Palestine", "Northern Ireland", "Chile"
     }  # fmt: skip
-    assert not survey.persons
-    assert set(read(tmp_path, ("A?", gas, "['x', 'y']", "GAS")).respondents["country"]) == {p[0] for p in spellings}
+    country_A = survey.respondents["country"].astype(str).to_numpy()[survey.respondent_A]
+    for seed in range(6):
+        data = DataConfig(source="global_opinions", unseen_respondents=0.0, validation_respondents=0.0,
+                          unseen_countries=0.4, split_seed=seed)  # fmt: skip
+        split_A = split_answers(survey, data)
+        sides = [{int(s) for s in split_A[np.isin(country_A, pair)]} for pair in spellings[:5]]
+        assert all(len(side) == 1 for side in sides)
+    alone = build_groups(read(tmp_path, ("A?", gas, "['x', 'y']", "GAS")), ("country",))
+    assert set(alone.names) == {p[0] for p in spellings}, "the only spelling stays as it is"

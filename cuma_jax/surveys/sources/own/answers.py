@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cuma_jax.runtime.near_matches import near_hint
 from cuma_jax.surveys.fields.numbers import bin_numbers, read_numbers
+from cuma_jax.surveys.sources.own.field_values import find_code, whole
 from cuma_jax.surveys.sources.own.question_spec import YES_NO
-from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, find_code, rounded, whole
+from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, rounded
 from cuma_jax.surveys.sources.own.survey_spec import Choice, QuestionSpec, Spec
 from cuma_jax.tables.encoding import UNREADABLE, spelled
-from cuma_jax.tables.problems import near
 from cuma_jax.tables.text_columns import Column, TextTable
 
 _MISSING, _UNKNOWN, _OFF_SCALE = -1, -2, -3
@@ -107,7 +108,7 @@ def _asked(table: TextTable, name: str, asked: Column, spec: Spec, sink: Sink) -
     values, first, counts = np.unique(asked.code_N[strange], return_index=True, return_counts=True)
     sink.count("answers to questions that the YAML file does not list", len(strange))
     for v, row, count in list(zip(values, strange[first], counts, strict=True))[:_MOST_QUESTIONS]:
-        hint = "they are left out; " + near(asked.values[v], position)
+        hint = "they are left out; " + near_hint(asked.values[v], position)
         message = f"question {asked.values[v]!r} is not in {spec.path.name} ({count} rows)"
         sink.problems.warning(table.path, int(table.line_N[row]), name, message, hint)
     if more := len(values[_MOST_QUESTIONS:]):

@@ -5,21 +5,19 @@ Shapes: N rows of the table, R respondents, V distinct values of a column.
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from cuma_jax.surveys.fields.numbers import bin_labels, bin_numbers, missing_codes, number_text, read_numbers
+from cuma_jax.surveys.fields.numbers import missing_codes, number_text, read_numbers
+from cuma_jax.surveys.sources.own.field_values import field_texts, whole
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, Spec
 from cuma_jax.surveys.survey import categorical
-from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.encoding import UNREADABLE, spelled
-from cuma_jax.tables.problems import Problems, count_skipped, near
+from cuma_jax.tables.encoding import UNREADABLE
+from cuma_jax.tables.problems import Problems, count_skipped
 from cuma_jax.tables.text_columns import Column, TextTable, distinct
 
-# "1.0", and "1,0" of a program with a decimal comma; "1,000" may be a thousand.
-_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*|,0{1,2})")
 _ROUNDED = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
 _MOST = 3
 _FEW = 10
@@ -49,21 +47,6 @@ class Respondents:
     position: dict[str, int]
     weight_R: np.ndarray
     columns: dict[str, pd.Categorical]
-
-
-def whole(value: str) -> str:
-    """A whole number without its decimals: "1.0" and "1,0" are "1"; any other text as it is."""
-    match = _WHOLE.fullmatch(value)
-    return match[1] if match else value
-
-
-def find_code(value: str, known: Collection[str]) -> str | None:
-    """The code in `known` that a value stands for: the same text, or the same whole number ("1.0" is 1)."""
-    if value in known:
-        return value
-    if (name := spelled(value)) in known:
-        return name
-    return number if (number := whole(value)) in known else None
 
 
 def rounded(value: str) -> str:
@@ -188,52 +171,30 @@ class _Reader:
         return weight_R
 
     def field(self, field: FieldSpec, missing: frozenset[str]) -> pd.Categorical:
-        """A profile field as a categorical of cleaned texts; a code without a text is a problem."""
-        column = self.codes(str(field.column))
-        texts = [_field_text(value, field, missing) for value in column.values]
-        for v, (value, text) in enumerate(zip(column.values, texts, strict=True)):
-            if text is None:
-                hint = near(value, field.values) + " If it means no answer, list it under `missing:`"
-                self.unknown(field, column.code_N == v, f"{field.name} has no text for code {value!r}", hint)
+        """A profile field as a categorical of texts; a value that it cannot have is a problem, or counted."""
+        column, name = self.codes(str(field.column)), str(field.column)
+
+        def fault(v: int, message: str, hint: str) -> None:
+            bad_R = column.code_N == v
+            if self.sink.skip:
+                self.sink.count(f"{field.name}: unknown code", bad_R.sum())
+            else:
+                self.report(name, bad_R, message, hint)
+
+        used_V = np.bincount(column.code_N, minlength=len(column.values)) > 0
+        texts = field_texts(field, column.values, missing, used_V, fault)
         if field.as_number:
-            texts = self.numbers(field, column, [text or "" for text in texts])
+            plain = field_texts(dataclasses.replace(field, bins=(), numeric=True), column.values, missing)
+            self.warn_codes(field, [text for text, used in zip(plain, used_V.tolist(), strict=True) if used and text])
         return categorical(column.code_N, texts)
 
-    def unknown(self, field: FieldSpec, bad_R: np.ndarray, message: str, hint: str) -> None:
-        """A value that the field cannot have: a problem, or left out and counted."""
-        if self.sink.skip:
-            self.sink.count(f"{field.name}: unknown code", bad_R.sum())
-        else:
-            self.report(str(field.column), bad_R, message, hint)
-
-    def numbers(self, field: FieldSpec, column: Column, texts: Sequence[str]) -> list[str | None]:
-        """The texts of numbers or of their bins; what is no number is a problem."""
-        used_V = np.bincount(column.code_N, minlength=len(texts)) > 0
-        number_V = read_numbers(texts)
-        for v in np.flatnonzero(used_V & ~np.isfinite(number_V) & np.array([text != "" for text in texts])):
-            hint = "if it means no answer, list it under `missing:`; if it stands for a number, under `values:`"
-            message = f"{field.name} is {texts[v]!r}, which is no number"
-            self.unknown(field, column.code_N == v, message, hint)
-        if codes := missing_codes(np.unique(number_V[used_V])):
+    def warn_codes(self, field: FieldSpec, numbers: Sequence[str]) -> None:
+        """Numbers that are probably none."""
+        if codes := missing_codes(np.unique(read_numbers(numbers))):
             listed = ", ".join(number_text(code) for code in codes)
             message = f"profile field {field.name!r} has the number{'s' if len(codes) > 1 else ''} {listed}"
             hint = "if that means no answer, list it under `missing:` of the field"
             self.sink.problems.warning(self.table.path, None, str(field.column), message, hint)
-        labels, known_V = bin_labels(field.bins) if field.bins else (), np.isfinite(number_V)
-        bin_V = bin_numbers(number_V, field.bins)
-        return [
-            None if not known else labels[b] if labels else number_text(x)
-            for x, b, known in zip(number_V.tolist(), bin_V.tolist(), known_V.tolist(), strict=True)
-        ]
-
-
-def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:
-    """The text of a value; empty where there is no answer, None where the code is unknown."""
-    if UNREADABLE in value or find_code(value, missing | field.missing) is not None:
-        return ""
-    if field.values and ((code := find_code(value, field.values)) is not None or not field.as_number):
-        return None if code is None else field.values[code]
-    return number if (number := whole(value)) != value else clean_text(value)
 
 
 def _warn(table: TextTable, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:

@@ -9,17 +9,18 @@ import re
 import shlex
 
 from cuma_jax.config.data import CONVERSATIONS
-from cuma_jax.surveys.sources.own.profile_spec import read_fields
+from cuma_jax.runtime.near_matches import near_hint
+from cuma_jax.surveys.sources.own.profile_spec import read_contexts, read_fields
 from cuma_jax.surveys.sources.own.question_spec import read_questions
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
 from cuma_jax.tables.encoding import spelled
 from cuma_jax.tables.packed import given_path
-from cuma_jax.tables.problems import Problems, near
+from cuma_jax.tables.problems import Problems
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
-    *("missing", "question", "answer", "respondents", "questions"),
+    *("missing", "question", "answer", "respondents", "questions", "context"),
 )
 _NAMES = ("respondent", "weight", "stratum", "psu", "question", "answer", "column")  # of columns
 _WEIGHTS = ("weight", "stratum", "psu")
@@ -86,6 +87,7 @@ class _Spec:
             respondents = Text.at("", 1)
         missing = self.codes(root.get(_key("missing")), "missing") | {""}
         fields = read_fields(self, root.get(_key("profile")), "profile")
+        context = read_contexts(self, root.get(_key("context")), self.path.parent, fields)
         questions, files = self.questions(root.get(_key("questions")))
         self.shared(columns, fields, () if long else questions)
         for question in questions if long else ():
@@ -100,12 +102,13 @@ class _Spec:
             name=self.name(self.text(root, "name", self.path.resolve().parent.name or "survey")),
             answers=paths[0],
             respondents=paths[1] if respondents else None,
-            files=(self.path, *files, *paths),
+            files=(self.path, *files, *paths, *(one.table for one in context)),
             long=long,
             delimiter=self.delimiter(self.text(root, "delimiter")),
             encoding=self.encoding(self.text(root, "encoding", "utf-8")),
             columns=columns,
             fields=fields,
+            context=context,
             questions=questions,
             missing=missing,
         )
@@ -126,7 +129,7 @@ class _Spec:
     def known(self, mapping: Mapping, keys: tuple[str, ...], where: str) -> None:
         for key in mapping:
             if key not in keys:
-                self.error(key.line, f"unknown key {str(key)!r}{where}", near(key, keys, len(keys)))
+                self.error(key.line, f"unknown key {str(key)!r}{where}", near_hint(key, keys, len(keys)))
 
     def text(self, mapping: Mapping, key: str, default: str = "") -> Text:
         value = mapping.get(_key(key))

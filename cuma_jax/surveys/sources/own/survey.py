@@ -7,7 +7,7 @@ Shapes: R respondents, A answers.
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,8 +16,10 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
+from cuma_jax.surveys.fields.context import context_fields
 from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, one_name
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
+from cuma_jax.surveys.sources.own.context import ContextTable, join_context, read_context
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
 from cuma_jax.surveys.sources.own.spec import find_spec
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
@@ -97,6 +99,11 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
         respondents = read_respondents(respondents_table, spec, sink)
         if respondents is not None:
             _warn_countries(respondents_table, spec, respondents, sink.problems)
+    tables = [(read_context(one, sink.problems), one) for one in spec.context]
+    if respondents is not None:
+        for table, one in tables:
+            if table is not None and one.by in respondents.columns:
+                respondents.columns.update(join_context(table, respondents.columns[one.by], one, sink.problems))
     if answers_table is None:
         return None
     if spec.respondents:
@@ -108,7 +115,7 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
     answers = long if spec.long else wide_answers(answers_table, spec, sink)
     if respondents is None or answers is None or sink.problems.errors:
         return None
-    return _survey(spec, respondents, answers, sink)
+    return _survey(spec, respondents, answers, [table for table, _ in tables if table is not None], sink)
 
 
 def _warn_copies(table: TextTable, spec: Spec, problems: Problems) -> None:
@@ -141,7 +148,9 @@ def _warn_countries(table: TextTable, spec: Spec, respondents: Respondents, prob
             problems.warning(table.path, None, str(field.column), message, hint)
 
 
-def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) -> Survey | None:
+def _survey(
+    spec: Spec, respondents: Respondents, answers: Answers, context: Sequence[ContextTable], sink: Sink
+) -> Survey | None:
     answered_R = np.zeros(len(respondents.ids), bool)
     answered_R[answers.respondent_A] = True
     zero_R = respondents.weight_R == 0
@@ -172,9 +181,14 @@ def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) 
             Question(str(q.id), q.text, q.options, q.codes, ordered=q.ordered, source=spec.name) for q in spec.questions
         ),
         respondents=frame,
-        profile_fields=tuple(field.name for field in spec.fields),
+        profile_fields=(*(field.name for field in spec.fields), *context_fields([table.context for table in context])),
         respondent_A=(np.cumsum(keep_R) - 1)[answers.respondent_A[keep_A]].astype(np.int32),
         question_A=answers.question_A[keep_A],
         option_A=answers.option_A[keep_A],
         skipped=sink.skipped,
+        numeric_fields=(
+            *(field.name for field in spec.fields if field.numeric),
+            *(name for table in context for name in table.numeric),
+        ),
+        context=tuple(table.context for table in context),
     )

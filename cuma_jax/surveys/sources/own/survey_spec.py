@@ -26,7 +26,8 @@ class FieldSpec:
         column: where its values are.
         values: the text of each code; empty: the column's own texts. Of a number: what a code counts as.
         bins: edges of the groups that numbers are put into; empty: none.
-        numeric: whether it stays a number, with columns of its own in the profile vector.
+        numeric: whether it stays a number, with columns of its own in the profile vector; None (in `context:`): if all
+            values are numbers.
     """
 
     name: str
@@ -34,12 +35,34 @@ class FieldSpec:
     values: dict[str, str] = dataclasses.field(default_factory=dict)
     missing: frozenset[str] = frozenset()
     bins: tuple[float, ...] = ()
-    numeric: bool = False
+    numeric: bool | None = False
 
     @property
     def as_number(self) -> bool:
         """Whether its values must be numbers."""
-        return self.numeric or bool(self.bins)
+        return bool(self.numeric or self.bins)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextSpec:
+    """A table that is joined to the profiles.
+
+    Attributes:
+        by: the profile field.
+        key: the table's column with its values.
+        fields: what is joined; empty: every other column.
+        missing: texts of the table that mean that nothing is known.
+        where: what asks for it, for messages.
+    """
+
+    by: str
+    key: Text
+    table: pathlib.Path
+    fields: tuple[FieldSpec, ...]
+    delimiter: str
+    encoding: str
+    missing: frozenset[str]
+    where: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,5 +122,6 @@ class Spec:
     encoding: str
     columns: dict[str, Text]
     fields: tuple[FieldSpec, ...]
+    context: tuple[ContextSpec, ...]
     questions: tuple[QuestionSpec, ...]
     missing: frozenset[str]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cuma_jax.surveys.scales import means_no_answer
-from cuma_jax.surveys.sources.own.respondents import whole
+from cuma_jax.surveys.sources.own.field_values import whole
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.statistical_files import NOTHING_SAID, Variable

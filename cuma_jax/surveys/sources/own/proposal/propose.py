@@ -11,6 +11,7 @@ import numpy as np
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
+from cuma_jax.surveys.sources.own.field_values import whole
 from cuma_jax.surveys.sources.own.proposal.blocks import find_blocks
 from cuma_jax.surveys.sources.own.proposal.columns import ColumnFacts, column_facts
 from cuma_jax.surveys.sources.own.proposal.questions import (
@@ -22,7 +23,6 @@ from cuma_jax.surveys.sources.own.proposal.questions import (
     why_no_question,
 )
 from cuma_jax.surveys.sources.own.proposal.roles import Roles, age_edges, find_roles
-from cuma_jax.surveys.sources.own.respondents import whole
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE
 from cuma_jax.tables.encoding import NOT_KNOWN, report_not_utf8
 from cuma_jax.tables.packed import given_path, reported, unpacked
