@@ -155,7 +155,7 @@ def _caller(path: pathlib.Path, problems: Problems) -> Callable[..., Any]:
 
 
 def _variables(meta: Any) -> dict[str, Variable]:
-    blocks = {}
+    blocks: dict[str, str] = {}
     for name, found in (getattr(meta, "mr_sets", None) or {}).items():
         if found.get("is_dichotomy"):
             blocks |= dict.fromkeys(found.get("variable_list", ()), visible(found.get("label") or name))

@@ -13,7 +13,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import write_text
 from cuma_jax.surveys.sources.own.field_values import whole
 from cuma_jax.surveys.sources.own.proposal.blocks import find_blocks
-from cuma_jax.surveys.sources.own.proposal.columns import ColumnFacts, column_facts
+from cuma_jax.surveys.sources.own.proposal.columns import MISSING_CODES, ColumnFacts, column_facts
 from cuma_jax.surveys.sources.own.proposal.questions import (
     as_list,
     block_lines,
@@ -221,7 +221,8 @@ def _common(columns: Sequence[ColumnFacts]) -> list[str]:
         if not column.labels:
             found |= dict.fromkeys(column.no_answer)
     options = {code for column in columns for code in column.codes}
-    return [code for code in found if code not in options]
+    place = {code: n for n, code in enumerate(MISSING_CODES)}
+    return sorted((c for c in found if c not in options), key=lambda c: (place.get(c, len(place)), c))
 
 
 def _missing(common: Sequence[str]) -> str:
