@@ -21,6 +21,7 @@ HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
 
   build    read a source once into the cache, and say what it holds
   show     count by country, question, split and field; print examples as the model sees them
+  propose  write survey.yaml and questions.yaml for a table of answers: csv, SPSS, Stata, SAS, Excel, Parquet, ...
   check    look through a source, a survey of your own above all, and list every problem at once
   export   write it as plain tables (Parquet or JSON lines) for other programs
 
@@ -34,7 +35,8 @@ class Options:
     """Options of every command."""
 
     file: Annotated[tyro.conf.Positional[str], Place("any")] = ""
-    """The YAML file of a survey of your own: short for --source csv --path FILE.yaml."""
+    """The YAML file of a survey of your own: short for --source csv --path FILE.yaml. For propose and check also a
+    table of answers."""
     config: Annotated[str, Line()] = ""
     """A preset's name, a .py file, or the config.json of a run: where the flags below start, how data are split, and
     how examples are rendered; empty: my_survey for a survey of your own, else the defaults of every field."""
@@ -78,6 +80,22 @@ class ExportOptions(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class ProposeOptions(Options):
+    """Options of `propose`."""
+
+    out: Annotated[str, Place("new folder")] = ""
+    """Folder for survey.yaml and questions.yaml; empty: beside the table."""
+    overwrite: bool = False
+    """Replace the YAML files that are there."""
+    stdout: bool = False
+    """Print one YAML file, questions included, and write none."""
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise CumaError("propose needs a table: python -m cuma_jax.data propose answers.sav")
+
+
+@dataclasses.dataclass(frozen=True)
 class _Start:
     config: str = ""
     source: str = ""
@@ -98,10 +116,18 @@ _COMMANDS: dict[str, tuple[type[Options], str]] = {
         "  python -m cuma_jax.data show --questions 'wvs_immig.*' --examples 2\n\n"
         "  python -m cuma_jax.data show --config debug --objective sft --in_prompt --json",
     ),
+    "propose": (
+        ProposeOptions,
+        "Writes survey.yaml and questions.yaml for a table: wordings and options from its labels, what is no answer, "
+        "weights, the profile, several answers, each line with its reason, and TODO where only a person can know. "
+        "Formats: csv, tsv (packed or not), parquet, feather, sav, zsav, por, dta, sas7bdat, xpt, xlsx, ods.\n\n"
+        "  python -m cuma_jax.data propose survey.sav",
+    ),
     "check": (
         Options,
         "Lists every problem of a survey of your own at once: file, row, column, what to do. Exit code 2 if one is an "
-        "error, 0 if not. Other sources are read whole and their skipped rows reported.\n\n"
+        "error, 0 if not. For a table without a survey.yaml beside it, one is proposed first. Other sources are read "
+        "whole and their skipped rows reported.\n\n"
         "  python -m cuma_jax.data check examples/my_survey/survey.yaml",
     ),
     "export": (
@@ -180,6 +206,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = commands.show(config, options.examples, options.seed, options.json)
     elif command == "check":
         result = commands.check(config)
+    elif command == "propose":
+        folder = pathlib.Path(options.out).expanduser() if options.out else None
+        result = commands.propose_files(options.file, folder, options.overwrite, options.stdout)
     else:
         out = pathlib.Path(options.out).expanduser()
         result = commands.export_tables(config, out, options.format, options.overwrite)

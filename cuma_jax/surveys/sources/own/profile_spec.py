@@ -86,7 +86,7 @@ def _field(reader: SpecReader, name: str, key: Text, entry: Mapping, numeric: bo
     else:
         texts = {spelled(code): clean_text(str(text)) for code, text in values.items()}
     missing = reader.codes(_entry(entry, "missing", None), "missing")
-    bins = _edges(reader, where, _entry(entry, "bins", None))
+    bins = bin_edges(reader, where, _entry(entry, "bins", None))
     if bins or _entry(entry, "numeric", None) is not None:
         numeric = reader.flag(entry, "numeric", False)
     if bins and numeric:
@@ -94,8 +94,8 @@ def _field(reader: SpecReader, name: str, key: Text, entry: Mapping, numeric: bo
     return FieldSpec(name, reader.text(entry, "column", spelled(key)), texts, missing, bins, numeric)
 
 
-def _edges(reader: SpecReader, where: str, value: Value | None) -> tuple[float, ...]:
-    """Where bins start."""
+def bin_edges(reader: SpecReader, where: str, value: Value | None) -> tuple[float, ...]:
+    """Where bins start, of a profile field or a question."""
     if value is None:
         return ()
     items = value if isinstance(value, Items) else Items([value])

@@ -6,7 +6,6 @@ goes on as long as it can. `read_csv_survey` raises if one of them is an error; 
 Shapes: R respondents, A answers.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -21,16 +20,15 @@ from cuma_jax.surveys.fields.context import context_fields
 from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, one_name
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
 from cuma_jax.surveys.sources.own.context import ContextTable, join_context, read_context
-from cuma_jax.surveys.sources.own.propose import propose_yaml
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
 from cuma_jax.surveys.sources.own.spec import find_spec
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tables.packed import digest, given_path
+from cuma_jax.tables.packed import digest
 from cuma_jax.tables.problems import Problem, Problems
 from cuma_jax.tables.text_columns import TextTable, read_columns
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the reader's result changes: part of the cache key."""
 _ENOUGH = 20  # persons, for two columns not to agree by chance
 
@@ -79,15 +77,7 @@ def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[
     The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here. With `bad_rows`
     skip, unknown codes are warnings.
     """
-    path = given_path(path)
-    problems = build_survey(path, bad_rows)[1].ordered()
-    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml") and not (path.parent / "survey.yaml").exists():
-        try:
-            hint = f"put this into {path.parent / 'survey.yaml'} and complete it:\n\n{propose_yaml(path)}"
-            problems = [dataclasses.replace(problem, hint=hint) for problem in problems]
-        except CumaError as error:  # what is wrong with the table comes before what describes it
-            problems = [Problem("error", str(path), None, None, str(error).removeprefix(f"{path}: "))]
-    return problems
+    return build_survey(path, bad_rows)[1].ordered()
 
 
 def _build(spec: Spec, sink: Sink) -> Survey | None:

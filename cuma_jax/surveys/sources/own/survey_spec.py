@@ -67,7 +67,16 @@ class ContextSpec:
 
 @dataclasses.dataclass(frozen=True)
 class QuestionSpec:
-    """A question; `column` is its column (wide) or what the question column calls it (long)."""
+    """A question.
+
+    Attributes:
+        options: texts in the order of the scale.
+        codes: the code of each option, as the table has it.
+        column: its column (wide), or what the question column calls it (long).
+        off_scale: codes that are answers, but have no place on the scale: left out and counted.
+        bins: edges of the groups that numbers are put into, one an option; empty: none.
+        multiple: what it is one option of, where respondents chose several.
+    """
 
     id: Text
     text: str
@@ -76,6 +85,26 @@ class QuestionSpec:
     ordered: bool
     column: Text
     missing: frozenset[str]
+    off_scale: frozenset[str] = frozenset()
+    bins: tuple[float, ...] = ()
+    multiple: "Choice | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """An option of a question with several answers: whether it was chosen is a question of two options, yes and no.
+
+    Attributes:
+        text: the option's.
+        columns: those of all options, one each; of one of them only, where one column lists the chosen codes.
+        code: what stands in that list for this option; empty where it has a column of its own.
+        codes: what may stand in that list.
+    """
+
+    text: str
+    columns: tuple[Text, ...]
+    code: str = ""
+    codes: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)

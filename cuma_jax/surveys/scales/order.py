@@ -4,34 +4,40 @@ A table of texts does not say what their order is, and the alphabet's is wrong f
 only where every option has a place of its own on one scale; else there is none.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
 
+from cuma_jax.surveys.scales import languages
+
 # How strong a word makes what it stands beside. Words of one number are not compared: which is stronger is open.
 _DEGREES = {
     8: "extremely,completely,totally,absolutely,strongly,definitely,certainly,fully,entirely,a great deal,always,much,"
-       "a lot,very much,far,utterly",
+       "a lot,very much,far,utterly,complete,full,all",
     7: "very,highly,greatly",
     5: "quite,mostly,largely,generally",
     4: "fairly,rather,pretty,probably,reasonably",
-    3: "somewhat,moderately,tend to,partly,to some extent,mildly",
-    2: "slightly,a little,a bit,hardly,barely",
-    -2: "not very,not too,not so,not really,not particularly,not especially,not much,not very much,not that",
+    3: "somewhat,moderately,tend to,partly,to some extent,mildly,some,average",
+    2: "slightly,a little,a bit,hardly,barely,little,just a little",
+    -2: "not very,not too,not so,not really,not particularly,not especially,not much,not very much,"
+        "not that,tend not to",
     -4: "not",
-    -8: "not at all,in no way,never",
+    -8: "not at all,in no way,never,no",
 }  # fmt: skip
 _PLAIN = 5  # without such a word: "quite" may be above it or below
 _HEADS = (
     ("agree", "disagree"), ("satisfied", "dissatisfied unsatisfied"), ("likely", "unlikely"), ("happy", "unhappy"),
-    ("important", "unimportant"), ("favorable favourable", "unfavorable unfavourable"), ("favor favour", "oppose"),
+    ("important importance", "unimportant"), ("favorable favourable", "unfavorable unfavourable"),
+    ("favor favour", "oppose"),
     ("support", "oppose"), ("approve", "disapprove"), ("good well", "bad badly poor"), ("better", "worse"),
     ("more", "less fewer"), ("higher", "lower"), ("increase increased", "decrease decreased"),
     ("safe secure", "unsafe insecure"),
     ("positive positively", "negative negatively"), ("easy", "difficult hard"), ("true", "false untrue"),
     ("comfortable", "uncomfortable"), ("fair", "unfair"), ("interested", "uninterested"),
     ("trust", "distrust mistrust"),
-    ("confident", ""), ("concerned", ""), ("worried", ""), ("proud", ""), ("willing", "unwilling"), ("close", ""),
+    ("confident confidence", ""), ("concerned", ""), ("worried", ""), ("proud", ""), ("willing", "unwilling"),
+    ("close", ""),
     ("religious", ""), ("justifiable justified", "unjustifiable unjustified"), ("useful helpful", "useless unhelpful"),
     ("serious", ""), ("often frequently", ""), ("democratic", "undemocratic"), ("strong", "weak"), ("familiar", ""),
     ("acceptable", "unacceptable"), ("necessary", "unnecessary"), ("clear", "unclear"), ("healthy", "unhealthy"),
@@ -72,8 +78,16 @@ _SCALES = (
     "definitely not,certainly not,definitely will not,definitely no,definitely would not",
     "very much,extremely|quite a bit,quite a lot,a lot|somewhat,moderately|a little,a little bit,slightly|"
     "not much,not very much|not at all",
-    "far too much|too much|about right,just right,the right amount|too little,not enough|far too little",
+    "far too much,much too much|too much|about right,just right,the right amount|too little,not enough|"
+    "far too little,much too little",
+    "always|many times|several times,a few times|once or twice,just once or twice|never",
+    "all of the time,always|most of the time,often|some of the time,sometimes|hardly ever,rarely|"
+    "never,none of the time",
+    "a lot|some,somewhat|a little,just a little|none,not at all,nothing",
 )  # fmt: skip
+# "Agree very strongly with the first": of two statements, A and B, and how strongly.
+_SIDE = re.compile(r"(?:i )?(?:(.*) )?agrees?(?: (.*?))? with (?!neither|both|none)(.+)")
+_SIDE_NONE = re.compile(r"(i )?(dis)?agree with (neither|both|none).*|(both|neither)( .*)?")
 _LEVEL = {word: level for level, words in _DEGREES.items() for word in words.split(",")}
 _DEGREE = "|".join(sorted(_LEVEL, key=len, reverse=True))
 # With commas between thousands ("1,000", "12,500.75"), or one for decimals ("1,5", "0,125").
@@ -107,13 +121,25 @@ def scale_order(texts: Sequence[str]) -> tuple[str, ...] | None:
     >>> scale_order(["Agree", "Disagree", "Strongly agree", "Neither agree nor disagree", "Strongly disagree"])
     ('Strongly agree', 'Agree', 'Neither agree nor disagree', 'Disagree', 'Strongly disagree')
     """
+    return _order(tuple(texts))
+
+
+@functools.lru_cache(4096)
+def _order(texts: tuple[str, ...]) -> tuple[str, ...] | None:
     plain = [_plain(text) for text in texts]
     if not 2 <= len(texts) <= _MOST or len(set(plain)) < len(plain):
         return None
-    for places in (_numbers(plain), *(_places(plain, scale) for scale in _SCALES), *_intensities(plain)):
+    known = (_numbers(plain), _sides(plain), *(_places(plain, scale) for scale in _SCALES))
+    for places in itertools.chain(known, _intensities(plain), languages.places(texts)):
         if places is not None and len(set(places)) == len(places):
             return tuple(text for _, text in sorted(zip(places, texts, strict=True)))
     return None
+
+
+def is_middle(text: str) -> bool:
+    """Whether an option is on neither side of a scale: "Neither agree nor disagree", "Agree with neither"."""
+    plain = _plain(text)
+    return any(p.fullmatch(plain) for p in (_NEUTRAL, _SIDE_NONE)) or languages.is_middle(text)
 
 
 def _plain(text: str) -> str:
@@ -142,6 +168,26 @@ def _places(texts: Sequence[str], scale: str) -> list[float] | None:
     return [place[text] for text in short] if all(text in place for text in short) else None
 
 
+def _sides(texts: Sequence[str]) -> list[float] | None:
+    """Places of how strongly one agrees with the first of two statements, or with the second."""
+    found = [_SIDE.fullmatch(text) for text in texts]
+    sides = sorted({match[3] for match in found if match})
+    if len(sides) != 2 or not all(
+        match or _SIDE_NONE.fullmatch(text) for match, text in zip(found, texts, strict=True)
+    ):
+        return None
+    places: list[float] = []
+    for match in found:
+        degree = "" if match is None else (match[1] or match[2] or "").strip()
+        level = (
+            _PLAIN if not degree else _LEVEL.get(degree.removeprefix("very ") if degree not in _LEVEL else degree, 0)
+        )
+        if match is not None and not level:
+            return None
+        places.append(0 if match is None else level * (-1 if match[3] == sides[0] else 1))
+    return places
+
+
 def _intensities(texts: Sequence[str]) -> list[list[float]]:
     """Places by a word that all have, or its opposite, and how strong another makes it; of every word that fits."""
     found = []
@@ -166,7 +212,7 @@ def _intensity(text: str, ups: Sequence[str], downs: Sequence[str]) -> float | N
             # "Not trust at all", "not very much", "would agree", "too much".
             if rest in _LEVEL:
                 return sign * _LEVEL[rest]
-            rest = re.sub(r"^(i|we|it|he|she|would|have|has|will|am|is|feel|got|gotten|become|a|the) ", "", rest)
+            rest = re.sub(r"^(i|we|it|he|she|would|have|has|will|am|is|feel|got|gotten|become|a|the|of) ", "", rest)
             rest = re.sub(r"^not (.*)\bat all$", r"not at all", rest) if rest.startswith("not") else rest
             if not rest and head:
                 return sign * _PLAIN
