@@ -8,7 +8,13 @@ from test_profile_table import FakeEncoder
 
 from cuma_jax.config import Config, DataConfig, ProfileConfig
 from cuma_jax.data.load import read_data
+from cuma_jax.generation.personas import persona_of
 from cuma_jax.profile_encoders.profile_table import ProfileTable, build_profile_table
+from cuma_jax.run.folder import write_config
+from cuma_jax.runtime.errors import CumaError
+from cuma_jax.serving.asking.opening import data_of as run_data
+from cuma_jax.serving.bundle.contents import contents_of
+from cuma_jax.serving.bundle.files import read_contents, write_bundle
 
 YAML = """
 name: joined
@@ -23,7 +29,7 @@ COUNTRIES = {"Norland": (100, "north"), "Estmark": (200, "south"), "Hestia": (90
              "Ostland": (50, "north")}  # fmt: skip
 
 
-def data_of(folder, answers_of_hestia="12"):
+def config_of(folder, answers_of_hestia="12"):
     """Three countries, of which Hestia is held out; Suland and Ostland were not asked at all."""
     rows = [
         f"p{i},{country},{20 + i},{(answers_of_hestia if country == 'Hestia' else '12')[i % 2]}"
@@ -39,7 +45,11 @@ def data_of(folder, answers_of_hestia="12"):
     ))  # fmt: skip
     run = dataclasses.replace(config.run, cache_dir=str(folder / "cache"))
     evaluation = dataclasses.replace(config.evaluation, splits=("unseen_country",))
-    return read_data(dataclasses.replace(config, run=run, evaluation=evaluation))
+    return dataclasses.replace(config, run=run, evaluation=evaluation)
+
+
+def data_of(folder, answers_of_hestia="12"):
+    return read_data(config_of(folder, answers_of_hestia))
 
 
 def table_of(data, granularity, folder):
@@ -85,3 +95,32 @@ def test_nothing_of_a_held_out_countrys_answers_is_in_any_vector(tmp_path, granu
     # Nor are its numbers in the statistics: without its respondents they are the same.
     numbers = tables[0][1].embedder.numbers
     assert (numbers["gdp"].mean, numbers["gdp"].deviation) == (150.0, 50.0)
+
+
+def test_a_bundle_knows_numbers_and_tables_and_needs_no_survey(tmp_path):
+    config = config_of(tmp_path)
+    data = read_data(config)
+    table = table_of(data, "categorical", tmp_path)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_config(folder, config)
+    write_bundle(folder, contents_of(config, data, {}, lambda: table))
+    for name in ("answers.csv", "countries.csv", "survey.yaml"):
+        (tmp_path / name).unlink()
+    contents = read_contents(folder)
+    there = run_data(contents)
+    assert there.profiles.numeric == data.profiles.numeric == ("age", "gdp")
+    assert there.profiles.derived == data.profiles.derived == ("gdp", "bloc")
+    assert there.source.context == data.source.context
+    assert contents.people.by_field["age"].numeric
+    kept = contents.table()
+    np.testing.assert_array_equal(kept.vectors_PM, table.vectors_PM)
+    who = persona_of({"country": "Suland", "age": "33.50"}, "the profile", there.profiles, kept)
+    assert who.values == {"country": "Suland", "age": "33.5", "gdp": "500", "bloc": "south"}
+    assert who.text == "A person from Suland; age: 33.5."
+    np.testing.assert_array_equal(kept.embed_profiles([who.values]), table.embed_profiles([who.values]))
+    assert who.notes == ("nobody in the data has country 'Suland'; a joined table knows it",)
+    with pytest.raises(CumaError, match="nobody in the data has country 'Nowhere'"):
+        persona_of({"country": "Nowhere"}, "the profile", there.profiles, kept)
+    with pytest.raises(CumaError, match="the profile: age is 'old'; it must be a number"):
+        persona_of({"age": "old"}, "the profile", there.profiles, kept)
