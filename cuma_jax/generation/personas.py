@@ -29,8 +29,9 @@ class Persona:
 def parse_persona(text: str, profiles: Profiles, table: ProfileTable | None) -> Persona:
     """The persona that a profile written by hand describes.
 
-    Values are found whatever their capitals, and countries under other names. One that nobody in the data has is taken as it is, and noted, where values
-    are read as text or a joined table (`Profiles.context`) knows it; elsewhere it would mean nothing.
+    Values are found whatever their capitals, and countries under other names. One that nobody in the data has is taken
+    as it is, and noted, where values are read as text or a joined table (`Profiles.context`) knows it; elsewhere it
+    would mean nothing.
 
     Raises:
         CumaError: not a profile; an unknown field; or an unknown value, where it would mean nothing.
