@@ -10,7 +10,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -219,15 +218,12 @@ def _array(values: Sequence[Any], text: bool) -> pa.Array:
     if text:
         return pc.utf8_trim_whitespace(pa.array(values, pa.large_string()))
     try:
-        number_N = np.array(values, np.float64)
-    except ValueError:  # of Stata and SAS: missing with a letter
+        numbers = pa.array(values, pa.float64(), from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of Stata and SAS: missing with a letter
         letters = [None if v is None else f".{v}" if isinstance(v, str) else _code(float(v)) for v in values]
         return pa.array(letters, pa.large_string())
-    nothing_N = np.isnan(number_N)
-    whole = bool((nothing_N | ((np.abs(number_N) < _EXACT) & (number_N == np.floor(number_N)))).all())
-    if whole:
-        number_N = np.where(nothing_N, 0, number_N).astype(np.int64)
-    return pa.array(number_N, mask=nothing_N)
+    exact = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), _EXACT))
+    return numbers.cast(pa.int64()) if pc.all(exact, min_count=0).as_py() else numbers
 
 
 def _joined(pieces: Sequence[pa.Array]) -> pa.ChunkedArray:

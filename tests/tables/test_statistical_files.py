@@ -143,3 +143,15 @@ def test_labels_of_a_sas_catalog_beside_the_file_are_those_of_its_columns(tmp_pa
     said = variable_of(table.schema.field("q1"))
     assert said.values == {"1": "A lot", "2": "Not at all", ".A": "Refused"}
     assert said.declares_missing(".A")
+
+
+def test_texts_that_are_not_in_the_encoding_that_the_file_states_are_read_with_a_warning(tmp_path):
+    path = tmp_path / "a.sav"
+    pyreadstat.write_sav(pd.DataFrame({"s": ["xx", "f\u00fcr"]}), path, column_labels={"s": "Gef\u00fchl"})
+    path.write_bytes(path.read_bytes().replace("\u00fc".encode(), b"\xfc "))
+    table = read_columns(path, {"s": ""}, "", "utf-8", problems := Problems())
+    assert table.columns["s"].values[:2] == ["xx", "f\u00fc r"]
+    assert table.variables["s"].label == "Gef\u00fc hl"
+    assert [(p.severity, p.hint) for p in problems] == [
+        ("warning", "they are read as Windows-1252: look at accents")
+    ]  # fmt: skip

@@ -255,3 +255,35 @@ def test_nothing_is_overwritten_or_half_written(tmp_path):
     with pytest.raises(CumaError, match="a web page"):
         write_proposal(tmp_path / "bad.sav", tmp_path / "third")
     assert not pathlib.Path(tmp_path / "third").exists()
+
+
+def test_ticks_with_labels_are_a_block_and_answers_of_two_codes_are_questions(tmp_path):
+    frame = {"id": ["a", "b", "c", "d"], "country": ["x", "y"] * 2} | {
+        "m_1": [1.0, 0.0, 1.0, 9.0], "m_2": [0.0, 0.0, 1.0, 9.0],
+        "n_1": [1.0, 2.0, 1.0, 2.0], "n_2": [2.0, 2.0, 1.0, 1.0],
+        "y_1": [1.0, 0.0, 1.0, 0.0], "y_2": [0.0, 0.0, 1.0, 1.0],
+    }  # fmt: skip
+    labels = {
+        "m_1": "Which? - Tea",
+        "m_2": "Which? - Milk",
+        "n_1": "Radio",
+        "n_2": "News",
+        "y_1": "Tea?",
+        "y_2": "Salt?",
+    }
+    ticks, two = {0: "Not mentioned", 1: "Mentioned", 9: "Don't know"}, {1: "Mentioned", 2: "Not mentioned"}
+    values = {
+        "m_1": ticks,
+        "m_2": ticks,
+        "n_1": two,
+        "n_2": two,
+        "y_1": {0: "No", 1: "Yes"},
+        "y_2": {0: "No", 1: "Yes"},
+    }
+    survey = read(sav(tmp_path, frame, labels, values))
+    assert [q.id for q in survey.questions] == ["m.1", "m.2", "n_1", "n_2", "y_1", "y_2"]
+    assert [(q.text, q.options) for q in survey.questions[:3]] == [
+        ("Which? Tea", ("Yes", "No")), ("Which? Milk", ("Yes", "No")), ("Radio", ("Mentioned", "Not mentioned")),
+    ]  # fmt: skip
+    assert survey.option_A[survey.question_A == 0].tolist() == [0, 1, 0]
+    assert survey.skipped["m.1: no answer"] == 1
