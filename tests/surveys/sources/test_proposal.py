@@ -134,6 +134,11 @@ LABELS = {
     "Urban or Rural Primary Sampling Unit": "settlement", "Size of town where interview was conducted": "settlement",
     "Domicile, respondent's description": "settlement", "Household's total net income, all sources": "income",
     "Legal marital status": "marital_status", "Religion or denomination belonging to at present": "religion",
+    "Highest educational level: Respondent [ISCED 2011]": "education", "Scale of incomes": "income",
+    "Religious denominations - major groups": "religion", "Settlement size_8 groups": "settlement",
+    "Age recoded (6 intervals)": "age", "AGE EXACT": "age", "COUNTRY CODE - ISO 3166": "country",
+    "r's highest degree": "education", "race of respondent": "ethnicity", "labor force status": "employment",
+    "Urban-Rural": "settlement", "Sex of respondent": "sex", "Age at first marriage": None,
     "Importance of religion": None, "Interviewer's age": None, "Father's highest level of education": None,
     "State of the economy": None, "How much do you trust your country?": None, "Sex education in schools": None,
 }  # fmt: skip
