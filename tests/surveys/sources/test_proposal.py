@@ -238,6 +238,7 @@ def test_numbers_open_text_and_what_was_recorded_are_left_out_with_a_reason(tmp_
         assert f"# left out: {line}" in text
 
 
+@pytest.mark.slow
 def test_three_thousand_variables_are_proposed_and_read(tmp_path):
     names = [f"v{n}" for n in range(3000)]
     codes = np.tile([1.0, 2.0], (3000, 15))
