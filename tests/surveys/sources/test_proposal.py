@@ -165,14 +165,16 @@ def test_profile_fields_are_known_by_their_labels_and_others_are_not(tmp_path, l
 
 def test_weights_units_and_several_weights_are_told_apart(tmp_path):
     rng = np.random.default_rng(0)
-    frame = {"caseid": range(1, 41), "wt_across": rng.random(40), "pspwght": rng.random(40), "psu": range(40),
+    frame = {"caseid": range(1, 41), "wt_across": rng.random(40), "dweight": rng.random(40),
+             "pspwght": rng.random(40), "psu": range(40),
              "stratum": [1, 2] * 20, "country": [1, 2] * 20, "q1": [1, 2] * 20, "weightloss": [1, 2] * 20}  # fmt: skip
     labels = {"wt_across": "Across country weight", "q1": "Q", "weightloss": "Do you want to lose weight?"}
     values = {name: {1: "Yes", 2: "No"} for name in ("q1", "weightloss")} | {"country": {1: "A", 2: "B"}}
     proposal = propose(sav(tmp_path, frame, labels, values))
     for line in ("respondent: caseid", "weight: pspwght", "psu: psu", "stratum: stratum"):
         assert f"\n{line}  # " in proposal.survey
-    assert "# left out: wt_across: another weight" in proposal.questions
+    for name in ("wt_across", "dweight"):
+        assert f"# left out: {name}: another weight" in proposal.questions
     assert "weightloss:" in proposal.questions
 
 

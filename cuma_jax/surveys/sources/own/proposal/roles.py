@@ -224,15 +224,13 @@ def find_roles(columns: Mapping[str, ColumnFacts], long: bool = False) -> Roles:
     free = [column for name, column in columns.items() if name not in left_out]
     for role in _DESIGN:
         found = [(reason, column) for column in free if (reason := _design_reason(role, column, long))]
-        for _, column in found[1:] if role == "weight" else ():
-            left_out[column.name] = "another weight"
-        if found:
-            reason, column = min(found, key=lambda pair: role == "weight" and "across" in plain(pair[1].label))
-            left_out.pop(column.name, None)
-            if role == "weight":
-                left_out |= {c.name: "another weight" for _, c in found if c is not column}
-            design[role] = Role(column, reason)
-            free = [c for c in free if c is not column and c.name not in left_out]
+        if not found:
+            continue
+        reason, column = min(found, key=lambda pair: _weight_order(pair[1]) if role == "weight" else 0)
+        design[role] = Role(column, reason)
+        if role == "weight":
+            left_out |= {c.name: "another weight" for _, c in found if c is not column}
+        free = [c for c in free if c is not column and c.name not in left_out]
     if "respondent" not in design and not long and (unique := next((c for c in free if _may_be_id(c)), None)):
         design["respondent"] = Role(unique, "every row has another value")
         free.remove(unique)
@@ -263,6 +261,12 @@ def find_roles(columns: Mapping[str, ColumnFacts], long: bool = False) -> Roles:
         if reason := _recorded(column):
             left_out[column.name] = reason
     return Roles(design, fields, left_out)
+
+
+def _weight_order(column: ColumnFacts) -> int:
+    """Of several weights that of the least: adjusted within countries, then others, then one across countries."""
+    said = plain(f"{column.id} {column.label}")
+    return 2 if "across" in said else 0 if re.search(r"psp|post ?strat|within|final|anweight|analysis", said) else 1
 
 
 def _design_reason(role: str, column: ColumnFacts, long: bool) -> str:
