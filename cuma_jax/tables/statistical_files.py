@@ -10,7 +10,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,7 +99,7 @@ def read_statistical(
     meta = call(metadataonly=True, user_missing=True)
     if meta is None:
         return None
-    about = _variables(meta[1])
+    about = _variables(meta[1], _catalog(path, meta[1]))
     names = [n for n in meta[1].column_names if columns is None or n in columns or spelled(n) in columns]
     if not names:
         return pa.table({name: pa.array([], pa.string()) for name in meta[1].column_names})
@@ -132,9 +131,6 @@ def _caller(path: pathlib.Path, problems: Problems) -> Callable[..., Any]:
         raise CumaError(message) from None
     read = functools.partial(getattr(pyreadstat, READ_BY[path.suffix.lower()]), disable_datetime_conversion=True)
     options: dict[str, Any] = {}
-    catalog = path.with_suffix(".sas7bcat")
-    if path.suffix.lower() == ".sas7bdat" and catalog.is_file():
-        options["catalog_file"] = catalog
 
     def call(**given: Any) -> Any:
         if path.suffix.lower() in (".por", ".xpt"):
@@ -142,7 +138,8 @@ def _caller(path: pathlib.Path, problems: Problems) -> Callable[..., Any]:
         try:
             return read(path, **options, **given)
         except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError) as error:
-            if ("encoding" in str(error) or isinstance(error, UnicodeError)) and "encoding" not in options:
+            encoded = "encoding" in str(error) or isinstance(error, UnicodeError)
+            if encoded and "encoding" not in options and path.suffix.lower() != ".por":
                 options["encoding"] = "WINDOWS-1252"
                 message = "its texts are not in the encoding that it states"
                 problems.warning(path, None, None, message, "they are read as Windows-1252: look at accents")
@@ -154,16 +151,31 @@ def _caller(path: pathlib.Path, problems: Problems) -> Callable[..., Any]:
     return call
 
 
-def _variables(meta: Any) -> dict[str, Variable]:
+def _catalog(path: pathlib.Path, meta: Any) -> dict[str, Mapping[Any, str]]:
+    """The text of each code by variable, of the catalog of formats (.sas7bcat) that may stand beside a SAS file."""
+    import pyreadstat
+
+    catalog = path.with_suffix(".sas7bcat")
+    if path.suffix.lower() != ".sas7bdat" or not catalog.is_file():
+        return {}
+    try:
+        labels = pyreadstat.read_sas7bcat(catalog)[1].value_labels
+    except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError) as error:
+        raise CumaError(f"{catalog}: cannot be read ({error}); export it again, or move it away") from None
+    return {name: labels[kind] for name, kind in meta.variable_to_label.items() if kind in labels}
+
+
+def _variables(meta: Any, catalog: Mapping[str, Mapping[Any, str]]) -> dict[str, Variable]:
     blocks: dict[str, str] = {}
     for name, found in (getattr(meta, "mr_sets", None) or {}).items():
         if found.get("is_dichotomy"):
             blocks |= dict.fromkeys(found.get("variable_list", ()), visible(found.get("label") or name))
+    labels = {**catalog, **meta.variable_value_labels}
     return {
         name: Variable(
             visible(meta.column_names_to_labels.get(name) or ""),
-            _in_order(meta.variable_value_labels.get(name) or {}),
-            _missing(meta, name),
+            _in_order(labels.get(name) or {}),
+            _missing(meta, name, labels.get(name) or {}),
             "date" if _is_date(str(meta.original_variable_types.get(name) or "")) else "",
             blocks.get(name, ""),
         )
@@ -177,9 +189,9 @@ def _in_order(labels: Mapping[Any, str]) -> dict[str, str]:
     return {_code(code): visible(str(text)) for code, text in [*numbers, *sorted(texts)]}
 
 
-def _missing(meta: Any, name: str) -> tuple[tuple[str, str], ...]:
+def _missing(meta: Any, name: str, labels: Mapping[Any, str]) -> tuple[tuple[str, str], ...]:
     ranges = [(_code(r["lo"]), _code(r["hi"])) for r in (meta.missing_ranges or {}).get(name, ())]
-    tagged = [code for code in _in_order(meta.variable_value_labels.get(name) or {}) if code.startswith(".")]
+    tagged = [code for code in _in_order(labels) if code.startswith(".")]
     return (*ranges, *((code, code) for code in tagged))
 
 
@@ -206,15 +218,12 @@ def _array(values: Sequence[Any], text: bool) -> pa.Array:
     if text:
         return pc.utf8_trim_whitespace(pa.array(values, pa.large_string()))
     try:
-        number_N = np.array(values, np.float64)
-    except ValueError:  # of Stata and SAS: missing with a letter
+        numbers = pa.array(values, pa.float64(), from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of Stata and SAS: missing with a letter
         letters = [None if v is None else f".{v}" if isinstance(v, str) else _code(float(v)) for v in values]
         return pa.array(letters, pa.large_string())
-    nothing_N = np.isnan(number_N)
-    whole = bool((nothing_N | ((np.abs(number_N) < _EXACT) & (number_N == np.floor(number_N)))).all())
-    if whole:
-        number_N = np.where(nothing_N, 0, number_N).astype(np.int64)
-    return pa.array(number_N, mask=nothing_N)
+    exact = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), _EXACT))
+    return numbers.cast(pa.int64()) if pc.all(exact, min_count=0).as_py() else numbers
 
 
 def _joined(pieces: Sequence[pa.Array]) -> pa.ChunkedArray:

@@ -41,6 +41,20 @@ $1,250,000|$12,500.75|$1,000|$20
 """.strip().split("\n")
 
 MORE = """
+1 Strongly agree|2 Agree|3 Disagree|4 Strongly disagree
+1 child|2 children|3 children|4 children
+65 and over|50-64|30-49|Under 30
+All the time|Most of the time|Some of the time|A little of the time|None of the time
+To a great extent|To some extent|To a small extent|Not at all
+Under 18|18-24|25-34|35-44|45+
+Less than $10,000|$10,000 to $19,999|$20,000 to $49,999|More than $50,000
+Less than 1 hour|1-2 hours|3-5 hours|More than 5 hours
+Too few|About the right number|Too many
+Essential|Very important|Fairly important|Not very important|Not important at all
+Always wrong|Almost always wrong|Wrong only sometimes|Not wrong at all
+Yes, a lot|Yes, a little|No, not at all
+Daily|Several times a week|Once a week|Less than once a week|Never
+Allow many to come|Allow some|Allow a few|Allow none
 Strongly agree|Somewhat agree|Neither agree nor disagree|Somewhat disagree|Strongly disagree
 Tend to agree|Neither agree nor disagree|Tend to disagree
 Strongly approve|Approve|Disapprove|Strongly disapprove
@@ -129,6 +143,7 @@ def test_scales_of_five_more_languages_are_put_in_order_however_they_are_listed(
         "Rot|Gr\u00fcn|Blau", "Mann|Frau", "Stimme zu|Rot", "Rouge|Vert", "Homme|Femme", "Perro|Gato", "CDU|SPD|FDP",
         "Catholic|Protestant|Muslim|None", "Weder noch|Neutral", "Married|Single|Widowed", "Radio|TV|Other",
         "Car|Bus|Never",
+        "1. Red|2. Blue|3. Green", "1 Labour|2 Liberal|3 Green|4 Other",
         "Sehr gut|Sehr wichtig", "Full time|Part time|Retired|Student", "Full democracy|Not a democracy|A junta",
         "The government|The market|Neither", "Oui|Non|Ne sait pas", "Yes|No|It depends", "Norland|Estmark",
     ],

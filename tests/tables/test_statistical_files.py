@@ -1,5 +1,7 @@
 """Files of SPSS, Stata and SAS are the table that a csv of their codes would be, and say what the codes mean."""
 
+import types as types_module
+
 import pandas as pd
 import pyreadstat
 import pytest
@@ -121,3 +123,35 @@ def test_a_column_that_is_not_there_is_named_with_what_there_is(tmp_path):
         read_table(write(tmp_path, ".sav"), ("q2",))
     read_columns(write(tmp_path, ".sav"), {"q2": "question", "id": "id"}, "", "utf-8", problems := Problems())
     assert [(p.column, p.hint) for p in problems] == [("q2", "there are: 'id', 'q1', 'w', 's'")]
+
+
+def test_labels_of_a_sas_catalog_beside_the_file_are_those_of_its_columns(tmp_path, monkeypatch):
+    # Nothing here writes SAS's own files: what pyreadstat says of two of them stands in their place.
+    head = {"column_names": ["q1"], "column_names_to_labels": {"q1": "Trust"}, "variable_value_labels": {}}
+    types = {"original_variable_types": {"q1": "TRUSTF"}, "readstat_variable_types": {"q1": "double"}}
+    meta = types_module.SimpleNamespace(**head, **types, missing_ranges={}, variable_to_label={"q1": "TRUSTF"})
+    catalog = types_module.SimpleNamespace(value_labels={"TRUSTF": {1.0: "A lot", 2.0: "Not at all", "A": "Refused"}})
+    read = {"q1": [1.0, "A", 2.0]}
+    monkeypatch.setattr(pyreadstat, "read_sas7bdat", lambda *args, metadataonly=False, **given: (read, meta))
+    monkeypatch.setattr(pyreadstat, "read_sas7bcat", lambda path: (None, catalog))
+    path = tmp_path / "a.sas7bdat"
+    path.write_bytes(b"\0" * 12 + b"\xc2\xea\x81\x60" + b"\0" * 100)
+    assert variable_of(read_table(path).schema.field("q1")).values == {}
+    path.with_suffix(".sas7bcat").write_bytes(b"x")
+    table = read_table(path)
+    assert table["q1"].to_pylist() == ["1", ".A", "2"]
+    said = variable_of(table.schema.field("q1"))
+    assert said.values == {"1": "A lot", "2": "Not at all", ".A": "Refused"}
+    assert said.declares_missing(".A")
+
+
+def test_texts_that_are_not_in_the_encoding_that_the_file_states_are_read_with_a_warning(tmp_path):
+    path = tmp_path / "a.sav"
+    pyreadstat.write_sav(pd.DataFrame({"s": ["xx", "f\u00fcr"]}), path, column_labels={"s": "Gef\u00fchl"})
+    path.write_bytes(path.read_bytes().replace("\u00fc".encode(), b"\xfc "))
+    table = read_columns(path, {"s": ""}, "", "utf-8", problems := Problems())
+    assert table.columns["s"].values[:2] == ["xx", "f\u00fc r"]
+    assert table.variables["s"].label == "Gef\u00fc hl"
+    assert [(p.severity, p.hint) for p in problems] == [
+        ("warning", "they are read as Windows-1252: look at accents")
+    ]  # fmt: skip

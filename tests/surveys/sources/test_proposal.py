@@ -134,6 +134,11 @@ LABELS = {
     "Urban or Rural Primary Sampling Unit": "settlement", "Size of town where interview was conducted": "settlement",
     "Domicile, respondent's description": "settlement", "Household's total net income, all sources": "income",
     "Legal marital status": "marital_status", "Religion or denomination belonging to at present": "religion",
+    "Highest educational level: Respondent [ISCED 2011]": "education", "Scale of incomes": "income",
+    "Religious denominations - major groups": "religion", "Settlement size_8 groups": "settlement",
+    "Age recoded (6 intervals)": "age", "AGE EXACT": "age", "COUNTRY CODE - ISO 3166": "country",
+    "r's highest degree": "education", "race of respondent": "ethnicity", "labor force status": "employment",
+    "Urban-Rural": "settlement", "Sex of respondent": "sex", "Age at first marriage": None,
     "Importance of religion": None, "Interviewer's age": None, "Father's highest level of education": None,
     "State of the economy": None, "How much do you trust your country?": None, "Sex education in schools": None,
 }  # fmt: skip
@@ -160,14 +165,16 @@ def test_profile_fields_are_known_by_their_labels_and_others_are_not(tmp_path, l
 
 def test_weights_units_and_several_weights_are_told_apart(tmp_path):
     rng = np.random.default_rng(0)
-    frame = {"caseid": range(1, 41), "wt_across": rng.random(40), "pspwght": rng.random(40), "psu": range(40),
+    frame = {"caseid": range(1, 41), "wt_across": rng.random(40), "dweight": rng.random(40),
+             "pspwght": rng.random(40), "psu": range(40),
              "stratum": [1, 2] * 20, "country": [1, 2] * 20, "q1": [1, 2] * 20, "weightloss": [1, 2] * 20}  # fmt: skip
     labels = {"wt_across": "Across country weight", "q1": "Q", "weightloss": "Do you want to lose weight?"}
     values = {name: {1: "Yes", 2: "No"} for name in ("q1", "weightloss")} | {"country": {1: "A", 2: "B"}}
     proposal = propose(sav(tmp_path, frame, labels, values))
     for line in ("respondent: caseid", "weight: pspwght", "psu: psu", "stratum: stratum"):
         assert f"\n{line}  # " in proposal.survey
-    assert "# left out: wt_across: another weight" in proposal.questions
+    for name in ("wt_across", "dweight"):
+        assert f"# left out: {name}: another weight" in proposal.questions
     assert "weightloss:" in proposal.questions
 
 
@@ -233,6 +240,7 @@ def test_numbers_open_text_and_what_was_recorded_are_left_out_with_a_reason(tmp_
         assert f"# left out: {line}" in text
 
 
+@pytest.mark.slow
 def test_three_thousand_variables_are_proposed_and_read(tmp_path):
     names = [f"v{n}" for n in range(3000)]
     codes = np.tile([1.0, 2.0], (3000, 15))
@@ -255,3 +263,35 @@ def test_nothing_is_overwritten_or_half_written(tmp_path):
     with pytest.raises(CumaError, match="a web page"):
         write_proposal(tmp_path / "bad.sav", tmp_path / "third")
     assert not pathlib.Path(tmp_path / "third").exists()
+
+
+def test_ticks_with_labels_are_a_block_and_answers_of_two_codes_are_questions(tmp_path):
+    frame = {"id": ["a", "b", "c", "d"], "country": ["x", "y"] * 2} | {
+        "m_1": [1.0, 0.0, 1.0, 9.0], "m_2": [0.0, 0.0, 1.0, 9.0],
+        "n_1": [1.0, 2.0, 1.0, 2.0], "n_2": [2.0, 2.0, 1.0, 1.0],
+        "y_1": [1.0, 0.0, 1.0, 0.0], "y_2": [0.0, 0.0, 1.0, 1.0],
+    }  # fmt: skip
+    labels = {
+        "m_1": "Which? - Tea",
+        "m_2": "Which? - Milk",
+        "n_1": "Radio",
+        "n_2": "News",
+        "y_1": "Tea?",
+        "y_2": "Salt?",
+    }
+    ticks, two = {0: "Not mentioned", 1: "Mentioned", 9: "Don't know"}, {1: "Mentioned", 2: "Not mentioned"}
+    values = {
+        "m_1": ticks,
+        "m_2": ticks,
+        "n_1": two,
+        "n_2": two,
+        "y_1": {0: "No", 1: "Yes"},
+        "y_2": {0: "No", 1: "Yes"},
+    }
+    survey = read(sav(tmp_path, frame, labels, values))
+    assert [q.id for q in survey.questions] == ["m.1", "m.2", "n_1", "n_2", "y_1", "y_2"]
+    assert [(q.text, q.options) for q in survey.questions[:3]] == [
+        ("Which? Tea", ("Yes", "No")), ("Which? Milk", ("Yes", "No")), ("Radio", ("Mentioned", "Not mentioned")),
+    ]  # fmt: skip
+    assert survey.option_A[survey.question_A == 0].tolist() == [0, 1, 0]
+    assert survey.skipped["m.1: no answer"] == 1

@@ -16,11 +16,12 @@ _MOST = 200
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A question with several answers: the text of each option by its column."""
+    """A question with several answers: the text of each option by its column; `missing` is no answer in any of them."""
 
     id: str
     text: str
     options: Mapping[str, str]
+    missing: Mapping[str, str]
     reason: str
 
 
@@ -39,8 +40,11 @@ def _is_tick(column: ColumnFacts) -> bool:
     """Whether a column says no more than that something was chosen, or was not."""
     codes = [code for code in column.codes if column.labels.get(code, code).casefold() not in NOT_CHOSEN]
     codes = [code for code in codes if code not in ("0", "0.0")]
-    if len(codes) != 1 or len(column.labels) > 2:
+    if len(codes) != 1 or len(column.labels.keys() - column.no_answer.keys()) > 2:
         return False
+    others = [code for code in column.codes if code != codes[0]]
+    if not all(code == "0" or code.casefold() in NOT_CHOSEN for code in others):
+        return False  # such as 1 and 2
     text = column.labels.get(codes[0], codes[0]).casefold()
     # Yes and no in words are a question by themselves; in brackets it is one of several (LimeSurvey).
     if len(column.codes) > 1 and text in _YES and not ("[" in column.id and not column.labels):
@@ -59,7 +63,8 @@ def _block(kind: str, stem: str, columns: list[ColumnFacts]) -> Block:
         stem = re.sub(r"[^\w.]+", "_", columns[0].id.rpartition("_")[0] or columns[0].id)
     else:
         text, reason = shared, f"{len(columns)} columns with a tick each"
-    return Block(stem, text, items, reason)
+    missing = {code: why for column in columns for code, why in column.no_answer.items()}
+    return Block(stem, text, items, missing, reason)
 
 
 def _shared(labels: list[str]) -> str:

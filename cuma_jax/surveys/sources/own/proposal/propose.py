@@ -138,7 +138,7 @@ def _wide(table: TextTable) -> tuple[list[str], list[str], list[str]]:
     by_name = {column.name: column for column in asked[:_MOST_QUESTIONS]}
     for name in columns:
         if name in first:
-            lines += block_lines(first[name])
+            lines += block_lines(first[name], common)
         elif name in by_name:
             lines += question_lines(by_name[name], common)
     if len(asked) > _MOST_QUESTIONS:

@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cuma_jax.surveys.prompts import LETTERS
 from cuma_jax.surveys.scales import is_middle, scale_order, scale_with_ends
@@ -54,17 +54,23 @@ def question_lines(column: ColumnFacts, common: Sequence[str] = ()) -> list[str]
     codes, reason, ordered, gaps = _order(column)
     lines += [f"  ordered: {ordered}"] if ordered else []
     lines += ["  gaps: true"] if gaps else []
-    if missing := [code for code in column.no_answer if code not in common]:
-        said = ", ".join(dict.fromkeys(column.no_answer[code] for code in missing))
-        lines.append(f"  missing: {as_list(missing)}  # {one_line(said)}")
+    lines += _missing({code: why for code, why in column.no_answer.items() if code not in common})
     lines.append(f"  options:{f'  # {reason}' if reason else ''}")
     return lines + [f"    {quoted(code)}: {text}" for code, text in _texts(column, codes)]
 
 
-def block_lines(block: Block) -> list[str]:
+def _missing(codes: Mapping[str, str]) -> list[str]:
+    """The line of what is no answer, each code with its text."""
+    said = ", ".join(dict.fromkeys(codes.values()))
+    return [f"  missing: {as_list(list(codes))}  # {one_line(said)}"] if codes else []
+
+
+def block_lines(block: Block, common: Sequence[str] = ()) -> list[str]:
     """The lines of a question with several answers."""
     lines = [f"{quoted(block.id)}:", f"  text: {_text(block.text) if block.text else quoted('TODO: the wording')}"]
-    lines += [f"  multiple: true  # {block.reason}: one yes/no question an option", "  columns:"]
+    lines.append(f"  multiple: true  # {block.reason}: one yes/no question an option")
+    lines += _missing({code: why for code, why in block.missing.items() if code not in common})
+    lines.append("  columns:")
     todo = quoted("TODO: the option's text")
     return lines + [f"    {quoted(name)}: {_text(text) if text else todo}" for name, text in block.options.items()]
 

@@ -45,7 +45,7 @@ _FIELDS = {
         r"(b |c )?(country|cntry|ctry|land|pays|pais|paese|nation|staat)( (name|code|alpha|t|id|label|iso\d?|"
         r"\d))?|s003|"
         r"countryname|iso3?|country of residence",
-        r"country( (name|code|of (residence|interview|survey)))?|land|pays|pais|paese|"
+        r"country( (name|code|of (residence|interview|survey)))?( (code )?iso.*)?|land|pays|pais|paese|"
         r"(in )?(which|what) country (do|are) you (live|living|based)( in)?( now)?",
         r"country|land|pays|pais|paese|nation",
     ),
@@ -68,7 +68,7 @@ _FIELDS = {
         r"urban|rural|urb ?rur|urban ?rural|rural ?urban|domicil\w*|settlement( (type|size))?|town ?size|"
         r"habitat|ambito|"
         r"x049\w*|g townsize|area type|gemeindegrosse|ortsgrosse|size of town",
-        r"(urban|rural) (or|and|vs|versus)? ?(rural|urban).*|settlement (type|size)|size of (town|place|"
+        r"(urban|rural) (or|and|vs|versus)? ?(rural|urban).*|settlement (type|size).*|size of (town|place|"
         r"community|locality|"
         r"settlement).*|type of (area|community|settlement|locality)|domicile.*|"
         r"(which )?(phrase )?(best )?describes? the "
@@ -89,7 +89,8 @@ _FIELDS = {
         r"age of respondent|x003\w*|grupo de edad|groupe d? ?age|tranche d? ?age|faixa etaria|classe d? ?eta|rage",
         r"(what is )?(your |the )?(exact )?(respondents?( s)? |r s |rs )?(current )?(age|alter|edad|idade|"
         r"eta)( group| category)?"
-        r"( of (the )?respondent)?( in years| calculated| recoded| grouped| in groups)*|how old are you.*|"
+        r"( of (the )?respondent)?( in years| calculated| recoded| grouped| in groups| exact| \d+ (intervals|"
+        r"groups|categories))*|how old are you.*|"
         r"(wie alt sind sie|quel est votre age|quel age avez vous|que edad tiene|cual es su edad|qual a sua idade|"
         r"quanti anni ha|qual e a sua idade)",
         r"age|old|alter|edad|idade|eta|anni|years",
@@ -103,10 +104,11 @@ _FIELDS = {
         r"escolaridad|educacao|escolaridade|istruzione)( level| attainment| completed| attained| achieved)*"
         r"( of (the )?respondent)?( recoded| es isced)*|highest level of (education|schooling).*|"
         r"highest educational level.*|"
-        r"(respondents?( s)? )?highest (degree|qualification)|(hochster|niveau|nivel|titolo) .*(abschluss|etudes?|"
+        r"(respondents?( s)? |r s |rs )?highest (degree|qualification)|(hochster|niveau|nivel|"
+        r"titolo) .*(abschluss|etudes?|"
         r"instruction|"
         r"diplome|estudios|educacion|escolaridad\w?|studio|ensino).*",
-        r"educ\w*|degree|bildung|schul\w*|diplom\w*|etude\w*|estudio\w*|escolaridad\w?|istruzione|titolo|"
+        r"educ\w*|degree|bildung|schul\w*|school\w*|diplom\w*|etude\w*|estudio\w*|escolaridad\w?|istruzione|titolo|"
         r"qualification",
     ),
     "employment": (
@@ -143,7 +145,8 @@ _FIELDS = {
     "religion": (
         r"religion|relig|denom(ination)?|rlgdnm|konfession|religione|religiao|f025\w*|religious (denomination|"
         r"affiliation)",
-        r"(what is )?(your )?(respondents?( s)? )?(religion|religious (denomination|affiliation|group)|denomination|"
+        r"(what is )?(your )?(respondents?( s)? )?(religion|religious (denominations?|affiliation|group|"
+        r"preference)( major groups)?|denomination|"
         r"konfession|"
         r"religione|religiao)( of (the )?respondent)?|religion or denomination.*|welcher? (religion|konfession).*",
         r"relig\w*|denomination|konfession",
@@ -221,15 +224,13 @@ def find_roles(columns: Mapping[str, ColumnFacts], long: bool = False) -> Roles:
     free = [column for name, column in columns.items() if name not in left_out]
     for role in _DESIGN:
         found = [(reason, column) for column in free if (reason := _design_reason(role, column, long))]
-        for _, column in found[1:] if role == "weight" else ():
-            left_out[column.name] = "another weight"
-        if found:
-            reason, column = min(found, key=lambda pair: role == "weight" and "across" in plain(pair[1].label))
-            left_out.pop(column.name, None)
-            if role == "weight":
-                left_out |= {c.name: "another weight" for _, c in found if c is not column}
-            design[role] = Role(column, reason)
-            free = [c for c in free if c is not column and c.name not in left_out]
+        if not found:
+            continue
+        reason, column = min(found, key=lambda pair: _weight_order(pair[1]) if role == "weight" else 0)
+        design[role] = Role(column, reason)
+        if role == "weight":
+            left_out |= {c.name: "another weight" for _, c in found if c is not column}
+        free = [c for c in free if c is not column and c.name not in left_out]
     if "respondent" not in design and not long and (unique := next((c for c in free if _may_be_id(c)), None)):
         design["respondent"] = Role(unique, "every row has another value")
         free.remove(unique)
@@ -260,6 +261,12 @@ def find_roles(columns: Mapping[str, ColumnFacts], long: bool = False) -> Roles:
         if reason := _recorded(column):
             left_out[column.name] = reason
     return Roles(design, fields, left_out)
+
+
+def _weight_order(column: ColumnFacts) -> int:
+    """Of several weights that of the least: adjusted within countries, then others, then one across countries."""
+    said = plain(f"{column.id} {column.label}")
+    return 2 if "across" in said else 0 if re.search(r"psp|post ?strat|within|final|anweight|analysis", said) else 1
 
 
 def _design_reason(role: str, column: ColumnFacts, long: bool) -> str:
