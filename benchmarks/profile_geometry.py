@@ -19,11 +19,10 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.config.presets import load_preset
-from cuma_jax.data.load import load_source
+from cuma_jax.data.load import load_source, source_profiles
 from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
 from cuma_jax.profile_encoders.profile_table import build_profile_table
 from cuma_jax.runtime.files import cache_dir
-from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.splits import TRAIN, split_rows
 from cuma_jax.surveys.units import survey_units
 
@@ -37,8 +36,8 @@ VARIANTS = (
 def country_vectors(config: Config) -> np.ndarray:
     """The table's mean vector of every training country, float64 [N, M]."""
     cache = str(cache_dir(config.run.cache_dir))
-    survey: Any = load_source(config.data, config.reads_choices, cache, config.profile.derived)
-    profiles = build_profiles(survey, config.profile.fields, config.profile.sentence, config.profile.derived)
+    survey: Any = load_source(config.data, config.reads_choices, cache, config.profile)
+    profiles = source_profiles(survey, config.profile)
     train_R = np.unique(survey.respondent_A[split_rows(survey_units(survey), config.data) == TRAIN])
     train_P = np.zeros(len(profiles), bool)
     train_P[profiles.profile_R[train_R]] = True

@@ -59,6 +59,7 @@ RULES = (
          lambda c: c.adapter.experts == 0, when=_lookup),
     Rule("router.inputs", "used with profile.granularity categorical and one field in profile.fields",
          lambda c: c.profile.granularity == "categorical" and len(c.profile.fields) == 1, when=_lookup),
+    Rule("profile.context", "empty, because router.inputs is lookup", lambda c: not c.profile.context, when=_lookup),
     Rule("profile.projection_layers", "0, because router.inputs is lookup",
          lambda c: c.profile.projection_layers == 0, when=_lookup),
     Rule("router.inputs", "an input other than none, because adapter.experts is {adapter.experts} (none is for one "

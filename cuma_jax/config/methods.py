@@ -57,7 +57,7 @@ METHODS: dict[str, Changes] = {
     "no_balance": {"objective": {"balance": 0.0}},
     "categorical": {"profile": {"granularity": "categorical"}},
     "per_country": {"adapter": {"experts": 0, "shared_a": False}, "router": {"inputs": "lookup", "top_k": 1},
-                    "profile": {"granularity": "categorical", "fields": ("country",), "derived": ()},
+                    "profile": {"granularity": "categorical", "fields": ("country",), "derived": (), "context": ""},
                     "objective": {"balance": 0.0}},
     # The official code's numerics.
     "reference": {"adapter": {"shared_a": True}, "router": {"gate": "double_softmax", "layers": 2, "shared": True},

@@ -112,6 +112,13 @@ class ProfileConfig:
     derived: tuple[Literal["region", "language"], ...] = ()
     """Fields derived from the country's name, beside it: its UN subregion (field `world_region`), its most spoken
     official language (`official_language`)."""
+    context: Annotated[str, Place("file", words=("gapminder",))] = ""
+    """A table of facts joined to every profile, also of countries that nobody was asked in: a file (csv, tsv, parquet)
+    with a row a country, or gapminder (log income, life expectancy). Numbers are standardised, texts are values."""
+    context_by: Annotated[str, Line()] = "country"
+    """The profile field that `context` is joined by; the table's column of that name has its values."""
+    context_fields: Annotated[tuple[str, ...], Line()] = ()
+    """Columns of `context` to join; empty: all."""
     projection_layers: Annotated[int, Range(0, 2)] = 0
     """Trainable layers between the table and the routers: 0, 1 or 2."""
     projection_dim: Annotated[int, Range(1, 65536)] = 128

@@ -8,12 +8,15 @@ from typing import Any
 
 from cuma_jax.config.comparison import Comparison
 from cuma_jax.config.fields import Place, shown
+from cuma_jax.config.saved import CONFIG_FILE, IDENTITY_FILE, read_config
 from cuma_jax.config.schema import Chain, Config, from_dict
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.json_files import read_json
 from cuma_jax.runtime.near_matches import near_hint
 
 DEFAULT_PRESET = "quickstart"
+OWN_SURVEY = "my_survey"
+"""The preset that a survey of the user's own is trained with, unless another is named."""
 COMPARISON = "compare_"
 """How the name of a comparison's preset starts."""
 _LONGEST = 1 << 20
@@ -50,7 +53,8 @@ def load_runs(source: str) -> Config | Chain:
     """As `load_config`, and the chain of a preset that trains in stages."""
     path = _find(source)
     if path.suffix == ".json":
-        return from_dict(read_json(path))
+        saved = path.name == CONFIG_FILE and (path.parent / IDENTITY_FILE).is_file()
+        return read_config(path.parent) if saved else from_dict(read_json(path))
     found = load_preset(source)
     if not isinstance(found, Config | Chain):
         hint = ""

@@ -35,11 +35,20 @@ def read_config(folder: pathlib.Path) -> Config:
     """The resolved config that was saved with a run; paths that are relative to where it was started are absolute,
     where this is another folder.
 
+    They are looked for where training was started, and then, for a run that was moved or copied with its data, where
+    that is by the place of its own folder: `run.dir` is runs/mine, so beside `runs`.
+
     Raises:
         CumaError: no run there, or a damaged file.
     """
-    start = read_identity(folder).get("started_in", "")
-    return located(saved_config(folder), start) if start not in ("", os.getcwd()) else saved_config(folder)
+    config, start = saved_config(folder), read_identity(folder).get("started_in", "")
+    if start == os.getcwd():
+        return config
+    config = located(config, start) if start else config
+    parts = pathlib.PurePath(config.run.dir or f"runs/{config.name}").parts
+    above = folder.resolve().parts
+    beside = os.path.join(*above[: -len(parts)], "") if above[-len(parts) :] == parts else ""
+    return located(config, beside) if beside and beside != start else config
 
 
 def located(config: Config, start: str) -> Config:

@@ -2,9 +2,10 @@
 keys of what the data hold, by which a run knows its own again."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cuma_jax.config import Config, DataConfig
+from cuma_jax.config import Config, DataConfig, ProfileConfig
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.preferences.load import SOURCES, load_preferences
 from cuma_jax.preferences.preferences import Preferences
@@ -22,12 +23,15 @@ from cuma_jax.preferences.texts import number_prompts
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir, content_key
 from cuma_jax.surveys.derived import add_derived
+from cuma_jax.surveys.fields.context import contexts_json
+from cuma_jax.surveys.fields.joined import add_context, joined_fields
 from cuma_jax.surveys.load import keep_questions, load_survey
 from cuma_jax.surveys.profiles import Profiles, build_profiles
 from cuma_jax.surveys.splits import split_and_table
 from cuma_jax.surveys.survey import Survey, other_fields
 from cuma_jax.surveys.units import Units, survey_units
 
+_Source = TypeVar("_Source", Survey, Preferences)
 Contents = dict[str, list[Any]]
 """Part of the data -> [how many, key]."""
 
@@ -67,21 +71,40 @@ class RunData:
     split_table: pd.DataFrame | None = None
     contents: Contents = dataclasses.field(default_factory=dict)
 
+    @functools.cached_property
+    def people_P(self) -> np.ndarray:
+        """How many persons with training rows each profile has, int [P]."""
+        trained_R = np.zeros(len(self.profiles.profile_R), bool)
+        trained_R[self.units.person_N[self.split_N == SPLITS.index("train")]] = True
+        return np.bincount(self.profiles.profile_R[trained_R], minlength=len(self.profiles))
 
-def load_source(data: DataConfig, choices: bool, cache: str = "", derived: Sequence[str] = ()) -> Survey | Preferences:
+
+def load_source(
+    data: DataConfig, choices: bool, cache: str = "", profile: ProfileConfig | None = None
+) -> Survey | Preferences:
     """What `data` names: a survey, or preferences as choices between responses (`Config.reads_choices`), or else as
-    conversations. The fields of `derived` become columns of the respondents.
+    conversations. The fields of `derived` and `context` of `profile` become columns of the respondents (None: none).
 
     Raises:
-        CumaError: the source cannot be read, or has no country to derive fields from.
+        CumaError: the source cannot be read, or has no country to derive fields from; or see `add_context`.
     """
     if data.source not in SOURCES:
-        return add_derived(load_survey(data, cache), derived)
+        return _with_facts(load_survey(data, cache), profile)
     preferences = load_preferences(data, cache)
     if not choices:
-        return add_derived(preferences, derived)
+        return _with_facts(preferences, profile)
     survey = choice_survey(preferences)
-    return add_derived(keep_questions(survey, data.questions) if data.questions else survey, derived)
+    return _with_facts(keep_questions(survey, data.questions) if data.questions else survey, profile)
+
+
+def _with_facts(source: _Source, profile: ProfileConfig | None) -> _Source:
+    profile = profile or ProfileConfig()
+    return add_context(add_derived(source, profile.derived), profile)
+
+
+def source_profiles(source: Survey | Preferences, profile: ProfileConfig) -> Profiles:
+    """The distinct profiles of a source of `load_source`; errors are those of `build_profiles`."""
+    return build_profiles(source, profile.fields, profile.sentence, profile.derived, joined_fields(source, profile))
 
 
 def source_units(source: Survey | Preferences) -> Units:
@@ -135,12 +158,14 @@ def _conversation_units(preferences: Preferences) -> Units:
 
 
 def contents(source: Survey | Preferences) -> Contents:
-    """Keys of respondents, questions and answers, or of respondents and conversations.
+    """Keys of respondents, questions and answers, or of respondents and conversations; and of joined tables.
 
     They are of values in their order, never of files: what is read from a cache has the key of what it was made from.
     """
     people = source.respondents
     found: Contents = {"respondents": [len(people), content_key(*(_column(people[name]) for name in sorted(people)))]}
+    if source.context:  # rows of what nobody has as well: a new profile gets them
+        found["context"] = [len(source.context), content_key(json.dumps(contexts_json(source.context)))]
     if isinstance(source, Survey):
         wording = json.dumps([[q.id, q.text, q.options, q.ordered] for q in source.questions])
         answers = [source.respondent_A, source.question_A, source.option_A]
@@ -230,13 +255,11 @@ def read_data(config: Config, check: Callable[[Contents], None] = lambda known: 
     Raises:
         CumaError: whatever is wrong with the data, or with what the config asks of them.
     """
-    source = load_source(
-        config.data, config.reads_choices, str(cache_dir(config.run.cache_dir)), config.profile.derived
-    )
+    source = load_source(config.data, config.reads_choices, str(cache_dir(config.run.cache_dir)), config.profile)
     check(known := contents(source))
     check_needs(config, source)
     units = source_units(source)
-    profiles = build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
+    profiles = source_profiles(source, config.profile)
     # Once, of all rows: a split of those that are left when some are too long could hold out others.
     split_N, split_table = split_and_table(units, config.data)
     known["split"] = [len(split_N), content_key(split_N)]

@@ -17,8 +17,9 @@ from cuma_jax.data.batches import Rows
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.cells import build_cells
+from cuma_jax.surveys.fields.countries import merged_values
 from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.survey import Survey
+from cuma_jax.surveys.survey import HasRespondents, Survey
 
 
 def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: DataConfig) -> Rows:
@@ -38,7 +39,7 @@ def cell_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing: D
                 f"data.group_by is {drawing.group_by!r}, but cells are made of the profile fields "
                 f"{', '.join(profiles.fields)}; add it to profile.fields, or set objective.aggregate to respondent"
             )
-        group_P = profiles.codes_PF[:, profiles.fields.index(drawing.group_by)]
+        group_P = _merged(profiles, drawing.group_by)
         mass_N = balance_groups(mass_N, group_P[cells.profile_N], drawing.group_power)
     return Rows(cells.profile_N, cells.question_N, np.zeros(len(cells), np.int32), cells.target_NO, mass_N)
 
@@ -62,9 +63,7 @@ def answer_rows(survey: Survey, profiles: Profiles, mask_A: np.ndarray, drawing:
     else:
         mass_N = _question_factor(question_N, None, None, drawing.question_power)
     if drawing.group_by:
-        group_R = build_profiles(survey, (drawing.group_by,))
-        group_N = group_R.codes_PF[group_R.profile_R[respondent_N], 0]
-        mass_N = balance_groups(mass_N, group_N, drawing.group_power)
+        mass_N = balance_groups(mass_N, _group_R(survey, drawing.group_by)[respondent_N], drawing.group_power)
     return Rows(profiles.profile_R[respondent_N], question_N, survey.option_A[mask_A], None, mass_N)
 
 
@@ -85,9 +84,20 @@ def conversation_masses(
     if drawing.sample_weights:
         mass_C = preferences.respondents["weight"].to_numpy(np.float64)[person_C]
     if drawing.group_by:
-        groups = build_profiles(preferences, (drawing.group_by,))
-        mass_C = balance_groups(mass_C, groups.codes_PF[groups.profile_R[person_C], 0], drawing.group_power)
+        mass_C = balance_groups(mass_C, _group_R(preferences, drawing.group_by)[person_C], drawing.group_power)
     return mass_C
+
+
+def _group_R(source: HasRespondents, field: str) -> np.ndarray:
+    """The group of each respondent by a field, int [R], -1 for none."""
+    groups = build_profiles(source, (field,))
+    return _merged(groups, field)[groups.profile_R]
+
+
+def _merged(profiles: Profiles, field: str) -> np.ndarray:
+    """The group of each profile by a field, int [P], -1 for none; a country is one, however it is spelled."""
+    place_V, _ = merged_values(profiles.vocab[field], field)
+    return np.append(place_V, -1)[profiles.codes_PF[:, profiles.fields.index(field)]]
 
 
 def _question_factor(

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from cuma_jax.surveys.derived import COUNTRY_FIELDS
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey

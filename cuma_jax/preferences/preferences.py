@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.fields.context import Context
 
 TURNS_SCHEMA = pa.schema(
     {
@@ -46,6 +47,7 @@ class Preferences:
             it, or is null; `chosen` is a position in it, or -1 in a conversation's last turn where nothing was chosen
             (the readers here drop such a turn: nothing can be learned from it).
         skipped: counts of what the reader left out or changed, by reason.
+        numeric_fields, context: as in `Survey`.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Preferences:
     prompt_ids: tuple[str, ...]
     turns: pa.Table
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    numeric_fields: tuple[str, ...] = ()
+    context: tuple[Context, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from cuma_jax.profile_encoders.normalise import Normaliser
+from cuma_jax.profile_encoders.number_columns import WIDTH, NumberColumns
 from cuma_jax.profile_encoders.text_encoder import TextEncoder
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.derived import fill_derived
-from cuma_jax.surveys.profiles import Profiles, Style, describe, field_text
+from cuma_jax.surveys.fields.context import Context, contexts_json, contexts_of
+from cuma_jax.surveys.profiles import Profiles, Style, complete_profile, describe, field_text
 
 WHOLE = "(whole profile)"
 """Name of the one block that granularity `profile` has; no field is called so."""
@@ -29,7 +30,8 @@ class ProfileEmbedder:
     """Text to normalised vector, with the statistics fitted in training.
 
     Granularity `field` lays one block per field side by side, in the order of `fields`; a field that a profile lacks is
-    a block of zeros.
+    a block of zeros. Numbers are no texts here: their blocks are `NumberColumns`; with granularity `profile` they stand
+    after the block of the whole.
     """
 
     granularity: str
@@ -38,12 +40,22 @@ class ProfileEmbedder:
     encoder_info: dict[str, Any]  # of what it was fitted with: source, fingerprint, width, pooling, max_length
     encoder: TextEncoder | None = None  # None where no encoder is at hand; then nothing new can be embedded
     sentence: Style = "natural"  # how a whole profile is worded
-    derived: tuple[str, ...] = ()  # those of `fields` that follow from the country; a profile that lacks them gets them
+    derived: tuple[str, ...] = ()  # those of `fields` that follow from others; a profile that lacks them gets them
+    numbers: dict[str, NumberColumns] = dataclasses.field(default_factory=dict)  # of the numeric ones of `fields`
+    context: tuple[Context, ...] = ()  # gives `derived` fields
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Name of each block of a vector, in their order."""
+        if self.granularity == "profile":
+            return (*self.normalisers, *self.numbers)
+        return tuple(field for field in self.fields if field in self.normalisers or field in self.numbers)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Columns of each block."""
-        return tuple(normaliser.width(self.encoder_info["width"]) for normaliser in self.normalisers.values())
+        width = self.encoder_info["width"]
+        return tuple(WIDTH if b in self.numbers else self.normalisers[b].width(width) for b in self.blocks)
 
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Vectors of any profiles (field -> value), seen before or not, float32 [N, M]; fields may be absent.
@@ -51,7 +63,7 @@ class ProfileEmbedder:
         Raises:
             CumaError: an unknown field, no encoder at hand, or a text that is too long for it.
         """
-        values = completed(values, self.fields, self.derived)
+        values = completed(values, self.fields, self.derived, self.context)
         if self.encoder is None:
             raise CumaError(
                 f"a profile that was not in the survey needs the encoder {self.encoder_info['source']}, "
@@ -61,8 +73,8 @@ class ProfileEmbedder:
         return self.table_rows(values, texts, self.encoder.encode(texts, progress=False))
 
     def texts(self, profile: Mapping[str, str]) -> dict[str, str]:
-        """The text of each block of a profile: by field, or of the whole."""
-        present = {field: profile[field] for field in self.fields if field in profile}
+        """The text of each block of texts of a profile: by field, or of the whole."""
+        present = {field: profile[field] for field in self.fields if field in profile and field not in self.numbers}
         if self.granularity == "profile":
             return {WHOLE: describe(present, self.sentence)}
         return {field: field_text(field, value) for field, value in present.items()}
@@ -73,7 +85,11 @@ class ProfileEmbedder:
         """Table rows from encoded texts, all that `values` need: normalised block by block, and laid side by side."""
         row = {text: number for number, text in enumerate(texts)}
         texts_N, blocks = [self.texts(profile) for profile in values], []
-        for block, normaliser in self.normalisers.items():
+        for block in self.blocks:
+            if block in self.numbers:
+                blocks.append(self.numbers[block]([profile.get(block) for profile in values], block))
+                continue
+            normaliser = self.normalisers[block]
             row_N = np.array([row[t[block]] if block in t else -1 for t in texts_N], np.int64)
             used, which_N = np.unique(row_N[row_N >= 0], return_inverse=True)
             block_NM = np.zeros((len(values), normaliser.width(self.encoder_info["width"])), np.float32)
@@ -91,6 +107,7 @@ class ProfileEmbedder:
             "encoder": self.encoder_info,
             "normalisers": {n: {"diagonal": v.diagonal, "l2": v.l2} for n, v in self.normalisers.items()},
         }
+        about |= _saved_more(self.numbers, self.context)
         arrays: dict[str, np.ndarray] = {}
         for number, normaliser in enumerate(self.normalisers.values()):
             arrays |= {f"mean_{number}": normaliser.mean_C, f"projection_{number}": normaliser.projection_CK}
@@ -106,6 +123,7 @@ class ProfileEmbedder:
         return cls(
             *(about["granularity"], tuple(about["fields"]), normalisers, about["encoder"], None, about["sentence"]),
             tuple(about.get("derived", ())),  # tables of before there were any
+            **_restored_more(about),
         )
 
 
@@ -118,18 +136,20 @@ class CategoricalEmbedder:
     a block of zeros.
 
     For a lookup (`router.inputs`), the vector is the gate itself: a one for the value's expert, and 1/V for all of them
-    where the value is new or absent.
+    where the value is new or absent. Numbers are `NumberColumns`.
     """
 
     fields: tuple[str, ...]
-    values: dict[str, tuple[str, ...]]  # the V training values of each field, sorted
+    values: dict[str, tuple[str, ...]]  # the V training values of each field that is no number, sorted
     lookup: bool = False  # whether vectors are gates
     derived: tuple[str, ...] = ()  # see `ProfileEmbedder`
+    numbers: dict[str, NumberColumns] = dataclasses.field(default_factory=dict)
+    context: tuple[Context, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Columns of each block."""
-        return tuple(len(self.values[field]) for field in self.fields)
+        return tuple(WIDTH if field in self.numbers else len(self.values[field]) for field in self.fields)
 
     def embed(self, values: Sequence[Mapping[str, str]]) -> np.ndarray:
         """Vectors of any profiles, seen before or not, float32 [N, M]; see `ProfileEmbedder.embed`.
@@ -137,8 +157,11 @@ class CategoricalEmbedder:
         Raises:
             CumaError: an unknown field.
         """
-        values, blocks = completed(values, self.fields, self.derived), []
+        values, blocks = completed(values, self.fields, self.derived, self.context), []
         for field in self.fields:
+            if field in self.numbers:
+                blocks.append(self.numbers[field]([profile.get(field) for profile in values], field))
+                continue
             number = {value: i for i, value in enumerate(self.values[field])}
             column_N = np.array([number.get(profile.get(field, ""), -1) for profile in values], np.int64)
             known_N = column_N >= 0
@@ -152,34 +175,38 @@ class CategoricalEmbedder:
     def saved(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `restored` needs: JSON values, and arrays."""
         names = ("fields", "values", "lookup", "derived")
-        return {"granularity": "categorical", **{name: getattr(self, name) for name in names}}, {}
+        about = {"granularity": "categorical", **{name: getattr(self, name) for name in names}}
+        return about | _saved_more(self.numbers, self.context), {}
 
     @classmethod
     def restored(cls, about: Mapping[str, Any]) -> "CategoricalEmbedder":
         """The inverse of `saved`."""
         values = {field: tuple(some) for field, some in about["values"].items()}
-        return cls(tuple(about["fields"]), values, about["lookup"], tuple(about["derived"]))
+        return cls(tuple(about["fields"]), values, about["lookup"], tuple(about["derived"]), **_restored_more(about))
 
 
-def fit_categorical(profiles: Profiles, train_P: np.ndarray, lookup: bool = False) -> CategoricalEmbedder:
-    """The embedder with the values of the training profiles.
+def fit_categorical(
+    profiles: Profiles, train_P: np.ndarray, lookup: bool = False, numbers: dict[str, NumberColumns] | None = None
+) -> CategoricalEmbedder:
+    """The embedder with the values of the training profiles; `numbers` of the fields that are numbers.
 
     Raises:
         CumaError: a field with too many training values, or none with any.
     """
-    values = {field: training_values(profiles, train_P, field) for field in profiles.fields}
+    numbers = numbers or {}
+    values = {field: training_values(profiles, train_P, field) for field in profiles.fields if field not in numbers}
     for field, known in values.items():
         if len(known) > MAX_VALUES:
             raise CumaError(
                 f"profile.granularity is categorical, but field {field} has {len(known):,} training values, and at "
                 f"most {MAX_VALUES:,} can be columns; name the other fields in profile.fields, or use granularity field"
             )
-    if not any(values.values()):
+    if not any(values.values()) and not any(columns.deviation for columns in numbers.values()):
         raise CumaError(
             f"no training profile has a value of {', '.join(profiles.fields)}, so there is nothing to tell people "
             "apart by; name other fields in profile.fields"
         )
-    return CategoricalEmbedder(profiles.fields, values, lookup, profiles.derived)
+    return CategoricalEmbedder(profiles.fields, values, lookup, profiles.derived, numbers, profiles.context)
 
 
 def training_values(profiles: Profiles, train_P: np.ndarray, field: str) -> tuple[str, ...]:
@@ -189,10 +216,28 @@ def training_values(profiles: Profiles, train_P: np.ndarray, field: str) -> tupl
 
 
 def completed(
-    values: Sequence[Mapping[str, str]], fields: Sequence[str], derived: Sequence[str]
+    values: Sequence[Mapping[str, str]],
+    fields: Sequence[str],
+    derived: Sequence[str],
+    context: Sequence[Context] = (),
 ) -> list[dict[str, str]]:
     """Profiles with the derived fields that they lack; a `CumaError` for a field that is not in `fields`."""
     for profile in values:
         if unknown := sorted(set(profile) - set(fields)):
             raise CumaError(f"unknown profile field {unknown[0]!r}; this run knows {', '.join(fields)}")
-    return [fill_derived(profile, derived) for profile in values]
+    return [complete_profile(profile, fields, derived, context) for profile in values]
+
+
+def _saved_more(numbers: Mapping[str, NumberColumns], context: Sequence[Context]) -> dict[str, Any]:
+    """What most tables have not is not there: their files are as those of earlier versions."""
+    about: dict[str, Any] = {}
+    if numbers:
+        about["numbers"] = {field: dataclasses.asdict(columns) for field, columns in numbers.items()}
+    if context:
+        about["context"] = contexts_json(context)
+    return about
+
+
+def _restored_more(about: Mapping[str, Any]) -> dict[str, Any]:
+    numbers = {field: NumberColumns(**columns) for field, columns in about.get("numbers", {}).items()}
+    return {"numbers": numbers, "context": contexts_of(about.get("context", ()))}

@@ -17,6 +17,7 @@ import numpy as np
 
 from cuma_jax.config import ProfileConfig
 from cuma_jax.profile_encoders.normalise import fit_normaliser
+from cuma_jax.profile_encoders.number_columns import NumberColumns, fit_number_columns
 from cuma_jax.profile_encoders.profile_embedders import (
     WHOLE,
     CategoricalEmbedder,
@@ -58,7 +59,7 @@ class ProfileTable:
             CumaError: see `ProfileEmbedder.embed`.
         """
         fields = self.embedder.fields
-        values = completed(values, fields, self.embedder.derived)
+        values = completed(values, fields, self.embedder.derived, self.embedder.context)
         row_N = np.array([self._rows.get(tuple(p.get(f) for f in fields), -1) for p in values], np.int64)
         vectors_NM = self.vectors_PM[np.maximum(row_N, 0)]
         if (row_N < 0).any():
@@ -130,6 +131,7 @@ def build_profile_table(
     seed: int = 0,
     progress: bool = True,
     lookup: bool = False,
+    people_P: np.ndarray | None = None,
 ) -> ProfileTable:
     """Encodes all profiles and fits the normaliser on those of training; granularity `categorical`: see there.
 
@@ -139,7 +141,8 @@ def build_profile_table(
 
     `train_P` is bool [P], which profiles have training answers; `encoder` is None for granularity `categorical`, which
     encodes no text; texts that are encoded are kept below `cache`, by content; `seed` is that of `config.shuffle`;
-    `lookup`: vectors are gates, see `CategoricalEmbedder`.
+    `lookup`: vectors are gates, see `CategoricalEmbedder`; `people_P`, int [P], are the training respondents of each
+    profile, over whom numbers are standardised (None: one of each).
 
     Raises:
         CumaError: no profile fields, no training profile, a text too long for the encoder, a field with too many values
@@ -150,13 +153,15 @@ def build_profile_table(
     if not train_P.any():
         raise CumaError("no profile has training answers; the profile vectors cannot be fitted (check data.unseen_*)")
     values = [profiles.values(row) for row in range(len(profiles))]
+    people_P = train_P if people_P is None else people_P
+    numbers = {field: fit_number_columns(profiles, people_P, field) for field in profiles.numeric}
     embedder: ProfileEmbedder | CategoricalEmbedder
     if config.granularity == "categorical":
-        embedder = fit_categorical(profiles, train_P, lookup)
+        embedder = fit_categorical(profiles, train_P, lookup, numbers)
         vectors_PM = embedder.embed(values)
     else:
         assert encoder is not None
-        embedder, vectors_PM = _fit_texts(profiles, values, train_P, config, encoder, cache, progress)
+        embedder, vectors_PM = _fit_texts(profiles, values, train_P, numbers, config, encoder, cache, progress)
     if config.shuffle:
         vectors_PM = vectors_PM[_deranged(_keys(profiles.fields, profiles.vocab, profiles.codes_PF), seed)]
     return ProfileTable(vectors_PM, profiles.vocab, profiles.codes_PF, embedder)
@@ -166,20 +171,23 @@ def _fit_texts(
     profiles: Profiles,
     values: list[dict[str, str]],
     train_P: np.ndarray,
+    numbers: dict[str, NumberColumns],
     config: ProfileConfig,
     encoder: TextEncoder,
     cache: str | pathlib.Path,
     progress: bool,
 ) -> tuple[ProfileEmbedder, np.ndarray]:
     embedder = ProfileEmbedder(
-        config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived
+        *(config.granularity, profiles.fields, {}, _info(encoder), encoder, profiles.sentence, profiles.derived),
+        *(numbers, profiles.context),
     )
     texts_P = [embedder.texts(profile) for profile in values]
     # Sorted, so that neither the cache nor a single bit depends on the order of the profiles.
     texts = sorted({text for blocks in texts_P for text in blocks.values()})
     vectors_NC = encode_cached(encoder, texts, cache, progress)
     row, is_train = {text: number for number, text in enumerate(texts)}, train_P.tolist()
-    for block in (WHOLE,) if config.granularity == "profile" else profiles.fields:
+    fields = (field for field in profiles.fields if field not in numbers)
+    for block in (WHOLE,) if config.granularity == "profile" else fields:
         train = sorted({row[t[block]] for t, keep in zip(texts_P, is_train, strict=True) if keep and block in t})
         most = config.components if block == WHOLE else max(1, len(train) // config.values_per_component)
         components = min(config.components, most)

@@ -44,6 +44,11 @@ def lookup_experts(config: Config, profiles: Profiles, train_P: np.ndarray) -> i
     if config.router.inputs != "lookup":
         return config.adapter.experts
     field = profiles.fields[0]
+    if field in profiles.numeric:
+        raise CumaError(
+            f"method per_country (router.inputs lookup) has one expert for each {field}, but {field} is a number; name "
+            "another field in profile.fields, or put its numbers into bins"
+        )
     values = training_values(profiles, train_P, field)
     if len(values) < 2:
         found = f"only {values[0]!r}" if values else "no value"
@@ -137,7 +142,8 @@ def build_run(
             )
             encoder = load_encoder(config.profile, cache, backbone)
         lookup, seed = config.router.inputs == "lookup", config.train.seed
-        table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup)
+        people_P = data.people_P if profiles.numeric else None
+        table = build_profile_table(profiles, train_P, config.profile, encoder, cache, seed, progress, lookup, people_P)
 
     widths = () if table is None else table.embedder.widths
     if data.kept is None:

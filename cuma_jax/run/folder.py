@@ -87,15 +87,19 @@ def check_data_path(folder: pathlib.Path | None, config: Config) -> None:
     """Checks that the data of a trained run are found from here.
 
     Raises:
-        CumaError: their path is relative to another folder.
+        CumaError: a path of theirs is relative to another folder.
     """
-    path = pathlib.Path(config.data.path).expanduser()
-    if folder and config.data.path and not path.is_absolute() and not path.exists() and has_checkpoint(folder):
-        start = read_identity(folder).get("started_in")
-        raise CumaError(
-            f"data.path of {folder / CONFIG_FILE} is {config.data.path!r}, relative to the folder in which training "
-            f"was started{f' ({start})' if start else ''}, and is not there; give the command in a folder where it is"
-        )
+    if not folder or not has_checkpoint(folder):
+        return
+    context = "" if config.profile.context == "gapminder" else config.profile.context
+    for name, value in (("data.path", config.data.path), ("profile.context", context)):
+        path = pathlib.Path(value).expanduser()
+        if value and not path.is_absolute() and not path.exists():
+            start = read_identity(folder).get("started_in")
+            raise CumaError(
+                f"{name} of {folder / CONFIG_FILE} is {value!r}, relative to the folder in which training was "
+                f"started{f' ({start})' if start else ''}, and is not there; give the command in a folder where it is"
+            )
 
 
 def open_run(config: Config) -> pathlib.Path:

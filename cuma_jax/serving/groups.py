@@ -17,6 +17,7 @@ import numpy as np
 from cuma_jax.config.fields import shown
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, same_country
 
 EVERYONE = "everyone"
 """Label of the group without a condition."""
@@ -24,10 +25,12 @@ MOST_TEXT = 20_000
 """Characters that the text of one group may have."""
 MOST_GROUPS = 2000
 """Groups that may be asked at once."""
+MOST_NAME = 200
+"""Characters that a country's name may have."""
 _SIGN = re.compile(r">=|<=|=|>|<|:")
 _COMPARISON = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)$")
 _NUMBER, _UNIT = r"(-?\d+(?:\.\d+)?)", r"(?:\s*(?:years?|yrs?|%|child(?:ren)?|people|persons?))?(?:\s+old)?"
-_RANGE = re.compile(rf"{_NUMBER}{_UNIT}\s*(?:-|\u2013|\u2014|to)\s*{_NUMBER}{_UNIT}", re.I)
+_RANGE = re.compile(rf"{_NUMBER}{_UNIT}\s*(?:-|\u2013|\u2014|to(?:\s+(?:under|below))?)\s*{_NUMBER}{_UNIT}", re.I)
 _ALONE = re.compile(_NUMBER + _UNIT, re.I)
 _FROM = re.compile(
     rf"{_NUMBER}{_UNIT}\s*(?:\+|(?:and|or)\s+(?:over|older|above|more))|(?:>=|\u2265)\s*{_NUMBER}{_UNIT}", re.I
@@ -122,8 +125,9 @@ class Group:
 def parse_group(where: "str | Mapping[str, Any] | Group | None", fields: Fields, unknown: bool = False) -> Group:
     """The group that a text or a mapping describes.
 
-    Names and values are found whatever their capitals. A value may hold commas. A text separates fields by `;`, or by
-    `,` before a known field's name; `=` and `:` mean the same.
+    Names and values are found whatever their capitals, and a country however it is spelled: a group has the people of
+    all its spellings. A value may hold commas. A text separates fields by `;`, or by `,` before a known field's name;
+    `=` and `:` mean the same.
 
     Args:
         where: see the top of this file; None: everybody.
@@ -258,6 +262,9 @@ def _condition(field: Field, wanted: _Wanted, unknown: bool) -> Condition:
     values: list[str] = []
     for text in texts:
         values += _listed(field, text, known, unknown) if wanted.listed else [_value(field, text, known, unknown)]
+    if field.name in COUNTRY_FIELDS and not unknown:  # a group of a country has whoever is of it
+        same = {same_country(value) for value in values}
+        values += [value for value in field.values if same_country(value) in same]
     there = [value for value in field.values if value in values]
     return Condition(field.name, tuple(dict.fromkeys([*there, *values])))
 
@@ -298,7 +305,7 @@ def _listed(field: Field, text: str, known: Mapping[str, str], unknown: bool) ->
                 break
         else:
             if unknown:  # a value that nobody has is one text, whatever is in it
-                return [*values, ",".join(pieces[at:]).strip()]
+                return [*values, _value(field, ",".join(pieces[at:]).strip(), known, unknown)]
             end = at + 1
             values.append(_value(field, pieces[at].strip(), known, unknown))
         at = end
@@ -308,6 +315,10 @@ def _listed(field: Field, text: str, known: Mapping[str, str], unknown: bool) ->
 def _value(field: Field, text: str, known: Mapping[str, str], unknown: bool) -> str:
     if found := known.get(" ".join(text.split()).casefold()):
         return found
+    if field.name in COUNTRY_FIELDS and 0 < len(text) <= MOST_NAME:
+        spellings = [value for value in field.values if same_country(value) == same_country(text)]
+        if spellings:
+            return spellings[0]
     if unknown and text:
         return text
     raise CumaError(

@@ -9,35 +9,19 @@ Shapes: R respondents.
 
 import dataclasses
 import functools
-import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, converter, known_as
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, categorical
 
 DERIVED_FIELDS = {"region": "world_region", "language": "official_language"}
 """The profile field of each value of `profile.derived`. Not `region` and `language`: sources have fields of those names
 that say something else (open_values: a part of a country)."""
-COUNTRY_FIELDS = ("country", "B_COUNTRY")
-"""Fields with a country's name, the first that there is counts; the other is wvs7's and wvb's official column."""
-
-# Parts of countries and former ones, surveyed apart: the country whose region and language they have.
-_PARTS = {
-    "Northern Ireland": "United Kingdom",  # surveyed apart from Great Britain in the World Values Survey
-    "Scotland": "United Kingdom",
-    "Wales": "United Kingdom",
-    "Serbia and Montenegro": "Serbia",  # one country until 2006
-    "East Germany": "Germany",
-    "West Germany": "Germany",
-    "Germany East": "Germany",
-    "Germany West": "Germany",
-}
-# Spellings in surveys that `country_converter` does not find.
-_SPELLINGS = {"Palest. ter.": "Palestine"}  # GlobalOpinionQA
 _NAMED = 5
 _Source = TypeVar("_Source", bound=HasRespondents)
 
@@ -100,57 +84,14 @@ def place_facts(country: str) -> dict[str, str]:
     official (or de facto official) one with the largest share of the population, by its English name, whatever its
     script.
     """
-    converter, places = _converter()
-    found = converter.convert(_country(country), src="regex", to="name_short", not_found=None)
+    library, places = converter()
+    found = library.convert(known_as(country), src="regex", to="name_short", not_found=None)
     # What is not found comes back as it was; a text with several countries, as a list.
     if not isinstance(found, str) or found not in places:
         return {}
     territory, region = places[found]
     facts = {DERIVED_FIELDS["region"]: region, DERIVED_FIELDS["language"]: _language(territory)}
     return {field: value for field, value in facts.items() if value}
-
-
-def one_name(countries: Iterable[str]) -> dict[str, str]:
-    """One name for each of `countries`: of several spellings of one country ("Britain", "Great Britain") the library's.
-
-    A name that is the only spelling stays as it is, and so do names of parts of a country and of former ones.
-    """
-    spellings: dict[str, list[str]] = {}
-    for name in sorted(set(countries)):
-        spellings.setdefault(_same_country(name), []).append(name)
-    return {name: known if len(names) > 1 else name for known, names in spellings.items() for name in names}
-
-
-def _country(name: str) -> str:
-    """The name of a country as `country_converter` finds it."""
-    return _SPELLINGS.get(name) or _PARTS.get(name, name)
-
-
-@functools.cache
-def _same_country(name: str) -> str:
-    """The library's name of a country; a name that it does not know, or that names a part, as it is."""
-    if name in _PARTS:
-        return name
-    converter, places = _converter()
-    found = converter.convert(_country(name), src="regex", to="name_short", not_found=None)
-    return found if isinstance(found, str) and found in places else name
-
-
-def country_numbers(names: Sequence[str]) -> dict[str, str]:
-    """ISO 3166-1 numbers of countries' names, three digits as maps have them; those that are not known are left out.
-
-    A part of a country, surveyed apart, has the country's number where no other name has it.
-    """
-    converter, _ = _converter()
-    numbers: dict[str, str] = {}
-    for parts in (False, True):
-        for name in names:
-            if (name in _PARTS) == parts:
-                found = converter.convert(_country(name), src="regex", to="ISOnumeric", not_found=None)
-                number = f"{int(found):03d}" if str(found).isdecimal() else ""
-                if number and not (parts and number in numbers.values()):
-                    numbers[name] = number
-    return numbers
 
 
 def _language(territory: str) -> str | None:
@@ -165,20 +106,3 @@ def _language(territory: str) -> str | None:
     # Of equal shares the first code, so that nothing depends on the order of the library's table.
     code = min(share, key=lambda c: (-share[c], c))
     return Locale("en").languages.get(code.split("_")[0])
-
-
-@functools.cache
-def _converter():  # type: ignore[no-untyped-def]  # the library has no types
-    """The converter of names, and (two-letter code, subregion) of each country's short name."""
-    from country_converter import CountryConverter
-    from country_converter.country_converter import COUNTRY_DATA_FILE
-
-    # Read here: by its own reader, missing codes become numbers under pandas 3.1, and the converter fails on them.
-    data = pd.read_csv(COUNTRY_DATA_FILE, sep="\t", keep_default_na=False, na_values=[""], dtype=str)
-    data = data[data["ISO2"].notna() & data["UNregion"].notna()]
-    # It warns of each name it does not find; here they are counted and named together.
-    logging.getLogger("country_converter").setLevel(logging.CRITICAL + 1)
-    converter = CountryConverter(country_data=data)
-    # A code may be written as alternatives: "^GB$|^UK$"; the first is the ISO's.
-    codes = data["ISO2"].str.split("|").str[0].str.strip("^$")
-    return converter, dict(zip(data["name_short"], zip(codes, data["UNregion"], strict=True), strict=True))

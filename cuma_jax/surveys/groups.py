@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.fields.countries import with_one_name
 from cuma_jax.surveys.survey import HasRespondents
 
 MISSING = "(missing)"
@@ -47,9 +48,12 @@ def check_group_fields(source: HasRespondents, fields: tuple[str, ...], some: bo
 
 
 def build_groups(source: HasRespondents, fields: tuple[str, ...]) -> Groups:
-    """Groups the respondents by `fields`; a `CumaError` for no field, or one that the respondents do not have."""
+    """Groups the respondents by `fields`; a `CumaError` for no field, or one that the respondents do not have.
+
+    A country is one group, however it is spelled.
+    """
     check_group_fields(source, fields)
-    values = source.respondents[list(fields)]
+    values = pd.DataFrame({field: with_one_name(source.respondents[field], field) for field in fields})
     texts = values.astype(object).where(values.notna(), MISSING).astype(str)
     label_R = functools.reduce(lambda joined, field: joined + " / " + texts[field], fields[1:], texts[fields[0]])
     group_R, names = pd.factorize(label_R, sort=True)

@@ -36,12 +36,13 @@ def held_out_values(units: Units, data: DataConfig) -> tuple[tuple[str, ...], tu
     near matches), or a share with no value that can be held out.
     """
     field, names = data.held_out_field, units.values(data.held_out_field)[1]
-    for name in data.held_out_countries:
+    named = tuple(units.value_named(field, name) for name in data.held_out_countries)
+    for name in named:
         if name not in names:
             raise CumaError(
                 f"data.held_out_countries: survey {units.name!r} has no {field} {name!r}; {near_hint(name, names)}"
             )
-    unseen = tuple(dict.fromkeys(data.held_out_countries))
+    unseen = tuple(dict.fromkeys(named))
     if not (data.validation_countries > 0 or (data.unseen_countries > 0 and not unseen)):
         return unseen, ()
     choice = _Choice(units, field)

@@ -13,7 +13,9 @@ import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.near_matches import near
-from cuma_jax.surveys.derived import COUNTRY_FIELDS, add_derived, derived_fields
+from cuma_jax.surveys.derived import add_derived, derived_fields, fill_derived
+from cuma_jax.surveys.fields.context import Context, context_fields, fill_context
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS
 from cuma_jax.surveys.survey import HasRespondents, categorical, other_fields
 
 REFERENCE_FIELDS = {
@@ -58,7 +60,10 @@ class Profiles:
         codes_PF: int32 [P, F]; position in the field's vocab, -1 where the value is missing. Rows are distinct
             and sorted, so they do not depend on the order of the respondents.
         profile_R: int32 [R]; the row of `codes_PF` of each respondent.
-        derived: those of `fields` that come from the country's name; a person's sentence leaves them out.
+        derived: those of `fields` that come from the country's name, or from a table of `context`; a person's sentence
+            leaves them out.
+        numeric: those of `fields` that are numbers.
+        context: what gives `derived` fields that are not known from the country's name.
     """
 
     fields: tuple[str, ...]
@@ -67,6 +72,8 @@ class Profiles:
     profile_R: np.ndarray
     sentence: Style = "natural"
     derived: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    context: tuple[Context, ...] = ()
 
     def __len__(self) -> int:
         return len(self.codes_PF)
@@ -89,7 +96,11 @@ class Profiles:
 
 
 def build_profiles(
-    source: HasRespondents, fields: Sequence[str] = (), sentence: Style = "natural", derived: Sequence[str] = ()
+    source: HasRespondents,
+    fields: Sequence[str] = (),
+    sentence: Style = "natural",
+    derived: Sequence[str] = (),
+    joined: Sequence[str] = (),
 ) -> Profiles:
     """The distinct profiles of `source.respondents`.
 
@@ -98,6 +109,7 @@ def build_profiles(
             reference sentence, the official columns, if the source has them.
         derived: `profile.derived`; these fields stand right after the country's, or last. A source that has been
             through `add_derived` has them already.
+        joined: fields of the source that stand behind those, whatever `fields` are (`profile.context`).
 
     Raises:
         CumaError: a field that the survey does not have, or one named twice; or fields other than those of the
@@ -113,7 +125,7 @@ def build_profiles(
         _check_reference(fields, source.name)
     for field in fields:
         check_field(field, (*source.profile_fields, *other_fields(source)), source.name)
-    fields = _with_derived(fields, derived_fields(derived))
+    fields = _with_derived(fields, (*derived_fields(derived), *joined))
     if len(set(fields)) != len(fields):
         raise CumaError(f"profile fields {fields} name a field twice; name each once (profile.fields)")
     vocab: dict[str, tuple[str, ...]] = {}
@@ -121,7 +133,27 @@ def build_profiles(
     for f, field in enumerate(fields):
         vocab[field], codes_RF[:, f] = _codes(source.respondents[field])
     first_P, profile_R = _distinct_rows(codes_RF, [len(vocab[field]) for field in fields])
-    return Profiles(fields, vocab, codes_RF[first_P], profile_R, sentence, derived_fields(derived))
+    known_by_table = tuple(field for field in context_fields(source.context) if field in fields)
+    return Profiles(
+        fields,
+        vocab,
+        codes_RF[first_P],
+        profile_R,
+        sentence,
+        (*derived_fields(derived), *known_by_table),
+        tuple(field for field in source.numeric_fields if field in fields),
+        source.context if known_by_table else (),
+    )
+
+
+def complete_profile(
+    profile: Mapping[str, str], fields: Sequence[str], derived: Sequence[str], context: Sequence[Context]
+) -> dict[str, str]:
+    """A profile with those of the `derived` fields that it lacks and that follow from what it has, in the order of
+    `fields`.
+    """
+    filled = fill_context(fill_derived(profile, derived), context, derived)
+    return {field: filled[field] for field in fields if field in filled}
 
 
 def _with_derived(fields: tuple[str, ...], derived: Sequence[str]) -> tuple[str, ...]:

@@ -211,6 +211,9 @@ def _from_file(path: pathlib.Path, units: Units, kinds: list[tuple[str, Sequence
             f"data.split {str(path)!r} cannot be read ({error}); it is hash, official, or a .parquet or .csv file with "
             "the columns kind, id and split, as `python -m cuma_jax.data export` writes it"
         ) from None
+    # A file may spell a country as another wave of the survey did.
+    of_field = table["kind"] == kinds[0][0]
+    table.loc[of_field, "id"] = [units.value_named(kinds[0][0], name) for name in table.loc[of_field, "id"]]
     table = table.drop_duplicates()
     if (twice := table.duplicated(["kind", "id"])).any():
         kind, name = table.loc[twice, ["kind", "id"]].iloc[0]

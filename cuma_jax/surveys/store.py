@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, undamaged
+from cuma_jax.surveys.fields.context import contexts_json, contexts_of
 from cuma_jax.surveys.survey import Question, Survey
 
 VERSION = "2"
@@ -25,6 +26,11 @@ def save_survey(survey: Survey, folder: pathlib.Path) -> None:
     if survey.official_A is not None:
         answers["official"] = survey.official_A
     meta = {name: getattr(survey, name) for name in ("name", "profile_fields", "skipped", "persons")}
+    # What most surveys have not is not there: their files are as those of earlier versions.
+    if survey.numeric_fields:
+        meta["numeric_fields"] = survey.numeric_fields
+    if survey.context:
+        meta["context"] = contexts_json(survey.context)
     meta["questions"] = [dataclasses.asdict(question) for question in survey.questions]
 
     def write(part: pathlib.Path) -> None:
@@ -60,5 +66,7 @@ def _load(folder: pathlib.Path) -> Survey:
         official_A=answers["official"].to_numpy() if "official" in answers.column_names else None,
         skipped=meta["skipped"],
         persons=meta.get("persons", True),  # not there in folders of earlier versions
+        numeric_fields=tuple(meta.get("numeric_fields", ())),
+        context=contexts_of(meta.get("context", ())),
         **columns,
     )

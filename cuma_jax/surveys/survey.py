@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.fields.context import Context
 
 _PIECE = 1 << 18
 RESERVED_COLUMNS = ("respondent_id", "weight", "stratum", "psu", "split")
@@ -32,6 +33,14 @@ class HasRespondents(Protocol):
     @property
     def profile_fields(self) -> tuple[str, ...]:
         """See `Survey.profile_fields`."""
+
+    @property
+    def numeric_fields(self) -> tuple[str, ...]:
+        """See `Survey.numeric_fields`."""
+
+    @property
+    def context(self) -> tuple[Context, ...]:
+        """See `Survey.context`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Survey:
         skipped: counts of rows left out by the reader, by reason.
         persons: whether respondents are persons, drawn from others. Where they are shares of a country, there is no
             noise of a sample to be told: no floor, and no intervals over respondents.
+        numeric_fields: fields whose texts are numbers that a profile vector has as numbers.
+        context: what tables say of values of fields; `respondents` has it joined, and a new profile gets it.
     """
 
     name: str
@@ -83,6 +94,8 @@ class Survey:
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     official_A: np.ndarray | None = None
     persons: bool = True
+    numeric_fields: tuple[str, ...] = ()
+    context: tuple[Context, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self)

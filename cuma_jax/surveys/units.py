@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, same_country, with_one_name
 from cuma_jax.surveys.survey import Survey
 
 
@@ -51,17 +52,24 @@ class Units:
     def values(self, field: str) -> tuple[np.ndarray, list[str]]:
         """int32 [R] positions of each person's value in the sorted list of values (-1: missing), and the list.
 
-        A field that the source does not have is missing for everybody.
+        A country has one value, however it is spelled; a field that the source does not have is missing for everybody.
         """
         if field not in self.respondents:
             return np.full(len(self.respondents), -1, np.int32), []
-        column = self.respondents[field].astype("category")
+        column = with_one_name(self.respondents[field], field).astype("category")
         names = [str(name) for name in column.cat.categories]
         order = np.argsort(names, kind="stable")
         # One slot more than there are names: code -1 indexes the last, which stays missing.
         position = np.full(len(names) + 1, -1, np.int32)
         position[order] = np.arange(len(names))
         return position[column.cat.codes.to_numpy()], [names[i] for i in order]
+
+    def value_named(self, field: str, name: str) -> str:
+        """The value of a field that `name` means: itself, or the country that it is another spelling of."""
+        names = self.values(field)[1]
+        if name in names or field not in COUNTRY_FIELDS:
+            return name
+        return next((known for known in names if same_country(known) == same_country(name)), name)
 
 
 def survey_units(survey: Survey) -> Units:

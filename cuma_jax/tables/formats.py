@@ -11,8 +11,11 @@ from cuma_jax.runtime.memory import machine_bytes
 from cuma_jax.tables.delimited import Delimited
 from cuma_jax.tables.encoding import UNREADABLE_LINES
 from cuma_jax.tables.jsonl import decode_json, read_jsonl
-from cuma_jax.tables.packed import PACKED, opened, reported
+from cuma_jax.tables.packed import PACKED, check_kind, opened, reported
 from cuma_jax.tables.problems import Problems, Strict, count_skipped
+from cuma_jax.tables.spreadsheets import NAMES as SPREADSHEETS
+from cuma_jax.tables.spreadsheets import read_spreadsheet
+from cuma_jax.tables.statistical_files import READ_BY, read_statistical
 
 Columns = Sequence[str] | None
 Skipped = dict[str, int] | None
@@ -96,14 +99,19 @@ READERS: dict[str, Reader] = {
     ".pq": _read_parquet,
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
+    **dict.fromkeys(READ_BY, read_statistical),
+    **dict.fromkeys(SPREADSHEETS, read_spreadsheet),
 }
 """What a name ends in (before one of `PACKED`), and the function that reads such a file."""
 
-_NEVER_PACKED = (_read_parquet, _read_arrow)
-ENDINGS = ".csv, .tsv, .jsonl, .parquet or .arrow (.csv, .tsv and .jsonl also with .gz, .bz2, .xz or .zst)"
+_PACKABLE = (_CSV, _TSV, read_jsonl)
+ENDINGS = (
+    ".csv, .tsv or .jsonl (also with .gz, .bz2, .xz or .zst), .parquet, .arrow, .feather, .sav, .zsav, .por, .dta, "
+    ".sas7bdat, .xpt, .xlsx or .ods"
+)
 """The names that are read, in words."""
-NOT_READ = (".xlsx", ".xls", ".ods", ".sav", ".dta", ".zip")
-"""Endings of tables that are not read yet."""
+NOT_READ = (".xls", ".zip", ".rds", ".rda", ".rdata", ".pdf", ".docx")
+"""Endings of files that are no text, and that are not read."""
 
 
 def ending_of(path: pathlib.Path) -> str:
@@ -119,9 +127,10 @@ def _packed(path: pathlib.Path) -> str:
 def reader_of(path: pathlib.Path, problems: Problems) -> Reader | None:
     """The function that reads a file of this name; None, and a problem, if there is none."""
     reader = READERS.get(ending_of(path))
-    if reader is None or (_packed(path) and reader in _NEVER_PACKED):
+    if reader is None or (_packed(path) and reader not in _PACKABLE):
         hint = f"the name must end in {ENDINGS}; programs that have other formats can save a table as csv (UTF-8)"
-        problems.error(path, None, None, "this format is not read", hint)
+        what = "this format is not read" if reader is None else f"a packed {ending_of(path)} is not read: unpack it"
+        problems.error(path, None, None, what, hint)
         return None
     return reader
 
@@ -141,7 +150,8 @@ def read_file(
 ) -> pa.Table | None:
     """The table in one file of any format; see `Reader`. Without `problems` the first fault is an error.
 
-    With `columns`, those of `optional` that are there are read as well.
+    With `columns`, those of `optional` that are there are read as well. With none of them, of a file of a statistical
+    program only the names are read.
 
     Where one of `columns` is missing, the table has every column that there is.
     """
@@ -156,6 +166,8 @@ def read_file(
             if empty:
                 problems.error(path, None, None, "the file is empty", problems.advice.again)
                 return None
+            if reader not in _PACKABLE:
+                check_kind(path, ending_of(path))
             table = reader(path, columns and [*columns, *optional], problems, skipped)
             if table is not None and not _has(table, columns or ()):
                 table = reader(path, None, problems, skipped)  # all of it, for a message with the names that come near
@@ -164,7 +176,7 @@ def read_file(
             hint = f"is it damaged or cut off? Then {problems.advice.damaged}"
             problems.error(path, None, None, f"cannot be read ({reason})", hint)
             return None
-        if table is not None and table.num_rows == 0:
+        if table is not None and table.num_rows == 0 and (columns is None or columns):
             problems.error(path, None, None, "the file has no rows", problems.advice.again)
             return None
         return table

@@ -35,10 +35,32 @@ _WHOLE = 4 << 30  # what is read into the memory as a whole
 _DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 _SAVE = "save the table as csv (UTF-8) or parquet, and name that file"
 _PIECE = 1 << 20
+_HEAD = 512  # bytes of a file that tell what it is
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_BINARY = (
+    (b"$FL2", "an SPSS file", (".sav", ".zsav")),
+    (b"$FL3", "an SPSS file", (".sav", ".zsav")),
+    (b"<stata_dta>", "a Stata file", (".dta",)),
+    (b"\0" * 12 + b"\xc2\xea\x81\x60", "a SAS file", (".sas7bdat",)),
+    (b"HEADER RECORD*******LIB", "a SAS transport file", (".xpt",)),
+    (b"PAR1\x15", "a Parquet file", (".parquet", ".pq")),
+    (b"ARROW1\0\0", "an Arrow file", (".arrow", ".feather")),
+)
+_FOREIGN = (
+    (b"%PDF-", "a PDF document", "ask where the table itself is"),
+    (b"RDX3\n", "an R file", "save the table in R as csv: write.csv(table, 'table.csv', row.names=FALSE)"),
+    (b"SQLite format 3\0", "an SQLite database", "save the table as csv (UTF-8), and name that file"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it, and name the file in it"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it, and name the file in it"),
+)
 
 
-class _NotOneTableError(Exception):  # a zip of which it is not clear what to read
-    pass
+class _NotOneTableError(Exception):
+    """What a file is in truth, or why it is not clear what to read of it; and what to do."""
+
+    def __init__(self, message: str, hint: str = _SAVE) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class _TooLargeError(Exception):  # what unpacks to so much is no table, and would fill the memory
@@ -121,8 +143,9 @@ def unpacked(path: pathlib.Path) -> Iterator[IO[bytes]]:
     """
     with opened(path) as file:
         size = path.stat().st_size
-        magic = file.read(6) if size else b""
+        magic = file.read(_HEAD) if size else b""
         file.seek(0)
+        _report_foreign(magic, "")
         unpack = next((found for start, found in _UNPACKERS.items() if magic.startswith(start)), None)
         if unpack is not None:
             with unpack(file) as stream:
@@ -135,8 +158,65 @@ def unpacked(path: pathlib.Path) -> Iterator[IO[bytes]]:
             yield file if size else io.BytesIO()
 
 
+def check_kind(path: pathlib.Path, ending: str) -> None:
+    """Holds a file's first bytes against what its name ends in, of a format that is not text.
+
+    To be used inside `reported`, which turns what is found into a problem.
+    """
+    with opened(path) as file:
+        head = file.read(_HEAD)
+    _report_foreign(head, ending)
+    zipped = ending in (".xlsx", ".xlsm", ".ods")
+    if any(head.startswith(start) for start in _UNPACKERS):
+        raise _NotOneTableError("is packed (gzip, bzip2, xz or zstd), and no name says so", "unpack it, and name that")
+    if head.startswith(b"PK\x03\x04") and not zipped:
+        raise _NotOneTableError("is a zip archive", f"unpack it, and name the {ending} file in it")
+    expected = next((what for _, what, endings in _BINARY if ending in endings), "a spreadsheet" if zipped else "")
+    if ending in (".arrow", ".feather"):  # a stream of Arrow has no such bytes
+        return
+    is_old_stata = ending == ".dta" and 104 <= head[0] <= 115 and head[1:2] in (b"\1", b"\2")
+    known = any(ending in endings and head.startswith(start[:4]) for start, _, endings in _BINARY)
+    if head and expected and not (known or is_old_stata or (zipped and head.startswith(b"PK"))):
+        start = repr(head[:24])[1:]
+        raise _NotOneTableError(f"is not {expected}: it begins with {start}", "fetch or export it again")
+
+
+def _report_foreign(head: bytes, ending: str) -> None:
+    """An error for the first bytes of a file that no name of a table has, or another name than `ending` ("": text)."""
+    text = head.lstrip(b"\xef\xbb\xbf\r\n\t ").lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise _NotOneTableError(
+            "is a pointer of Git LFS, not the file itself", "run `git lfs pull` there, or download the file"
+        )
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<script")):
+        raise _NotOneTableError(
+            "is a web page (HTML): was the page saved in place of the file, or a login page?",
+            "sign in, and download the file again",
+        )
+    if head[8:20] == b"ENCRYPTEDSAV":
+        raise _NotOneTableError(
+            "is an SPSS file that asks for a password", "open it in SPSS, and save it without a password"
+        )
+    if head.startswith(_OLD_OFFICE):
+        raise _NotOneTableError(
+            "is an old Excel file (.xls), or a workbook that asks for a password",
+            "open it, and save it as .xlsx without a password, or as csv (UTF-8)",
+        )
+    for start, what, hint in _FOREIGN:
+        if head.startswith(start):
+            raise _NotOneTableError(f"is {what}, not a table", hint)
+    for start, what, endings in _BINARY:
+        if head.startswith(start) and ending not in endings:
+            raise _NotOneTableError(f"is {what}, whatever its name says", f"rename it so that it ends in {endings[0]}")
+
+
 def _only_csv(archive: zipfile.ZipFile) -> str:
-    names = [n for n in archive.namelist() if n.lower().endswith(".csv") and "__MACOSX" not in n]
+    inside = archive.namelist()
+    if "xl/workbook.xml" in inside:
+        raise _NotOneTableError("is an Excel workbook, whatever its name says", "rename it so that it ends in .xlsx")
+    if "mimetype" in inside and archive.read("mimetype").endswith(b"opendocument.spreadsheet"):
+        raise _NotOneTableError("is an OpenDocument sheet, whatever its name says", "rename it so that it ends in .ods")
+    names = [n for n in inside if n.lower().endswith(".csv") and "__MACOSX" not in n]
     if len(names) != 1:
         raise _NotOneTableError(f"is a zip or a spreadsheet, and holds {len(names)} csv files, not one")
     if archive.getinfo(names[0]).flag_bits & 1:
@@ -149,7 +229,9 @@ def reported(path: pathlib.Path, problems: Problems) -> Iterator[None]:
     """A file that is not there, or is damaged: what goes wrong inside becomes a problem."""
     try:
         yield
-    except (_NotOneTableError, _TooLargeError) as error:
+    except _NotOneTableError as error:
+        problems.error(path, None, None, str(error), error.hint)
+    except _TooLargeError as error:
         problems.error(path, None, None, str(error), _SAVE)
     except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: a packing that Python does not know
         problems.error(path, None, None, f"is a damaged zip or spreadsheet ({error})", _SAVE)

@@ -8,6 +8,7 @@ Shapes: N rows, V distinct values of a column.
 import dataclasses
 import functools
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -20,7 +21,10 @@ from cuma_jax.tables.formats import NOT_READ, READERS, ending_of, read_file
 from cuma_jax.tables.header import DELIMITERS, find_columns, other_delimiter, report_delimiter
 from cuma_jax.tables.packed import read_unpacked
 from cuma_jax.tables.problems import Problems
+from cuma_jax.tables.statistical_files import READ_BY, Variable, variable_of
 
+_EXACT = 2**53  # above it a float64 does not hold every whole number
+_SEP = re.compile(rb'"?sep=([,;|\t])"?[,;|\t]*\n', re.IGNORECASE)
 _HEADERS, _IMPORT = 3, '{"ImportId"'
 
 
@@ -41,7 +45,7 @@ class TextTable:
         source: where the line of a row is found; None for a format without lines.
         num_empty: empty rows that are not among the N.
         num_headers: further header lines that are not among the N.
-        labels: what the first of those says of each column.
+        variables: what the file says of each column: a wording, the text of each code.
     """
 
     path: pathlib.Path
@@ -50,7 +54,7 @@ class TextTable:
     source: Delimited | None = None
     num_empty: int = 0
     num_headers: int = 0
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variables: Mapping[str, Variable] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.row_N)
@@ -91,22 +95,32 @@ def read_columns(
 def read_header(path: pathlib.Path, problems: Problems) -> tuple[list[str], str, str]:
     """The names of the table's columns, and the delimiter and the encoding (or `NOT_KNOWN`) that it seems to have."""
     if not _is_text(path):
-        table = read_file(path, None, problems)
+        table = read_file(path, () if ending_of(path) in READ_BY else None, problems)
         return ([] if table is None else [spelled(n) for n in table.column_names]), ",", "utf-8"
     data = read_unpacked(path, problems)
     encoding = guess_encoding(data or b"")
     # What cannot be told is read somehow here: who asks says so.
     known = "latin-1" if encoding == NOT_KNOWN else encoding
     text = b"" if data is None else decode(path, data, known, Problems() if known != encoding else problems)
-    text = text.lstrip(b"\n")
+    text, _, said = _without_sep_line(text)
     if not text.strip():
         return [], "", encoding
+    if said:
+        return Delimited(path, said, problems, text).header, usual_delimiter(path), encoding
     if not Delimited(path, ",", problems, text).header:
         return [], "", encoding
     delimiters = dict.fromkeys((usual_delimiter(path), *DELIMITERS))
     headers = {d: Delimited(path, d, problems, text).header for d in delimiters}
     delimiter = max(headers, key=lambda d: len(headers[d]))
     return headers[delimiter], delimiter, encoding
+
+
+def _without_sep_line(text: bytes) -> tuple[bytes, int, str]:
+    """A text without empty lines before the header and Excel's line `sep=;`; the header's line; what that line says."""
+    body = text.lstrip(b"\n")
+    first = len(text) - len(body) + 1
+    match = _SEP.match(body)
+    return (body[match.end() :], first + 1, match[1].decode()) if match else (body, first, "")
 
 
 def usual_delimiter(path: pathlib.Path) -> str:
@@ -122,8 +136,8 @@ def _is_text(path: pathlib.Path) -> bool:
 def _read_delimited(
     path: pathlib.Path, text: bytes, wanted: Mapping[str, str], delimiter: str, problems: Problems
 ) -> TextTable | None:
-    body = text.lstrip(b"\n")
-    first = len(text) - len(body) + 1
+    body, first, said = _without_sep_line(text)
+    delimiter = said or delimiter
     source = Delimited(path, delimiter, problems, body, first)
     if other := other_delimiter(source.header, delimiter):
         report_delimiter(path, first, delimiter, other, problems)
@@ -158,9 +172,10 @@ def _read_other(path: pathlib.Path, wanted: Mapping[str, str], problems: Problem
     table = read_file(path, list(wanted), problems)
     if table is None:
         return None
-    columns = {}
+    columns, said = {}, {}
     for name, place in find_columns(path, [spelled(n) for n in table.column_names], wanted, problems, None).items():
-        column = table.column(place)
+        column = whole_numbers(table.column(place))
+        said[name] = variable_of(table.schema.field(place))
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_nested(column.type):
@@ -170,7 +185,19 @@ def _read_other(path: pathlib.Path, wanted: Mapping[str, str], problems: Problem
             columns[name] = _column(column.cast(pa.string()).dictionary_encode())
         except (pa.ArrowException, ValueError) as error:
             problems.error(path, None, name, f"is of type {column.type} ({str(error)[:200]})", "make it a text")
-    return TextTable(path, columns, np.arange(table.num_rows))
+    found = TextTable(path, columns, np.arange(table.num_rows), variables=said)
+    return _without_empty_rows(found) if len(columns) == len(wanted) else found
+
+
+def whole_numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of floats that are all whole as integers: ids and codes where an answer is missing, above all."""
+    if not pa.types.is_floating(column.type):
+        return column
+    number = column.cast(pa.float64())
+    exact = pc.and_(pc.equal(number, pc.floor(number)), pc.less(pc.abs(number), _EXACT))
+    if not pc.all(pc.or_kleene(pc.is_nan(number), exact), min_count=0).as_py():
+        return column
+    return pc.if_else(pc.is_nan(number), None, number).cast(pa.int64())
 
 
 def _column(chunked: pa.ChunkedArray) -> Column:
@@ -221,5 +248,5 @@ def _without_headers(table: TextTable, problems: Problems) -> TextTable:
     keep_N = np.arange(len(table)) > last
     message = f"the first {last + 1} rows are further header lines of a Qualtrics export (up to {_IMPORT}...)"
     problems.warning(table.path, int(table.line_N[0]), None, message, "they are skipped and counted")
-    labels = {name: first[0] for name, first in firsts.items() if last > 0}
-    return dataclasses.replace(_rows(table, keep_N), num_headers=last + 1, labels=labels)
+    said = {name: Variable(first[0]) for name, first in firsts.items() if last > 0}
+    return dataclasses.replace(_rows(table, keep_N), num_headers=last + 1, variables=said)

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 
+import invented_exports
 import pandas as pd
 import pytest
 from conftest import ROOT
 
 from cuma_jax.commands.data.command_line import main, parse
 from cuma_jax.config import Config, load_config
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.sources.invented import make_invented
 
 INVENTED = ["--source", "invented", "--model", "random:tiny"]
@@ -108,7 +110,7 @@ def test_flags_start_from_the_preset_and_are_those_of_the_data_section():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["shew"], "unknown command 'shew'; it must be one of build, show, check, export"),
+        (["shew"], "unknown command 'shew'; it must be one of build, show, propose, check, export"),
         (["export", "--source", "invented"], "export needs --out FOLDER"),
         (["show", "--source", "invented", "--unseen_respondents", "2"], "data.unseen_respondents is 2.0"),
         (["check", "--source", "csv"], "check what"),
@@ -129,3 +131,32 @@ def test_the_real_command_writes_tables_and_the_second_time_refuses(tmp_path, re
     assert len(pd.read_parquet(tmp_path / "out" / "answers.parquet")) == 2400
     error = refused(main, command[3:]).splitlines()
     assert [line for line in error if line.startswith("error: --out ")] == error
+
+
+def test_propose_writes_the_files_and_check_of_a_table_proposes_and_checks_at_once(capsys, tmp_path):
+    path = invented_exports.spss(tmp_path / "a")
+    out = run(capsys, "propose", str(path))
+    assert out.out == f"python -m cuma_jax.data check {path.parent / 'survey.yaml'}\n"
+    assert "6 questions" in out.err
+    with pytest.raises(CumaError, match="would be overwritten; say --overwrite"):
+        main(["propose", str(path)])
+    run(capsys, "propose", str(path), "--overwrite")
+    printed = run(capsys, "propose", str(path), "--stdout", "--out", str(path.parent)).out
+    assert printed.startswith("# Proposed from the table")
+    assert "\n  trust:\n" in printed
+    other = invented_exports.spss(tmp_path / "b")
+    out = run(capsys, "check", str(other), "--cache_dir", str(tmp_path / "cache"))
+    assert (other.parent / "questions.yaml").exists()
+    assert "no problem found: 600 respondents, 8 questions" in out.out
+    assert out.out.splitlines()[-1].strip().startswith("python -m cuma_jax.train --config my_survey --data.path")
+    assert "6 questions" in out.err
+    with pytest.raises(CumaError, match="propose needs a table"):
+        main(["propose"])
+
+
+def test_propose_of_what_is_no_table_is_one_message_and_writes_nothing(tmp_path):
+    (tmp_path / "a.sav").write_bytes(b"<html><body>Sign in")
+    for command in ("propose", "check"):
+        with pytest.raises(CumaError, match=r"a\.sav: is a web page \(HTML\)"):
+            main([command, str(tmp_path / "a.sav")])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.sav"]

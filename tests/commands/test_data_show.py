@@ -7,17 +7,20 @@ import re
 
 import numpy as np
 import pytest
-from conftest import changed
+from conftest import ROOT, changed
 from made_up import odd_survey, write_preferences
 
+from cuma_jax.commands.data.command_line import parse
+from cuma_jax.commands.data.commands import show
 from cuma_jax.commands.data.examples import Example, conversation_example, draw_answers, survey_example, try_tokenizer
-from cuma_jax.commands.data.facts import preference_facts, survey_facts, weight_facts
+from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_facts, weight_facts
 from cuma_jax.commands.data.show import bar, marked_lines, show_text, sparkline
 from cuma_jax.config import load_config
 from cuma_jax.config.checks import SPLITS
 from cuma_jax.config.data import DataConfig
 from cuma_jax.data.load import load_source, source_units
 from cuma_jax.preferences.tasks import conversation_messages
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.surveys.profiles import build_profiles
 from cuma_jax.surveys.sources.invented import make_invented
 from cuma_jax.surveys.splits import split_answers
@@ -219,3 +222,19 @@ def test_a_conversation_is_shortened_or_left_out_as_training_does_it_and_the_pag
         example = conversation_example(source, profiles, long, tokenizer, changed(config, data=limit))
         assert note in example.note
         assert example.tokens is None or example.tokens < whole.tokens
+
+
+def test_a_survey_of_ones_own_is_shown_with_the_splits_that_training_with_it_uses():
+    path = str(ROOT / "examples" / "my_survey" / "survey.yaml")
+    trained = dataclasses.replace(load_config("my_survey").data, path=path)
+    survey = load_source(trained, False, "")
+    expected = collections.Counter(SPLITS[split] for split in split_answers(survey, trained))
+    for line in ([path], ["--source", "csv", "--path", path], ["--config", "my_survey", "--path", path]):
+        _, config, _ = parse(["show", *line])
+        assert config.data == trained
+        facts = split_facts(source_units(survey), config.data)
+        assert {row["split"]: row["answers"] for row in facts["splits"]} == expected
+    _, config, _ = parse(["show", path, "--unseen_respondents", "0.5"])
+    assert config.data == dataclasses.replace(trained, unseen_respondents=0.5)
+    with pytest.raises(CumaError, match=r"needs data\.path"):
+        show(parse(["show", "--source", "csv"])[1], 0)

@@ -42,12 +42,12 @@ def test_a_comparison_is_sent_to_compare(tmp_path):
     assert command_in(str(caught.value), "compare") == ["--config", str(own)]
 
 
-def test_an_answers_file_is_sent_to_check(tmp_path):
+def test_an_answers_file_is_sent_to_propose(tmp_path):
     table = tmp_path / f"{ODD}.csv"
     table.write_text("a,b\n1,2\n")
     problems = Problems()
     assert find_spec(table, problems) is None
-    assert command_in(problems[0].hint, "data") == ["check", str(table)]
+    assert command_in(problems[0].hint, "data") == ["propose", str(table)]
 
 
 @pytest.mark.parametrize(("name", "folder"), [(ODD, f"runs/{ODD}"), ("../../x", "runs/mine"), ("a", "runs/a")])

@@ -52,6 +52,7 @@ BROKEN = [
     ({"adapter": {"targets": ("q", "q")}}, "adapter.targets is ('q', 'q'); it must be no repeats"),
     (LOOKUP | {"adapter": {"experts": 3}}, "adapter.experts is 3; it must be 0 (as many as"),
     (LOOKUP | {"profile": {"fields": ("age", "sex")}}, "router.inputs is 'lookup'; it must be used with profile.gran"),
+    (LOOKUP | {"profile": LOOKUP["profile"] | {"context": "gapminder"}}, "must be empty, because router.inputs is"),
     (LOOKUP | {"profile": LOOKUP["profile"] | {"projection_layers": 1}}, "is 1; it must be 0, because router.inputs"),
     ({"router": {"inputs": "none"}}, "an input other than none, because adapter.experts is 8"),
     ({"adapter": {"experts": 1}, "router": {"top_k": 1}}, "at least 2, because router.inputs is 'hidden+profile'"),

@@ -43,7 +43,7 @@ def test_a_config_is_named_by_preset_or_py_file_or_json_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        (None, "nothing.py", "no such file, nor a preset; presets are community_alignment_dpo"),
+        (None, "nothing.py", "no such file, nor a preset; presets are afrobarometer"),
         ("{", "bad.json", "not valid JSON"),
         ('{"nome": "x"}', "field.json", "nome is unknown"),
         ("x = 1\n", "empty.py", r"needs a function empty\(\)"),

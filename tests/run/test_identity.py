@@ -8,7 +8,7 @@ import pytest
 from conftest import changed
 from small_survey import SURVEY
 
-from cuma_jax.config import Config
+from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
 from cuma_jax.config.saved import located, read_config, read_identity
 from cuma_jax.data.load import contents, load_source
@@ -145,6 +145,32 @@ def test_a_run_is_found_again_from_another_folder(trained, tmp_path, monkeypatch
     (tmp_path / "small.yaml").unlink()
     with pytest.raises(CumaError, match=rf"'small.yaml', relative to the folder .* started \({tmp_path}\)"):
         check_data_path(folder, read_config(folder))
+
+
+def test_a_run_that_moved_with_its_data_finds_them_beside_it(tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    folder = project / "runs" / "mine"
+    (folder / "checkpoints" / "4" / "state").mkdir(parents=True)
+    survey(project)
+    (project / "facts.csv").write_text("country,gdp\nChile,1\nJapan,2\n")
+    config = changed(
+        Config(), data={"source": "csv", "path": "small.yaml"}, profile={"context": "facts.csv"},
+        run={"dir": "runs/mine"},
+    )  # fmt: skip
+    write_config(folder, config)
+    monkeypatch.chdir(project)
+    write_identity(folder, {}, ())
+    elsewhere = tmp_path / "elsewhere"
+    project.rename(elsewhere)
+    monkeypatch.chdir("/")
+    found = read_config(elsewhere / "runs" / "mine")
+    assert found.data.path == str(elsewhere / "small.yaml")
+    assert found.profile.context == str(elsewhere / "facts.csv")
+    assert load_config(str(elsewhere / "runs" / "mine" / "config.json")) == found
+    check_data_path(elsewhere / "runs" / "mine", found)
+    (elsewhere / "facts.csv").unlink()
+    with pytest.raises(CumaError, match=r"profile.context of .* is 'facts.csv', relative to the folder"):
+        check_data_path(elsewhere / "runs" / "mine", read_config(elsewhere / "runs" / "mine"))
 
 
 def test_other_settings_are_refused_unless_a_run_was_begun_in_vain(trained):

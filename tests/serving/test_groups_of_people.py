@@ -16,7 +16,7 @@ from cuma_jax.serving.groups import MOST_GROUPS, make_field, number_bounds
 FIELDS = {
     name: make_field(name, dict.fromkeys(values, 1))
     for name, values in {
-        "country": ("Japan", "Peru", "Korea", "Korea, South"),
+        "country": ("Japan", "Peru", "Congo", "Congo, Dem. Rep."),
         "sex": ("female", "male"),
         "age": ("55 and over", "18-34", "under 18", "35-54"),
         "marital_status": ("a; b", "single", "=cmd"),
@@ -30,7 +30,7 @@ FIELDS = {
         ("country=Japan,Peru; age>=35", "country=Japan,Peru; age>=35"),
         ("age>=35, country=Peru", "country=Peru; age>=35"),
         ("Country: japan; SEX: Female", "country=Japan; sex=female"),
-        ("country=Korea, South,Peru", "country=Korea, South,Peru"),
+        ("country=Congo, Dem. Rep.,Peru", "country=Congo, Dem. Rep.,Peru"),
         ("age>=18; age<55", "age>=18; age<55"),
         ("marital status=a; b", "marital_status=a; b"),
         ({"country": ["Peru", "Japan", "peru"], "age": ">=35"}, "country=Japan,Peru; age>=35"),

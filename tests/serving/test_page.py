@@ -193,7 +193,7 @@ def test_files_come_with_the_key_and_lie_beside_plain_pages(browser, asked, addr
 def test_axe_finds_no_serious_fault(browser, address, scheme):
     axe = pathlib.Path(os.environ.get("CUMA_JAX_AXE", "node_modules/axe-core/axe.min.js"))
     if not axe.is_file():
-        pytest.skip("axe-core is not here: .ci/fetch_page_libraries.py --axe fetches it, $CUMA_JAX_AXE names axe.min.js")
+        pytest.skip("no axe-core: .ci/fetch_page_libraries.py --axe fetches it, $CUMA_JAX_AXE names axe.min.js")
     for view in VIEWS:
         browser.open(f"{address}#/{view}", scheme=scheme)
         browser.wait(f"document.querySelector('.view.{view} h1')")

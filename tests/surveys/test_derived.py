@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.derived import add_derived, country_numbers, fill_derived, place_facts
+from cuma_jax.surveys.derived import add_derived, fill_derived, place_facts
+from cuma_jax.surveys.fields.countries import country_numbers
 from cuma_jax.surveys.profiles import build_profiles, profile_text
 from cuma_jax.surveys.sources.invented import COUNTRIES, make_invented
 

@@ -116,8 +116,9 @@ def test_nested_columns_and_gaps_in_json_lines_survive(tmp_path):
         ("a.jsonl", b'{"id": "1", "text": "\xe9"}\n', "line 1: byte 0xe9"),
         ("a.parquet", b"PAR1 but no more", "damaged or cut off"),
         ("a.arrow", b"no arrow", "damaged or cut off"),
-        ("a.xlsx", b"PK", "format is not read"),
-        ("a.parquet.gz", b"x", "format is not read"),
+        ("a.xlsx", b"PK", "cannot be read as a spreadsheet"),
+        ("a.parquet.gz", b"x", "is not read: unpack it"),
+        ("a.xls", b"x", "format is not read"),
     ],
 )
 def test_damage_is_one_message(tmp_path, name, data, message):

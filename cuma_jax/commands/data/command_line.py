@@ -14,13 +14,14 @@ from cuma_jax.commands.command_line import check_data_places, peek
 from cuma_jax.config import Config, load_config
 from cuma_jax.config.data import DataConfig
 from cuma_jax.config.fields import SEED, Line, Place, Range
-from cuma_jax.config.presets import presets
+from cuma_jax.config.presets import OWN_SURVEY, presets
 from cuma_jax.runtime.errors import CumaError
 
 HELP = """usage: python -m cuma_jax.data COMMAND [FILE.yaml] [flags]
 
   build    read a source once into the cache, and say what it holds
   show     count by country, question, split and field; print examples as the model sees them
+  propose  write survey.yaml and questions.yaml for a table of answers: csv, SPSS, Stata, SAS, Excel, Parquet, ...
   check    look through a source, a survey of your own above all, and list every problem at once
   export   write it as plain tables (Parquet or JSON lines) for other programs
 
@@ -34,10 +35,11 @@ class Options:
     """Options of every command."""
 
     file: Annotated[tyro.conf.Positional[str], Place("any")] = ""
-    """The YAML file of a survey of your own: short for --source csv --path FILE.yaml."""
+    """The YAML file of a survey of your own: short for --source csv --path FILE.yaml. For propose and check also a
+    table of answers."""
     config: Annotated[str, Line()] = ""
-    """A preset's name, a .py file, or the config.json of a run: where the flags below start, and how examples are
-    rendered; empty: the defaults of every field."""
+    """A preset's name, a .py file, or the config.json of a run: where the flags below start, how data are split, and
+    how examples are rendered; empty: my_survey for a survey of your own, else the defaults of every field."""
     cache_dir: Annotated[str, Place("new folder")] = ""
     """Where parsed sources are kept; empty: $CUMA_JAX_CACHE or ~/.cache/cuma_jax."""
     json: bool = False
@@ -78,6 +80,22 @@ class ExportOptions(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class ProposeOptions(Options):
+    """Options of `propose`."""
+
+    out: Annotated[str, Place("new folder")] = ""
+    """Folder for survey.yaml and questions.yaml; empty: beside the table."""
+    overwrite: bool = False
+    """Replace the YAML files that are there."""
+    stdout: bool = False
+    """Print one YAML file, questions included, and write none."""
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            raise CumaError("propose needs a table: python -m cuma_jax.data propose answers.sav")
+
+
+@dataclasses.dataclass(frozen=True)
 class _Start:
     config: str = ""
     source: str = ""
@@ -98,10 +116,18 @@ _COMMANDS: dict[str, tuple[type[Options], str]] = {
         "  python -m cuma_jax.data show --questions 'wvs_immig.*' --examples 2\n\n"
         "  python -m cuma_jax.data show --config debug --objective sft --in_prompt --json",
     ),
+    "propose": (
+        ProposeOptions,
+        "Writes survey.yaml and questions.yaml for a table: wordings and options from its labels, what is no answer, "
+        "weights, the profile, several answers, each line with its reason, and TODO where only a person can know. "
+        "Formats: csv, tsv (packed or not), parquet, feather, sav, zsav, por, dta, sas7bdat, xpt, xlsx, ods.\n\n"
+        "  python -m cuma_jax.data propose survey.sav",
+    ),
     "check": (
         Options,
         "Lists every problem of a survey of your own at once: file, row, column, what to do. Exit code 2 if one is an "
-        "error, 0 if not. Other sources are read whole and their skipped rows reported.\n\n"
+        "error, 0 if not. For a table without a survey.yaml beside it, one is proposed first. Other sources are read "
+        "whole and their skipped rows reported.\n\n"
         "  python -m cuma_jax.data check examples/my_survey/survey.yaml",
     ),
     "export": (
@@ -134,6 +160,11 @@ def parse(argv: Sequence[str]) -> tuple[str, Config, Any]:
         data = dataclasses.replace(data, source="csv")
     description = f"{text}\n\nPresets: {', '.join(presets())}."
     options, section = command_line.parse(f"data {command}", description, args, kind, data)
+    if not start.config and (options.file or section.source == "csv"):
+        # As training with it will: the splits above all.
+        config = load_config(OWN_SURVEY)
+        data = dataclasses.replace(config.data, path="")
+        options, section = command_line.parse(f"data {command}", description, args, kind, data)
     if options.file:
         if start.path or start.source not in ("", "csv"):
             raise CumaError(f"{options.file} is short for --source csv --path {options.file}; leave these two out")
@@ -175,6 +206,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = commands.show(config, options.examples, options.seed, options.json)
     elif command == "check":
         result = commands.check(config)
+    elif command == "propose":
+        folder = pathlib.Path(options.out).expanduser() if options.out else None
+        result = commands.propose_files(options.file, folder, options.overwrite, options.stdout)
     else:
         out = pathlib.Path(options.out).expanduser()
         result = commands.export_tables(config, out, options.format, options.overwrite)

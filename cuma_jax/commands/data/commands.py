@@ -16,14 +16,15 @@ from cuma_jax.commands.data.facts import preference_facts, split_facts, survey_f
 from cuma_jax.commands.data.show import show_text, wants_colour
 from cuma_jax.config import Config
 from cuma_jax.config.fields import Name
-from cuma_jax.data.load import load_source, source_units
+from cuma_jax.config.presets import OWN_SURVEY
+from cuma_jax.data.load import load_source, source_profiles, source_units
 from cuma_jax.preferences.load import SOURCES as PREFERENCE_SOURCES
 from cuma_jax.preferences.load import cached_folder as cached_preferences
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.memory import host_peak_bytes
 from cuma_jax.surveys.load import cached_folder as cached_survey
-from cuma_jax.surveys.profiles import Profiles, build_profiles
+from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
 
 
@@ -130,6 +131,10 @@ def check(config: Config) -> Result:
 
         if not data.path:
             raise CumaError("check what? give the survey's YAML file: python -m cuma_jax.data check FILE.yaml")
+        if proposed := _propose_beside(data.path):
+            data = dataclasses.replace(data, path=proposed)
+            config = dataclasses.replace(config, data=data)
+            facts["proposed"] = proposed
         problems = check_csv_survey(data.path, data.bad_rows)
         errors = sum(problem.severity == "error" for problem in problems)
         facts |= {"errors": errors, "warnings": len(problems) - errors}
@@ -147,9 +152,38 @@ def check(config: Config) -> Result:
     if data.source == "csv":
         lines[-1] += "; train with"
         where = "runs/mine" if Name().problem(source.name) else f"runs/{source.name}"
-        line = ["python", "-m", "cuma_jax.train", "--config", "my_survey", "--data.path", data.path, "--run.dir", where]
+        line = ["python", "-m", "cuma_jax.train", "--config", OWN_SURVEY, "--data.path", data.path, "--run.dir", where]
         lines.append(f"  {shlex.join(line)}")
     return Result("\n".join(lines), facts)
+
+
+def propose_files(file: str, folder: pathlib.Path | None, overwrite: bool = False, stdout: bool = False) -> Result:
+    """Writes survey.yaml and questions.yaml for the table `file` into `folder` (None: beside it); says on stderr what
+    they hold. With `stdout` the text is both as one YAML file, and nothing is written.
+    """
+    from cuma_jax.surveys.sources.own.proposal.propose import propose, write_proposal
+
+    found = propose(file, folder) if stdout else write_proposal(file, folder, overwrite)
+    path = str((folder or pathlib.Path(file).parent) / "survey.yaml")
+    facts = {"file": file, "todos": found.todos, "notes": list(found.notes), "written": None if stdout else path}
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    if found.todos:
+        print(f"{found.todos} lines say TODO: only a person can know", file=sys.stderr)
+    if stdout:
+        return Result(found.in_one().removesuffix("\n"), facts)
+    print(f"written: {path} and questions.yaml", file=sys.stderr)
+    return Result(f"python -m cuma_jax.data check {shlex.quote(path)}", facts)
+
+
+def _propose_beside(path: str) -> str:
+    """The survey.yaml that was proposed for a table that has none beside it; empty: there was nothing to propose."""
+    from cuma_jax.tables.packed import given_path
+
+    table = given_path(path)
+    if not table.is_file() or table.suffix.lower() in (".yaml", ".yml") or (table.parent / "survey.yaml").exists():
+        return ""
+    return str(propose_files(path, None).facts["written"])
 
 
 def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", overwrite: bool = False) -> Result:
@@ -170,11 +204,11 @@ def export_tables(config: Config, out: pathlib.Path, form: str = "parquet", over
 
 
 def _load(config: Config) -> Survey | Preferences:
-    return load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile.derived)
+    return load_source(config.data, config.reads_choices, config.run.cache_dir, config.profile)
 
 
 def _profiles(source: Survey | Preferences, config: Config) -> Profiles:
-    return build_profiles(source, config.profile.fields, config.profile.sentence, config.profile.derived)
+    return source_profiles(source, config.profile)
 
 
 def counts(source: Survey | Preferences) -> dict[str, int]:

@@ -17,6 +17,7 @@ from cuma_jax.config.data import DataConfig
 from cuma_jax.preferences.preferences import Preferences
 from cuma_jax.preferences.tasks import preference_pairs
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.fields.countries import with_one_name
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.splits import split_rows
 from cuma_jax.surveys.survey import RESERVED_COLUMNS, HasRespondents, Survey
@@ -67,10 +68,11 @@ def by_value(people: HasRespondents, field: str, counts: dict[str, np.ndarray], 
     """Persons, and sums of `counts` (int [R] arrays), by value of a field; the most frequent value first.
 
     `field`; `values`: a list of {value, `persons`, *counts}; `missing`: the same for persons without a value, None
-    where there are none. A field that the source lacks has no values, and everybody is missing.
+    where there are none. A country has one value, however it is spelled. A field that the source lacks has no values,
+    and everybody is missing.
     """
     if field in people.respondents:
-        column = categories(people.respondents[field])
+        column = categories(with_one_name(people.respondents[field], field))
         codes_R, names = column.cat.codes.to_numpy().astype(np.int64), [str(name) for name in column.cat.categories]
     else:
         codes_R, names = np.full(len(people.respondents), -1, np.int64), []

@@ -1,8 +1,9 @@
 """The baseline `logistic`: multinomial logistic regression of each question's answers on the profile.
 
-Every value of every profile field is one input, 0 or 1; a field that is missing, or whose value no training answer to
-the question has, adds nothing. The L2 penalty is chosen on a fifth of the training respondents, then the fit is made on
-all of them. Rows are the distinct (profile, option) pairs with their summed survey weights.
+Every value of every profile field is one input, 0 or 1, and so is every group of neighbouring numbers; a field that is
+missing, or whose value no training answer to the question has, adds nothing. The L2 penalty is chosen on a fifth of the
+training respondents, then the fit is made on all of them. Rows are the distinct (profile, option) pairs with their
+summed survey weights.
 
 Legend: R respondents, P profiles, F fields, V values of all fields, N rows of a fit, U pairs to predict, O options.
 """
@@ -17,6 +18,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from cuma_jax.evaluation.metrics.distances import nll
+from cuma_jax.surveys.fields.numbers import read_numbers
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import Profiles
 from cuma_jax.surveys.survey import Survey
@@ -28,6 +30,8 @@ MAX_ANSWERS = 5000
 """Most training answers a question is fitted on; of more, those of the respondents with the lowest hash."""
 MAX_CHOOSING = 2500
 """Most of them that the penalty is chosen on (what is best hardly depends on their number)."""
+NUMBER_GROUPS = 10
+"""Inputs of a field of numbers, at most."""
 STRENGTHS = (0.008, 0.04, 0.2, 1.0)
 """Inverse penalties (scikit-learn's C, weights scaled to mean 1) that are tried, the strongest penalty first."""
 _IMPOSSIBLE = -1e9
@@ -87,11 +91,12 @@ class Logistic:
     def coefficients(self, questions: np.ndarray) -> np.ndarray:
         """The fits of some questions as logits: float32 [Q, 1 + V, O].
 
-        The first row are the intercepts (-1e9 for options that cannot be), the others are for each input of `one_hot`.
+        The first row are the intercepts (-1e9 for options that cannot be), the others are for each value of each field.
         """
-        sizes = [len(self.profiles.vocab[field]) for field in self.profiles.fields]
+        input_V = input_of_value(self.profiles)
         self.fit(questions)
-        logits_QVO = np.zeros((len(questions), 1 + sum(sizes), self.fallback_QO.shape[1]), np.float32)
+        num_inputs = int(input_V.max(initial=-1)) + 1
+        logits_QVO = np.zeros((len(questions), 1 + num_inputs, self.fallback_QO.shape[1]), np.float32)
         logits_QVO[:, 0] = _IMPOSSIBLE
         for row, question in enumerate(questions.tolist()):
             found = self.fitted[question]
@@ -107,7 +112,8 @@ class Logistic:
             logits_QVO[row, 0, model.classes_] = intercept_O
             inputs = 1 + np.flatnonzero(used_V)
             logits_QVO[row][np.ix_(inputs, model.classes_)] = coefficient_VO
-        return logits_QVO
+        # A value of a field has what its input has.
+        return logits_QVO[:, np.append(0, 1 + input_V)]
 
     def _fit_question(
         self, inputs_PV: sparse.csr_array, index_N: np.ndarray
@@ -140,13 +146,29 @@ def _rows(profile_N: np.ndarray, option_N: np.ndarray, weight_N: np.ndarray) -> 
     return key // options, key % options, np.bincount(row_N, weight_N)
 
 
+def input_of_value(profiles: Profiles) -> np.ndarray:
+    """The input of each value of each field, int [V], fields one after the other: one each, but numbers share
+    `NUMBER_GROUPS` of them, each for as many neighbouring values.
+    """
+    parts, first = [], 0
+    for field in profiles.fields:
+        input_V = np.arange(len(profiles.vocab[field]))
+        if field in profiles.numeric and len(input_V) > NUMBER_GROUPS:
+            rank_V = np.argsort(np.argsort(read_numbers(profiles.vocab[field]), kind="stable"), kind="stable")
+            input_V = rank_V * NUMBER_GROUPS // len(rank_V)
+        parts.append(first + input_V)
+        first += int(input_V.max(initial=-1)) + 1
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
 def one_hot(profiles: Profiles) -> sparse.csr_array:
-    """0 or 1 for each value of each field, [P, V]; a missing value has no 1."""
+    """0 or 1 for each input of `input_of_value`, [P, V]; a missing value has no 1."""
     sizes = np.array([len(profiles.vocab[field]) for field in profiles.fields])
+    input_V = input_of_value(profiles)
     column_PF = profiles.codes_PF + (np.cumsum(sizes) - sizes)
     row, field = np.nonzero(profiles.codes_PF >= 0)
-    shape = (len(profiles), int(sizes.sum()))
-    return sparse.csr_array((np.ones(len(row)), (row, column_PF[row, field])), shape=shape)
+    shape = (len(profiles), int(input_V.max(initial=-1)) + 1)
+    return sparse.csr_array((np.ones(len(row)), (row, input_V[column_PF[row, field]])), shape=shape)
 
 
 def _choose_strength(

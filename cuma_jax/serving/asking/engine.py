@@ -265,7 +265,7 @@ class _Texts(Profiles):
     def of(cls, like: Profiles, people: list[dict[str, str]]) -> "_Texts":
         return cls(
             like.fields, like.vocab, np.zeros((len(people), len(like.fields)), np.int32), np.zeros(0, np.int32),
-            like.sentence, like.derived, tuple(people),
+            like.sentence, like.derived, like.numeric, like.context, tuple(people),
         )  # fmt: skip
 
     def values(self, row: int) -> dict[str, str]:

@@ -47,11 +47,11 @@ def read_adapters(run: Run, folder: pathlib.Path, checkpoint: str) -> Any:
 def data_of(contents: Contents) -> RunData:
     """A bundle in the place of a run's data: its kinds of people, who have answered nothing."""
     config, facts = contents.config, contents.facts
-    survey = survey_of(contents.people, facts["source"], contents.questions, tuple(facts["profile_fields"]))
+    survey = survey_of(contents.people, contents.questions, facts)
     # Derived fields are columns already.
     profiles = build_profiles(survey, tuple(facts["told"]), config.profile.sentence)
     derived = tuple(field for field in derived_fields(config.profile.derived) if field in profiles.fields)
-    profiles = dataclasses.replace(profiles, derived=derived)
+    profiles = dataclasses.replace(profiles, derived=(*derived, *profiles.derived))
     train_P = train_profiles(contents.people, profiles.profile_R, len(profiles))
     table = contents.table()
     if table is not None and not np.array_equal(table.codes_PF, profiles.codes_PF):

@@ -13,6 +13,8 @@ from cuma_jax.runtime.near_matches import near
 from cuma_jax.serving.bundle.answers import Rows
 from cuma_jax.serving.bundle.contents import Contents
 from cuma_jax.serving.groups import Group
+from cuma_jax.surveys.fields.context import Context
+from cuma_jax.surveys.fields.countries import merged_values
 from cuma_jax.surveys.held_out import hash_shares
 from cuma_jax.surveys.profiles import build_profiles
 
@@ -66,8 +68,9 @@ class Planner:
         people, field = self.people, self._contents.config.data.held_out_field
         if field not in people.fields:
             return np.zeros(len(people), bool)
-        codes_K = people.codes_KF[:, people.fields.index(field)]
-        trained_V = np.bincount(codes_K + 1, people.trained_K, len(people.vocab[field]) + 1)
+        place_V, values = merged_values(people.vocab[field], field)  # as splits have them
+        codes_K = np.append(place_V, -1)[people.codes_KF[:, people.fields.index(field)]]
+        trained_V = np.bincount(codes_K + 1, people.trained_K, len(values) + 1)
         return trained_V[codes_K + 1] == 0
 
     def mask(self, group: Group) -> np.ndarray:
@@ -156,3 +159,5 @@ class _Known:
     name: str
     respondents: "object"
     profile_fields: tuple[str, ...] = ()
+    numeric_fields: tuple[str, ...] = ()
+    context: tuple[Context, ...] = ()

@@ -20,6 +20,7 @@ from cuma_jax.data.load import RunData
 from cuma_jax.data.shots import Shots
 from cuma_jax.serving.bundle.answers import HELD_OUT, TRAIN, Answers, Rows, answer_table, answers_of
 from cuma_jax.serving.bundle.people import People, kinds_of
+from cuma_jax.surveys.fields.context import contexts_json
 from cuma_jax.surveys.survey import Question, Survey
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ def describe(config: Config, data: RunData, people: People) -> dict[str, Any]:
         "answers": len(data.split_N),
         "evaluation": dataclasses.asdict(config.evaluation),
     }
+    if source.numeric_fields:
+        facts["numeric_fields"] = list(source.numeric_fields)
+    if source.context:
+        facts["context"] = contexts_json(source.context)
     if isinstance(source, Survey):
         by_split = np.zeros((len(source.questions), len(SPLITS)), np.int64)
         np.add.at(by_split, (source.question_A, data.split_N), 1)

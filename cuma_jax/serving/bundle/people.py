@@ -5,6 +5,8 @@ Legend: R respondents, K kinds, F fields, P profiles (what the model is told of 
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,9 @@ import pandas as pd
 from cuma_jax.config import Config
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving.groups import Field, Group, make_field
+from cuma_jax.surveys.fields.context import contexts_of
 from cuma_jax.surveys.profiles import Profiles, build_profiles
-from cuma_jax.surveys.survey import HasRespondents, Survey, other_fields
+from cuma_jax.surveys.survey import HasRespondents, Question, Survey, other_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +109,20 @@ def kinds_of(
     return people, kind_R
 
 
-def survey_of(people: People, name: str, questions: tuple, profile_fields: tuple[str, ...]) -> Survey:  # type: ignore[type-arg]
-    """A survey that nobody has answered: kinds as respondents, and questions."""
+def survey_of(people: People, questions: tuple[Question, ...], facts: Mapping[str, Any]) -> Survey:
+    """A survey that nobody has answered: kinds as respondents, and questions; `facts` as `Contents` has them."""
     none = np.zeros(0, np.int32)
-    return Survey(name, questions, people.frame(), profile_fields, none, none, none)
+    return Survey(
+        facts["source"],
+        questions,
+        people.frame(),
+        tuple(facts["profile_fields"]),
+        none,
+        none,
+        none,
+        numeric_fields=tuple(facts.get("numeric_fields", ())),
+        context=contexts_of(facts.get("context", ())),
+    )
 
 
 _COLUMNS = ("n", "weight", "trained")

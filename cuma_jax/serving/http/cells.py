@@ -23,7 +23,7 @@ from cuma_jax.runtime.files import atomic_write, content_key
 from cuma_jax.serving import Model, Request
 from cuma_jax.serving.groups import Group
 from cuma_jax.serving.http.answers import numbers, some
-from cuma_jax.surveys.derived import COUNTRY_FIELDS
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS
 
 FILE = "cells.parquet"
 MOST_CELLS = 200_000

@@ -12,7 +12,7 @@ from cuma_jax.evaluation.results import PER_CELL_FILE
 from cuma_jax.runtime.files import undamaged
 from cuma_jax.serving import Model
 from cuma_jax.serving.http.cells import country_field
-from cuma_jax.surveys.derived import country_numbers
+from cuma_jax.surveys.fields.countries import country_numbers
 
 FOLDER = pathlib.Path(__file__).parent.parent / "page"
 """The page itself."""

@@ -23,7 +23,6 @@ from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
 from cuma_jax.surveys import scales
-from cuma_jax.surveys.derived import one_name
 from cuma_jax.surveys.survey import Question, Survey, categorical
 from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.hub import hub_table, newest_revision
@@ -76,9 +75,9 @@ def read_global_opinions(path: str = "", revision: str = "") -> Survey:
     Returns:
         Respondents are (country, question, option), with the share as weight; they are no persons, so only countries
         and questions can be held out. Profile: `country`. Other fields: `sample` (what the source says in brackets,
-        such as "Non-national sample") and `survey`. A country has one name, however the surveys spell it. A question
-        is ordered only if its options are numbers, perhaps with words at the ends: the source does not say which
-        others are scales.
+        such as "Non-national sample") and `survey`. A country keeps the spelling of its survey; splits and groups take
+        several as one. A question is ordered only if its options are numbers, perhaps with words at the ends: the
+        source does not say which others are scales.
 
     Raises:
         CumaError: the table cannot be read, lacks columns, or nothing in it can be used.
@@ -226,9 +225,8 @@ class _Rows:
         number = {question.id: q for q, question in enumerate(questions)}
         split = [_SAMPLE.match(country) for country, _, _ in self.places]
         countries = [m[1] if m else p[0] for m, p in zip(split, self.places, strict=True)]
-        names = one_name(countries)
         fields: dict[str, list[str | None]] = {
-            "country": [names[country] for country in countries],
+            "country": list(countries),
             "sample": [m[2] if m else None for m in split],
             "survey": [survey for _, _, survey in self.places],
         }

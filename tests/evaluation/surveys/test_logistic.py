@@ -107,3 +107,23 @@ def test_only_training_answers_count_in_any_row_order_and_the_sample_is_capped(s
     monkeypatch.setattr(logistic, "MAX_CHOOSING", 60)
     fitted(survey)(*every_profile(survey))
     assert sizes == [100, 48, 12]
+
+
+def test_neighbouring_numbers_share_an_input_and_every_value_has_its_coefficients(survey):
+    age_R = np.random.default_rng(2).integers(8, 110, len(survey.respondents))
+    frame = survey.respondents.assign(age=pd.Categorical(age_R.astype(str)))
+    aged = dataclasses.replace(survey, respondents=frame, profile_fields=("age", "country"), numeric_fields=("age",))
+    profiles, model = build_profiles(aged), fitted(aged)
+    ages = np.array([int(value) for value in profiles.vocab["age"]])
+    input_V = logistic.input_of_value(profiles)
+    of_age_V = input_V[: len(ages)][np.argsort(ages)]
+    assert set(of_age_V) == set(range(logistic.NUMBER_GROUPS))
+    assert (np.diff(of_age_V) >= 0).all(), "groups are of neighbours"
+    assert input_V[len(ages) :].tolist() == [10, 11, 12, 13], "a country has its own"
+    # What the bundle keeps predicts what the model does.
+    logits_VO = model.coefficients(np.array([0]))[0]
+    place_PF = 1 + profiles.codes_PF + np.array([0, len(ages)])
+    logits_PO = logits_VO[0] + logits_VO[place_PF].sum(1)
+    probs_PO = np.exp(logits_PO - logits_PO.max(1, keepdims=True))
+    found_PO = model(np.arange(len(profiles), dtype=np.int32), np.zeros(len(profiles), np.int32))
+    np.testing.assert_allclose(probs_PO / probs_PO.sum(1, keepdims=True), found_PO, atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 from test_csv_survey import CSV, YAML, write
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.own.propose import propose_yaml
+from cuma_jax.surveys.sources.own.proposal.propose import propose_yaml
 from cuma_jax.surveys.sources.own.survey import check_csv_survey, read_csv_survey
 from cuma_jax.tables.problems import format_problems
 
@@ -207,7 +207,7 @@ def test_a_table_without_yaml_gets_one_proposed_that_reads_once_completed(tmp_pa
     (tmp_path / "poll.csv").write_bytes(("id;country;tea;rain;comment\n" + rows).encode("latin-1"))
     (problem,) = check_csv_survey(tmp_path / "poll.csv")
     text = propose_yaml(tmp_path / "poll.csv")
-    assert problem.hint.endswith(text)
+    assert f"propose {tmp_path / 'poll.csv'}` writes one" in problem.hint
     (tmp_path / "survey.yaml").write_text(text)
     assert {"placeholder" in p.message for p in check_csv_survey(tmp_path)} == {True}
     text = text.replace("every TODO", "each")

@@ -7,7 +7,7 @@ import pytest
 from test_csv_survey import CSV, YAML, write
 
 from cuma_jax.runtime.errors import CumaError
-from cuma_jax.surveys.sources.own.propose import propose_yaml
+from cuma_jax.surveys.sources.own.proposal.propose import propose_yaml
 from cuma_jax.surveys.sources.own.survey import check_csv_survey, read_csv_survey
 
 LONG = """

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
+from cuma_jax.surveys.groups import build_groups
 from cuma_jax.surveys.sources import global_opinions as go
+from cuma_jax.surveys.splits import split_answers
 
 
 def selections(**countries):
@@ -195,8 +197,18 @@ def test_a_country_that_two_surveys_spell_in_two_ways_is_one_and_on_one_side_of_
                  ("Taiwan", "Taiwan ROC"), ("Palest. ter.", "Palestine"), ("Northern Ireland", "Chile")]  # fmt: skip
     gas, wvs = (str(collections.defaultdict(list, {pair[i]: [0.4, 0.6] for pair in spellings})) for i in (0, 1))
     survey = read(tmp_path, ("A?", gas, "['x', 'y']", "GAS"), ("B?", wvs, "['x', 'y']", "WVS"))
-    assert set(survey.respondents["country"]) == {
+    assert set(survey.respondents["country"]) == {name for pair in spellings for name in pair}, "profiles keep them"
+    assert not survey.persons
+    groups = build_groups(survey, ("country",))
+    assert set(groups.names) == {
         "United Kingdom", "South Korea", "Czechia", "Taiwan", "Palestine", "Northern Ireland", "Chile"
     }  # fmt: skip
-    assert not survey.persons
-    assert set(read(tmp_path, ("A?", gas, "['x', 'y']", "GAS")).respondents["country"]) == {p[0] for p in spellings}
+    country_A = survey.respondents["country"].astype(str).to_numpy()[survey.respondent_A]
+    for seed in range(6):
+        data = DataConfig(source="global_opinions", unseen_respondents=0.0, validation_respondents=0.0,
+                          unseen_countries=0.4, split_seed=seed)  # fmt: skip
+        split_A = split_answers(survey, data)
+        sides = [{int(s) for s in split_A[np.isin(country_A, pair)]} for pair in spellings[:5]]
+        assert all(len(side) == 1 for side in sides)
+    alone = build_groups(read(tmp_path, ("A?", gas, "['x', 'y']", "GAS")), ("country",))
+    assert set(alone.names) == {p[0] for p in spellings}, "the only spelling stays as it is"

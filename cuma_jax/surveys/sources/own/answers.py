@@ -10,12 +10,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from cuma_jax.runtime.near_matches import near_hint
-from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, find_code, rounded, whole
-from cuma_jax.surveys.sources.own.survey_spec import QuestionSpec, Spec
-from cuma_jax.tables.encoding import UNREADABLE
+from cuma_jax.surveys.fields.numbers import bin_numbers, read_numbers
+from cuma_jax.surveys.sources.own.field_values import find_code, whole
+from cuma_jax.surveys.sources.own.question_spec import YES_NO
+from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, rounded
+from cuma_jax.surveys.sources.own.survey_spec import Choice, QuestionSpec, Spec
+from cuma_jax.tables.encoding import UNREADABLE, spelled
 from cuma_jax.tables.text_columns import Column, TextTable
 
-_MISSING, _UNKNOWN = -1, -2
+_MISSING, _UNKNOWN, _OFF_SCALE = -1, -2, -3
+# What programs write for an option that was chosen, and for one that was not, beside 1 and 0.
+CHOSEN = ("1", "yes", "y", "true", "x", "checked", "selected", "chosen", "mentioned", "quoted", "on")
+NOT_CHOSEN = (
+    *("0", "no", "n", "false", "unchecked", "off", "not checked", "not selected", "not chosen"),
+    *("not mentioned", "not quoted"),
+)
+_LISTS = re.compile(r"\s*[;|\n]\s*"), re.compile(r"\s*[,;|\n]\s*")
 _MOST, _MOST_QUESTIONS = 3, 20
 
 
@@ -35,6 +45,12 @@ def wide_answers(table: TextTable, spec: Spec, sink: Sink) -> Answers:
         if question.column in table.columns:
             column = table.columns[question.column]
             option_NQ[:, q] = _options(question, spec, column.values)[column.code_N]
+            if question.multiple and not question.multiple.code:
+                no = YES_NO.index("No")
+                # Where the column itself says no, nothing is no answer.
+                if not (option_NQ[:, q] == no).any():
+                    blank_N = np.array([value == "" for value in column.values])[column.code_N]
+                    option_NQ[blank_N & _asked_N(table, question.multiple.columns), q] = no
             _report(table, question, str(question.column), np.arange(len(table)), option_NQ[:, q], column, sink)
     respondent_A, question_A = np.nonzero(option_NQ >= 0)
     option_A = option_NQ[respondent_A, question_A]
@@ -102,12 +118,48 @@ def _asked(table: TextTable, name: str, asked: Column, spec: Spec, sink: Sink) -
 
 
 def _options(question: QuestionSpec, spec: Spec, values: Sequence[str]) -> np.ndarray:
-    """int8 [V]: the option that each value stands for, -1 for no answer, -2 for an unknown code."""
-    position: dict[str | None, int] = {code: i for i, code in enumerate(question.codes)}
+    """int8 [V]: the option that each value stands for; or no answer, an unknown code, or one beside the scale."""
     missing = spec.missing | question.missing
     blank_V = [UNREADABLE in value or find_code(value, missing) is not None for value in values]
-    option_V = [position.get(find_code(value, question.codes), _UNKNOWN) for value in values]
-    return np.where(blank_V, _MISSING, option_V).astype(np.int8)
+    if question.multiple:
+        option_V = [_chosen(value, question.multiple) for value in values]
+    elif question.bins:
+        option_V = _binned(question, values).tolist()
+    else:
+        position: dict[str | None, int] = {code: i for i, code in enumerate(question.codes)}
+        option_V = [position.get(find_code(value, question.codes), _UNKNOWN) for value in values]
+    off_V = [find_code(value, question.off_scale) is not None for value in values]
+    return np.select([np.array(blank_V, bool), np.array(off_V, bool)], [_MISSING, _OFF_SCALE], option_V).astype(np.int8)
+
+
+def _binned(question: QuestionSpec, values: Sequence[str]) -> np.ndarray:
+    """int [V]: the option of the bin that each number is in; `reverse:` turns the options, whose codes are the bins."""
+    number_V = read_numbers(values)
+    position_B = np.array([question.codes.index(str(b)) for b in range(len(question.codes))])
+    return np.where(np.isnan(number_V), _UNKNOWN, position_B[bin_numbers(number_V, question.bins)])
+
+
+def _chosen(value: str, choice: Choice) -> int:
+    """Whether a cell says that the option was chosen: in a column of its own, or in a list of what was chosen."""
+    yes, no = 0, 1
+    if not choice.code:
+        text = value.casefold()
+        if text in CHOSEN or text == choice.text.casefold() or whole(text) == "1":
+            return yes
+        return no if text in NOT_CHOSEN or whole(text) == "0" else _UNKNOWN
+    for separator in _LISTS:
+        listed = [spelled(part) for part in separator.split(value) if part]
+        if all(find_code(part, choice.codes) is not None for part in listed):
+            return yes if any(find_code(part, (choice.code,)) for part in listed) else no
+    return _UNKNOWN
+
+
+def _asked_N(table: TextTable, columns: Sequence[str]) -> np.ndarray:
+    """bool [N]: who has something in one of the columns; who has not was not asked, or has not answered."""
+    asked_N = np.zeros(len(table), bool)
+    for column in (table.columns[name] for name in columns if name in table.columns):
+        asked_N |= np.array([value != "" for value in column.values])[column.code_N]
+    return asked_N
 
 
 def _report(
@@ -121,6 +173,7 @@ def _report(
 ) -> None:
     """Counts what is missing and what is unknown among the answers `option` in `rows` to one question."""
     sink.count(f"{question.id}: no answer", (option == _MISSING).sum())
+    sink.count(f"{question.id}: not on the scale", (option == _OFF_SCALE).sum())
     if not (option >= 0).any():
         hint = "compare the codes and the names with the file, or leave the question out"
         sink.problems.warning(table.path, None, name, f"nobody answers question {str(question.id)!r}", hint)
@@ -145,6 +198,12 @@ def _report(
 
 
 def _hint(value: str, question: QuestionSpec, first_row: bool) -> str:
+    if question.bins:
+        return f"it is no number; if {value[:60]!r} means no answer, list it under `missing:`"
+    if question.multiple and not question.multiple.code:
+        return "an option of `multiple:` is 1 or 0, yes or no, or its own text and nothing"
+    if question.multiple:
+        return f"the options are {', '.join(sorted(question.multiple.codes)[:12])}, with , ; or | between them"
     if value in question.options:
         return "the file has the option's text: write the options as `text: text` lines, so that the text is the code"
     known = ", ".join(code[:60] for code in question.codes[:12]) + (", ..." if len(question.codes) > 12 else "")

@@ -4,24 +4,20 @@ Shapes: N rows of the table, R respondents, V distinct values of a column.
 """
 
 import dataclasses
-import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from cuma_jax.runtime.near_matches import near_hint
+from cuma_jax.surveys.fields.numbers import missing_codes, number_text, read_numbers
+from cuma_jax.surveys.sources.own.field_values import field_texts, whole
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, Spec
 from cuma_jax.surveys.survey import categorical
-from cuma_jax.surveys.text import clean_text
-from cuma_jax.tables.encoding import UNREADABLE, spelled
+from cuma_jax.tables.encoding import UNREADABLE
 from cuma_jax.tables.problems import Problems, count_skipped
 from cuma_jax.tables.text_columns import Column, TextTable, distinct
 
-# "1.0", and "1,0" of a program with a decimal comma; "1,000" may be a thousand.
-_WHOLE = re.compile(r"([+-]?\d+)(?:\.0*|,0{1,2})")
-_COMMA = re.compile(r"[+-]?(?:0?,\d+|\d+,(?:\d{1,2}|\d{4,}))")
 _ROUNDED = re.compile(r"[+-]?\d+([.,]\d+)?[eE]\+?\d+")
 _MOST = 3
 _FEW = 10
@@ -53,21 +49,6 @@ class Respondents:
     columns: dict[str, pd.Categorical]
 
 
-def whole(value: str) -> str:
-    """A whole number without its decimals: "1.0" and "1,0" are "1"; any other text as it is."""
-    match = _WHOLE.fullmatch(value)
-    return match[1] if match else value
-
-
-def find_code(value: str, known: Collection[str]) -> str | None:
-    """The code in `known` that a value stands for: the same text, or the same whole number ("1.0" is 1)."""
-    if value in known:
-        return value
-    if (name := spelled(value)) in known:
-        return name
-    return number if (number := whole(value)) in known else None
-
-
 def rounded(value: str) -> str:
     """A hint, where an id is a long number that a spreadsheet has rounded."""
     return "a spreadsheet has rounded such ids: save them as texts; or " if _ROUNDED.fullmatch(value) else ""
@@ -96,7 +77,7 @@ def read_respondents(table: TextTable, spec: Spec, sink: Sink) -> Respondents | 
     columns = {}
     for key in ("stratum", "psu"):
         if (column_name := spec.columns.get(key)) in table.columns:
-            columns[key] = reader.field(FieldSpec(key, column_name, {}, frozenset()), spec.missing)
+            columns[key] = reader.field(FieldSpec(key, column_name), spec.missing)
     for field in spec.fields:
         if field.column in table.columns:
             columns[field.name] = reader.field(field, spec.missing)
@@ -175,7 +156,7 @@ class _Reader:
     def weights(self, name: str) -> np.ndarray:
         """float64 [R]; negative, missing or unreadable ones are problems, and so is a column of zeros."""
         column = self.codes(name)
-        number_V = _numbers(column.values)
+        number_V = read_numbers(column.values)
         blank_V = np.array([value == "" for value in column.values])
         weight_R, blank_R = number_V[column.code_N], blank_V[column.code_N]
         # Not finite and not blank: nan and inf are no weights, even where they are written so.
@@ -190,54 +171,44 @@ class _Reader:
         return weight_R
 
     def field(self, field: FieldSpec, missing: frozenset[str]) -> pd.Categorical:
-        """A profile field as a categorical of cleaned texts; a code without a text is a problem."""
-        column = self.codes(str(field.column))
-        texts: list[str | None] = []
-        for v, value in enumerate(column.values):
-            text = _field_text(value, field, missing)
-            if text is None:
-                bad_R = column.code_N == v
-                if self.sink.skip:
-                    self.sink.count(f"{field.name}: unknown code", bad_R.sum())
-                else:
-                    hint = near_hint(value, field.values) + " If it means no answer, list it under `missing:`"
-                    self.report(str(field.column), bad_R, f"{field.name} has no text for code {value!r}", hint)
-            texts.append(text)
+        """A profile field as a categorical of texts; a value that it cannot have is a problem, or counted."""
+        column, name = self.codes(str(field.column)), str(field.column)
+
+        def fault(v: int, message: str, hint: str) -> None:
+            bad_R = column.code_N == v
+            if self.sink.skip:
+                self.sink.count(f"{field.name}: unknown code", bad_R.sum())
+            else:
+                self.report(name, bad_R, message, hint)
+
+        used_V = np.bincount(column.code_N, minlength=len(column.values)) > 0
+        texts = field_texts(field, column.values, missing, used_V, fault)
+        if field.as_number:
+            plain = field_texts(dataclasses.replace(field, bins=(), numeric=True), column.values, missing)
+            self.warn_codes(field, [text for text, used in zip(plain, used_V.tolist(), strict=True) if used and text])
         return categorical(column.code_N, texts)
 
-
-def _field_text(value: str, field: FieldSpec, missing: frozenset[str]) -> str | None:
-    """The text of a value; empty where there is no answer, None where the code is unknown."""
-    if UNREADABLE in value or find_code(value, missing | field.missing) is not None:
-        return ""
-    if field.values:
-        code = find_code(value, field.values)
-        return None if code is None else field.values[code]
-    return number if (number := whole(value)) != value else clean_text(value)
-
-
-def _numbers(values: Sequence[str]) -> np.ndarray:
-    """float64 [V], nan where there is none; with decimal commas where no value has a point and one tells."""
-    if not any("." in value for value in values) and any(_COMMA.fullmatch(value) for value in values):
-        values = [value.replace(",", ".") for value in values]
-    return np.array([_number(value) for value in values])
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value.replace("_", "x"))
-    except ValueError:
-        return math.nan
+    def warn_codes(self, field: FieldSpec, numbers: Sequence[str]) -> None:
+        """Numbers that are probably none."""
+        if codes := missing_codes(np.unique(read_numbers(numbers))):
+            listed = ", ".join(number_text(code) for code in codes)
+            message = f"profile field {field.name!r} has the number{'s' if len(codes) > 1 else ''} {listed}"
+            hint = "if that means no answer, list it under `missing:` of the field"
+            self.sink.problems.warning(self.table.path, None, str(field.column), message, hint)
 
 
 def _warn(table: TextTable, field: FieldSpec, column: pd.Categorical, problems: Problems) -> None:
     known = int((column.codes >= 0).sum())
+    distinct = len(np.unique(column.codes[column.codes >= 0]))
     if not known:
         message, hint = f"profile field {field.name!r} is empty for everybody", "leave it out, or look at `missing:`"
         problems.warning(table.path, None, str(field.column), message, hint)
-    elif known >= _FEW and (distinct := len(np.unique(column.codes[column.codes >= 0]))) > known / 2:
+    elif known >= _FEW and distinct > known / 2 and not field.numeric:
         message = f"profile field {field.name!r} has {distinct} different values for {known} respondents"
-        hint = "put persons into groups (age groups, regions), or leave the field out: nothing is learned from it"
+        hint = (
+            "put persons into groups (`bins:` for numbers), say `numeric: true`, or leave the field out: nothing is "
+            "learned from it"
+        )
         problems.warning(table.path, None, str(field.column), message, hint)
 
 

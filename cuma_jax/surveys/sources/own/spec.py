@@ -4,36 +4,29 @@ docs/my_survey.md explains each key.
 """
 
 import codecs
-import collections
-import itertools
 import pathlib
 import re
 import shlex
 
 from cuma_jax.config.data import CONVERSATIONS
 from cuma_jax.runtime.near_matches import near_hint
-from cuma_jax.surveys.prompts import LETTERS
+from cuma_jax.surveys.sources.own.profile_spec import read_contexts, read_fields
+from cuma_jax.surveys.sources.own.question_spec import read_questions
 from cuma_jax.surveys.sources.own.survey_spec import FieldSpec, QuestionSpec, Spec
 from cuma_jax.surveys.sources.own.yaml_file import Items, Mapping, Text, Value, read_yaml
-from cuma_jax.surveys.survey import RESERVED_COLUMNS
-from cuma_jax.surveys.text import clean_text
 from cuma_jax.tables.encoding import spelled
 from cuma_jax.tables.packed import given_path
 from cuma_jax.tables.problems import Problems
 
 KEYS = (
     *("name", "answers", "layout", "delimiter", "encoding", "respondent", "profile", "weight", "stratum", "psu"),
-    *("missing", "question", "answer", "respondents", "questions"),
+    *("missing", "question", "answer", "respondents", "questions", "context"),
 )
-QUESTION_KEYS = ("text", "options", "ordered", "column", "missing", "gaps")
-FIELD_KEYS = ("column", "values", "missing")
 _NAMES = ("respondent", "weight", "stratum", "psu", "question", "answer", "column")  # of columns
 _WEIGHTS = ("weight", "stratum", "psu")
 _ENCODING = re.compile(r"^(utf|iso8859|cp\d|koi8|mac|gb|big5|euc|shift|latin|ascii|johab|ptcp)", re.IGNORECASE)
-_LONGEST, _MOST_QUESTIONS = 20_000, 10_000
-_TODO = "TODO"  # what propose.py leaves open
+_TODO = "TODO"  # what a proposal leaves open
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
-_INTEGER = re.compile(r"[+-]?\d{1,15}")
 
 
 def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
@@ -48,8 +41,7 @@ def find_spec(path: pathlib.Path | str, problems: Problems) -> Spec | None:
         what = "this is a pipe or a device, not a file" if path.exists() else "there is no such file"
         problems.error(path, None, None, what, "name the YAML file that describes the survey")
     elif not beside.is_file():
-        check = f"python -m cuma_jax.data check {shlex.quote(str(path))}"
-        hint = f"write {beside} (docs/my_survey.md); `{check}` proposes one"
+        hint = f"`python -m cuma_jax.data propose {shlex.quote(str(path))}` writes one (docs/my_survey.md)"
         problems.error(path, None, None, "this is no YAML file, and there is no survey.yaml beside it", hint)
     elif spec := read_spec(beside, problems):
         if path.resolve() in (file.resolve() for file in spec.files):
@@ -94,9 +86,14 @@ class _Spec:
                     self.error(_line(root, key), f"`{key}:` is for layout long, and the layout is wide", hint)
             respondents = Text.at("", 1)
         missing = self.codes(root.get(_key("missing")), "missing") | {""}
-        fields = self.fields(root.get(_key("profile")))
+        fields = read_fields(self, root.get(_key("profile")), "profile")
+        context = read_contexts(self, root.get(_key("context")), self.path.parent, fields)
         questions, files = self.questions(root.get(_key("questions")))
         self.shared(columns, fields, () if long else questions)
+        for question in questions if long else ():
+            if question.multiple:
+                hint = "write one question for each option, or make the table wide"
+                self.error(question.id.line, f"question {str(question.id)!r} is `multiple:` in a long table", hint)
         if not answers or "respondent" not in columns or (long and not {"question", "answer"} <= set(columns)):
             return None
         paths = [self.path.parent / name for name in (answers, respondents) if name]
@@ -105,12 +102,13 @@ class _Spec:
             name=self.name(self.text(root, "name", self.path.resolve().parent.name or "survey")),
             answers=paths[0],
             respondents=paths[1] if respondents else None,
-            files=(self.path, *files, *paths),
+            files=(self.path, *files, *paths, *(one.table for one in context)),
             long=long,
             delimiter=self.delimiter(self.text(root, "delimiter")),
             encoding=self.encoding(self.text(root, "encoding", "utf-8")),
             columns=columns,
             fields=fields,
+            context=context,
             questions=questions,
             missing=missing,
         )
@@ -187,125 +185,11 @@ class _Spec:
             self.error(value.line, f"`{key}:` must be a list of codes", 'such as ["", "NA", "-9"]')
         return frozenset(spelled(item) for item in items if isinstance(item, Text))
 
-    def fields(self, value: Value | None) -> tuple[FieldSpec, ...]:
-        if isinstance(value, Text) and value:
-            value = Items([value])
-        if isinstance(value, Items):
-            pairs: list[tuple[Text, Value]] = [(item, item) for item in value if isinstance(item, Text)]
-            if len(pairs) < len(value):
-                self.error(value.line, "`profile:` is a list, but not of column names", "write `field: column` lines")
-        else:
-            pairs = list(value.items()) if isinstance(value, Mapping) else []
-        found: dict[str, FieldSpec] = {}
-        for key, entry in pairs:
-            # As names are typed on the command line (`--profile "age_group=..."`).
-            name = "_".join(key.lower().split())
-            if not re.fullmatch(r"[^\W\d]\w*", name) or name in RESERVED_COLUMNS or name in found:
-                why = {True: "is there twice", False: "cannot be the name of a profile field"}[name in found]
-                hint = f"use a word that is none of {', '.join(RESERVED_COLUMNS)}"
-                self.error(key.line, f"profile: {str(key)!r} {why}", hint)
-                continue
-            entry = entry or Text.at(key, key.line)
-            if isinstance(entry, Items):
-                self.error(key.line, f"profile: {str(key)!r} is a list", "write the column's name")
-            elif isinstance(entry, Text):
-                found[name] = FieldSpec(name, Text.at(spelled(entry), entry.line), {}, frozenset())
-            else:
-                found[name] = self.field(name, key, entry)
-        return tuple(found.values())
-
-    def field(self, name: str, key: Text, entry: Mapping) -> FieldSpec:
-        self.known(entry, FIELD_KEYS, f" in profile field {name!r}")
-        values = entry.get(_key("values"), Mapping())
-        texts = {}
-        if not isinstance(values, Mapping) or not all(isinstance(v, Text) and clean_text(v) for v in values.values()):
-            self.error(_line(entry, "values"), f"profile field {name!r}: `values:` must be `code: text` lines")
-        else:
-            texts = {spelled(code): clean_text(str(text)) for code, text in values.items()}
-        missing = self.codes(entry.get(_key("missing")), "missing")
-        return FieldSpec(name, self.text(entry, "column", spelled(key)), texts, missing)
-
     def questions(self, value: Value | None) -> tuple[tuple[QuestionSpec, ...], tuple[pathlib.Path, ...]]:
         if isinstance(value, Text) and value:
             path = self.path.parent / value
-            return _Spec(path, self.problems).listed(read_yaml(path, self.problems)), (path,)
-        return self.listed(value), ()
-
-    def listed(self, value: Value | None) -> tuple[QuestionSpec, ...]:
-        if not isinstance(value, Mapping):
-            if value:
-                self.error(value.line, "the questions are not `id:` lines with text and options below")
-            return ()
-        if len(value) > _MOST_QUESTIONS:
-            self.error(value.line, f"there are {len(value):,} questions", f"at most {_MOST_QUESTIONS:,} are read")
-            return ()
-        found = [self.question(key, entry) for key, entry in value.items()]
-        columns: dict[str, Text] = {}
-        for question in filter(None, found):
-            if question.column in columns:
-                first = columns[question.column]
-                message = f"questions {str(first)!r} and {str(question.id)!r} share the column {str(question.column)!r}"
-                self.error(question.id.line, message, "each question needs its own")
-            columns.setdefault(question.column, question.id)
-        return tuple(q for q in found if q)
-
-    def question(self, key: Text, entry: Value) -> QuestionSpec | None:
-        where = f"question {str(key)!r}"
-        if not isinstance(entry, Mapping) or not key.strip():
-            self.error(key.line, f"{where} is not described by `text:` and `options:` lines")
-            return None
-        before = len(self.problems)
-        self.known(entry, QUESTION_KEYS, f" in {where}")
-        wording = clean_text(self.text(entry, "text"))
-        self.wording(wording, key.line, f"{where} has no wording")
-        options, given = entry.get(_key("options")), False
-        if isinstance(options, Items):
-            pairs: list[tuple[str, Value]] = [(str(i), text) for i, text in enumerate(options, 1)]
-        elif isinstance(options, Mapping):
-            pairs, given = [(spelled(code), text) for code, text in options.items()], True
-        else:
-            self.error(key.line, f"{where} has no options", "add `options:` with `code: text` lines")
-            return None
-        codes = tuple(code for code, _ in pairs)
-        texts = tuple(clean_text(text) if isinstance(text, Text) else "" for _, text in pairs)
-        missing = self.codes(entry.get(_key("missing")), "missing")
-        ordered = self.flag(entry, "ordered", True)
-        self.options(where, options.line, codes, texts)
-        if ordered and given and not self.flag(entry, "gaps", False):
-            self.scale(where, options.line, codes)
-        column = self.text(entry, "column", spelled(key))
-        if any(p.severity == "error" for p in self.problems[before:]):
-            return None
-        return QuestionSpec(Text.at(spelled(key), key.line), wording, texts, codes, ordered, column, missing)
-
-    def wording(self, text: str, line: int, message: str) -> None:
-        if not text or text.startswith(_TODO):
-            message = f"there is still a placeholder: {text!r}" if text else message
-            self.error(line, message, "write the text that the respondents saw")
-        elif len(text) > _LONGEST:
-            message = f"a text of {len(text):,} characters: {text[:40]!r}..."
-            self.error(line, message, f"at most {_LONGEST:,}; write what the respondents saw, without markup")
-
-    def options(self, where: str, line: int, codes: tuple[str, ...], texts: tuple[str, ...]) -> None:
-        if len(texts) < 2:
-            self.error(line, f"{where} has {len(texts)} option(s)", "it needs two or more; or leave it out")
-        if len(texts) > len(LETTERS):
-            hint = "merge options, or leave the question out"
-            self.error(line, f"{where} has {len(texts)} options, but there are {len(LETTERS)} letters", hint)
-            return
-        for code, text in zip(codes, texts, strict=True):
-            self.wording(text, line, f"{where}: option {code!r} has no text")
-        for values, what in ((codes, "code"), ([t for t in texts if t and not t.startswith(_TODO)], "text")):
-            if twice := sorted(v for v, count in collections.Counter(values).items() if count > 1):
-                self.error(line, f"{where}: two options have the {what} {twice[0]!r}", "make them differ")
-
-    def scale(self, where: str, line: int, codes: tuple[str, ...]) -> None:
-        if not all(_INTEGER.fullmatch(code) for code in codes) or len(codes) < 2:
-            return
-        steps = {int(b) - int(a) for a, b in itertools.pairwise(codes)}
-        if steps not in ({1}, {-1}):
-            hint = "add the missing option or put them in order; if it is meant: `gaps: true`, or `ordered: false`"
-            self.error(line, f"{where}: the codes {', '.join(codes)} of the scale have a gap", hint)
+            return read_questions(_Spec(path, self.problems), read_yaml(path, self.problems)), (path,)
+        return read_questions(self, value), ()
 
 
 def _key(key: str) -> Text:

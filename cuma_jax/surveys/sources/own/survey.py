@@ -6,9 +6,8 @@ goes on as long as it can. `read_csv_survey` raises if one of them is an error; 
 Shapes: R respondents, A answers.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,18 +16,19 @@ import pandas as pd
 from cuma_jax.config import DataConfig
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import content_key
-from cuma_jax.surveys.derived import COUNTRY_FIELDS, one_name
+from cuma_jax.surveys.fields.context import context_fields
+from cuma_jax.surveys.fields.countries import COUNTRY_FIELDS, one_name
 from cuma_jax.surveys.sources.own.answers import Answers, long_answers, wide_answers
-from cuma_jax.surveys.sources.own.propose import propose_yaml
+from cuma_jax.surveys.sources.own.context import ContextTable, join_context, read_context
 from cuma_jax.surveys.sources.own.respondents import Respondents, Sink, design_columns, read_respondents
 from cuma_jax.surveys.sources.own.spec import find_spec
 from cuma_jax.surveys.sources.own.survey_spec import ADVICE, Spec
 from cuma_jax.surveys.survey import Question, Survey
-from cuma_jax.tables.packed import digest, given_path
+from cuma_jax.tables.packed import digest
 from cuma_jax.tables.problems import Problem, Problems
 from cuma_jax.tables.text_columns import TextTable, read_columns
 
-VERSION = "2"
+VERSION = "3"
 """Raised whenever the reader's result changes: part of the cache key."""
 _ENOUGH = 20  # persons, for two columns not to agree by chance
 
@@ -76,15 +76,7 @@ def check_csv_survey(path: pathlib.Path | str, bad_rows: str = "error") -> list[
     The rules are the reader's own: `read_csv_survey` raises if and only if there is an error here. With `bad_rows`
     skip, unknown codes are warnings.
     """
-    path = given_path(path)
-    problems = build_survey(path, bad_rows)[1].ordered()
-    if path.is_file() and path.suffix.lower() not in (".yaml", ".yml") and not (path.parent / "survey.yaml").exists():
-        try:
-            hint = f"put this into {path.parent / 'survey.yaml'} and complete it:\n\n{propose_yaml(path)}"
-            problems = [dataclasses.replace(problem, hint=hint) for problem in problems]
-        except CumaError as error:  # what is wrong with the table comes before what describes it
-            problems = [Problem("error", str(path), None, None, str(error).removeprefix(f"{path}: "))]
-    return problems
+    return build_survey(path, bad_rows)[1].ordered()
 
 
 def _build(spec: Spec, sink: Sink) -> Survey | None:
@@ -106,6 +98,11 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
         respondents = read_respondents(respondents_table, spec, sink)
         if respondents is not None:
             _warn_countries(respondents_table, spec, respondents, sink.problems)
+    tables = [(read_context(one, sink.problems), one) for one in spec.context]
+    if respondents is not None:
+        for table, one in tables:
+            if table is not None and one.by in respondents.columns:
+                respondents.columns.update(join_context(table, respondents.columns[one.by], one, sink.problems))
     if answers_table is None:
         return None
     if spec.respondents:
@@ -117,7 +114,7 @@ def _build(spec: Spec, sink: Sink) -> Survey | None:
     answers = long if spec.long else wide_answers(answers_table, spec, sink)
     if respondents is None or answers is None or sink.problems.errors:
         return None
-    return _survey(spec, respondents, answers, sink)
+    return _survey(spec, respondents, answers, [table for table, _ in tables if table is not None], sink)
 
 
 def _warn_copies(table: TextTable, spec: Spec, problems: Problems) -> None:
@@ -139,18 +136,20 @@ def _warn_copies(table: TextTable, spec: Spec, problems: Problems) -> None:
 
 
 def _warn_countries(table: TextTable, spec: Spec, respondents: Respondents, problems: Problems) -> None:
-    """Two spellings of one country may end up on both sides of a split."""
+    """Two spellings of one country are two texts of a profile, though splits and groups take them as one."""
     for field in (f for f in spec.fields if f.name in COUNTRY_FIELDS and f.name in respondents.columns):
         spellings: dict[str, list[str]] = {}
         for name, country in one_name(respondents.columns[field.name].categories).items():
             spellings.setdefault(country, []).append(name)
         for names in (names for names in spellings.values() if len(names) > 1):
-            message = f"{' and '.join(map(repr, names))} are one country, which a split may hold out and train on"
-            hint = "write it in one way, in the file or with the texts under `values:` of the field"
+            message = f"{' and '.join(map(repr, names))} are one country: held out and scored together"
+            hint = "profiles keep the spelling; to have one, write one text for both under `values:` of the field"
             problems.warning(table.path, None, str(field.column), message, hint)
 
 
-def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) -> Survey | None:
+def _survey(
+    spec: Spec, respondents: Respondents, answers: Answers, context: Sequence[ContextTable], sink: Sink
+) -> Survey | None:
     answered_R = np.zeros(len(respondents.ids), bool)
     answered_R[answers.respondent_A] = True
     zero_R = respondents.weight_R == 0
@@ -181,9 +180,14 @@ def _survey(spec: Spec, respondents: Respondents, answers: Answers, sink: Sink) 
             Question(str(q.id), q.text, q.options, q.codes, ordered=q.ordered, source=spec.name) for q in spec.questions
         ),
         respondents=frame,
-        profile_fields=tuple(field.name for field in spec.fields),
+        profile_fields=(*(field.name for field in spec.fields), *context_fields([table.context for table in context])),
         respondent_A=(np.cumsum(keep_R) - 1)[answers.respondent_A[keep_A]].astype(np.int32),
         question_A=answers.question_A[keep_A],
         option_A=answers.option_A[keep_A],
         skipped=sink.skipped,
+        numeric_fields=(
+            *(field.name for field in spec.fields if field.numeric),
+            *(name for table in context for name in table.numeric),
+        ),
+        context=tuple(table.context for table in context),
     )
