@@ -62,9 +62,9 @@ def test_a_machine_sees_as_many_answers_and_later_flags_win(qwen):
     assert pod.mesh == mesh_of("v5e-256", SETTINGS["v5e-256", "8b"])
     assert pod.optimizer == qwen.optimizer
     given = ["--config", "qwen3_8b_wvb", "--machine", "v5e-256", "--train.batch_size", "256"]
-    parsed = parse_runs("train", "Trains.", given, Options)[1][0]
+    parsed = parse_runs("train", "Trains.", given, Options, chains=False)[1][0]
     assert parsed.train == dataclasses.replace(pod.train, batch_size=256)
-    bigger = parse_runs("train", "", [*given[:4], "--model.source", "/models/Qwen3-32B/"], Options)[1][0]
+    bigger = parse_runs("train", "", [*given[:4], "--model.source", "/models/Qwen3-32B/"], Options, chains=False)[1][0]
     assert bigger.mesh == mesh_of("v5e-256", SETTINGS["v5e-256", "32b"])
 
 
