@@ -23,6 +23,11 @@ class ObjectiveConfig:
     """switch: mean gate probability before top-K, mean over routers; reference: after top-K, summed."""
     z_loss: Annotated[float, WEIGHT] = 0.0
     """Coefficient of the router z-loss."""
+    start: Literal["base", "pooled"] = "base"
+    """choice only. base: a question's options are as likely as the base finds them, before training; pooled: as in all
+    training answers to it, so that adapters learn differences from them. Questions without training answers: base."""
+    start_dropout: Annotated[float, SHARE] = 0.0
+    """With start pooled: the share of training rows that start from the base all the same, as new questions do."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,6 +75,12 @@ def hidden(model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> 
     return apply(decoder, "at_positions", variables, x_BTD, batch["positions"]), stats
 
 
+def option_logits(model: Model, h_BD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """Logits of the options of each row's question, float32 [B,O]: the letters' and what they start from."""
+    logits_BO: jax.Array = apply(model.decoder, "option_logits", model.variables, h_BD, batch["option_ids"])
+    return logits_BO + batch["offset"] if "offset" in batch else logits_BO
+
+
 def label_weights(batch: dict[str, jax.Array]) -> jax.Array:
     """Weight of every supervised position, float32 [B,S]: that of its row, and 0 where a row has fewer."""
     weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
@@ -93,7 +99,7 @@ def row_losses(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, ja
 def row_choices(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats, whether the likeliest option is the answer, and its weight; each [B]."""
     h_BSD, _ = hidden(model, batch, None)
-    logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
+    logits_BO = option_logits(model, h_BSD[:, 0], batch)
     logp_BO = option_log_probs(logits_BO, batch["options"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
@@ -130,7 +136,7 @@ def predict_last(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, 
 
 
 def _distributions(model: Model, h_BSD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
-    logits_BO = apply(model.decoder, "option_logits", model.variables, h_BSD[:, 0], batch["option_ids"])
+    logits_BO = option_logits(model, h_BSD[:, 0], batch)
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     return jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
 

@@ -64,6 +64,7 @@ class SurveyLayout:
         tables: per bucket, what batches index into, on the devices.
         cache: where the hidden states of texts are kept, for batches that name them instead of holding tokens.
         left_out: answers whose rows are too long, by reason; they are in no split.
+        offset_QO: float32 [Q,O], what is added to the logits of the options (`pooled_start`); None: nothing.
     """
 
     config: Config
@@ -74,6 +75,7 @@ class SurveyLayout:
     tables: dict[int, Tables]
     cache: HiddenCache | None
     left_out: dict[str, int]
+    offset_QO: np.ndarray | None = None
 
     @property
     def cached(self) -> bool:
@@ -92,8 +94,10 @@ class SurveyLayout:
 
     def batcher(self, rows: Rows) -> SurveyBatcher:
         """`rows` as batches."""
-        data, buckets = self.config.data, Buckets(self.config.data.buckets)
-        return SurveyBatcher(rows, self.tokens, self.sizes_Q, self.form, buckets, data.max_length, self.cache)
+        data, buckets, tokens = self.config.data, Buckets(self.config.data.buckets), self.tokens
+        return SurveyBatcher(
+            rows, tokens, self.sizes_Q, self.form, buckets, data.max_length, self.cache, self.offset_QO
+        )
 
     def training_rows(self, mask_A: np.ndarray) -> SurveyBatcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""

@@ -25,6 +25,7 @@ from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.run import forward
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.inference import row_step
+from cuma_jax.run.pooled_start import OPTIONS, PooledStart
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import put_batch, put_whole, replicated
@@ -35,7 +36,6 @@ from cuma_jax.surveys.profiles import Profiles
 
 CPU_ROWS, CPU_TEXTS = 16, 2
 """Rows of every batch on a CPU (elsewhere `evaluation.batch_size`), and texts that are read at once."""
-OPTIONS = 26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Engine:
             out_shardings=replicated(run.mesh),
         )
         self._lower = functools.partial(lower, run.base)
+        self._pooled_QO, self._start = contents.pooled(), None
+        if self._pooled_QO is not None:
+            self._start = PooledStart(run.config, run.decoder, run.base, run.base_shardings, run.mesh, run.tokenizer)
 
     @property
     def profiles(self) -> Profiles:
@@ -146,6 +149,10 @@ class Engine:
                 rows += self._rows(wording, lacking)
         if self._cached:
             self._read([row.wording for row in rows])
+        if self._start is not None:
+            for row in rows:
+                if "offset_O" not in row.wording.read:
+                    row.wording.read["offset_O"] = self._offset(row.wording)
         rows.sort(key=lambda row: row.bucket)
         first = 0
         while first < len(rows):
@@ -190,6 +197,14 @@ class Engine:
         known = len(self.profiles)
         return self.profiles.values(profile) if profile < known else self._persons[profile][0].values
 
+    def _offset(self, wording: Wording) -> np.ndarray:
+        """What the logits of a wording's options start from, float32 [O]; 0 for a new question."""
+        size = len(wording.order_O)
+        if wording.number < 0 or self._start is None or self._pooled_QO is None:
+            return np.zeros(size, np.float32)
+        share_1O = self._pooled_QO[wording.number][wording.order_O][None]
+        return self._start.offsets([wording.question], share_1O)[0]
+
     def _read(self, wordings: Sequence[Wording]) -> None:
         """Hidden states below the first adapted layer, a few texts at a time, in calls of one shape a bucket."""
         lacking = [w for w in {id(w): w for w in wordings}.values() if "below_TD" not in w.read]
@@ -226,6 +241,10 @@ class Engine:
             "option_ids": option_ids_BO,
             "options": options_B,
         }
+        if self._start is not None:
+            batch["offset"] = np.zeros((size, OPTIONS), np.float32)
+            for b, row in enumerate(every):
+                batch["offset"][b, : options_B[b]] = row.wording.read["offset_O"]
         hidden = None
         with jax.set_mesh(run.mesh):
             if self._cached:
