@@ -97,8 +97,10 @@ def check_objective(config: Any) -> None:
     require(objective.start == "base" or data.source not in CONVERSATIONS, "objective.start", objective.start,
             f"base, because the prompts of {data.source} were answered by one person each: there is nothing to "
             "pool")  # fmt: skip
-    require(objective.start_dropout == 0 or objective.start == "pooled", "objective.start_dropout",
-            objective.start_dropout, "0, because objective.start is base")  # fmt: skip
+    for field in ("start_dropout", "start_answers"):
+        value = getattr(objective, field)
+        require(value == 0 or objective.start == "pooled", f"objective.{field}", value,
+                "0, because objective.start is base")  # fmt: skip
     require(rules.aggregates or objective.aggregate == "respondent", "objective.aggregate", objective.aggregate,
             f"respondent, {because}")  # fmt: skip
     require(rules.conversations or data.task != "conversations", "data.task", data.task,

@@ -28,6 +28,9 @@ class ObjectiveConfig:
     training answers to it, so that adapters learn differences from them. Questions without training answers: base."""
     start_dropout: Annotated[float, SHARE] = 0.0
     """With start pooled: the share of training rows that start from the base all the same, as new questions do."""
+    start_answers: Annotated[float, Range(0, 10**9)] = 0.0
+    """With start pooled: trained as if so many people more had answered each question as all do, whoever they are. The
+    fewer answers a question has, the nearer it stays to pooled; validation is of the real answers."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Choice(Objective):
         """See `losses.choice.choice_sums`; `batch` is of `data.batches.Batcher`."""
         h_BD, stats = answer_hidden(model, batch, key)
         logits_BO = option_logits(model, h_BD, dropped_starts(batch, config.objective.start_dropout, key))
-        sums = choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], config.objective.loss)
+        target_BO = batch["target"] if key is None else prior_targets(batch)
+        sums = choice_sums(logits_BO, batch["options"], target_BO, batch["weight"], config.objective.loss)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))
 
     def batch_shapes(self, config: Config, positions: int, options: int) -> Shapes:
@@ -38,7 +39,19 @@ class Choice(Objective):
             "options": ("int32", ()),
             "target": ("float32", (options,)),
         }
-        return shapes if config.objective.start == "base" else shapes | {"offset": ("float32", (options,))}
+        if config.objective.start == "pooled":
+            shapes |= {"offset": ("float32", (options,))}
+        if config.objective.start_answers:
+            shapes |= {"pooled": ("float32", (options,)), "prior": ("float32", ())}
+        return shapes
+
+
+def prior_targets(batch: dict[str, jax.Array]) -> jax.Array:
+    """The targets of training rows [B,O]: their answers, and the pooled ones at the weight `prior`."""
+    if "prior" not in batch:
+        return batch["target"]
+    prior_B1 = batch["prior"][:, None]
+    return (1 - prior_B1) * batch["target"] + prior_B1 * batch["pooled"]
 
 
 def dropped_starts(batch: dict[str, jax.Array], share: float, key: jax.Array | None) -> dict[str, jax.Array]:

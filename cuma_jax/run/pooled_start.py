@@ -9,6 +9,11 @@ added to the logits with adapters, is log(pooled) less the base's logits. The ba
 says nothing of who is asked, and one text a question (and order of its options) is enough. What the profile in a prompt
 does to the base stays in the difference. A question without training answers has no offset.
 
+A start alone does not hold a question there: what adapters learn of questions with many answers moves those with few.
+With `objective.start_answers` A, a question of n training answers is trained as if A people more had answered as all
+do, whoever they are: the target of each of its rows is (n y + A pooled) / (n + A). This is a catalytic prior (Huang,
+Stein, Rubin and Kou, 2020, "Catalytic prior distributions with application to generalized linear models", PNAS).
+
 Shapes: Q questions, O options, A answers, T tokens, D model width.
 """
 
@@ -22,7 +27,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cuma_jax.config import Config
-from cuma_jax.data.batches import Buckets
+from cuma_jax.data.batches import Buckets, QuestionStart
 from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
 from cuma_jax.models.attention import rotary_table
 from cuma_jax.models.decoder import Decoder, Layer
@@ -113,10 +118,18 @@ class PooledStart:
 
 
 def with_pooled_start(layout: SurveyLayout, start: PooledStart, train_A: np.ndarray) -> SurveyLayout:
-    """The layout, its rows with offsets; training answers are those of `train_A`, bool [A]."""
-    survey = layout.survey
-    offset_QO = start.offsets(survey.questions, pooled_shares(survey, train_A), layout.tokens)
-    return dataclasses.replace(layout, offset_QO=offset_QO)
+    """The layout, its rows with offsets and, as `objective.start_answers` says, weights of the pooled answers.
+
+    Training answers are those of `train_A`, bool [A].
+    """
+    survey, more = layout.survey, layout.config.objective.start_answers
+    shares_QO = pooled_shares(survey, train_A)
+    offset_QO = start.offsets(survey.questions, shares_QO, layout.tokens)
+    answers_Q = np.bincount(survey.question_A[train_A], minlength=len(shares_QO))
+    prior_Q = np.where(answers_Q > 0, more / np.maximum(answers_Q + more, 1), 0.0)
+    pooled_QO = np.nan_to_num(shares_QO)
+    found = QuestionStart(offset_QO, pooled_QO.astype(np.float32), prior_Q.astype(np.float32))
+    return dataclasses.replace(layout, start=found)
 
 
 def _base_logits(

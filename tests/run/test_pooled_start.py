@@ -19,10 +19,10 @@ from cuma_jax.evaluation.surveys.prediction import predict
 from cuma_jax.interop.export.official import export_reference
 from cuma_jax.interop.export.peft import check_peft
 from cuma_jax.losses.choice import choice_sums
-from cuma_jax.objectives.choice import dropped_starts
+from cuma_jax.objectives.choice import dropped_starts, prior_targets
 from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.init_adapters import check_start
-from cuma_jax.run.pooled_start import PRIOR, pooled_shares
+from cuma_jax.run.pooled_start import PRIOR, PooledStart, pooled_shares, with_pooled_start
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.serving.bundle.export import export_bundle
 from cuma_jax.surveys.sources.invented import make_invented
@@ -147,6 +147,30 @@ def test_a_share_of_training_rows_starts_from_the_base_and_none_of_validation():
 
 
 @pytest.mark.slow
+def test_training_rows_are_as_if_more_people_had_answered_as_all_do(pooled_run, train_batches):
+    """The mean target over a question's answers is that of its answers and the others together; others stay."""
+    survey, train_A = pooled_run.survey, pooled_run.mask("train")
+    config = changed(pooled_run.config, objective={"start_answers": 50.0})
+    layout = dataclasses.replace(pooled_run.training, config=config)
+    start = PooledStart(
+        config, pooled_run.decoder, pooled_run.base, pooled_run.base_shardings, pooled_run.mesh, pooled_run.tokenizer
+    )
+    layout = with_pooled_start(layout, start, train_A)
+    cells = layout.training_rows(train_A)
+    batch = cells.batch(np.arange(len(cells)), 0)
+    np.testing.assert_array_equal(batch["offset"], pooled_run.training.start.offset_QO[cells.question_N])
+    target_NO = np.asarray(prior_targets(batch))
+    shares_QO = pooled_shares(survey, train_A)
+    for q in np.unique(cells.question_N):
+        n = (survey.question_A[train_A] == q).sum()
+        mine = cells.question_N == q
+        expected = (n * batch["target"][mine] + 50 * shares_QO[q]) / (n + 50)
+        np.testing.assert_allclose(target_NO[mine], expected, atol=1e-6)
+    plain = train_batches(pooled_run)[0][1]
+    assert prior_targets(plain) is plain["target"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, {"profile": {"in_prompt": True}}])
 def test_a_model_that_is_served_predicts_as_evaluate_does_whatever_else_is_asked(
     own_settings, run_on, pooled_config, random_adapters, tmp_path, sections
@@ -185,6 +209,7 @@ def test_adapters_of_other_formats_and_of_other_starts_are_refused(debug_config,
 
 def test_what_was_saved_before_starts_from_the_base():
     values = to_dict(Config())
-    del values["objective"]["start"], values["objective"]["start_dropout"]
+    for field in ("start", "start_dropout", "start_answers"):
+        del values["objective"][field]
     assert from_dict(values) == Config()
     assert Config().objective.start == "base"
