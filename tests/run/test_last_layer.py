@@ -20,8 +20,15 @@ TARGETS = {"adapter": {"targets": ("q", "k", "v")}}
 @pytest.mark.parametrize(
     ("method", "sections"),
     [
-        ("cuma", TARGETS),
-        ("cuma_persona", {"adapter": {"targets": ("q", "v"), "layers": 1}, "train": {"question_cache": "off"}}),
+        ("soft", TARGETS | {"objective": {"balance": 0.01}}),  # of the best K, rounding may choose another
+        (
+            "cuma_persona",
+            {
+                "router": {"gate": "soft"},
+                "adapter": {"targets": ("q", "v"), "layers": 1},
+                "train": {"question_cache": "off"},
+            },
+        ),
         ("lora", {"adapter": {"targets": ("q", "o", "down")}}),
         ("prefix", {}),
         ("full", {}),

@@ -97,9 +97,14 @@ def test_untrained_it_predicts_the_pooled_answers_and_new_questions_as_the_base(
 
 @pytest.mark.slow
 def test_loss_and_gradients_are_those_of_pooled_plus_the_difference_of_two_models(
-    pooled_run, base_run, random_adapters, loss_and_gradients, train_batches
+    run_on, pooled_config, random_adapters, loss_and_gradients, train_batches
 ):
-    """The twin runs the base through the whole decoder, with adapters that add nothing, on the same rows."""
+    """The twin runs the base through the whole decoder, with adapters that add nothing, on the same rows.
+
+    Soft gates: with the best K of experts, rounding may choose another one.
+    """
+    soft = changed(pooled_config, router={"gate": "soft"})
+    pooled_run, base_run = run_on(soft), run_on(changed(soft, objective={"start": "base"}))
     adapters, (bucket, batch) = random_adapters(pooled_run), train_batches(pooled_run)[0]
     assert "offset" in batch
     plain = {name: array for name, array in batch.items() if name != "offset"}
@@ -110,22 +115,24 @@ def test_loss_and_gradients_are_those_of_pooled_plus_the_difference_of_two_model
     template_B = batch["template"]
     question_B = np.argmax(pooled_run.training.tokens.template_QO[:, :1] == template_B, axis=0)
     share_BO = pooled_shares(pooled_run.survey, pooled_run.mask("train"))[question_B]
-    tables, decoder, identity = pooled_run.training.tables[bucket], pooled_run.decoder, pooled_run.identity_adapters(0)
+    decoder, identity = pooled_run.decoder, pooled_run.identity_adapters(0)
 
-    def logits(tree):
-        h_BSD, _ = hidden(Model(decoder, pooled_run.base, tree, tables), plain, None)
-        variables = {"params": pooled_run.base, "adapters": tree}
-        return decoder.apply(variables, h_BSD[:, 0], plain["option_ids"], method="option_logits")
+    # Arguments, not constants: else the compiler computes half of the model itself.
+    def logits(tree, base, tables, rows):
+        h_BSD, _ = hidden(Model(decoder, base, tree, tables), rows, None)
+        variables = {"params": base, "adapters": tree}
+        return decoder.apply(variables, h_BSD[:, 0], rows["option_ids"], method="option_logits")
 
-    def twin(tree):
+    def twin(tree, identity, base, tables, rows, share_BO):
         there_BO = share_BO > 0
         log_BO = jnp.log(jnp.where(there_BO, share_BO, 1.0))
-        logits_BO = jnp.where(there_BO, log_BO + logits(tree) - jax.lax.stop_gradient(logits(identity)), 0.0)
-        return choice_sums(logits_BO, batch["options"], batch["target"], batch["weight"], "cross_entropy")[
-            "loss"
-        ].mean()
+        difference_BO = logits(tree, base, tables, rows) - logits(identity, base, tables, rows)
+        logits_BO = jnp.where(there_BO, log_BO + difference_BO, 0.0)
+        of = rows["options"], rows["target"], rows["weight"]
+        return choice_sums(logits_BO, *of, "cross_entropy")["loss"].mean()
 
-    value, slopes = jax.jit(jax.value_and_grad(twin))(adapters)
+    given = identity, pooled_run.base, pooled_run.training.tables[bucket], plain, share_BO
+    value, slopes = jax.jit(jax.value_and_grad(twin))(adapters, *given)
     no_balance = dataclasses.replace(pooled_run, config=changed(pooled_run.config, objective={"balance": 0.0}))
     metrics, gradients = loss_and_gradients(no_balance, adapters, batch, bucket)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
@@ -171,7 +178,15 @@ def test_training_rows_are_as_if_more_people_had_answered_as_all_do(pooled_run, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sections", [{}, {"profile": {"in_prompt": True}}])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"profile": {"in_prompt": True}},
+        {"evaluation": {"hold": "pooled"}},
+        {"evaluation": {"hold": "pooled"}, "objective": {"start": "base"}},
+    ],
+)
 def test_a_model_that_is_served_predicts_as_evaluate_does_whatever_else_is_asked(
     own_settings, run_on, pooled_config, random_adapters, tmp_path, sections
 ):
@@ -184,6 +199,12 @@ def test_a_model_that_is_served_predicts_as_evaluate_does_whatever_else_is_asked
         one.predict("country=Belmora", run.survey.questions[0].id)
         for wording in one._wordings._known.values():
             wording.probs.clear()
+    if run.config.evaluation.hold == "pooled":
+        assert len(model._contents.results["hold"]) > 2
+        with pytest.raises(CumaError, match=r"not fitted for the checkpoint best; evaluate it first"):
+            opened(folder, run.config.mesh, checkpoint="best")
+        with pytest.raises(CumaError, match=r"not fitted for the checkpoint best; evaluate it first"):
+            export_bundle(folder, "best", True, tmp_path / "other")
     cells = list(per_cell(folder).items())
     for (split, group, question), (predicted, *_) in cells:
         share = model.predict({"country": group}, question, people=split, option_orders=2)["share"]

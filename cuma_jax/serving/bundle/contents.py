@@ -44,7 +44,7 @@ class Contents:
         table: gives the profile vectors; None where no router sees them.
         shots: of the profiles, where prompts show any.
         pooled: smoothed shares of the training answers [Q,O], nan without any (`pooled_start.pooled_shares`); None
-            where predictions do not start from them.
+            where predictions neither start from them nor are held to them.
         predictions: what `evaluate` predicted: columns order, question, profile, share; of the checkpoint
             `facts["predicted_checkpoint"]` when training had come to `facts["latest_step"]`.
         results: results.json; empty before an evaluation.
@@ -101,7 +101,7 @@ def contents_of(
     facts = describe(config, data, people) | (about or {})
     answers, rows, logits, pooled_QO = None, None, None, None
     if isinstance(source, Survey):
-        if config.objective.start == "pooled":
+        if knows_pooled(config):
             from cuma_jax.run.pooled_start import pooled_shares
 
             pooled_QO = pooled_shares(source, train_N)
@@ -114,6 +114,11 @@ def contents_of(
         config, facts, people, questions, rows, logits, table, shots, lambda: pooled_QO, lambda: predictions, results
     )  # fmt: skip
     return Made(contents, answers)
+
+
+def knows_pooled(config: Config) -> bool:
+    """Whether predictions need the pooled answers: they start from them, or are held to them."""
+    return config.objective.start == "pooled" or config.evaluation.hold == "pooled"
 
 
 def describe(config: Config, data: RunData, people: People) -> dict[str, Any]:

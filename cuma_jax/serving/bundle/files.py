@@ -7,7 +7,7 @@
 | `people.parquet` | one row a kind of person |
 | `profiles.safetensors` | profile vectors and what embeds others; where a router sees profiles |
 | `shots.safetensors` | which answers prompts show; where they show any |
-| `pooled.safetensors` | shares of the training answers, where predictions start from them (`objective.start`) |
+| `pooled.safetensors` | shares of the training answers; with `objective.start` or `evaluation.hold` pooled |
 | `answers-00.parquet`, ... | real answers summed by kind; left out with `--without-answers` |
 | `logistic.safetensors` | the logistic regressions; left out likewise |
 | `predictions.parquet` | what `evaluate` predicted |
@@ -36,7 +36,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, undamaged
 from cuma_jax.runtime.json_files import read_json, read_object
 from cuma_jax.serving.bundle.answers import read_answers, write_answers
-from cuma_jax.serving.bundle.contents import FORMAT, Contents, Made, bundle_folder
+from cuma_jax.serving.bundle.contents import FORMAT, Contents, Made, bundle_folder, knows_pooled
 from cuma_jax.serving.bundle.people import people_table, read_people
 from cuma_jax.surveys.survey import Question
 
@@ -135,7 +135,7 @@ def read_contents(folder: pathlib.Path) -> Contents:
         logistic,
         functools.cache(lambda: _read_table(inside / PROFILES)),
         functools.cache(lambda: _read_shots(inside / SHOTS)),
-        functools.cache(lambda: _read_pooled(inside / POOLED) if config.objective.start == "pooled" else None),
+        functools.cache(lambda: _read_pooled(inside / POOLED) if knows_pooled(config) else None),
         functools.cache(lambda: _optional(inside / PREDICTIONS, pd.read_parquet)),
         results_values(folder),
     )
