@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from cuma_jax.config.data import CONVERSATIONS
 from cuma_jax.config.fields import check_types, check_values
 from cuma_jax.config.objective_rules import check_objective, require
 from cuma_jax.runtime.errors import CumaError
@@ -85,8 +84,6 @@ RULES = (
     Rule("evaluation.splits", "no repeats", lambda c: len(set(c.evaluation.splits)) == len(c.evaluation.splits)),
     Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
          shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
-    Rule("evaluation.hold", "none, because the prompts of data.source {data.source} were answered by one person each",
-         lambda c: c.evaluation.hold == "none", when=lambda c: c.data.source in CONVERSATIONS),
     # Preferences.
     Rule("dpo.label_smoothing", "0, because dpo.loss is ipo", lambda c: c.dpo.label_smoothing == 0,
          when=lambda c: c.dpo.loss == "ipo"),

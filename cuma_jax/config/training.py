@@ -107,8 +107,8 @@ class EvaluationConfig:
     checkpoint: Literal["last", "best"] = "last"
     """Which checkpoint is scored: the newest, or the one with the lowest validation loss."""
     hold: Literal["none", "pooled"] = "none"
-    """pooled: predictions of questions that were in training are drawn towards the pooled answers, each question's as
-    strongly as validation respondents' answers say; none: as the model gives them."""
+    """Surveys only. pooled: predictions of questions that were in training are drawn towards the pooled answers, each
+    question's as strongly as validation respondents' answers say; none: as the model gives them."""
     batch_size: Annotated[int, ROWS] = 64
     """Rows a step of prediction."""
     seed: Annotated[int, SEED] = 0

@@ -27,11 +27,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cuma_jax.config import Config
+from cuma_jax.config.checks import SPLITS
 from cuma_jax.data.batches import Buckets, QuestionStart
 from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
 from cuma_jax.models.attention import rotary_table
 from cuma_jax.models.decoder import Decoder, Layer
 from cuma_jax.run.layouts import SurveyLayout
+from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.sharding import put_whole, replicated
 from cuma_jax.surveys.survey import Question, Survey
 from cuma_jax.tokenization.tokenizer import Tokenizer
@@ -63,6 +65,15 @@ def pooled_shares(survey: Survey, train_A: np.ndarray) -> np.ndarray:
     there_QO = np.arange(options) < sizes_Q[:, None]
     count_QO = np.where(there_QO, count_QO + PRIOR, 0.0)
     return count_QO / count_QO.sum(1, keepdims=True)
+
+
+def check_validation(split_A: np.ndarray) -> None:
+    """Raises a `CumaError` where no answers are for validation; `split_A`: see `Run.split_N`."""
+    if not (split_A == SPLITS.index("validation")).any():
+        raise CumaError(
+            "config field evaluation.hold is pooled, but there are no validation respondents to fit its strength on; "
+            "hold some out (data.validation_respondents), or set evaluation.hold to none"
+        )
 
 
 class PooledStart:

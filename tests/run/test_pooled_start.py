@@ -20,6 +20,7 @@ from cuma_jax.interop.export.official import export_reference
 from cuma_jax.interop.export.peft import check_peft
 from cuma_jax.losses.choice import choice_sums
 from cuma_jax.objectives.choice import dropped_starts, prior_targets
+from cuma_jax.run.build import build_run
 from cuma_jax.run.forward import Model, hidden
 from cuma_jax.run.init_adapters import check_start
 from cuma_jax.run.pooled_start import PRIOR, PooledStart, pooled_shares, with_pooled_start
@@ -228,9 +229,16 @@ def test_adapters_of_other_formats_and_of_other_starts_are_refused(debug_config,
         check_start(changed(config, adapter={"init_from": str(folder)}), tmp_path / "new")
 
 
+def test_strengths_need_validation_respondents_before_anything_is_trained(debug_config):
+    config = changed(debug_config, evaluation={"hold": "pooled"}, data={"validation_respondents": 0.0})
+    with pytest.raises(CumaError, match=r"evaluation.hold is pooled, but there are no validation respondents"):
+        build_run(config, progress=False, devices=jax.devices()[:1])
+
+
 def test_what_was_saved_before_starts_from_the_base():
     values = to_dict(Config())
     for field in ("start", "start_dropout", "start_answers"):
         del values["objective"][field]
+    del values["evaluation"]["hold"]
     assert from_dict(values) == Config()
     assert Config().objective.start == "base"

@@ -18,9 +18,8 @@ import numpy as np
 from cuma_jax.evaluation.surveys.grouping import pair_keys, select_answers
 from cuma_jax.evaluation.surveys.option_orders import sensitivity
 from cuma_jax.evaluation.surveys.prediction import Predictions, Step, mean_over_orders, predict
-from cuma_jax.run.pooled_start import pooled_shares
+from cuma_jax.run.pooled_start import check_validation, pooled_shares
 from cuma_jax.run.run import Run
-from cuma_jax.runtime.errors import CumaError
 
 TRIED = np.linspace(0.0, 1.0, 101)
 _LEAST = 1e-30
@@ -79,11 +78,7 @@ def fit_hold(run: Run, adapters: Any, step: Step) -> Hold:
     Raises:
         CumaError: there are none.
     """
-    if not run.mask("validation").any():
-        raise CumaError(
-            "config field evaluation.hold is pooled, but there are no validation respondents to fit its strength on; "
-            "hold some out (data.validation_respondents), or set evaluation.hold to none"
-        )
+    check_validation(run.split_N)
     survey, config = run.survey, run.config.evaluation
     config = dataclasses.replace(config, splits=("validation",), min_cell=1)
     selection = select_answers(survey, run.profiles, run.split_N, config)
