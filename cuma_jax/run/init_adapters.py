@@ -120,10 +120,11 @@ def _read(config: Config, files: ModelFiles, shape: DecoderConfig) -> Official |
             f"official format ({OFFICIAL_FILE}, adapter_model.safetensors) or the folder of a run of this package"
         )
     there = read_config(folder)
-    if (start := there.objective.start) != (here := config.objective.start):
+    if (start := there.objective.start) != config.objective.start:
         raise CumaError(
-            f"config field {_FIELD}: the run {folder} has objective.start {start}, this one {here}: its adapters are "
-            f"differences from another start. Set --objective.start {start}, or train that run with {here}"
+            f"config field {_FIELD}: the run {folder} has objective.start {start}, this one {config.objective.start}: "
+            f"its adapters are differences from another start. Set --objective.start {start}, or train that run with "
+            f"{config.objective.start}"
         )
     _check_settings(config, _run_settings(config, there), shape, folder)
     saved = read_adapters(folder, find_step(folder, "last")[0])

@@ -2,9 +2,9 @@
 
 A prediction p of a question becomes pooled^(1-s) p^s, normalised: of all distributions the one with the least
 (1-s) KL(q || pooled) + s KL(q || p), a logarithmic opinion pool (Genest and Zidek, 1986, "Combining probability
-distributions"). The strength s of each question, 0 to 1, makes the answers of validation respondents likeliest: where
-the model has learned no more than noise, the pooled answers are what is predicted. Questions without training or
-without validation answers are left as they are.
+distributions"). The strength s of each question, 0 to 1, makes the answers of validation respondents likeliest, and is
+0 where that is not by more than a standard error: where the model has learned no more than noise, the pooled answers
+are what is predicted. Questions without training or without validation answers are left as they are.
 
 Legend: A answers, U (profile, question) pairs, N rows, O options, Q questions, S strengths that are tried.
 """
@@ -101,11 +101,19 @@ def fit_hold(run: Run, adapters: Any, step: Step) -> Hold:
 def best_strength(
     by_order: Sequence[np.ndarray], pooled_O: np.ndarray, pair_A: np.ndarray, option_A: np.ndarray, weight_A: np.ndarray
 ) -> float:
-    """The strength at which answers are likeliest; of equals the least. `by_order`: each order's predictions [U,O]."""
+    """The strength at which answers are likeliest; 0 where they are not likelier than under the pooled answers by a
+    standard error. `by_order`: each order's predictions [U,O].
+
+    Along a family of one parameter, a log-likelihood ratio of one standard error is a parameter of about two.
+    """
     pooled_UO = np.broadcast_to(pooled_O, by_order[0].shape)
-    loss_S = np.zeros(len(TRIED))
+    loss_SA = np.zeros((len(TRIED), len(pair_A)))
     for number, strength in enumerate(TRIED):
         strength_U = np.full(len(pooled_UO), strength)
         mean_UO = mean_over_orders([held(probs_UO, pooled_UO, strength_U) for probs_UO in by_order])
-        loss_S[number] = -weight_A @ np.log(np.maximum(mean_UO[pair_A, option_A], _LEAST))
-    return float(TRIED[np.argmin(loss_S)])
+        loss_SA[number] = -np.log(np.maximum(mean_UO[pair_A, option_A], _LEAST))
+    best = int(np.argmin(loss_SA @ weight_A))
+    gain_A = loss_SA[0] - loss_SA[best]
+    mean = weight_A @ gain_A / weight_A.sum()
+    error = np.sqrt((weight_A**2) @ (gain_A - mean) ** 2) / weight_A.sum()
+    return float(TRIED[best]) if mean > error else 0.0
