@@ -78,4 +78,6 @@ def main() -> None:
     else:
         choice = ExportOptions(options.checkpoint, options.dtype, options.profiles, options.questions)
         lines = export_peft(config, run, choice, out)
+    if options.format != "bundle" and config.evaluation.hold == "pooled":
+        lines.append("predictions with it are the model's alone: evaluation.hold is no part of an adapter")
     print("\n".join([*lines, f"exported: {out.resolve()}"]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from cuma_jax.commands.process_checks import check_config, check_data
 from cuma_jax.config import Config, to_dict
 from cuma_jax.config.saved import local_folder, read_config
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
@@ -20,7 +21,6 @@ from cuma_jax.judging import Judge
 from cuma_jax.reporting import add_preferences, write_report
 from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import read_metrics
-from cuma_jax.run.process_checks import check_config, check_data
 from cuma_jax.run.run import Run
 from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.errors import CumaError

@@ -7,6 +7,7 @@ import shlex
 
 import jax
 
+from cuma_jax.commands.process_checks import check_config, check_data
 from cuma_jax.commands.score_run import check_cells, check_checkpoint, score
 from cuma_jax.config import Config
 from cuma_jax.evaluation.preferences.head_to_head import Sizes, compare_sides
@@ -21,7 +22,6 @@ from cuma_jax.run.build import build_run
 from cuma_jax.run.folder import check_shared, open_run, run_dir
 from cuma_jax.run.init_adapters import check_start
 from cuma_jax.run.objective import objective_of
-from cuma_jax.run.process_checks import check_config, check_data
 from cuma_jax.run.saved_adapters import has_checkpoint
 from cuma_jax.run.trained import CheckpointInfo, load_adapters
 from cuma_jax.runtime.files import cache_dir, write_text

@@ -31,6 +31,7 @@ class ObjectiveRules:
         conversations: whether it can be trained on whole conversations.
         packs: whether several conversations may share a row.
         untrained: whether a run may train nothing (`adapter.kind` none).
+        starts: whether predictions may start from pooled answers (`objective.start`).
         check: its other rules; given the config, and why they hold, for messages.
     """
 
@@ -40,6 +41,7 @@ class ObjectiveRules:
     conversations: bool = True
     packs: bool = False
     untrained: bool = False
+    starts: bool = False
     check: Callable[[Any, str], None] = lambda config, because: None
 
 
@@ -74,7 +76,7 @@ def _check_grpo(config: Any, because: str) -> None:
 
 RULES: dict[str, ObjectiveRules] = {
     "choice": ObjectiveRules(
-        losses=("cross_entropy", "emd"), aggregates=True, choices=True, conversations=False, untrained=True
+        losses=("cross_entropy", "emd"), aggregates=True, choices=True, conversations=False, untrained=True, starts=True
     ),
     "sft": ObjectiveRules(packs=True, untrained=True),
     "dpo": ObjectiveRules(),
@@ -90,6 +92,15 @@ def check_objective(config: Any) -> None:
     rules, because = RULES[name], f"because {FIELD} is {name}"
     require(objective.loss in rules.losses, "objective.loss", objective.loss,
             f"{' or '.join(rules.losses)}, {because}")  # fmt: skip
+    require(objective.start == "base" or rules.starts, "objective.start", objective.start,
+            f"base, {because} (only choice predicts the options of a question)")  # fmt: skip
+    require(objective.start == "base" or data.source not in CONVERSATIONS, "objective.start", objective.start,
+            f"base, because the prompts of {data.source} were answered by one person each: there is nothing to "
+            "pool")  # fmt: skip
+    for field in ("start_dropout", "start_answers"):
+        value = getattr(objective, field)
+        require(value == 0 or objective.start == "pooled", f"objective.{field}", value,
+                "0, because objective.start is base")  # fmt: skip
     require(rules.aggregates or objective.aggregate == "respondent", "objective.aggregate", objective.aggregate,
             f"respondent, {because}")  # fmt: skip
     require(rules.conversations or data.task != "conversations", "data.task", data.task,

@@ -23,6 +23,14 @@ class ObjectiveConfig:
     """switch: mean gate probability before top-K, mean over routers; reference: after top-K, summed."""
     z_loss: Annotated[float, WEIGHT] = 0.0
     """Coefficient of the router z-loss."""
+    start: Literal["base", "pooled"] = "base"
+    """choice only. base: a question's options are as likely as the base finds them, before training; pooled: as in all
+    training answers to it, so that adapters learn differences from them. Questions without training answers: base."""
+    start_dropout: Annotated[float, SHARE] = 0.0
+    """With start pooled: the share of training rows that start from the base all the same, as new questions do."""
+    start_answers: Annotated[float, Range(0, 10**9)] = 0.0
+    """With start pooled: trained as if so many people more had answered each question as all do, whoever they are. The
+    fewer answers a question has, the nearer it stays to pooled; validation is of the real answers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +106,9 @@ class EvaluationConfig:
     """Orders of the options that predictions are averaged over: 1: as listed; 2: also reversed; more: random ones."""
     checkpoint: Literal["last", "best"] = "last"
     """Which checkpoint is scored: the newest, or the one with the lowest validation loss."""
+    hold: Literal["none", "pooled"] = "none"
+    """Surveys only. pooled: predictions of questions that were in training are drawn towards the pooled answers, each
+    question's as strongly as validation respondents' answers say; none: as the model gives them."""
     batch_size: Annotated[int, ROWS] = 64
     """Rows a step of prediction."""
     seed: Annotated[int, SEED] = 0

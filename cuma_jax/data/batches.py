@@ -18,7 +18,9 @@ Batch = dict[str, np.ndarray]
 
 tokens int32 [B,T], or `template` int32 [B], the row of the bucket's table of hidden states; lengths int32 [B];
 profile int32 [B], row of the profile table; positions int32 [B,S], where logits are read; weight float32 [B], 0 for
-padding rows. choice: option_ids int32 [B,O], options int32 [B], target float32 [B,O]. sft: labels int32 [B,S].
+padding rows. choice: option_ids int32 [B,O], options int32 [B], target float32 [B,O], and where predictions start from
+the pooled answers `offset` float32 [B,O], added to the options' logits; if trained towards them, also `pooled` float32
+[B,O] and the weight `prior` float32 [B] that they have in the target. sft: labels int32 [B,S].
 """
 
 
@@ -57,6 +59,15 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.profile_N)
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionStart:
+    """What predictions of each question start from, and are held to; see `run.pooled_start`."""
+
+    offset_QO: np.ndarray  # float32, added to the logits of the options
+    pooled_QO: np.ndarray  # float32, the pooled answers; 0 past the options, and without training answers
+    prior_Q: np.ndarray  # float32, weight of the pooled answers in a training row's target, below 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +173,8 @@ def survey_rows(
 class SurveyBatcher:
     """Survey rows as batches of one bucket each; see `pipeline.Batcher`.
 
-    With `cache`, where rows' hidden states are cached, batches name their places instead of holding tokens.
+    With `cache`, where rows' hidden states are cached, batches name their places instead of holding tokens. With
+    `start` batches hold what predictions start from.
 
     Raises:
         CumaError: a row is longer than the longest bucket, or `max_length`; names the question and the length.
@@ -177,9 +189,10 @@ class SurveyBatcher:
         buckets: Buckets,
         max_length: int,
         cache: HiddenCache | None,
+        start: QuestionStart | None = None,
     ):
         self.tokens, self.form, self.buckets = tokens, form, buckets
-        self._sizes_Q = np.asarray(sizes_Q, np.int32)
+        self._sizes_Q, self._start = np.asarray(sizes_Q, np.int32), start
         fitting_rows(tokens, rows.profile_N, rows.question_N, rows.option_N, buckets.limit(max_length), "error")
         length_N = tokens.lengths(rows.profile_N, tokens.template_QO[rows.question_N, rows.option_N])
         self.rows, self.bucket_N, self.moves_up = rows, buckets.of(length_N, max_length), cache is None
@@ -200,6 +213,10 @@ class SurveyBatcher:
             return batch
         batch["option_ids"] = tokens.option_ids_QO[question_B]
         batch["options"] = self._sizes_Q[question_B]
+        if self._start is not None:
+            batch["offset"] = self._start.offset_QO[question_B]
+            if self._start.prior_Q.any():
+                batch |= {"pooled": self._start.pooled_QO[question_B], "prior": self._start.prior_Q[question_B]}
         if rows.target_NO is None:
             batch["target"] = np.eye(tokens.option_ids_QO.shape[1], dtype=np.float32)[option_B]
         else:

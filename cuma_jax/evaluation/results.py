@@ -161,6 +161,12 @@ def summary_table(results: Results) -> str:
         "way from pooled to floor.",
         "spread: predicted over true spread of group means (1 is right, 0 is mean collapse). corr: of group means.",
     ]
+    if "hold" in results.values:
+        counts = sorted(results.values["hold"].values())
+        notes.append(
+            f"Held to pooled (evaluation.hold): the model counts {counts[0]:.2f} to {counts[-1]:.2f}, by question; 0 "
+            "is pooled, 1 the model alone."
+        )
     if not persons:
         notes.append("Shares, not persons: there is no floor (closed counts from 0), nor intervals over persons.")
     for split, scores in results.values["splits"].items():

@@ -17,7 +17,8 @@ from cuma_jax.evaluation.preferences.pair_scores import evaluate_pairs, pair_met
 from cuma_jax.evaluation.preferences.row_scores import evaluate_preferences
 from cuma_jax.evaluation.results import Results
 from cuma_jax.evaluation.surveys.grouping import select_answers
-from cuma_jax.evaluation.surveys.prediction import Predictions, predict
+from cuma_jax.evaluation.surveys.hold import fit_hold
+from cuma_jax.evaluation.surveys.prediction import Predictions, predict, prediction_step
 from cuma_jax.evaluation.surveys.scores import evaluate
 from cuma_jax.preferences.load import SOURCES
 from cuma_jax.preferences.preferences import Preferences
@@ -50,8 +51,13 @@ def evaluate_run(
         results, predictions = score(run, adapters, about), None
     else:
         selection = select_answers(run.survey, run.profiles, run.split_N, config.evaluation)
-        predictions = predict(run, adapters, *selection.pairs)
+        step = prediction_step(run)
+        hold = fit_hold(run, adapters, step) if config.evaluation.hold == "pooled" else None
+        predictions = predict(run, adapters, *selection.pairs, step=step)
+        predictions = predictions if hold is None else hold.apply(predictions)
         results = evaluate(selection, predictions, config.evaluation, about)
+        if hold is not None:
+            results.values["hold"] = hold.values([question.id for question in run.survey.questions])
         if prefers:
             pairs, _, notes = pair_metrics(run, adapters, config.evaluation.splits)
             results.values["pairs"] = {"splits": pairs, "notes": notes}

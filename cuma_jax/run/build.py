@@ -25,6 +25,7 @@ from cuma_jax.run.decoders import abstract_variables, check_mesh, has_dropout, m
 from cuma_jax.run.folder import CHAT_TEMPLATE, check_contents, check_data_path
 from cuma_jax.run.layouts import Layout, NoRows, SurveyLayout, plain_tables, survey_layout
 from cuma_jax.run.objective import objective_of
+from cuma_jax.run.pooled_start import PooledStart, check_validation, with_pooled_start
 from cuma_jax.run.run import Run
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
@@ -96,6 +97,8 @@ def build_run(
     source, units, profiles, split_N, train_P = data.source, data.units, data.profiles, data.split_N, data.train_P
     if trains and config.evaluation.after_training:  # what would stop the scoring after it
         check_group_fields(source, config.evaluation.group_by, some=isinstance(source, Survey))
+        if isinstance(source, Survey) and config.evaluation.hold == "pooled":
+            check_validation(split_N)
     train_N = split_N == SPLITS.index("train")
     sees_profile = "profile" in config.router.inputs or config.router.inputs == "lookup"
     experts = lookup_experts(config, profiles, train_P)
@@ -162,6 +165,9 @@ def build_run(
             )
             for form, of_form in pieces.items()
         }  # fmt: skip
+        if config.objective.start == "pooled":
+            start = PooledStart(config, decoder, base, base_shardings, mesh, tokenizer)
+            layouts["choice"] = with_pooled_start(layouts["choice"], start, split_N == SPLITS.index("train"))
         training, prediction = objective.survey_rows(layouts), layouts["choice"]
     else:
         training = objective.conversation_rows(conversations, tokens, plain_tables(config, vectors_PM))

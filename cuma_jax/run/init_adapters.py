@@ -119,7 +119,14 @@ def _read(config: Config, files: ModelFiles, shape: DecoderConfig) -> Official |
             f"config field {_FIELD} is {config.adapter.init_from!r}: no adapter there. It must be a folder in the "
             f"official format ({OFFICIAL_FILE}, adapter_model.safetensors) or the folder of a run of this package"
         )
-    _check_settings(config, _run_settings(config, read_config(folder)), shape, folder)
+    there = read_config(folder)
+    if (start := there.objective.start) != config.objective.start:
+        raise CumaError(
+            f"config field {_FIELD}: the run {folder} has objective.start {start}, this one {config.objective.start}: "
+            f"its adapters are differences from another start. Set --objective.start {start}, or train that run with "
+            f"{config.objective.start}"
+        )
+    _check_settings(config, _run_settings(config, there), shape, folder)
     saved = read_adapters(folder, find_step(folder, "last")[0])
     if saved.base != (here := fingerprint(files)):
         raise CumaError(

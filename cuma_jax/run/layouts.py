@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cuma_jax.config import Config
-from cuma_jax.data.batches import Buckets, HiddenCache, Rows, SurveyBatcher, plan_hidden_cache
+from cuma_jax.data.batches import Buckets, HiddenCache, QuestionStart, Rows, SurveyBatcher, plan_hidden_cache
 from cuma_jax.data.pipeline import Batcher
 from cuma_jax.data.sampling import answer_rows, cell_rows, describe_sampling
 from cuma_jax.data.survey_tokens import SurveyTokens
@@ -64,6 +64,7 @@ class SurveyLayout:
         tables: per bucket, what batches index into, on the devices.
         cache: where the hidden states of texts are kept, for batches that name them instead of holding tokens.
         left_out: answers whose rows are too long, by reason; they are in no split.
+        start: what predictions start from (`pooled_start`); None: the base.
     """
 
     config: Config
@@ -74,6 +75,7 @@ class SurveyLayout:
     tables: dict[int, Tables]
     cache: HiddenCache | None
     left_out: dict[str, int]
+    start: QuestionStart | None = None
 
     @property
     def cached(self) -> bool:
@@ -92,8 +94,8 @@ class SurveyLayout:
 
     def batcher(self, rows: Rows) -> SurveyBatcher:
         """`rows` as batches."""
-        data, buckets = self.config.data, Buckets(self.config.data.buckets)
-        return SurveyBatcher(rows, self.tokens, self.sizes_Q, self.form, buckets, data.max_length, self.cache)
+        data, buckets, tokens = self.config.data, Buckets(self.config.data.buckets), self.tokens
+        return SurveyBatcher(rows, tokens, self.sizes_Q, self.form, buckets, data.max_length, self.cache, self.start)
 
     def training_rows(self, mask_A: np.ndarray) -> SurveyBatcher:
         """The answers that `mask_A` (bool [A]) selects as the objective wants them: cells, or one by one."""

@@ -78,6 +78,12 @@ OBJECTIVES = [
     (DPO | ONE | {"adapter": {"kind": "none", "experts": 1}}, "a kind that is trained, because objective.name is dpo"),
     ({"objective": {"name": "sft"}}, "objective.aggregate is 'cell'; it must be respondent"),
     ({"objective": {"name": "sft", "aggregate": "respondent", "loss": "emd"}}, "because objective.name is"),
+    (
+        {"objective": {"name": "sft", "aggregate": "respondent", "start": "pooled"}},
+        "config field objective.start is 'pooled'; it must be base, because objective.name is sft",
+    ),
+    ({"objective": {"start": "pooled"}, "data": {"source": "prism"}}, "base, because the prompts of prism were"),
+    ({"objective": {"start_dropout": 0.1}}, "start_dropout is 0.1; it must be 0, because objective.start is base"),
 ]
 
 

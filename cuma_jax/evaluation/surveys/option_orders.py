@@ -16,6 +16,7 @@ import numpy as np
 from cuma_jax.data.tokenise import survey_tokens
 from cuma_jax.evaluation.metrics.distances import total_variation
 from cuma_jax.run.layouts import SurveyLayout, survey_layout
+from cuma_jax.run.pooled_start import PooledStart, with_pooled_start
 from cuma_jax.run.run import Run
 from cuma_jax.surveys.splits import SPLITS
 from cuma_jax.surveys.survey import Survey
@@ -57,10 +58,14 @@ def reordered_layout(run: Run, order_QO: np.ndarray) -> SurveyLayout:
     pieces = survey_tokens(a.config, survey, a.profiles, a.tokenizer, ("choice",), train_A)
     assert a.prediction is not None
     vectors_PM = next(iter(a.prediction.tables.values())).profile_PC
-    return survey_layout(
+    layout = survey_layout(
         a.config, "choice", pieces["choice"], survey, a.profiles, vectors_PM, a.decoder, a.base, a.base_shardings,
         a.mesh, {}, a.objective.pairs_replies,
     )  # fmt: skip
+    if a.config.objective.start == "base":
+        return layout
+    start = PooledStart(a.config, a.decoder, a.base, a.base_shardings, a.mesh, a.tokenizer)
+    return with_pooled_start(layout, start, train_A)
 
 
 def in_listed_order(probs_NO: np.ndarray, order_NO: np.ndarray) -> np.ndarray:

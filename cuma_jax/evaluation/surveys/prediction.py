@@ -64,7 +64,8 @@ def predict(
     if not others:
         return Predictions(profile_N, question_N, *parts[0], by_order=(parts[0][0],))
     probs, gates = zip(*parts, strict=True)
-    return Predictions(profile_N, question_N, _mean(probs), _mean(gates), sensitivity(probs), tuple(probs))
+    means = mean_over_orders(probs), mean_over_orders(gates)
+    return Predictions(profile_N, question_N, *means, sensitivity(probs), tuple(probs))
 
 
 def prediction_step(run: Run) -> Step:
@@ -98,5 +99,6 @@ def predict_rows(
     return probs_NO, gates
 
 
-def _mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
+def mean_over_orders(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of several arrays of one shape, float32."""
     return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)

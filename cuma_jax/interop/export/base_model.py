@@ -5,6 +5,7 @@ import pathlib
 
 from cuma_jax.config import Config
 from cuma_jax.hub.model_files import ModelFiles
+from cuma_jax.runtime.errors import CumaError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,3 +39,12 @@ def base_model(config: Config, files: ModelFiles, rounding: float) -> BaseModel:
     if rounding > 0:
         differs.append(f"rounding moved its numbers by up to {rounding:.1g} of a tensor's largest (--dtype float32)")
     return BaseModel(name, "" if files.kind == "random" else load, tuple(differs))
+
+
+def check_no_offset(config: Config, what: str) -> None:
+    """Raises a `CumaError` where a run adds to the options' logits what `what`, a format of adapters, cannot hold."""
+    if config.objective.start == "pooled":
+        raise CumaError(
+            f"a run of objective.start pooled cannot be {what}: its adapters are differences from the pooled answers "
+            "to each question, which no adapter holds. Use --format bundle, or train with --objective.start base"
+        )

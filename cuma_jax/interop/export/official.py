@@ -5,6 +5,7 @@ import shutil
 
 from cuma_jax.config import Config
 from cuma_jax.hub.model_files import resolve
+from cuma_jax.interop.export.base_model import check_no_offset
 from cuma_jax.interop.formats.official_fields import from_run
 from cuma_jax.interop.formats.official_folder import Official, write_official
 from cuma_jax.interop.formats.official_tensors import official_slots, to_tensors
@@ -21,6 +22,7 @@ def export_reference(config: Config, run: pathlib.Path, which: str, dtype: str, 
     given as `demographic_embed`. A `CumaError` where the format cannot hold this run, or it has no checkpoint.
     """
     # The rules first: they need nothing but the config.
+    check_no_offset(config, "an adapter in the official format")
     files = resolve(config.model.source, config.model.revision, str(cache_dir(config.run.cache_dir)))
     shape = decoder_config(files)
     from_run(config, shape, 0, dtype)

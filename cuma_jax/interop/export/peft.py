@@ -9,7 +9,7 @@ import numpy as np
 
 from cuma_jax.config import Config
 from cuma_jax.hub.model_files import resolve
-from cuma_jax.interop.export.base_model import BaseModel, base_model
+from cuma_jax.interop.export.base_model import BaseModel, base_model, check_no_offset
 from cuma_jax.interop.export.gates import averaged_gates, profile_gates
 from cuma_jax.interop.export.parity import Parity, table, write_report
 from cuma_jax.interop.export.peft_adapters import dora_adapter, folded_adapter, plain_adapter
@@ -54,6 +54,7 @@ def check_peft(config: Config) -> None:
     kind, inputs = config.adapter.kind, config.router.inputs
     if kind in _REFUSED:
         raise CumaError(f"a run of adapter.kind {kind} cannot be a PEFT LoRA adapter: {_REFUSED[kind]}")
+    check_no_offset(config, "a PEFT LoRA adapter")
     if inputs == "hidden":
         raise CumaError(
             "a run whose router reads only the text (router.inputs hidden) cannot be a PEFT LoRA adapter: each token "

@@ -17,6 +17,7 @@ import numpy as np
 
 from cuma_jax.data.batches import Buckets
 from cuma_jax.data.survey_tokens import SurveyTokens, build_survey_tokens
+from cuma_jax.evaluation.surveys.hold import held, strengths
 from cuma_jax.evaluation.surveys.option_orders import in_listed_order
 from cuma_jax.generation.personas import Persona, persona_of
 from cuma_jax.profile_encoders.encoder_sources import Backbone, load_encoder
@@ -25,9 +26,11 @@ from cuma_jax.profile_encoders.profile_table import ProfileTable
 from cuma_jax.run import forward
 from cuma_jax.run.forward import Tables
 from cuma_jax.run.inference import row_step
+from cuma_jax.run.pooled_start import OPTIONS, PooledStart
 from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import cache_dir
 from cuma_jax.runtime.sharding import put_batch, put_whole, replicated
+from cuma_jax.serving.about import keeps
 from cuma_jax.serving.asking.opening import open_run, read_adapters
 from cuma_jax.serving.asking.wordings import Wording
 from cuma_jax.serving.bundle.contents import Contents
@@ -35,7 +38,6 @@ from cuma_jax.surveys.profiles import Profiles
 
 CPU_ROWS, CPU_TEXTS = 16, 2
 """Rows of every batch on a CPU (elsewhere `evaluation.batch_size`), and texts that are read at once."""
-OPTIONS = 26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Engine:
     """Base and adapters on the devices."""
 
     def __init__(self, contents: Contents, folder: pathlib.Path, checkpoint: str):
-        """Loads base and adapters; a `CumaError` as from `opening.open_run` and `opening.read_adapters`."""
+        """Loads base and adapters; a `CumaError` as from `read_strengths`, `open_run` and `read_adapters`."""
+        self._strength_Q = read_strengths(contents, folder, checkpoint)
         self.run = run = open_run(contents)
         self.adapters = read_adapters(run, folder, checkpoint)
         config = run.config
@@ -73,6 +76,9 @@ class Engine:
             out_shardings=replicated(run.mesh),
         )
         self._lower = functools.partial(lower, run.base)
+        self._pooled_QO, self._start = contents.pooled(), None
+        if config.objective.start == "pooled":
+            self._start = PooledStart(run.config, run.decoder, run.base, run.base_shardings, run.mesh, run.tokenizer)
 
     @property
     def profiles(self) -> Profiles:
@@ -146,6 +152,10 @@ class Engine:
                 rows += self._rows(wording, lacking)
         if self._cached:
             self._read([row.wording for row in rows])
+        if self._start is not None:
+            for row in rows:
+                if "offset_O" not in row.wording.read:
+                    row.wording.read["offset_O"] = self._offset(row.wording)
         rows.sort(key=lambda row: row.bucket)
         first = 0
         while first < len(rows):
@@ -190,6 +200,21 @@ class Engine:
         known = len(self.profiles)
         return self.profiles.values(profile) if profile < known else self._persons[profile][0].values
 
+    def _offset(self, wording: Wording) -> np.ndarray:
+        """What the logits of a wording's options start from, float32 [O]; 0 for a new question."""
+        size = len(wording.order_O)
+        if wording.number < 0 or self._start is None or self._pooled_QO is None:
+            return np.zeros(size, np.float32)
+        share_1O = self._pooled_QO[wording.number][wording.order_O][None]
+        return self._start.offsets([wording.question], share_1O)[0]
+
+    def _held(self, probs_1O: np.ndarray, number: int) -> np.ndarray:
+        """A prediction as `evaluation.hold` says, over the options as listed."""
+        if self._strength_Q is None or self._pooled_QO is None or number < 0:
+            return probs_1O
+        pooled_1O = self._pooled_QO[number : number + 1, : probs_1O.shape[1]]
+        return held(probs_1O, pooled_1O, self._strength_Q[number : number + 1])
+
     def _read(self, wordings: Sequence[Wording]) -> None:
         """Hidden states below the first adapted layer, a few texts at a time, in calls of one shape a bucket."""
         lacking = [w for w in {id(w): w for w in wordings}.values() if "below_TD" not in w.read]
@@ -226,6 +251,10 @@ class Engine:
             "option_ids": option_ids_BO,
             "options": options_B,
         }
+        if self._start is not None:
+            batch["offset"] = np.zeros((size, OPTIONS), np.float32)
+            for b, row in enumerate(every):
+                batch["offset"][b, : options_B[b]] = row.wording.read["offset_O"]
         hidden = None
         with jax.set_mesh(run.mesh):
             if self._cached:
@@ -245,7 +274,7 @@ class Engine:
             probs_1O = in_listed_order(probs_BO[b : b + 1, : len(order_O)], order_O[None])
             if not np.isfinite(probs_1O).all():
                 raise CumaError("the model predicted a distribution that is not finite; the checkpoint is broken")
-            row.wording.probs[row.profile] = probs_1O[0]
+            row.wording.probs[row.profile] = self._held(probs_1O, row.wording.number)[0]
             if gates:
                 row.wording.gates[row.profile] = gate_BLE[b]
 
@@ -253,6 +282,22 @@ class Engine:
         assert self.run.table is not None
         known = len(self.profiles)
         return self.run.table.vectors_PM[profile] if profile < known else self._persons[profile][1]
+
+
+def read_strengths(contents: Contents, folder: pathlib.Path, checkpoint: str) -> np.ndarray | None:
+    """How strongly the model counts beside the pooled answers, float64 [Q]; None where nothing is held.
+
+    Raises:
+        CumaError: that was fitted for another checkpoint, or not yet.
+    """
+    if contents.config.evaluation.hold == "none" or not contents.questions:
+        return None
+    if not keeps(contents, folder, checkpoint) or "hold" not in contents.results:
+        raise CumaError(
+            f"{folder}: evaluation.hold is pooled, but how strongly was not fitted for the checkpoint {checkpoint}; "
+            f"evaluate it first (python -m cuma_jax.evaluate --run ... --evaluation.checkpoint {checkpoint})"
+        )
+    return strengths(contents.results["hold"], [question.id for question in contents.questions])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,8 @@ class Contents:
         logistic: a question's logits [1 + V, O] (`Logistic.coefficients`); None as `answers`.
         table: gives the profile vectors; None where no router sees them.
         shots: of the profiles, where prompts show any.
+        pooled: smoothed shares of the training answers [Q,O], nan without any (`pooled_start.pooled_shares`); None
+            where predictions neither start from them nor are held to them.
         predictions: what `evaluate` predicted: columns order, question, profile, share; of the checkpoint
             `facts["predicted_checkpoint"]` when training had come to `facts["latest_step"]`.
         results: results.json; empty before an evaluation.
@@ -57,6 +59,7 @@ class Contents:
     logistic: Callable[[int], np.ndarray] | None
     table: "Callable[[], ProfileTable | None]"
     shots: Callable[[], Shots | None]
+    pooled: Callable[[], np.ndarray | None]
     predictions: Callable[[], pd.DataFrame | None]
     results: dict[str, Any]
 
@@ -97,17 +100,26 @@ def contents_of(
     people, kind_R = kinds_of(source, data.profiles, config, trained_R)
     questions = source.questions if isinstance(source, Survey) else ()
     facts = describe(config, data, people) | (about or {})
-    answers, rows, logits = None, None, None
+    answers, rows, logits, pooled_QO = None, None, None, None
     if isinstance(source, Survey):
+        if knows_pooled(config):
+            from cuma_jax.run.pooled_start import pooled_shares
+
+            pooled_QO = pooled_shares(source, train_N)
         answers = answer_table(source, kind_R, data.split_N, _scored(source, data, config))
         rows = answers_of(answers)
         regression = logistic or _logistic(source, data, config)
         facts["logistic_fields"] = list(regression.profiles.fields)
         logits = functools.lru_cache(maxsize=256)(lambda question: regression.coefficients(np.array([question]))[0])
     contents = Contents(
-        config, facts, people, questions, rows, logits, table, shots, lambda: predictions, results
+        config, facts, people, questions, rows, logits, table, shots, lambda: pooled_QO, lambda: predictions, results
     )  # fmt: skip
     return Made(contents, answers)
+
+
+def knows_pooled(config: Config) -> bool:
+    """Whether predictions need the pooled answers: they start from them, or are held to them."""
+    return config.objective.start == "pooled" or config.evaluation.hold == "pooled"
 
 
 def describe(config: Config, data: RunData, people: People) -> dict[str, Any]:

@@ -62,6 +62,11 @@ def export_bundle(run: pathlib.Path, checkpoint: str, answers: bool, out: pathli
             f"--without-answers: prompts of {run} show what people alike answered (profile.shots), and without them "
             "the bundle could not be asked; leave the flag out, or train without shots"
         )
+    if contents.config.evaluation.hold == "pooled" and not keeps(contents, run, checkpoint):
+        raise CumaError(
+            f"{run}: evaluation.hold is pooled, but how strongly was not fitted for the checkpoint {checkpoint}; "
+            f"evaluate it first (python -m cuma_jax.evaluate --run {run} --evaluation.checkpoint {checkpoint})"
+        )
     step, _ = find_step(run, checkpoint)
     saved = read_adapters(run, step)
     facts = contents.facts | {"checkpoint": checkpoint, "step": step}

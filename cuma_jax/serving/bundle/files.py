@@ -7,6 +7,7 @@
 | `people.parquet` | one row a kind of person |
 | `profiles.safetensors` | profile vectors and what embeds others; where a router sees profiles |
 | `shots.safetensors` | which answers prompts show; where they show any |
+| `pooled.safetensors` | shares of the training answers; with `objective.start` or `evaluation.hold` pooled |
 | `answers-00.parquet`, ... | real answers summed by kind; left out with `--without-answers` |
 | `logistic.safetensors` | the logistic regressions; left out likewise |
 | `predictions.parquet` | what `evaluate` predicted |
@@ -35,7 +36,7 @@ from cuma_jax.runtime.errors import CumaError
 from cuma_jax.runtime.files import atomic_write, undamaged
 from cuma_jax.runtime.json_files import read_json, read_object
 from cuma_jax.serving.bundle.answers import read_answers, write_answers
-from cuma_jax.serving.bundle.contents import FORMAT, Contents, Made, bundle_folder
+from cuma_jax.serving.bundle.contents import FORMAT, Contents, Made, bundle_folder, knows_pooled
 from cuma_jax.serving.bundle.people import people_table, read_people
 from cuma_jax.surveys.survey import Question
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 FACTS, QUESTIONS, PEOPLE, PREDICTIONS = "facts.json", "questions.json", "people.parquet", "predictions.parquet"
 PROFILES, SHOTS, LOGISTIC = "profiles.safetensors", "shots.safetensors", "logistic.safetensors"
+POOLED = "pooled.safetensors"
 ADAPTERS = "adapters.safetensors"
 _AGAIN = "write the bundle again (evaluate the run)"
 T = TypeVar("T")
@@ -88,6 +90,8 @@ def write_bundle(folder: pathlib.Path, made: Made) -> None:
         if (shots := contents.shots()) is not None:
             arrays = {name: getattr(shots, name) for name in ("question_PJ", "answer_PJ", "line_PJ")}
             _write_arrays(part / SHOTS, arrays, {"shown": shots.shown, "lines": shots.lines})
+        if (pooled_QO := contents.pooled()) is not None:
+            _write_arrays(part / POOLED, {"shares": pooled_QO}, {})
         if made.answers is not None:
             write_answers(made.answers, part)
         if contents.logistic is not None and made.answers is not None:
@@ -131,6 +135,7 @@ def read_contents(folder: pathlib.Path) -> Contents:
         logistic,
         functools.cache(lambda: _read_table(inside / PROFILES)),
         functools.cache(lambda: _read_shots(inside / SHOTS)),
+        functools.cache(lambda: _read_pooled(inside / POOLED) if knows_pooled(config) else None),
         functools.cache(lambda: _optional(inside / PREDICTIONS, pd.read_parquet)),
         results_values(folder),
     )
@@ -174,6 +179,10 @@ def _read_shots(path: pathlib.Path) -> Shots | None:
     arrays, about = _read_arrays(path)
     with undamaged(path, _AGAIN):
         return Shots(shown=about["shown"], lines=tuple(about["lines"]), **arrays)
+
+
+def _read_pooled(path: pathlib.Path) -> np.ndarray:
+    return _read(path, lambda path: _read_arrays(path)[0]["shares"])
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
