@@ -19,7 +19,8 @@ def quickstart() -> Config:
 
     Command: python -m cuma_jax.train
     Hardware: 2 CPU cores, 3 GB of memory, about 200 MB of downloads the first time. Time: 3 to 5 minutes.
-    Expected, held-out respondents by country: immigration EMD 0.03 (pooled 0.088), spread 0.9 to 1.0 (docs/index.md).
+    Expected, held-out respondents by country: immigration EMD 0.03 to 0.05 (pooled 0.088), spread about 0.9; see
+    docs/index.md.
     """
     return Config(
         name="quickstart",
