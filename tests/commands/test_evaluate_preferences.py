@@ -64,6 +64,7 @@ def judged_at(url, **flags):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_judge_with_position_bias_an_outage_and_no_key_anywhere(
     talks, run_on, random_adapters, command, refused, tmp_path, capsys
 ):

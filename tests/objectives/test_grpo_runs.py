@@ -66,6 +66,7 @@ def accuracy(run_on, config, folder):
             (("women", woman_B), ("men", ~woman_B))}  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_groups_with_opposite_preferences_are_both_served_by_cuma(opposite, run_on, tmp_path):
     """A model that is not told who asks says the same to both: it is right about one of them (for DPO, see there)."""
     for share, probability in accuracy(run_on, opposite, tmp_path / "run").values():

@@ -82,6 +82,7 @@ def test_training_on_conversations_learns_scores_and_reports(conversations, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_training_on_choices_scores_accuracy_beside_chance(conversations, tmp_path):
     """Figures equal plain loops over the predicted distributions; annotators that are scored are not trained on."""
     config = conversations(

@@ -190,6 +190,7 @@ def test_halves_add_up_to_their_group():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_training_logs_what_is_measured_on_its_own_state_and_readers_do_not_trip(debug_run, tmp_path):
     from cuma_jax.reporting.charts import training_plot
     from cuma_jax.run.folder import read_metrics, trim_metrics
