@@ -25,7 +25,7 @@ def compare_learning() -> Comparison:
             base.data, questions=("wvs_immig.*",), unseen_countries=0.2, split_seed=1, buckets=(88,)
         ),
         train=dataclasses.replace(base.train, steps=100, batch_size=8, eval_every=20, eval_batches=8, save_every=0),
-        evaluation=dataclasses.replace(base.evaluation, bootstrap=400, hold="none"),
+        evaluation=dataclasses.replace(base.evaluation, bootstrap=400),
         run=dataclasses.replace(base.run, tensorboard=False),
     )
     both = {"derived": ("region", "language")}

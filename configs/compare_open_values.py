@@ -27,7 +27,7 @@ def compare_open_values() -> Comparison:
             buckets=(88, 106, 120, 140, 240, 320, 400),
         ),
         train=dataclasses.replace(base.train, steps=120, batch_size=8, eval_every=30, eval_batches=8, save_every=60),
-        evaluation=dataclasses.replace(base.evaluation, max_profiles=400, bootstrap=1000, hold="none"),
+        evaluation=dataclasses.replace(base.evaluation, max_profiles=400, bootstrap=1000),
         run=dataclasses.replace(base.run, tensorboard=False),
     )
     return Comparison(

@@ -51,6 +51,5 @@ def quickstart() -> Config:
         objective=ObjectiveConfig(name="choice", aggregate="cell", balance=0.01),
         optimizer=OptimizerConfig(learning_rate=3e-3, schedule="cosine", warmup=0.03, clip=1.0),
         train=TrainConfig(steps=480, batch_size=8, eval_every=120, eval_batches=12, save_every=60),
-        # Questions with few answers are not predicted worse than pooled (docs/learning.md).
-        evaluation=EvaluationConfig(splits=("unseen_respondent", "unseen_country"), max_profiles=150, hold="pooled"),
+        evaluation=EvaluationConfig(splits=("unseen_respondent", "unseen_country"), max_profiles=150),
     )

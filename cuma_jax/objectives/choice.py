@@ -12,7 +12,7 @@ from cuma_jax.config import Config
 from cuma_jax.losses.balance import router_sums
 from cuma_jax.losses.choice import choice_sums
 from cuma_jax.losses.sums import BatchSums
-from cuma_jax.run.forward import Model, answer_hidden, option_logits
+from cuma_jax.run.forward import Model, hidden, option_logits
 from cuma_jax.run.objective import Objective, Shapes, register
 
 Tree = Any
@@ -26,8 +26,8 @@ class Choice(Objective):
 
     def sums(self, config: Config, model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> BatchSums:
         """See `losses.choice.choice_sums`; `batch` is of `data.batches.Batcher`."""
-        h_BD, stats = answer_hidden(model, batch, key)
-        logits_BO = option_logits(model, h_BD, dropped_starts(batch, config.objective.start_dropout, key))
+        h_BSD, stats = hidden(model, batch, key)
+        logits_BO = option_logits(model, h_BSD[:, 0], dropped_starts(batch, config.objective.start_dropout, key))
         target_BO = batch["target"] if key is None else prior_targets(batch)
         sums = choice_sums(logits_BO, batch["options"], target_BO, batch["weight"], config.objective.loss)
         return BatchSums(sums, router_sums(stats), jnp.sum(batch["lengths"]))

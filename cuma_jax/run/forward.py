@@ -81,46 +81,6 @@ def option_logits(model: Model, h_BD: jax.Array, batch: dict[str, jax.Array]) ->
     return logits_BO + batch["offset"] if "offset" in batch else logits_BO
 
 
-_FEW_LAYERS = 8
-"""Adapted layers that are compiled one by one; with more, the last one is a small part of the work."""
-
-
-def last_layer_pays(decoder: Decoder) -> bool:
-    """Whether the last layer need be computed at each row's last token alone, with the same gradients and statistics.
-
-    Routers after the attention read its output at every token. Masks of dropout would fall otherwise.
-    """
-    adapter = decoder.adapter
-    if adapter is None or not 0 < decoder.n_adapted <= _FEW_LAYERS:
-        return False
-    routed = adapter.kind == "lora" and decoder.router.inputs != "none"
-    plain = decoder.deterministic and decoder.remat == "none" and decoder.quantize == "none"
-    return plain and not (routed and set(adapter.targets) - {"q", "k", "v"})
-
-
-def answer_hidden(model: Model, batch: dict[str, jax.Array], key: jax.Array | None) -> tuple[jax.Array, Tree]:
-    """As `hidden`, [B,D], where each row's answer comes after its last token; of batches without segments."""
-    if not last_layer_pays(model.decoder):
-        h_BSD, stats = hidden(model, batch, key)
-        return h_BSD[:, 0], stats
-    h_BD, layers = _last_hidden(model, batch)
-    return h_BD, jax.tree.map(lambda *of: jnp.stack(of), *layers)
-
-
-def _last_hidden(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, list[Tree]]:
-    decoder, tables = model.decoder, model.tables
-    if "below" in batch:
-        x_BTD = batch["below"]
-    elif tables.hidden_MTD is not None:
-        x_BTD = tables.hidden_MTD[batch["template"]]
-    else:
-        x_BTD = apply(decoder, "lower", model.variables, batch["tokens"], None)
-    profile_BC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
-    x_BD, layers = last_positions(decoder, model.base, model.adapters, x_BTD, batch["lengths"], profile_BC)
-    none = jnp.zeros((len(x_BD), 1), jnp.int32)
-    return apply(decoder, "at_positions", model.variables, x_BD[:, None], none)[:, 0], layers
-
-
 def label_weights(batch: dict[str, jax.Array]) -> jax.Array:
     """Weight of every supervised position, float32 [B,S]: that of its row, and 0 where a row has fewer."""
     weight_BS = jnp.broadcast_to(batch["weight"][:, None], batch["labels"].shape)
@@ -138,8 +98,8 @@ def row_losses(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, ja
 
 def row_choices(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Of each row: loss in nats, whether the likeliest option is the answer, and its weight; each [B]."""
-    h_BD, _ = answer_hidden(model, batch, None)
-    logits_BO = option_logits(model, h_BD, batch)
+    h_BSD, _ = hidden(model, batch, None)
+    logits_BO = option_logits(model, h_BSD[:, 0], batch)
     logp_BO = option_log_probs(logits_BO, batch["options"])
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     best_B = jnp.argmax(jnp.where(mask_BO, logits_BO, -jnp.inf), axis=-1)
@@ -152,24 +112,31 @@ def predict(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.A
 
     Without routers the gates are [B,0,0].
     """
-    h_BD, stats = answer_hidden(model, batch, None)
+    h_BSD, stats = hidden(model, batch, None)
     gates = [s.gate_BE for routers in stats.values() for s in routers.values()]
     gate_LBE = sum(gates) / len(gates) if gates else None
-    return _distributions(model, h_BD, batch), _mean_gates(gate_LBE, batch)
+    return _distributions(model, h_BSD, batch), _mean_gates(gate_LBE, batch)
 
 
 def predict_last(model: Model, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """The same where each row's answer comes after its last token, in fewer operations; of batches without segments."""
-    if not model.decoder.n_adapted or model.decoder.quantize != "none":
+    decoder, tables = model.decoder, model.tables
+    if not decoder.n_adapted or decoder.quantize != "none":
         return predict(model, batch)
-    h_BD, layers = _last_hidden(model, batch)
+    if tables.hidden_MTD is not None:
+        x_BTD = tables.hidden_MTD[batch["template"]]
+    else:
+        x_BTD = apply(decoder, "lower", model.variables, batch["tokens"], None)
+    profile_BC = None if tables.profile_PC is None else tables.profile_PC[batch["profile"]]
+    x_BD, layers = last_positions(decoder, model.base, model.adapters, x_BTD, batch["lengths"], profile_BC)
+    h_BSD = apply(decoder, "at_positions", model.variables, x_BD[:, None], jnp.zeros_like(batch["positions"]))
     routers = [[s.gate_BE for group in stats.values() for s in group.values()] for stats in layers]
     gate_LBE = jnp.stack([sum(of) / len(of) for of in routers]) if routers[0] else None
-    return _distributions(model, h_BD, batch), _mean_gates(gate_LBE, batch)
+    return _distributions(model, h_BSD, batch), _mean_gates(gate_LBE, batch)
 
 
-def _distributions(model: Model, h_BD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
-    logits_BO = option_logits(model, h_BD, batch)
+def _distributions(model: Model, h_BSD: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    logits_BO = option_logits(model, h_BSD[:, 0], batch)
     mask_BO = option_mask(batch["options"], logits_BO.shape[1])
     return jnp.where(mask_BO, jnp.exp(option_log_probs(logits_BO, batch["options"])), 0.0)
 
