@@ -182,10 +182,10 @@ def test_training_rows_are_as_if_more_people_had_answered_as_all_do(pooled_run, 
 @pytest.mark.parametrize(
     "sections",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.nightly),
         {"profile": {"in_prompt": True}},
         {"evaluation": {"hold": "pooled"}},
-        {"evaluation": {"hold": "pooled"}, "objective": {"start": "base"}},
+        pytest.param({"evaluation": {"hold": "pooled"}, "objective": {"start": "base"}}, marks=pytest.mark.nightly),
     ],
 )
 def test_a_model_that_is_served_predicts_as_evaluate_does_whatever_else_is_asked(
