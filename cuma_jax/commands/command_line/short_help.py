@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import tyro
 
 from cuma_jax.commands.command_line.flags import flags_of
+from cuma_jax.config import objective_rules
 
 _DATA = ("file", "config", "source", "path", "raw", "wvb", "questions", "cache_dir", "json")
 SHORT: dict[str, tuple[str, ...]] = {
     "train": (
-        "config", "method", "machine", "name", "run.dir", "model.source", "data.source", "data.path", "objective.name",
-        "adapter.rank", "train.steps", "train.batch_size", "train.seed",
+        "config", "method", "machine", "name", "run.dir", "model.source", "data.source", "data.path",
+        objective_rules.FIELD, "adapter.rank", "train.steps", "train.batch_size", "train.seed",
     ),
     "plan": (
         "config", "method", "machine", "topology", "gpu", "gpus", "search", "length", "json", "model.source",
