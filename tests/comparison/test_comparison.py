@@ -24,6 +24,8 @@ from cuma_jax.reporting.comparison import render_comparison, write_comparison_re
 from cuma_jax.run.folder import write_config
 from cuma_jax.runtime.errors import CumaError
 
+pytestmark = pytest.mark.slow  # several runs are scored, analyzed and compared
+
 BASE = changed(
     load_config("debug"),
     adapter={"rank": 8},
