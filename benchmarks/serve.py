@@ -4,8 +4,8 @@
     python benchmarks/serve.py --run runs/quickstart --seconds 5 --memory 0     a short look
 
 The run's tables must be there (`python -m cuma_jax.serve --run RUN` once, until `cells_missing` of /healthz
-is small). Two servers of it: one joins predictions that wait together, as always; the other answers them one by one.
-They are loaded in turns. Asked are
+is small: about 10 minutes on 2 cores). Two servers of it: one joins predictions that wait together, as always; the
+other answers them one by one. They are loaded in turns. Asked are
 
 - trained: questions of the run (kept tables);
 - shared: eight new questions, of many profiles, as where a class looks at one question;
@@ -242,7 +242,10 @@ async def measure(args: argparse.Namespace) -> bool:
                 print(f"{server.name}: ready after {await server.wait():.1f} s")
             async with httpx.AsyncClient(base_url=servers[0].address, timeout=60) as http:
                 fields, questions = [(await http.get(f"/v1/{name}")).json() for name in ("fields", "questions")]
-                cells = (await http.get("/data/cells.json")).json()
+                try:
+                    cells = (await http.get("/data/cells.json")).json()
+                except httpx.ReadTimeout:
+                    sys.exit(f"{args.run} has no tables yet: see --help")
             load = Load(fields, questions, cells)
             good = await throughput(args, load, servers)
             servers[1].process.kill()
