@@ -257,6 +257,7 @@ def test_a_bad_command_line_is_refused(refuse, case):
     refuse(command, line)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["train", "plan", "evaluate", "data show"]), CONFIGS)
 @settings(max_examples=180, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_bad_config_file_is_refused(refuse, command, content):

@@ -98,6 +98,7 @@ def test_temperature_divides_the_logits_of_gate_and_sums():
     assert np.abs(found[0] - apply(plain, variables, *args)[0]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_profile_scale_multiplies_how_loud_the_profile_starts():
     def start(scale):
         router, _, x_BTI, profile_BC, valid_BT = make(RouterConfig(hidden_dim=64, profile_scale=scale))

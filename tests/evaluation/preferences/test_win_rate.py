@@ -31,6 +31,7 @@ def test_nothing_known_is_no_figure():
     assert mean_share(np.ones(3), np.arange(3), 0, 0)["low"] is None
 
 
+@pytest.mark.slow
 def test_intervals_are_over_prompts_and_hold_what_they_say():
     """200 invented evaluations of 60 prompts asked 3 times: about 95% of the intervals hold the true mean.
 

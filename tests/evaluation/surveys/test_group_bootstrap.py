@@ -17,6 +17,7 @@ def cells(groups=9, seed=0):
     return table
 
 
+@pytest.mark.slow
 def test_it_is_the_mean_over_questions_and_a_loop_draws_the_same():
     table = cells()
     found = group_bootstrap(table, 3000, 0)["pooled"]

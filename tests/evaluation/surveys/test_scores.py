@@ -170,6 +170,7 @@ def test_every_figure_has_its_n_and_an_interval_around_it(results):
             assert figure["value"] <= figure["high"] + 1e-9, path
 
 
+@pytest.mark.slow
 def test_a_resample_is_the_plain_evaluation_of_a_survey_with_its_respondents_repeated(survey):
     found = run(survey, bootstrap=20).resamples
     held_R = np.unique(survey.respondent_A[halves(survey) == SPLITS.index("unseen_respondent")])
