@@ -18,6 +18,7 @@ COUNTRY_FIELDS = ("country", "B_COUNTRY")
 # Parts of countries and former ones, surveyed apart: the country whose region and language they have.
 _COUNTRY_OF = {
     "Northern Ireland": "United Kingdom",  # surveyed apart from Great Britain in the World Values Survey
+    "England": "United Kingdom",
     "Scotland": "United Kingdom",
     "Wales": "United Kingdom",
     "Serbia and Montenegro": "Serbia",  # one country until 2006
@@ -25,9 +26,15 @@ _COUNTRY_OF = {
     "West Germany": "Germany",
     "Germany East": "Germany",
     "Germany West": "Germany",
+    "Northern Cyprus": "Cyprus",
 }
 # Spellings in surveys that `country_converter` does not find.
-_SPELLINGS = {"Palest. ter.": "Palestine"}  # GlobalOpinionQA
+_SPELLINGS = {
+    "Palest. ter.": "Palestine",  # GlobalOpinionQA
+    "West Bank and Gaza": "Palestine",
+    "East Timor": "Timor-Leste",
+    "Western Samoa": "Samoa",
+}
 # However they are written, they are units of their own, and not the country.
 _PARTS = {
     "East Germany": r"(east|eastern)\W*germany|germany\W*(east|eastern)\W*|[dg]\.?d\.?r\.?",
@@ -40,6 +47,16 @@ _PARTS = {
     "Serbia and Montenegro": r"serbia\W*(and|&)\W*montenegro",
     "Czechoslovakia": r"czecho-?slovakia",
 }
+# The library knows a country by any text that has its name in it. What else the text says may be its own name's ...
+_DIRECTIONS = {"northern": "north", "southern": "south", "eastern": "east", "western": "west"}
+_SHORT_DIRECTION = re.compile(r"(?<![\w'\u2019])([nsew])\.? (?=[a-z]{3})", re.IGNORECASE)  # "S. Korea", not "U.S.A."
+# ... or its form of state; anything else in brackets, or after a dash, is a part of it.
+_FORMS = {
+    "administrative", "and", "china", "dem", "democratic", "dr", "federal", "federation", "former", "islamic",
+    "kingdom", "of", "people", "peoples", "r", "region", "rep", "republic", "roc", "s", "sar", "socialist", "special", "state",
+    "states", "the", "uk", "union", "united", "usa",
+}  # fmt: skip
+_BESIDE = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|\s[-\u2013\u2014/:]+\s(.*)$")
 _LANGUAGES = ("de", "fr", "es", "pt", "it")
 
 
@@ -88,15 +105,48 @@ def same_country(name: str) -> str:
     Known are names in English and in five more languages, and the two and three letters of ISO 3166-1.
     """
     text = " ".join(name.split())
-    if part := next((part for part, pattern in _PARTS.items() if re.fullmatch(pattern, text, re.IGNORECASE)), ""):
+    if part := _part(text):
         return part
-    if found := _short_name(_SPELLINGS.get(text, text), "regex"):
+    found = _short_name(_SPELLINGS.get(text, text), "regex")
+    if found and (text in _SPELLINGS or _is_whole(text, found)):
         return found
     if text.isupper() and text.isascii() and text.isalpha() and len(text) in (2, 3):
         found = _short_name(text, f"ISO{len(text)}")
     else:
         found = _short_name(_other_languages().get(_plain(text), ""), "ISO2")
     return found or _plain(text) or name
+
+
+def _part(text: str) -> str:
+    """The unit of `_PARTS` that a text names, alone or beside codes and the country ("GB-NIR-Northern Ireland")."""
+    pieces = re.split(r"([-\u2013\u2014()/,:;]+)", text)[:41]
+    runs = {"".join(pieces[i:j]).strip() for i in range(0, len(pieces), 2) for j in range(i + 1, len(pieces) + 1)}
+    matches = (
+        part for part, pattern in _PARTS.items() if any(re.fullmatch(pattern, run, re.IGNORECASE) for run in runs)
+    )
+    return next(matches, "")
+
+
+def _is_whole(text: str, country: str) -> bool:
+    """Whether a text in which the library finds a country says no more: not "Israel (Jews)" or "South West Africa"."""
+    own = _own_words(country)
+    full = {"n": "north ", "s": "south ", "e": "east ", "w": "west "}
+    said = _plain(_SHORT_DIRECTION.sub(lambda match: full[match[1].lower()], text)).split()
+    if {_DIRECTIONS.get(word, word) for word in said} & set(_DIRECTIONS.values()) - own:
+        return False
+    beside = _plain(" ".join(filter(None, (part for match in _BESIDE.finditer(text) for part in match.groups()))))
+    if not beside:
+        return True
+    return set(beside.split()) <= own | _FORMS and _short_name(_BESIDE.sub(" ", text).strip(), "regex") == country
+
+
+@functools.cache
+def _own_words(country: str) -> frozenset[str]:
+    """The words of a country's short and official names."""
+    data = converter()[0].data
+    names = data.loc[data["name_short"] == country, ["name_short", "name_official"]]
+    words = _plain(" ".join(names.astype(str).to_numpy().ravel())).split()
+    return frozenset(_DIRECTIONS.get(word, word) for word in words)
 
 
 def known_as(name: str) -> str:

@@ -30,6 +30,10 @@ SPELLINGS = [
     ("Palest. ter.", "Palestine"),
     ("East Germany", "Germany East", "Germany (East)", "DDR"),
     ("Northern Ireland", "N. Ireland"),
+    ("Iran", "Iran (Islamic Republic of)", "Iran, Islamic Rep."),
+    ("North Macedonia", "Macedonia, North"),
+    ("East Timor", "Timor-Leste"),
+    ("United States", "U.S.A.", "US", "U.S.", "USA", "United States of America"),
     ("Nowhere-Land", "nowhere land"),  # of no library: capitals and signs
 ]
 
@@ -47,6 +51,25 @@ def test_different_places_are_told_apart():
               "Dominican Republic", "North Korea", "Serbia", "Serbia and Montenegro", "Czechoslovakia", "Slovakia",
               "Suland", "Atlantis", "A", "B", "1", "2"]  # fmt: skip
     assert len({same_country(place) for place in places}) == len(places)
+
+
+@pytest.mark.parametrize(
+    ("part", "country"),
+    [
+        ("IL (J)-Israel (Jews)", "Israel"), ("IL (A)-Israel (Arabs)", "Israel"), ("Israel (Arabs)", "Israel (Jews)"),
+        ("DE-W-Germany-West", "DE-E-Germany-East"), ("DE-E-Germany-East", "Germany"), ("Belgium [Flanders]", "Belgium"),
+        ("GB-NIR-Northern Ireland", "GB-GBN-Great Britain"), ("United Kingdom (Scotland)", "United Kingdom"),
+        ("Basque Country (Spain)", "Spain"), ("Spain - Basque Country", "Spain"), ("South West Africa", "South Africa"),
+    ],
+)  # fmt: skip
+def test_people_who_are_surveyed_apart_are_not_the_country(part, country):
+    assert same_country(part) != same_country(country)
+
+
+def test_a_part_is_known_beside_codes_and_its_country():
+    assert same_country("DE-W-Germany-West") == same_country("West Germany")
+    assert same_country("GB-NIR-Northern Ireland") == same_country("United Kingdom (N. Ireland)")
+    assert same_country("United Kingdom of Great Britain and Northern Ireland") == same_country("UK")
 
 
 def two_spellings(people=120):
