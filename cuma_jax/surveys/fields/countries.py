@@ -53,8 +53,8 @@ _SHORT_DIRECTION = re.compile(r"(?<![\w'\u2019])([nsew])\.? (?=[a-z]{3})", re.IG
 # ... or its form of state; anything else in brackets, or after a dash, is a part of it.
 _FORMS = {
     "administrative", "and", "china", "dem", "democratic", "dr", "federal", "federation", "former", "islamic",
-    "kingdom", "of", "people", "peoples", "r", "region", "rep", "republic", "roc", "s", "sar", "socialist", "special", "state",
-    "states", "the", "uk", "union", "united", "usa",
+    "kingdom", "of", "people", "peoples", "r", "region", "rep", "republic", "roc", "s", "sar", "socialist", "special",
+    "state", "states", "the", "uk", "union", "united", "usa",
 }  # fmt: skip
 _BESIDE = re.compile(r"\(([^()]*)\)|\[([^\[\]]*)\]|\s[-\u2013\u2014/:]+\s(.*)$")
 _LANGUAGES = ("de", "fr", "es", "pt", "it")
