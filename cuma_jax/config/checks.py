@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from cuma_jax.config.data import CONVERSATIONS
 from cuma_jax.config.fields import check_types, check_values
 from cuma_jax.config.objective_rules import check_objective, require
 from cuma_jax.runtime.errors import CumaError
@@ -34,6 +35,10 @@ class Rule:
 
 def _lookup(c: Any) -> bool:
     return c.router.inputs == "lookup"
+
+
+def _held(c: Any) -> bool:
+    return c.evaluation.hold != "none"
 
 
 def _first_unknown(values: tuple[str, ...], known: tuple[str, ...]) -> str:
@@ -85,6 +90,11 @@ RULES = (
     Rule("evaluation.splits", "no repeats", lambda c: len(set(c.evaluation.splits)) == len(c.evaluation.splits)),
     Rule("evaluation.splits", f"one of {', '.join(SPLITS)}", lambda c: set(c.evaluation.splits) <= set(SPLITS),
          shown=lambda c: _first_unknown(c.evaluation.splits, SPLITS)),
+    Rule("evaluation.hold", "none, because data.source {data.source} is of conversations, whose prompts were answered "
+         "by one person each: there is nothing to pool", lambda c: c.data.source not in CONVERSATIONS,
+         when=_held),
+    Rule("evaluation.splits", "without validation, because evaluation.hold is {evaluation.hold} (its strengths are "
+         "fitted on the answers of validation)", lambda c: "validation" not in c.evaluation.splits, when=_held),
     # Preferences.
     Rule("dpo.label_smoothing", "0, because dpo.loss is ipo", lambda c: c.dpo.label_smoothing == 0,
          when=lambda c: c.dpo.loss == "ipo"),

@@ -8,14 +8,17 @@ from cuma_jax.config.fields import SHARE, TOKENS, Line, Place, Range
 CONVERSATIONS = ("community_alignment", "prism")
 """Sources of conversations in which people preferred a response."""
 
-_PLACES = {"wvs7": ("raw", "wvb"), "wvb": ("raw", "wvb"), "open_values": (), "invented": ()}
 _CHECKOUT = "your checkout of github.com/Demon702/WorldValuesBench"
-_NEEDED = {
-    ("csv", "path"): "the YAML file that describes your survey (docs/my_survey.md)",
-    ("wvs7", "raw"): "the raw csv of the World Values Survey wave 7",
-    ("wvs7", "wvb"): _CHECKOUT,
-    ("wvb", "wvb"): _CHECKOUT,
+_PLACES: dict[str, dict[str, str]] = {
+    "open_values": {},
+    "invented": {},
+    "csv": {"path": "the YAML file that describes your survey (docs/my_survey.md)"},
+    "wvs7": {"raw": "the raw csv of the World Values Survey wave 7", "wvb": _CHECKOUT},
+    "wvb": {"raw": "", "wvb": _CHECKOUT},
+    "global_opinions": {"path": ""},
+    **{source: {"path": ""} for source in CONVERSATIONS},
 }
+"""The paths that each source reads, and what it needs in them, as an error says it; empty: it can do without."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +99,9 @@ class DataConfig:
 
     def needed(self, name: str) -> str:
         """What `source` wants in the path `name`, as an error says it; empty where it can do without."""
-        return _NEEDED.get((self.source, name), "")
+        return _PLACES[self.source].get(name, "")
 
     @property
     def unread(self) -> tuple[str, ...]:
         """The paths that `source` does not read."""
-        return tuple(name for name in ("path", "raw", "wvb") if name not in _PLACES.get(self.source, ("path",)))
+        return tuple(name for name in ("path", "raw", "wvb") if name not in _PLACES[self.source])

@@ -66,6 +66,11 @@ BROKEN = [
     ({"evaluation": {"splits": ()}}, "evaluation.splits is (); it must be at least one of train, validation"),
     ({"evaluation": {"splits": ("test", "test")}}, "splits is ('test', 'test'); it must be no repeats"),
     ({"evaluation": {"splits": ("tset",)}}, "evaluation.splits is 'tset'; it must be one of train, validation"),
+    (
+        {"data": {"source": "prism"}, "evaluation": {"hold": "pooled"}},
+        "config field evaluation.hold is 'pooled'; it must be none, because data.source prism is of conversations",
+    ),
+    ({"evaluation": {"hold": "pooled", "splits": ("test", "validation")}}, "without validation, because evaluation.ho"),
     ({"dpo": {"label_smoothing": 0.1, "loss": "ipo"}}, "dpo.label_smoothing is 0.1; it must be 0, because dpo.loss"),
     ({"dpo": {"label_smoothing": 0.5}}, "dpo.label_smoothing is 0.5; it must be below 0.5"),
     ({"judge": {"url": "http://localhost:8000/v1"}}, "judge.model is ''; it must be the name of a model at judge.url"),
